@@ -1,0 +1,98 @@
+"""The model contract: a model is a bundle of pure functions.
+
+Every architecture of :mod:`jaxad.models` builds one :class:`Model`. Its functions take their
+variables as arguments and keep no state, so they can be jitted, vmapped, differentiated and
+pmapped, and a training step, an evaluation or an experiment of yours can be written without
+knowing which architecture is behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Key, Shaped
+
+from jaxad.data.batch import Batch
+
+Variables = Mapping[str, Any]
+"""Flax variables: ``{"params": ..., <other collections>: ...}``."""
+
+
+class LossOutput(NamedTuple):
+    """What one evaluation of a loss returns.
+
+    Attributes:
+      per_example: ``(b,)`` float32, the quantity whose mean over the global batch is minimised.
+      terms: name -> ``(b,)``; the parts of the loss, for the history. They need not add up to
+        ``per_example`` (a weight may lie between), and are averaged over the global batch.
+      collections: updated non-parameter collections (batch statistics, moving averages), already
+        reduced over devices by the model; ``{}`` where there is none or ``train`` is False.
+      sums: name -> array to be summed over the global batch (codebook counts, memory hits).
+      scalars: name -> scalar that is equal on every device (a learned range, a temperature).
+    """
+
+    per_example: Float[Array, "b"]
+    terms: dict[str, Float[Array, "b"]]
+    collections: dict[str, Any]
+    sums: dict[str, Array]
+    scalars: dict[str, Array]
+
+
+class Detection(NamedTuple):
+    """What a model says about images; raw values, no normalisation per image.
+
+    Attributes:
+      maps: name -> ``(b, h, w)`` float32 anomaly map at the resolution of the model's input,
+        larger = more anomalous.
+      scores: name -> ``(b,)`` float32 image scores that are not a reduction of a map.
+      reconstruction: ``(b, h, w, c)`` float32 in [0, 1].
+    """
+
+    maps: dict[str, Float[Array, "b h w"]]
+    scores: dict[str, Float[Array, "b"]]
+    reconstruction: Float[Array, "b h w c"]
+
+
+class Model(NamedTuple):
+    """A model as pure functions (``b h w c`` images throughout).
+
+    Attributes:
+      module: the Flax (linen) module, for whoever wants its layers.
+      image_shape: ``(h, w, c)`` of the images that it takes.
+      init: ``key -> variables``.
+      loss: ``(variables, batch, keys (b,), train) -> LossOutput``; ``batch.image`` may be uint8
+        or float in [0, 1]; ``keys`` holds one PRNG key per example.
+      detect: ``(variables, images) -> Detection``; deterministic.
+      param_labels: ``params -> pytree of labels`` of the same structure; the config maps a label
+        to an optimiser.
+      fit: for closed-form models only, else None: ``(batches) -> variables`` where ``batches``
+        can be iterated several times, each pass yielding :class:`Batch` of good images.
+      diagnostics: optional ``(variables, images) -> dict of arrays`` for the report.
+      sample: optional ``(variables, key, n) -> (n, h, w, c)`` images in [0, 1].
+    """
+
+    module: nn.Module
+    image_shape: tuple[int, int, int]
+    init: Callable[[Key[Array, ""]], Variables]
+    loss: Callable[..., LossOutput]
+    detect: Callable[[Variables, Shaped[Array, "b h w c"]], Detection]
+    param_labels: Callable[[Any], Any]
+    fit: Callable[[Iterable[Batch]], Variables] | None = None
+    diagnostics: Callable[[Variables, Array], dict[str, Array]] | None = None
+    sample: Callable[[Variables, Array, int], Array] | None = None
+
+
+def to_unit_float(images: Shaped[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
+    """Brings images to float32 in [0, 1]: uint8 is divided by 255, floats pass through."""
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 255.0
+    return images.astype(jnp.float32)
+
+
+def label_all_trainable(params: Any) -> Any:
+    """The usual ``param_labels``: every leaf carries the label ``"default"``."""
+    return jax.tree.map(lambda _: "default", params)
