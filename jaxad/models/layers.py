@@ -1,0 +1,104 @@
+"""Convolution layers with linen's parameters and CPU gradients at matrix speed.
+
+:class:`Conv` and :class:`ConvTranspose` have the names, parameter shapes, initialisers and values
+of ``flax.linen.Conv`` and ``flax.linen.ConvTranspose``, so a checkpoint of one loads into the
+other; the arithmetic is :mod:`jaxad.ops.convolution`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
+from jax.nn import initializers
+from jaxtyping import Array, Float
+
+from jaxad.ops import convolution
+
+Initializer = Callable[..., Array]
+Pair = tuple[int, int]
+Padding = str | int | Sequence[int | Pair]
+
+
+class Conv(nn.Module):
+    """A 2-D convolution; a drop-in for ``nn.Conv`` on ``(b, h, w, c)``.
+
+    Attributes:
+      features: number of output channels.
+      kernel_size: ``(kh, kw)``.
+      strides: one number or ``(sh, sw)``.
+      padding: ``"SAME"``, ``"VALID"``, one number for all sides, or per axis a number or
+        ``(before, after)``.
+      use_bias: whether to add a bias.
+      dtype: dtype of the computation; None takes that of input and parameters. Parameters are
+        float32.
+      kernel_init: initialiser of ``kernel``, ``(kh, kw, ci, features)``.
+      bias_init: initialiser of ``bias``, ``(features,)``.
+    """
+
+    features: int
+    kernel_size: Pair
+    strides: int | Pair = 1
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    dtype: Any = None
+    kernel_init: Initializer = initializers.lecun_normal()
+    bias_init: Initializer = initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w ci"]) -> Float[Array, "b h2 w2 co"]:
+        """Convolves."""
+        x, kernel, bias = _parameters(self, x)
+        y = convolution.conv(x, kernel, stride=self.strides, padding=_pads(self.padding))
+        return y if bias is None else y + bias[None, None, None, :]
+
+
+class ConvTranspose(nn.Module):
+    """A 2-D transposed convolution; a drop-in for ``nn.ConvTranspose`` on ``(b, h, w, c)``.
+
+    Attributes:
+      features: number of output channels.
+      kernel_size: ``(kh, kw)``.
+      strides: magnification, one number or ``(sh, sw)``.
+      padding: as in :class:`Conv`; numbers pad the dilated input, so PyTorch's ``p`` is
+        ``k - 1 - p`` here.
+      use_bias: whether to add a bias.
+      dtype: dtype of the computation; None takes that of input and parameters. Parameters are
+        float32.
+      kernel_init: initialiser of ``kernel``, ``(kh, kw, ci, features)``.
+      bias_init: initialiser of ``bias``, ``(features,)``.
+    """
+
+    features: int
+    kernel_size: Pair
+    strides: int | Pair = 1
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    dtype: Any = None
+    kernel_init: Initializer = initializers.lecun_normal()
+    bias_init: Initializer = initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w ci"]) -> Float[Array, "b h2 w2 co"]:
+        """Convolves over the dilated input."""
+        x, kernel, bias = _parameters(self, x)
+        y = convolution.conv_transpose(x, kernel, stride=self.strides, padding=_pads(self.padding))
+        return y if bias is None else y + bias[None, None, None, :]
+
+
+def _parameters(layer: Conv | ConvTranspose, x: Array) -> tuple[Array, Array, Array | None]:
+    """Input, kernel and bias of a layer in the dtype of its computation."""
+    shape = (*layer.kernel_size, x.shape[-1], layer.features)
+    kernel = layer.param("kernel", layer.kernel_init, shape)
+    bias = layer.param("bias", layer.bias_init, (layer.features,)) if layer.use_bias else None
+    return promote_dtype(x, kernel, bias, dtype=layer.dtype)
+
+
+def _pads(padding: Padding) -> str | tuple[Pair, Pair]:
+    """Linen's spellings of a padding as a name or two pairs."""
+    if isinstance(padding, str):
+        return padding
+    per_axis = (padding, padding) if isinstance(padding, int) else padding
+    return tuple((p, p) if isinstance(p, int) else tuple(p) for p in per_axis)

@@ -1,0 +1,331 @@
+"""Two-dimensional convolutions whose gradients are fast on CPU.
+
+:func:`conv` and :func:`conv_transpose` equal ``lax.conv_general_dilated`` and
+``lax.conv_transpose`` in value, in parameters and in every gradient; only the arithmetic that
+computes them differs, and only on CPU. There XLA runs a plain forward convolution at the speed
+of a matrix product, but a convolution over a dilated input (the value of a transposed
+convolution, the input gradient of a strided one) multiplies the zeros between the samples, and
+kernel gradients become convolutions with image-sized windows. So on CPU
+
+* a convolution over an input dilated by ``s`` is done in sub-pixel form: one plain convolution for
+  each of the ``s x s`` output phases, each with every ``s``-th tap of the kernel, interleaved
+  (Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016);
+* a kernel gradient is a sum over positions of an outer product, that is one matrix product for
+  each kernel row between the shifted inputs and the cotangent.
+
+Other platforms get XLA's own gradients. The choice is made when a computation is lowered
+(``jax.lax.platform_dependent``), so one traced function serves every device.
+
+Both functions have a ``custom_vjp``: reverse-mode derivatives of any order are right, forward
+mode (``jax.jvp``, ``jax.jacfwd``) raises a TypeError.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+Pair = tuple[int, int]
+Pads = tuple[Pair, Pair]
+Padding = str | Sequence[Sequence[int]]
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def conv(
+    x: Float[Array, "b h w ci"],
+    kernel: Float[Array, "kh kw ci co"],
+    *,
+    stride: int | Pair = 1,
+    padding: Padding = "SAME",
+) -> Float[Array, "b h2 w2 co"]:
+    """Convolution (cross-correlation, as in every deep-learning library).
+
+    Equals ``lax.conv_general_dilated(x, kernel, (s, s), padding)`` in NHWC / HWIO.
+
+    Args:
+      x: ``(b, h, w, ci)``.
+      kernel: ``(kh, kw, ci, co)``, of the dtype of ``x``.
+      stride: step between outputs, one number or one for each axis.
+      padding: ``"SAME"``, ``"VALID"`` or ``((top, bottom), (left, right))``.
+
+    Returns:
+      ``(b, h', w', co)``.
+
+    Raises:
+      ValueError: for a stride below 1, or a padding that is neither a known name nor two pairs.
+    """
+    strides = _strides(stride)
+    if isinstance(padding, str):
+        pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, _named(padding))
+        return _conv(x, kernel, strides, _as_pads(pads))
+    return _conv(x, kernel, strides, _as_pads(padding))
+
+
+def conv_transpose(
+    x: Float[Array, "b h w ci"],
+    kernel: Float[Array, "kh kw ci co"],
+    *,
+    stride: int | Pair = 2,
+    padding: Padding = "SAME",
+) -> Float[Array, "b h2 w2 co"]:
+    """Transposed convolution: a convolution over ``x`` with ``stride - 1`` zeros between samples.
+
+    Equals ``lax.conv_transpose(x, kernel, (s, s), padding)`` in NHWC / HWIO, and thereby linen's
+    ``ConvTranspose`` with its default ``transpose_kernel=False``.
+
+    Args:
+      x: ``(b, h, w, ci)``.
+      kernel: ``(kh, kw, ci, co)``, of the dtype of ``x``.
+      stride: magnification, one number or one for each axis.
+      padding: ``"SAME"`` (output ``s h x s w``), ``"VALID"``, or ``((top, bottom), (left,
+        right))`` around the dilated input. PyTorch's padding ``p`` is ``k - 1 - p`` here.
+
+    Returns:
+      ``(b, h', w', co)``.
+
+    Raises:
+      ValueError: for a stride below 1, or a padding that is neither a known name nor two pairs.
+    """
+    strides = _strides(stride)
+    if isinstance(padding, str):
+        name = _named(padding)
+        rows, columns = (
+            _transposed_pads(k, s, name) for k, s in zip(kernel.shape[:2], strides, strict=True)
+        )
+        return _conv_transpose(x, kernel, strides, (rows, columns))
+    return _conv_transpose(x, kernel, strides, _as_pads(padding))
+
+
+# The two functions with their derivatives. A strided convolution and a convolution over a dilated
+# input are each other's input gradient, with the kernel turned around; see `_turned`.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+    return _strided(x, kernel, strides, pads)
+
+
+def _conv_forward(x, kernel, strides, pads):
+    return _conv(x, kernel, strides, pads), (x, kernel)
+
+
+def _conv_backward(strides, pads, residuals, cotangent):
+    def on_cpu(x, kernel, cotangent):
+        back = _input_gradient_pads(x.shape, kernel.shape, cotangent.shape, strides, pads)
+        return (
+            _sub_pixel(cotangent, _turned(kernel), strides, back),
+            _kernel_gradient(x, cotangent, kernel.shape[:2], strides, pads),
+        )
+
+    def elsewhere(x, kernel, cotangent):
+        _, pull = jax.vjp(lambda x, kernel: _strided(x, kernel, strides, pads), x, kernel)
+        return pull(cotangent)
+
+    return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, default=elsewhere)
+
+
+_conv.defvjp(_conv_forward, _conv_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv_transpose(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=lambda x, kernel: _sub_pixel(x, kernel, strides, pads),
+        default=lambda x, kernel: _dilated(x, kernel, strides, pads),
+    )
+
+
+def _conv_transpose_forward(x, kernel, strides, pads):
+    return _conv_transpose(x, kernel, strides, pads), (x, kernel)
+
+
+def _conv_transpose_backward(strides, pads, residuals, cotangent):
+    def on_cpu(x, kernel, cotangent):
+        back = tuple(
+            (k - 1 - before, (n - 1) * s + before + 1 - m)
+            for k, s, n, m, (before, _) in zip(
+                kernel.shape[:2],
+                strides,
+                x.shape[1:3],
+                cotangent.shape[1:3],
+                pads,
+                strict=True,
+            )
+        )
+        gradient = _kernel_gradient(cotangent, x, kernel.shape[:2], strides, back)
+        return _strided(cotangent, _turned(kernel), strides, back), _turned(gradient)
+
+    def elsewhere(x, kernel, cotangent):
+        _, pull = jax.vjp(lambda x, kernel: _dilated(x, kernel, strides, pads), x, kernel)
+        return pull(cotangent)
+
+    return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, default=elsewhere)
+
+
+_conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)
+
+
+# Arithmetic.
+
+
+def _strided(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+    """A forward convolution; negative padding crops."""
+    x, pads = _crop(x, pads)
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
+
+
+def _dilated(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+    """A convolution over ``x`` with ``s - 1`` zeros between samples, as XLA has it."""
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), pads, lhs_dilation=strides, dimension_numbers=_LAYOUT
+    )
+
+
+def _sub_pixel(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+    """:func:`_dilated` as one plain convolution per output phase, interleaved.
+
+    Output ``o = s q + r`` reads the dilated input at ``o + k - before``; that is a sample, number
+    ``(o + k - before) / s``, only for the taps ``k`` congruent to ``before - r`` modulo ``s``. So
+    phase ``r`` is a convolution of ``x`` with these taps.
+    """
+    if strides == (1, 1):
+        return _strided(x, kernel, strides, pads)
+    # With few output channels (an image) a phase is too thin a matrix product to be worth it.
+    if kernel.shape[3] < _FEW_CHANNELS:
+        return _dilated(x, kernel, strides, pads)
+    size = tuple(
+        (n - 1) * s + 1 + sum(p) - k + 1
+        for n, s, p, k in zip(x.shape[1:3], strides, pads, kernel.shape[:2], strict=True)
+    )
+    rows, columns = (
+        [_phase(r, *of_axis) for r in range(of_axis[1])]
+        for of_axis in zip(x.shape[1:3], strides, pads, kernel.shape[:2], size, strict=True)
+    )
+    b, co = x.shape[0], kernel.shape[3]
+    height, width = rows[0][1], columns[0][1]
+    phases = []
+    for row_taps, _, row_pads in rows:
+        for column_taps, _, column_pads in columns:
+            taps = kernel[row_taps, column_taps]
+            if 0 in taps.shape:
+                # A stride larger than the kernel leaves phases that read zeros only.
+                phases.append(jnp.zeros((b, height, width, co), x.dtype))
+            else:
+                phases.append(_strided(x, taps, (1, 1), (row_pads, column_pads)))
+    s_rows, s_columns = strides
+    stacked = jnp.stack(phases).reshape(s_rows, s_columns, b, height, width, co)
+    interleaved = stacked.transpose(2, 3, 0, 4, 1, 5).reshape(
+        b, height * s_rows, width * s_columns, co
+    )
+    return interleaved[:, : size[0], : size[1]]
+
+
+def _phase(r: int, n: int, s: int, pads: Pair, k: int, size: int) -> tuple[slice, int, Pair]:
+    """Taps, length and padding of the convolution that makes outputs ``r``, ``r + s``, ....
+
+    Every phase has the length of the first; what this adds at the end is cut after interleaving.
+    """
+    first = (pads[0] - r) % s
+    count = len(range(first, k, s))
+    shift = (r + first - pads[0]) // s
+    length = -(-size // s)
+    return slice(first, None, s), length, (-shift, length - 1 + count - 1 + shift - (n - 1))
+
+
+def _kernel_gradient(x: Array, cotangent: Array, size: Pair, strides: Pair, pads: Pads) -> Array:
+    """The gradient of ``_strided`` with respect to its kernel, as matrix products.
+
+    ``gradient[i, j] = sum over (b, q, r) of x[b, s q + i, s r + j, :] cotangent[b, q, r, :]^T``
+    """
+    x, pads = _crop(x, pads)
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    ci, co = x.shape[3], cotangent.shape[3]
+    height, width = cotangent.shape[1:3]
+
+    def shifted(i: int, j: int) -> Array:
+        stop = (i + (height - 1) * strides[0] + 1, j + (width - 1) * strides[1] + 1)
+        return lax.slice(x, (0, i, j, 0), (x.shape[0], *stop, ci), (1, strides[0], strides[1], 1))
+
+    def product(patches: list[Array]) -> Array:
+        return lax.dot_general(
+            jnp.concatenate(patches, axis=3) if len(patches) > 1 else patches[0],
+            cotangent,
+            (((0, 1, 2), (0, 1, 2)), ((), ())),
+        )
+
+    rows = [[shifted(i, j) for j in range(size[1])] for i in range(size[0])]
+    if size[1] * ci < _THIN_ROW:
+        return product([patch for row in rows for patch in row]).reshape(*size, ci, co)
+    return jnp.stack([product(row).reshape(size[1], ci, co) for row in rows])
+
+
+_FEW_CHANNELS = 16
+_THIN_ROW = 256
+
+
+# Padding and strides.
+
+
+def _turned(kernel: Array) -> Array:
+    """The kernel of the transposed map: both spatial axes reversed, channels swapped."""
+    return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+
+
+def _input_gradient_pads(
+    x: Sequence[int], kernel: Sequence[int], out: Sequence[int], strides: Pair, pads: Pads
+) -> Pads:
+    """Padding with which the turned kernel over the dilated cotangent gives the shape of ``x``."""
+    return tuple(
+        (k - 1 - before, n - 1 + before - (m - 1) * s)
+        for n, k, m, s, (before, _) in zip(x[1:3], kernel[:2], out[1:3], strides, pads, strict=True)
+    )
+
+
+def _crop(x: Array, pads: Pads) -> tuple[Array, Pads]:
+    """Does the negative part of a padding by slicing, since XLA's fast CPU path refuses it."""
+    if min(map(min, pads)) >= 0:
+        return x, pads
+    (top, bottom), (left, right) = (tuple(max(-p, 0) for p in pair) for pair in pads)
+    x = x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+    return x, tuple(tuple(max(p, 0) for p in pair) for pair in pads)
+
+
+def _strides(stride: int | Pair) -> Pair:
+    pair = (stride, stride) if isinstance(stride, int) else tuple(stride)
+    if len(pair) != 2 or min(pair) < 1:
+        raise ValueError(f"stride must be a positive integer or a pair of them, not {stride!r}")
+    return pair
+
+
+def _named(padding: str) -> str:
+    if padding not in ("SAME", "VALID"):
+        raise ValueError(f"padding must be 'SAME', 'VALID' or two pairs, not {padding!r}")
+    return padding
+
+
+def _as_pads(padding: Sequence[Sequence[int]]) -> Pads:
+    pairs = tuple(tuple(int(p) for p in pair) for pair in padding)
+    if len(pairs) != 2 or any(len(pair) != 2 for pair in pairs):
+        raise ValueError(
+            f"padding must be 'SAME', 'VALID' or ((top, bottom), (left, right)), not {padding!r}"
+        )
+    return pairs
+
+
+def _transposed_pads(k: int, s: int, padding: str) -> Pair:
+    """Padding of the dilated input that ``lax.conv_transpose`` takes for a named padding."""
+    if padding == "SAME":
+        total = k + s - 2
+        before = k - 1 if s > k - 1 else -(-total // 2)
+    else:
+        total = k + s - 2 + max(k - s, 0)
+        before = k - 1
+    return before, total - before

@@ -1,0 +1,187 @@
+"""conv and conv_transpose against lax, value and gradients; the layers against linen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxad.ops.convolution import conv, conv_transpose
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+# Sums of up to 16 * 40 products of unit normals in another order: float32 rounding stays below
+# 1e-5 of the largest entry.
+RELATIVE = 1e-4
+
+
+def lax_conv(x, kernel, *, stride, padding):
+    strides = (stride, stride) if isinstance(stride, int) else stride
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
+
+
+def lax_conv_transpose(x, kernel, *, stride, padding):
+    strides = (stride, stride) if isinstance(stride, int) else stride
+    return lax.conv_transpose(x, kernel, strides, padding, dimension_numbers=LAYOUT)
+
+
+def assert_close(actual, expected):
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    scale = max(float(np.abs(expected).max()), 1e-6) if expected.size else 1.0
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=RELATIVE * scale)
+
+
+def arrays(shape, kernel_shape, seed=0):
+    x_key, k_key = jax.random.split(jax.random.key(seed))
+    return jax.random.normal(x_key, shape), jax.random.normal(k_key, kernel_shape)
+
+
+def value_and_gradients(function, x, kernel):
+    """Value, and both gradients for a cotangent that differs in every entry."""
+
+    def run(x, kernel):
+        y, pull = jax.vjp(function, x, kernel)
+        return y, *pull(jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+
+    return jax.jit(run)(x, kernel)
+
+
+# (b, h, w, ci, co), kernel size, stride, padding
+CONV = [
+    ((2, 8, 8, 5, 7), (3, 3), 1, "SAME"),
+    ((1, 7, 9, 3, 20), (3, 3), 1, "VALID"),
+    ((2, 6, 6, 5, 7), (1, 1), 1, "SAME"),
+    ((2, 7, 6, 18, 7), (1, 1), 2, "SAME"),
+    ((2, 8, 8, 20, 7), (4, 4), 2, "SAME"),
+    ((2, 8, 8, 20, 7), (4, 4), 2, ((1, 1), (1, 1))),
+    ((1, 9, 7, 17, 3), (4, 4), 2, "SAME"),
+    ((1, 9, 7, 17, 3), (4, 4), 2, "VALID"),
+    ((2, 9, 11, 1, 4), (7, 7), 2, ((3, 3), (3, 3))),
+    ((2, 9, 11, 16, 4), (3, 3), 2, ((1, 1), (1, 1))),
+    ((1, 11, 10, 16, 4), (3, 3), 3, "SAME"),
+    ((1, 11, 10, 16, 4), (2, 3), 4, "VALID"),
+    ((1, 10, 12, 16, 2), (3, 4), (2, 1), ((0, 2), (1, 3))),
+    ((1, 10, 12, 16, 2), (3, 4), (1, 3), ((-1, 2), (1, -2))),
+    ((1, 8, 8, 3, 16), (8, 8), 8, "VALID"),
+    ((2, 5, 5, 100, 3), (3, 3), 1, "SAME"),
+]
+TRANSPOSE = [
+    ((2, 4, 4, 7, 18), (4, 4), 2, "SAME"),
+    ((2, 4, 4, 7, 18), (4, 4), 2, ((2, 2), (2, 2))),
+    ((1, 5, 3, 3, 17), (4, 4), 2, "VALID"),
+    ((2, 4, 5, 20, 3), (4, 4), 2, "SAME"),
+    ((2, 4, 5, 4, 1), (4, 4), 2, "SAME"),
+    ((2, 4, 5, 1, 16), (3, 3), 2, ((1, 1), (1, 1))),
+    ((2, 4, 5, 4, 16), (3, 3), 2, ((1, 2), (1, 2))),
+    ((2, 4, 5, 4, 16), (3, 3), 2, "SAME"),
+    ((1, 4, 3, 4, 16), (9, 9), 3, ((7, 7), (7, 7))),
+    ((1, 3, 3, 4, 16), (7, 7), 5, ((5, 5), (5, 5))),
+    ((1, 3, 4, 4, 16), (2, 2), 3, "SAME"),
+    ((1, 3, 4, 4, 16), (1, 1), 2, "VALID"),
+    ((1, 3, 4, 4, 16), (3, 2), (2, 1), "SAME"),
+    ((2, 4, 4, 6, 16), (3, 3), 1, "SAME"),
+    ((2, 4, 4, 6, 5), (1, 1), 1, "SAME"),
+    ((1, 5, 6, 3, 16), (3, 4), 2, ((-1, 2), (1, -2))),
+    ((2, 4, 4, 3, 100), (3, 3), 2, "SAME"),
+]
+
+
+@pytest.mark.parametrize(("sizes", "kernel", "stride", "padding"), CONV)
+def test_conv_equals_lax(sizes, kernel, stride, padding):
+    x, weights = arrays(sizes[:4], (*kernel, *sizes[3:]))
+    options = {"stride": stride, "padding": padding}
+    ours = value_and_gradients(lambda x, k: conv(x, k, **options), x, weights)
+    theirs = value_and_gradients(lambda x, k: lax_conv(x, k, **options), x, weights)
+    for actual, expected in zip(ours, theirs, strict=True):
+        assert_close(actual, expected)
+
+
+@pytest.mark.parametrize(("sizes", "kernel", "stride", "padding"), TRANSPOSE)
+def test_conv_transpose_equals_lax(sizes, kernel, stride, padding):
+    x, weights = arrays(sizes[:4], (*kernel, *sizes[3:]))
+    options = {"stride": stride, "padding": padding}
+    ours = value_and_gradients(lambda x, k: conv_transpose(x, k, **options), x, weights)
+    theirs = value_and_gradients(lambda x, k: lax_conv_transpose(x, k, **options), x, weights)
+    for actual, expected in zip(ours, theirs, strict=True):
+        assert_close(actual, expected)
+
+
+PAIRS = [
+    (conv, lax_conv, {"stride": 2, "padding": "SAME"}),
+    (conv_transpose, lax_conv_transpose, {"stride": 2, "padding": "SAME"}),
+]
+
+
+def loss(function, options):
+    return lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel, **options)))
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), PAIRS)
+def test_under_vmap_over_inputs_and_kernels(ours, theirs, options):
+    x, kernel = arrays((3, 2, 4, 4, 16), (3, 4, 4, 16, 16))
+    for axes in [(0, 0), (0, None), (None, 0)]:
+        one_x = x if axes[0] == 0 else x[0]
+        one_kernel = kernel if axes[1] == 0 else kernel[0]
+        results = [
+            jax.jit(jax.vmap(jax.grad(loss(f, options), (0, 1)), axes))(one_x, one_kernel)
+            for f in (ours, theirs)
+        ]
+        for actual, expected in zip(*results, strict=True):
+            assert_close(actual, expected)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), PAIRS)
+def test_under_pmap_on_four_devices_with_different_data(ours, theirs, options):
+    x, kernel = arrays((4, 2, 4, 4, 16), (4, 4, 16, 16))
+
+    def step(x, kernel):
+        gradient = jax.grad(loss(ours, options), 1)(x, kernel)
+        return jax.lax.psum(gradient, "data")
+
+    actual = jax.pmap(step, axis_name="data", in_axes=(0, None), out_axes=None)(x, kernel)
+    expected = jax.grad(loss(theirs, options), 1)(x.reshape(8, 4, 4, 16), kernel)
+    assert_close(actual, expected)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), PAIRS)
+def test_under_remat_and_scan_and_without_jit(ours, theirs, options):
+    x, kernel = arrays((2, 4, 4, 16), (4, 4, 16, 16))
+    expected = jax.grad(loss(theirs, options), 1)(x, kernel)
+    assert_close(jax.grad(loss(ours, options), 1)(x, kernel), expected)
+    assert_close(jax.grad(jax.checkpoint(loss(ours, options)), 1)(x, kernel), expected)
+
+    def total(kernel):
+        def add(carry, image):
+            return carry + loss(ours, options)(image[None], kernel), None
+
+        return jax.lax.scan(add, 0.0, x)[0]
+
+    assert_close(jax.jit(jax.grad(total))(kernel), expected)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), PAIRS)
+def test_second_derivatives(ours, theirs, options):
+    x, kernel = arrays((1, 4, 4, 16), (4, 4, 16, 16))
+
+    def gradient_norm(function):
+        def norm(x, kernel):
+            gradients = jax.grad(loss(function, options), (0, 1))(x, kernel)
+            return sum(jnp.sum(g**2) for g in gradients)
+
+        return jax.jit(jax.grad(norm, (0, 1)))
+
+    for actual, expected in zip(
+        gradient_norm(ours)(x, kernel), gradient_norm(theirs)(x, kernel), strict=True
+    ):
+        assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("function", [conv, conv_transpose])
+def test_bad_arguments_are_named(function):
+    x, kernel = arrays((1, 4, 4, 2), (3, 3, 2, 2))
+    with pytest.raises(ValueError, match="stride"):
+        function(x, kernel, stride=0)
+    with pytest.raises(ValueError, match="'same'"):
+        function(x, kernel, padding="same")
+    with pytest.raises(ValueError, match=r"\(top, bottom\)"):
+        function(x, kernel, padding=((1, 1),))
