@@ -1,0 +1,33 @@
+"""Exact metrics of anomaly detection and localisation, on NumPy arrays and raw scores.
+
+A larger score means more anomalous; label 1 and mask values above 0 mean anomalous. Scores keep
+their range and dtype: only their order counts. A metric that has no value for the data raises
+`UndefinedMetric`; the summaries report None and the reason.
+"""
+
+from jaxad.metrics._inputs import UndefinedMetric
+from jaxad.metrics.pro import aupro, pro_curve
+from jaxad.metrics.roc import (
+    auroc,
+    average_precision,
+    best_f1,
+    pr_auc_trapezoid,
+    precision_recall_curve,
+    roc_curve,
+)
+from jaxad.metrics.summary import evaluate_maps, image_metrics, pixel_metrics
+
+__all__ = [
+    "UndefinedMetric",
+    "aupro",
+    "auroc",
+    "average_precision",
+    "best_f1",
+    "evaluate_maps",
+    "image_metrics",
+    "pixel_metrics",
+    "pr_auc_trapezoid",
+    "precision_recall_curve",
+    "pro_curve",
+    "roc_curve",
+]
