@@ -1,0 +1,36 @@
+"""Images in: sample tables, one decoder, one cache, two pipelines that yield the same batches."""
+
+from jaxad.data.batch import Batch
+from jaxad.data.cache import prepare_images, read_many
+from jaxad.data.datasets import find_images, read_table, summarise
+from jaxad.data.images import (
+    decode,
+    image_dimensions,
+    read_image,
+    read_mask,
+    resize,
+    resolve_range_16bit,
+)
+from jaxad.data.pipeline import evaluation_batches, training_batches
+from jaxad.data.split import split_holdout
+from jaxad.data.table import Sample, SampleTable
+
+__all__ = [
+    "Batch",
+    "Sample",
+    "SampleTable",
+    "decode",
+    "evaluation_batches",
+    "find_images",
+    "image_dimensions",
+    "prepare_images",
+    "read_image",
+    "read_many",
+    "read_mask",
+    "read_table",
+    "resize",
+    "resolve_range_16bit",
+    "split_holdout",
+    "summarise",
+    "training_batches",
+]

@@ -1,0 +1,297 @@
+"""The one decoder and the one resizer: image and mask files to arrays.
+
+Whatever reads an image in jaxad reads it here, so that training, evaluation, prediction and both
+input pipelines see the same pixels. What happens to unusual files:
+
+* EXIF orientation is applied; colour profiles and gamma chunks are not.
+* Palette, 1-bit, CMYK and YCbCr images become RGB first. Colour becomes gray by the ITU-R 601
+  luma, gray becomes colour by repetition.
+* Transparent pixels are composited over white, as an image viewer shows them.
+* Gray images of more than 8 bits are brought to 8 bits by a range (:func:`resolve_range_16bit`)
+  that belongs to the training set, never to the single image. Float images must lie in [0, 1]
+  and are treated as 16-bit images of full range.
+* 16-bit colour is read by its high bytes; a range other than the full one is an error for it.
+* Of a file with several frames the first is read.
+* More than ``2 * PIL.Image.MAX_IMAGE_PIXELS`` pixels (about 179 million) are refused; raise that
+  attribute to read larger images.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from jaxad.errors import UserError
+
+FULL_RANGE = (0.0, 65535.0)
+PERCENTILES = (0.1, 99.9)
+"""What ``range_16bit="percentiles"`` takes from all training pixels together."""
+
+MASK_RESIZE_RULES = ("nearest", "any", "full")
+
+_SIXTEEN_BIT_COLOUR = re.compile(r";16[BLN]")
+_LOSSY = ("JPEG", "WEBP", "MPO")
+
+
+def decode(
+    path: str | os.PathLike,
+    *,
+    channels: int,
+    range_16bit: tuple[float, float] = FULL_RANGE,
+) -> UInt8[np.ndarray, "h w c"]:
+    """Reads an image file at its own resolution.
+
+    Args:
+      path: the file.
+      channels: 1 (gray) or 3 (RGB).
+      range_16bit: ``(low, high)`` of :func:`resolve_range_16bit`; the values of images with more
+        than 8 bits that become 0 and 255, with clipping outside.
+
+    Returns:
+      ``(h, w, channels)`` uint8 in [0, 255], EXIF orientation applied.
+
+    Raises:
+      UserError: the file is missing, empty, truncated, too large or no image, or has values
+        which the range cannot map.
+    """
+    if channels not in (1, 3):
+        raise UserError(f"data.channels must be 1 or 3, got {channels}")
+    with _opened(path) as image:
+        sixteen_bit_colour = _has_16bit_colour(image)
+        image = ImageOps.exif_transpose(image)
+        if _is_deep(image):
+            gray = _scale_to_uint8(_deep_values(image, path), range_16bit)
+            return np.repeat(gray[..., None], channels, axis=-1)
+        if sixteen_bit_colour and tuple(range_16bit) != FULL_RANGE:
+            raise UserError(
+                f"{path}: 16-bit colour can only be read with data.range_16bit=full; "
+                "save it as 8-bit colour or 16-bit gray"
+            )
+        flat = _flatten(image).convert("L" if channels == 1 else "RGB")
+    array = np.array(flat)
+    return array[..., None] if channels == 1 else array
+
+
+def resize(
+    image: UInt8[np.ndarray, "h w c"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "h2 w2 c"]:
+    """Resizes an image with Pillow's antialiased bilinear filter; the aspect ratio may change.
+
+    Args:
+      image: ``(h, w, c)`` uint8 with 1 or 3 channels.
+      size: ``(height, width)`` of the result.
+
+    Returns:
+      ``(*size, c)`` uint8.
+    """
+    if image.shape[:2] == tuple(size):
+        return image
+    height, width = size
+    gray = image.shape[-1] == 1
+    picture = Image.fromarray(image[..., 0] if gray else image)
+    array = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
+    return array[..., None] if gray else array
+
+
+def read_image(
+    path: str | os.PathLike,
+    *,
+    image_size: tuple[int, int],
+    channels: int,
+    range_16bit: tuple[float, float] = FULL_RANGE,
+) -> UInt8[np.ndarray, "h w c"]:
+    """Decodes and resizes one image: :func:`decode`, then :func:`resize`."""
+    return resize(decode(path, channels=channels, range_16bit=range_16bit), image_size)
+
+
+def read_mask(
+    path: str | os.PathLike,
+    *,
+    image_size: tuple[int, int] | None = None,
+    expected_size: tuple[int, int] | None = None,
+    resize_rule: str = "nearest",
+) -> Bool[np.ndarray, "h w"]:
+    """Reads a ground-truth mask: True where any channel is not zero.
+
+    In formats with loss (JPEG, WebP) True starts at half of the range, because compression
+    leaves small values around every edge. Transparent pixels are False.
+
+    Args:
+      path: the file.
+      image_size: ``(h, w)`` to resize to; None keeps the mask's own size.
+      expected_size: ``(h, w)`` which the file must have before resizing, in general
+        ``image_dimensions`` of its image.
+      resize_rule: ``"nearest"``; ``"any"`` (after an antialiased bilinear resize, a pixel is True
+        when anything of the defect falls on it); ``"full"`` (only when the defect covers it).
+
+    Returns:
+      ``(h, w)`` bool.
+
+    Raises:
+      UserError: the file cannot be read or has another size than expected.
+    """
+    if resize_rule not in MASK_RESIZE_RULES:
+        raise UserError(
+            f"unknown mask resize rule {resize_rule!r}; known: {', '.join(MASK_RESIZE_RULES)}"
+        )
+    with _opened(path) as image:
+        lossy = image.format in _LOSSY
+        image = ImageOps.exif_transpose(image)
+        size = (image.height, image.width)
+        if expected_size is not None and size != tuple(expected_size):
+            raise UserError(
+                f"mask {path} is {size[0]} x {size[1]} (height x width) but its image is "
+                f"{expected_size[0]} x {expected_size[1]} (after EXIF rotation): "
+                "a mask must have the size of its image"
+            )
+        mask = _nonzero(image, threshold=128 if lossy else 1)
+    if image_size is None or mask.shape == tuple(image_size):
+        return mask
+    return _resize_mask(mask, image_size, resize_rule)
+
+
+def image_dimensions(path: str | os.PathLike) -> tuple[int, int]:
+    """Returns ``(height, width)`` of an image file after EXIF rotation, from its header only."""
+    with _opened(path) as image:
+        # Orientations 5 to 8 of EXIF tag 274 exchange height and width.
+        transposed = image.getexif().get(274, 1) in (5, 6, 7, 8)
+        return (image.width, image.height) if transposed else (image.height, image.width)
+
+
+def resolve_range_16bit(paths: Sequence[str | os.PathLike], spec: str | int) -> tuple[float, float]:
+    """Turns ``data.range_16bit`` into the numbers that every later image is read with.
+
+    Args:
+      paths: the training images. Those with at most 8 bits do not count.
+      spec: ``"full"`` (0 to 65535), a bit depth such as ``"12"`` (0 to 4095), or
+        ``"percentiles"`` (the :data:`PERCENTILES` of all their pixels together).
+
+    Returns:
+      ``(low, high)`` with ``low < high``; (0, 65535) when no image has more than 8 bits.
+
+    Raises:
+      UserError: the spec is none of these, a training image exceeds the bit depth, or an image
+        cannot be read.
+    """
+    spec = str(spec)
+    bits = int(spec) if spec.isdecimal() else None
+    if spec not in ("full", "percentiles") and (bits is None or not 9 <= bits <= 16):
+        raise UserError(
+            f"data.range_16bit must be full, percentiles or a bit depth from 9 to 16, got {spec!r}"
+        )
+    if spec == "full":
+        return FULL_RANGE
+    histogram = np.zeros(65536, np.int64)
+    for path in paths:
+        with _opened(path) as image:
+            if not _is_deep(image):
+                continue
+            values = np.clip(np.rint(_deep_values(image, path)), 0, 65535).astype(np.uint16)
+        if bits is not None and values.max() >= 2**bits:
+            raise UserError(
+                f"{path} holds the value {values.max()}, more than the {bits} bits of "
+                "data.range_16bit"
+            )
+        histogram += np.bincount(values.ravel(), minlength=65536)
+    if not histogram.any():
+        return FULL_RANGE
+    if bits is not None:
+        return (0.0, float(2**bits - 1))
+    shares = np.cumsum(histogram) / histogram.sum()
+    low, high = (float(np.searchsorted(shares, percent / 100)) for percent in PERCENTILES)
+    return (low, max(high, low + 1.0))
+
+
+@contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """Opens an image; whatever fails on a bad file ends in one sentence that names it."""
+    path = os.fspath(path)
+    try:
+        if os.path.getsize(path) == 0:
+            raise UserError(f"{path} is empty (0 bytes)")
+        with Image.open(path) as image:
+            yield image
+    except (UserError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise UserError(
+            f"{path} has more than {limit} pixels and is refused as a decompression bomb; cut or "
+            "shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path} is not an image in a format that Pillow reads") from error
+    except Exception as error:
+        # A damaged file makes Pillow's decoders raise nearly anything (OSError, SyntaxError,
+        # struct.error, zlib.error, IndexError ...): all of it means that the file is unreadable.
+        raise UserError(f"{path} cannot be read, it may be damaged: {error}") from error
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """True for gray images of more than 8 bits: 16-bit, 32-bit integer, float."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _has_16bit_colour(image: Image.Image) -> bool:
+    """True when Pillow drops the low bytes of this file; to be asked before it is loaded."""
+    return not _is_deep(image) and bool(_SIXTEEN_BIT_COLOUR.search(str(image.tile)))
+
+
+def _deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
+    """Values of a deep image on the 16-bit scale, ``(h, w)`` float64 in [0, 65535]."""
+    values = np.asarray(image).astype(np.float64)
+    low, high = values.min(), values.max()
+    limit = 1.0 if image.mode == "F" else FULL_RANGE[1]
+    # Written so that NaN fails too.
+    if not (low >= 0 and high <= limit):
+        kind = "float" if image.mode == "F" else "integer"
+        raise UserError(
+            f"{path} holds {kind} values from {low:g} to {high:g}; "
+            f"scale them to [0, {limit:g}] before saving"
+        )
+    return values * FULL_RANGE[1] if image.mode == "F" else values
+
+
+def _scale_to_uint8(values: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    low, high = value_range
+    return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """Brings an 8-bit image of any mode to L or RGB; transparency shows white."""
+    if image.mode in ("La", "RGBa"):  # premultiplied alpha
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("L") if image.mode in ("1", "L") else image.convert("RGB")
+
+
+def _nonzero(image: Image.Image, *, threshold: int) -> np.ndarray:
+    if _is_deep(image):
+        return np.asarray(image) != 0
+    if image.mode == "1":
+        return np.array(image.convert("L")) > 0
+    # By colour, not by palette index: index 0 need not be black.
+    rgba = np.asarray(image.convert("RGBA"))
+    return (rgba[..., :3] >= threshold).any(axis=-1) & (rgba[..., 3] > 0)
+
+
+def _resize_mask(mask: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
+    height, width = size
+    if rule == "nearest":
+        picture = Image.fromarray(mask.astype(np.uint8) * 255)
+        return np.array(picture.resize((width, height), Image.Resampling.NEAREST)) > 0
+    # Float, so that "any" and "full" see coverage itself and not its 8-bit rounding.
+    picture = Image.fromarray(mask.astype(np.float32))
+    coverage = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
+    return coverage > 1e-6 if rule == "any" else coverage >= 1 - 1e-6

@@ -1,0 +1,235 @@
+"""Batches from a uint8 array: two pipelines over one order.
+
+The order is decided here, in numpy, so that the tf.data pipeline and the in-memory pipeline yield
+the same batches. Images stay uint8: normalisation and augmentation run on the device.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from jaxad.data.batch import Batch
+from jaxad.data.split import random_order
+from jaxad.errors import UserError, did_you_mean
+
+PIPELINES = ("auto", "memory", "tf")
+_PREFETCH = 2
+
+
+def training_batches(
+    images: UInt8[np.ndarray, "n h w c"],
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    pipeline: str = "auto",
+) -> Iterator[Batch]:
+    """Yields shuffled batches for ever.
+
+    Epoch ``e`` visits the rows in a permutation of its own, fixed by ``(seed, e)``, and drops
+    the ``n % batch_size`` rows at its end. Step ``s`` therefore gives the same batch whether it
+    is reached by running or by starting there.
+
+    Args:
+      images: ``(n, h, w, c)`` uint8, in memory or memory-mapped; rows are copied batch by batch.
+      batch_size: rows of every batch.
+      seed: fixes the order.
+      start_step: number of batches to leave out, without reading them.
+      pipeline: ``"memory"`` (one background thread), ``"tf"`` (tf.data) or ``"auto"`` (tf.data
+        where TensorFlow is installed). All yield the same.
+
+    Yields:
+      :class:`Batch` with every row valid.
+
+    Raises:
+      UserError: the batch is larger than the data set, or the pipeline cannot be had.
+    """
+    n = len(images)
+    if not 1 <= batch_size <= n:
+        raise UserError(
+            f"train.batch_size is {batch_size} but there are {n} training images; "
+            f"choose a batch size from 1 to {n}"
+        )
+    steps = n // batch_size
+    first_epoch, skipped = divmod(start_step, steps)
+
+    def epoch_order(epoch: int) -> np.ndarray:
+        order = random_order(n, seed, int(epoch))
+        return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
+
+    def gather(rows: np.ndarray) -> Batch:
+        return Batch(_take(images, rows), rows, np.ones(len(rows), bool))
+
+    if _chosen(pipeline) == "tf":
+        return _tf_training(images, epoch_order, batch_size, first_epoch, skipped)
+    return _prefetched(map(gather, _endless_rows(epoch_order, first_epoch, skipped)))
+
+
+def evaluation_batches(
+    images: UInt8[np.ndarray, "n h w c"], *, batch_size: int, pipeline: str = "auto"
+) -> Iterator[Batch]:
+    """Yields every row once, in order, in batches of one size.
+
+    Args:
+      images: ``(n, h, w, c)`` uint8, in memory or memory-mapped.
+      batch_size: rows of every batch; may exceed ``n``.
+      pipeline: as in :func:`training_batches`.
+
+    Yields:
+      :class:`Batch`; the last one is filled with copies of row 0 (``index`` 0) that have
+      ``valid`` False.
+
+    Raises:
+      UserError: the batch size is below 1, or the pipeline cannot be had.
+    """
+    if batch_size < 1:
+        raise UserError(f"the batch size of an evaluation must be at least 1, got {batch_size}")
+    n = len(images)
+    starts = range(0, n, batch_size)
+
+    def batch_at(start: int) -> Batch:
+        rows = np.arange(start, start + batch_size, dtype=np.int32)
+        valid = rows < n
+        rows = np.where(valid, rows, 0).astype(np.int32)
+        return Batch(_take(images, rows), rows, valid)
+
+    if _chosen(pipeline) == "tf":
+        return _tf_evaluation(images, batch_at, starts)
+    return _prefetched(map(batch_at, starts))
+
+
+def _take(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return np.asarray(images[rows])
+
+
+def _chosen(pipeline: str) -> str:
+    if pipeline not in PIPELINES:
+        raise UserError(f"unknown data.pipeline {pipeline!r}{did_you_mean(pipeline, PIPELINES)}")
+    installed = importlib.util.find_spec("tensorflow") is not None
+    if pipeline == "tf" and not installed:
+        raise UserError(
+            "data.pipeline=tf needs TensorFlow, which is not installed; "
+            "install jaxad[tf] or set data.pipeline=memory"
+        )
+    return ("tf" if installed else "memory") if pipeline == "auto" else pipeline
+
+
+def _endless_rows(
+    epoch_order: Callable[[int], np.ndarray], first_epoch: int, skipped: int
+) -> Iterator[np.ndarray]:
+    epoch = first_epoch
+    while True:
+        yield from epoch_order(epoch)[skipped:]
+        epoch, skipped = epoch + 1, 0
+
+
+def _prefetched(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Runs an iterable in one background thread, a few elements ahead.
+
+    The thread ends with the iterable, or as soon as this generator is closed or collected.
+    """
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=_PREFETCH)
+    stop = threading.Event()
+
+    def put(kind: str, value: Any) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put((kind, value), timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put("batch", batch)
+                if stop.is_set():
+                    return
+            put("end", None)
+        except Exception as error:
+            put("error", error)
+
+    thread = threading.Thread(target=work, name="jaxad-batches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _tf_training(
+    images: np.ndarray,
+    epoch_order: Callable[[int], np.ndarray],
+    batch_size: int,
+    first_epoch: int,
+    skipped: int,
+) -> Iterator[Batch]:
+    tf = _import_tensorflow()
+
+    def rows_of_epoch(epoch):
+        rows = tf.numpy_function(epoch_order, [epoch], tf.int32, stateful=False)
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(rows, (None, batch_size)))
+
+    def gather(rows):
+        # Through numpy, so that neither the array nor the memory map enters the graph.
+        image = tf.numpy_function(lambda r: _take(images, r), [rows], tf.uint8, stateful=False)
+        image = tf.ensure_shape(image, (batch_size, *images.shape[1:]))
+        return image, rows, tf.ones((batch_size,), tf.bool)
+
+    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
+    return _tf_batches(tf, epochs.flat_map(rows_of_epoch).skip(skipped), gather)
+
+
+def _tf_evaluation(
+    images: np.ndarray, batch_at: Callable[[int], Batch], starts: range
+) -> Iterator[Batch]:
+    tf = _import_tensorflow()
+
+    def gather(start):
+        return tf.numpy_function(
+            lambda s: tuple(batch_at(int(s))),
+            [start],
+            (tf.uint8, tf.int32, tf.bool),
+            stateful=False,
+        )
+
+    return _tf_batches(tf, tf.data.Dataset.range(starts.start, starts.stop, starts.step), gather)
+
+
+def _tf_batches(tf: Any, elements: Any, gather: Callable[..., Any]) -> Iterator[Batch]:
+    options = tf.data.Options()
+    options.deterministic = True
+    dataset = elements.map(gather, num_parallel_calls=tf.data.AUTOTUNE).with_options(options)
+    for image, index, valid in dataset.prefetch(_PREFETCH).as_numpy_iterator():
+        yield Batch(image, index, valid)
+
+
+def _import_tensorflow() -> Any:
+    """Imports TensorFlow with the GPUs hidden from it: they belong to JAX."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    try:
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError as error:
+        # Too late: the process has already run TensorFlow on the devices that it found.
+        if tf.config.get_visible_devices("GPU"):
+            raise UserError(
+                "TensorFlow already holds a GPU in this process; "
+                "set data.pipeline=memory or hide the GPU before using TensorFlow"
+            ) from error
+    return tf

@@ -1,0 +1,66 @@
+"""The sample table: what a data set is to the rest of jaxad."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from dataclasses import dataclass
+from typing import Literal
+
+GOOD = "good"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image file.
+
+    Attributes:
+      path: of the image.
+      split: ``"train"`` or ``"test"``.
+      label: 0 good, 1 anomalous.
+      defect: ``"good"`` or the kind of the defect.
+      mask: path of the ground-truth mask, or None.
+    """
+
+    path: str
+    split: Literal["train", "test"]
+    label: int
+    defect: str
+    mask: str | None = None
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """All samples of one category, in a fixed order.
+
+    Attributes:
+      root: folder that relative paths start from: the category's own folder.
+      name: the layout that was read, ``"mvtec"`` or ``"folder"``.
+      category: as asked for, or ``""``.
+      samples: in natural order of their relative paths.
+    """
+
+    root: str
+    name: str
+    category: str
+    samples: tuple[Sample, ...]
+
+    def train_good(self) -> tuple[Sample, ...]:
+        """Returns the good training images: all that training ever sees."""
+        return tuple(s for s in self.samples if s.split == "train" and s.label == 0)
+
+    def test(self) -> tuple[Sample, ...]:
+        """Returns the test images, good and anomalous."""
+        return tuple(s for s in self.samples if s.split == "test")
+
+    def kinds(self) -> tuple[str, ...]:
+        """Returns the kinds of defect among the test images, sorted, without ``"good"``."""
+        return tuple(sorted({s.defect for s in self.test() if s.label == 1}))
+
+    def relative(self, sample: Sample) -> str:
+        """Returns a sample's path from the root with forward slashes; absolute if outside."""
+        path, root = os.path.abspath(sample.path), os.path.abspath(self.root)
+        try:
+            return pathlib.PurePath(path).relative_to(root).as_posix()
+        except ValueError:
+            return pathlib.PurePath(path).as_posix()
