@@ -53,8 +53,8 @@ def pro_curve(
     """
     pixels = _pixels.sort_pixels(_split(maps, masks))
     counts = _counts.count(pixels.defect, pixels.normal)
-    fpr, pro = pro_polyline(counts, pixels, counts.negatives)
-    normal = np.sort(np.concatenate(pixels.normal))
+    fpr, pro = pro_polyline(counts, pixels, counts.negatives, counts.positives)
+    normal = pixels.normal[0]
     # Just above a defect score the curve stands at the next higher score of any pixel.
     higher = np.concatenate([[np.inf], counts.threshold[:-1]])
     some = counts.fp_above > 0
@@ -96,15 +96,15 @@ def aupro(
     """
     check_limit(limit)
     pixels = _split(maps, masks)
-    normal_pixels = pixels.normal[0].size
+    total = pixels.normal[0].size, pixels.defect.size
     pixels = _pixels.sort_pixels(_above_limit(pixels, limit))
     counts = _counts.count(pixels.defect, pixels.normal)
-    return area_up_to(*pro_polyline(counts, pixels, normal_pixels), limit)
+    return area_up_to(*pro_polyline(counts, pixels, *total), limit)
 
 
-def aupro_of(counts: _counts.Counts, pixels: _pixels.PixelScores, *, limit: float = 0.3) -> float:
+def aupro_of(counts: _counts.Counts, pixels: _pixels.PixelScores, limit: float) -> float:
     """AUPRO of pixels that are already sorted and counted; see `aupro`."""
-    return area_up_to(*pro_polyline(counts, pixels, counts.negatives), limit)
+    return area_up_to(*pro_polyline(counts, pixels, counts.negatives, counts.positives), limit)
 
 
 def check_limit(limit: float) -> None:
@@ -114,7 +114,7 @@ def check_limit(limit: float) -> None:
 
 
 def pro_polyline(
-    counts: _counts.Counts, pixels: _pixels.PixelScores, normal_pixels: int
+    counts: _counts.Counts, pixels: _pixels.PixelScores, normal_pixels: int, defect_pixels: int
 ) -> tuple[Float[np.ndarray, "2*k+2"], Float[np.ndarray, "2*k+2"]]:
     """Corners of the PRO curve: (0, 0), two for each distinct defect score, the end.
 
@@ -123,12 +123,13 @@ def pro_polyline(
       pixels: what was counted, sorted.
       normal_pixels: number of all normal pixels, the denominator of the false-positive rate. When
         only the highest were counted the curve ends at their share; it is flat there.
+      defect_pixels: number of all defect pixels.
     """
     covered = np.cumsum(pixels.weight[::-1])
     pro = np.minimum(covered[counts.tp - 1] / pixels.components, 1.0)
-    if counts.tp.size and counts.negatives == normal_pixels:
-        pro[-1] = 1.0  # every defect pixel is covered; the sum of weights is so up to rounding
-    before = np.concatenate([[0.0], pro[:-1]])
+    if counts.positives == defect_pixels:
+        pro[-1] = 1.0  # all is covered, which the sum of weights gives only up to rounding
+    before = np.concatenate([[0.0], pro])[:-1]
     corners_pro = np.stack([before, pro], axis=1).reshape(-1)
     corners_fp = np.stack([counts.fp_above, counts.fp], axis=1).reshape(-1)
     fpr = np.concatenate([[0], corners_fp, [counts.negatives]]) / normal_pixels
@@ -141,7 +142,7 @@ def area_up_to(x: Float[np.ndarray, "k"], y: Float[np.ndarray, "k"], limit: floa
     share = (limit - x[end - 1]) / (x[end] - x[end - 1])
     at_limit = y[end - 1] + share * (y[end] - y[end - 1])
     area = np.trapezoid(np.append(y[:end], at_limit), np.append(x[:end], limit))
-    return float(area / limit)
+    return min(float(area / limit), 1.0)
 
 
 def _split(maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike]) -> _pixels.PixelScores:

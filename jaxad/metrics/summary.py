@@ -224,7 +224,7 @@ def _pooled_figures(
     figures = (
         _counts.auroc_of(counts),
         _counts.average_precision_of(counts),
-        pro.aupro_of(counts, pixels, limit=limit),
+        pro.aupro_of(counts, pixels, limit),
     )
     return dict(zip(_POOLED_FIGURES, figures, strict=True)), {}
 
