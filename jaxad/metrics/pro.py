@@ -24,7 +24,7 @@ from jaxad.metrics._inputs import as_maps, as_masks, common_dtype, require_all_m
 
 
 def pro_curve(
-    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike]
+    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None]
 ) -> tuple[Float[np.ndarray, "k"], Float[np.ndarray, "k"], Float[np.ndarray, "k"]]:
     """The PRO curve over the false-positive rate, as its exact polyline.
 
@@ -33,7 +33,8 @@ def pro_curve(
 
     Args:
       maps: (n, h, w), (n, 1, h, w) or a sequence of (h, w) arrays of any sizes; raw scores.
-      masks: one per map, same size, defect pixels > 0; all zeros for a good image.
+      masks: one per map, same size, defect pixels > 0; all zeros for a good image. None is
+        refused, since without labels nothing tells whether that image is good.
 
     Returns:
       ``(fpr, pro, thresholds)``, from (0, 0) at threshold infinity to (1, 1) at the lowest score:
@@ -67,7 +68,7 @@ def pro_curve(
 
 
 def aupro(
-    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike], *, limit: float = 0.3
+    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None], *, limit: float = 0.3
 ) -> float:
     """Area under the PRO curve up to a false-positive rate, divided by that rate; in [0, 1].
 
@@ -77,7 +78,8 @@ def aupro(
 
     Args:
       maps: (n, h, w), (n, 1, h, w) or a sequence of (h, w) arrays of any sizes; raw scores.
-      masks: one per map, same size, defect pixels > 0; all zeros for a good image.
+      masks: one per map, same size, defect pixels > 0; all zeros for a good image. None is
+        refused, since without labels nothing tells whether that image is good.
       limit: the largest false-positive rate, in (0, 1].
 
     Raises:
@@ -115,7 +117,7 @@ def check_limit(limit: float) -> None:
 
 def pro_polyline(
     counts: _counts.Counts, pixels: _pixels.PixelScores, normal_pixels: int, defect_pixels: int
-) -> tuple[Float[np.ndarray, "2*k+2"], Float[np.ndarray, "2*k+2"]]:
+) -> tuple[Float[np.ndarray, "corners"], Float[np.ndarray, "corners"]]:
     """Corners of the PRO curve: (0, 0), two for each distinct defect score, the end.
 
     Args:
@@ -145,7 +147,9 @@ def area_up_to(x: Float[np.ndarray, "k"], y: Float[np.ndarray, "k"], limit: floa
     return min(float(area / limit), 1.0)
 
 
-def _split(maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike]) -> _pixels.PixelScores:
+def _split(
+    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None]
+) -> _pixels.PixelScores:
     images = as_maps(maps)
     truth = require_all_masks(as_masks(masks, images))
     pixels = _pixels.split_pixels(images, truth, common_dtype(images))

@@ -35,8 +35,9 @@ Undefined = dict[str, str]
 _IMAGE_FIGURES = ("image_auroc", "image_ap", "image_pr_auc_trapezoid", "image_f1_max")
 _POOLED_FIGURES = ("pixel_auroc", "pixel_ap", "aupro")
 _PER_IMAGE_FIGURES = ("pixel_auroc_per_image_mean", "pixel_auroc_per_image_std")
-_KIND_FIGURES = ("count", "image_auroc", "pixel_auroc", "aupro")
+_PER_KIND = ("image_auroc", "pixel_auroc", "aupro")
 _NO_DEFECT = "no mask holds a defect pixel"
+_MIXED = "no image has both normal and defect pixels"
 
 
 def image_metrics(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Figures, Undefined]:
@@ -78,13 +79,14 @@ def image_metrics(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Figures
 
 
 def pixel_metrics(
-    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike], *, limit: float = 0.3
+    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None], *, limit: float = 0.3
 ) -> tuple[Figures, Undefined]:
     """Pixel-level figures of anomaly maps against masks.
 
     Args:
       maps: (n, h, w), (n, 1, h, w) or a sequence of (h, w) arrays of any sizes; raw scores.
-      masks: one per map, same size, defect pixels > 0; all zeros for a good image.
+      masks: one per map, same size, defect pixels > 0; all zeros for a good image. None is
+        refused, since without labels nothing tells whether that image is good.
       limit: false-positive rate up to which AUPRO integrates, in (0, 1].
 
     Returns:
@@ -109,9 +111,10 @@ def pixel_metrics(
     images = as_maps(maps)
     truth = require_all_masks(as_masks(masks, images))
     pixels = _pixels.sort_pixels(_pixels.split_pixels(images, truth, common_dtype(images)))
-    figures, undefined = _pooled_figures(pixels, limit)
-    areas, missing = _per_image_figures(_pixels.auroc_per_image(images, truth))
-    return figures | areas, undefined | missing
+    return _join(
+        _pooled_figures(pixels, limit, _NO_DEFECT),
+        _per_image_figures(_pixels.auroc_per_image(images, truth), _MIXED),
+    )
 
 
 def evaluate_maps(
@@ -173,48 +176,48 @@ def evaluate_maps(
         np.broadcast_to(np.False_, image.shape) if mask is None and not bad else mask
         for image, mask, bad in zip(images, truth, anomalous, strict=True)
     ]
+    has_mask = np.array([mask is not None for mask in truth], bool)
+    masked = np.flatnonzero(anomalous & has_mask)
     groups = _sorted_groups(images, truth, kind_of, len(kinds))
-    masked = [i for i in np.flatnonzero(anomalous) if truth[i] is not None]
+    everything = _pixels.merge_sorted(groups)
     areas = _pixels.auroc_per_image([images[i] for i in masked], [truth[i] for i in masked])
 
-    everything = _pixels.merge_sorted(groups)
-    no_defect = _why_no_defect(int(anomalous.sum()), len(masked))
-    parts = [
+    no_defect = _why_no_defect(anomalous, has_mask)
+    figures, undefined = _join(
         image_metrics(anomalous, image_scores),
         _pooled_figures(everything, limit, no_defect),
-        _per_image_figures(areas, None if everything.components else no_defect),
-    ]
-    counts = {
+        _per_image_figures(areas, _MIXED if everything.components else no_defect),
+    )
+    figures["counts"] = {
         "images": len(images),
         "good": int((~anomalous).sum()),
         "anomalous": int(anomalous.sum()),
-        "images_without_mask": sum(mask is None for mask in truth),
+        "images_without_mask": int((~has_mask).sum()),
         "images_with_empty_mask": sum(not truth[i].any() for i in masked),
         "images_in_pixel_auroc_per_image": areas.size,
         "pixels": everything.defect.size + sum(part.size for part in everything.normal),
         "defect_pixels": everything.defect.size,
         "defect_components": everything.components,
     }
-    figures = {name: value for part, _ in parts for name, value in part.items()}
-    undefined = {name: reason for _, part in parts for name, reason in part.items()}
-    per_defect = {}
+    figures["per_defect"] = {}
     for k, kind in enumerate(kinds if defects is not None else [], start=1):
-        members = (kind_of == 0) | (kind_of == k)
-        image = image_metrics(anomalous[members], np.asarray(image_scores)[members])
-        pixel = _pooled_figures(
-            _pixels.merge_sorted([groups[0], groups[k]]),
-            limit,
-            _why_no_defect(int((kind_of == k).sum()), sum(kind_of[i] == k for i in masked)),
+        ours = kind_of == k
+        against_good = ours | ~anomalous
+        row, missing = _join(
+            image_metrics(anomalous[against_good], np.asarray(image_scores)[against_good]),
+            _pooled_figures(
+                _pixels.merge_sorted([groups[0], groups[k]]),
+                limit,
+                _why_no_defect(ours, has_mask),
+            ),
         )
-        row = {"count": int((kind_of == k).sum()), **image[0], **pixel[0]}
-        missing = image[1] | pixel[1]
-        per_defect[kind] = {name: row[name] for name in _KIND_FIGURES}
-        undefined |= {f"per_defect.{kind}.{n}": missing[n] for n in _KIND_FIGURES if n in missing}
-    return figures | {"counts": counts, "per_defect": per_defect, "undefined": undefined}
+        figures["per_defect"][kind] = {"count": int(ours.sum())} | {n: row[n] for n in _PER_KIND}
+        undefined |= {f"per_defect.{kind}.{n}": missing[n] for n in _PER_KIND if n in missing}
+    return figures | {"undefined": undefined}
 
 
 def _pooled_figures(
-    pixels: _pixels.PixelScores, limit: float, no_defect: str = _NO_DEFECT
+    pixels: _pixels.PixelScores, limit: float, no_defect: str
 ) -> tuple[Figures, Undefined]:
     try:
         _pixels.require_both_pixels(pixels, no_defect)
@@ -229,13 +232,9 @@ def _pooled_figures(
     return dict(zip(_POOLED_FIGURES, figures, strict=True)), {}
 
 
-def _per_image_figures(
-    areas: Float[np.ndarray, "m"], reason: str | None = None
-) -> tuple[Figures, Undefined]:
+def _per_image_figures(areas: Float[np.ndarray, "m"], reason: str) -> tuple[Figures, Undefined]:
     if not areas.size:
-        return _undefined(
-            _PER_IMAGE_FIGURES, reason or "no image has both normal and defect pixels"
-        )
+        return _undefined(_PER_IMAGE_FIGURES, reason)
     return dict(zip(_PER_IMAGE_FIGURES, (float(areas.mean()), float(areas.std())), strict=True)), {}
 
 
@@ -243,10 +242,18 @@ def _undefined(names: Sequence[str], reason: object) -> tuple[Figures, Undefined
     return dict.fromkeys(names), dict.fromkeys(names, str(reason))
 
 
-def _why_no_defect(anomalous: int, masked: int) -> str:
-    if not anomalous:
+def _join(*parts: tuple[Figures, Undefined]) -> tuple[Figures, Undefined]:
+    figures, undefined = {}, {}
+    for more, missing in parts:
+        figures |= more
+        undefined |= missing
+    return figures, undefined
+
+
+def _why_no_defect(anomalous: Bool[np.ndarray, "n"], has_mask: Bool[np.ndarray, "n"]) -> str:
+    if not anomalous.any():
         return "no image is anomalous"
-    return _NO_DEFECT if masked else "no anomalous image has a mask"
+    return _NO_DEFECT if (anomalous & has_mask).any() else "no anomalous image has a mask"
 
 
 def _labels(
