@@ -102,8 +102,8 @@ def read_many(
 
 def default_cache_dir() -> pathlib.Path:
     """Returns ``$XDG_CACHE_HOME/jaxad``, by default ``~/.cache/jaxad``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (pathlib.Path(base) if base else pathlib.Path.home() / ".cache") / "jaxad"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return pathlib.Path(base) / "jaxad"
 
 
 # A chunk: its images in order, an exception in place of an image that cannot be read.

@@ -1,0 +1,1 @@
+"""Generated pictures: drawing primitives, objects, textures and the defects on them."""
