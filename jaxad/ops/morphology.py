@@ -1,0 +1,74 @@
+"""Grey-scale morphology with flat square footprints: local maxima and minima of anomaly maps.
+
+Soille 2003, "Morphological image analysis", chapters 3 and 4. The conventions are those of
+``scipy.ndimage.grey_*`` with ``size=(size, size)`` and ``mode="reflect"`` (the edge pixel is
+repeated). A footprint of even size has no centre: erosion reaches one pixel further up and left,
+dilation one pixel further down and right, so that opening and closing do not shift a map.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+
+def grey_dilation(maps: Float[Array, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
+    """Returns the maximum around every pixel: bright regions grow, dark specks vanish.
+
+    Args:
+      maps: maps of any range.
+      size: side of the square in pixels, 1 or more; 1 returns the maps as they are.
+
+    Returns:
+      Maps of the same shape and dtype. Gradients go to one pixel that attains the maximum.
+
+    Raises:
+      ValueError: if the size is below 1 or the maps lack two axes.
+    """
+    return _extremum(maps, size, lax.max, -jnp.inf, before=(size - 1) // 2)
+
+
+def grey_erosion(maps: Float[Array, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
+    """Returns the minimum around every pixel: bright regions shrink, bright specks vanish.
+
+    Arguments, returned value and errors are those of `grey_dilation`.
+    """
+    return _extremum(maps, size, lax.min, jnp.inf, before=size // 2)
+
+
+def grey_opening(maps: Float[Array, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
+    """Returns the dilation of the erosion: removes bright specks smaller than the square.
+
+    Arguments, returned value and errors are those of `grey_dilation`.
+    """
+    return grey_dilation(grey_erosion(maps, size=size), size=size)
+
+
+def grey_closing(maps: Float[Array, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
+    """Returns the erosion of the dilation: fills dark specks smaller than the square.
+
+    Arguments, returned value and errors are those of `grey_dilation`.
+    """
+    return grey_erosion(grey_dilation(maps, size=size), size=size)
+
+
+def _extremum(maps: Array, size: int, choose, neutral: float, *, before: int) -> Array:
+    """Slides a square over the maps, `before` pixels of it above and left of each pixel."""
+    if size < 1:
+        raise ValueError(f"The side of a footprint is 1 pixel or more, not {size}.")
+    if maps.ndim < 2:
+        raise ValueError(f"Morphology takes maps of shape (..., h, w), not {maps.shape}.")
+    for axis in (maps.ndim - 2, maps.ndim - 1):
+        # The extremum over a square is that over rows of those over columns.
+        padding, window = [(0, 0)] * maps.ndim, [1] * maps.ndim
+        padding[axis], window[axis] = (before, size - 1 - before), size
+        maps = lax.reduce_window(
+            jnp.pad(maps, padding, mode="symmetric"),
+            jnp.asarray(neutral, maps.dtype),
+            choose,
+            window,
+            [1] * maps.ndim,
+            "VALID",
+        )
+    return maps
