@@ -1,0 +1,260 @@
+"""The charts of a report as inline SVG: training history, scores, curves, kinds of defects.
+
+Colours come by class from the style sheet in ``report/page.py``: ``good``, ``bad``,
+``first``, ``second``, ``threshold``.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxad.report import axes
+from jaxad.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis
+from jaxad.report.content import is_missing
+from jaxad.report.tables import format_score, format_value
+
+# A chart column is at most some 500 pixels wide: more points cannot be seen.
+_MOST_POINTS = 300
+
+
+class Chart(NamedTuple):
+    """A chart with the heading it stands under."""
+
+    title: str
+    svg: str
+
+
+def _thin(points: list) -> list:
+    """Every n-th point, with the last one, so that a long series stays small on the page."""
+    if len(points) <= _MOST_POINTS:
+        return points
+    picked = np.linspace(0, len(points) - 1, _MOST_POINTS).round().astype(int)
+    return [points[index] for index in picked]
+
+
+def _number(value: Any) -> float | None:
+    """A finite number from a history cell, which may be text from a CSV file."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+_HELD_OUT = ("validation", "valid", "val", "held_out", "eval")
+_POSITIONS = ("step", "epoch")
+
+
+def _split_name(column: str) -> tuple[str, str]:
+    """Column of the history -> (which images, quantity): "val_loss" -> ("held out", "loss")."""
+    for prefixes, images in ((_HELD_OUT, "held-out images"), (("train",), "training images")):
+        for prefix in prefixes:
+            for mark in "/_.":
+                if column.startswith(prefix + mark):
+                    return images, column[len(prefix) + 1 :]
+    return "training images", column
+
+
+def history_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """One chart per recorded quantity, its held-out twin in the same chart.
+
+    Args:
+      history: one dict per line; columns beginning with ``train``, ``val``, ``validation`` or
+        ``held_out`` and then ``/``, ``_`` or ``.`` are twins of the column without it. ``step``
+        (else ``epoch``, else the line number) is the horizontal axis. Cells that are empty, text
+        or not finite are left out.
+
+    Returns:
+      The charts, the loss first; none for an empty history. Quantities that stay positive and
+      span more than a factor of twenty have a logarithmic axis.
+    """
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    position = next((name for name in _POSITIONS if name in columns), None)
+    quantities: dict[str, dict[str, list]] = {}
+    for column in columns:
+        if column in _POSITIONS:
+            continue
+        series = []
+        for index, row in enumerate(history):
+            x = _number(row.get(position)) if position else float(index)
+            y = _number(row.get(column))
+            if x is not None and y is not None:
+                series.append((x, y))
+        if series:
+            images, quantity = _split_name(column)
+            quantities.setdefault(quantity, {})[images] = series
+    order = sorted(quantities, key=lambda name: (name != "loss", "loss" not in name))
+    return [
+        Chart(
+            name.replace("_", " ").replace("/", ": "),
+            _history_chart(quantities[name], name, position or "line"),
+        )
+        for name in order
+    ]
+
+
+def _history_chart(series: Mapping[str, list[tuple[float, float]]], name: str, x_label: str) -> str:
+    every = np.array([point for points in series.values() for point in points])
+    values = every[:, 1]
+    log = bool(values.min() > 0 and values.max() > 20 * values.min())
+    x_axis, y_axis = Axis.around(every[:, 0], margin=0.01), Axis.around(values, log=log)
+    parts = axes.frame(x_axis, y_axis, x_label=x_label)
+    for place, images in enumerate(sorted(series, reverse=True)):
+        kind = "first" if images.startswith("training") else "second"
+        points = [(x_axis.x(x), y_axis.y(y)) for x, y in _thin(series[images])]
+        parts.append(axes.polyline(points, kind))
+        if len(series) > 1:
+            y = TOP + 6 + 16 * place
+            parts.append(axes.line(RIGHT - 124, y - 4, RIGHT - 104, y - 4, kind))
+            parts.append(axes.text(RIGHT - 98, y, images, anchor="start", kind="label"))
+    return axes.svg(parts, label=f"{name} over {x_label}")
+
+
+def _bin_edges(axis: Axis, threshold: float | None, *, bins: int = 32) -> np.ndarray:
+    """Edges of equal bins over an axis; the threshold is one of them, so no bar straddles it."""
+    low, high = (math.log(axis.low), math.log(axis.high)) if axis.log else (axis.low, axis.high)
+    width = (high - low) / bins
+    if threshold is not None:
+        edge = math.log(threshold) if axis.log else threshold
+        low = edge - math.ceil((edge - low) / width) * width
+        bins += 1
+    edges = low + width * np.arange(bins + 1)
+    if threshold is not None:
+        edges[np.argmin(np.abs(edges - edge))] = edge
+    return np.exp(edges) if axis.log else edges
+
+
+def score_histogram(
+    good: Sequence[float], defective: Sequence[float], *, threshold: float | None = None
+) -> str:
+    """Counts of test images over their score: good ones upwards, defective ones downwards.
+
+    Args:
+      good: scores of the good test images.
+      defective: scores of the defective ones.
+      threshold: drawn as a dashed line; None for no line.
+
+    Returns:
+      An SVG element. The scores are on a logarithmic axis when a few of them are so large that
+      the rest would share one bar.
+    """
+    groups = [np.asarray(group, np.float64) for group in (good, defective)]
+    groups = [group[np.isfinite(group)] for group in groups]
+    every = np.concatenate(groups)
+    marked = every if threshold is None else np.append(every, threshold)
+    log = bool(marked.size and marked.min() > 0 and marked.max() > 30 * np.median(marked))
+    x_axis = Axis.around(marked, log=log, margin=0.03)
+    edges = _bin_edges(x_axis, threshold)
+    counts = [np.histogram(group, edges)[0] for group in groups]
+    most = [max(1, int(count.max())) for count in counts]
+    # Both halves share one unit of count; each gets the height that its highest bar needs.
+    unit = (BOTTOM - TOP - 20) / sum(most)
+    middle = TOP + 10 + most[0] * unit
+    parts = []
+    for count, sign, kind, name in zip(
+        counts, (-1, 1), ("good", "bad"), ("good", "defective"), strict=True
+    ):
+        for number, left, right in zip(count, edges[:-1], edges[1:], strict=True):
+            if number:
+                x, size = x_axis.x(left), number * unit
+                y = middle - size if sign < 0 else middle
+                span = f"{format_score(left)} to {format_score(right)}"
+                parts.append(
+                    f'<rect x="{x:g}" y="{y:.1f}" width="{x_axis.x(right) - x - 1:.1f}" '
+                    f'height="{size:.1f}" class="{kind}"><title>{number} {name}, score {span}'
+                    "</title></rect>"
+                )
+    parts.append(axes.line(LEFT, middle, RIGHT, middle, "axis"))
+    for tick in x_axis.ticks():
+        x = x_axis.x(tick)
+        parts.append(axes.line(x, BOTTOM, x, BOTTOM + 4, "axis"))
+        parts.append(axes.text(x, BOTTOM + 17, axes.tick_text(tick)))
+    parts.append(axes.line(LEFT, BOTTOM, RIGHT, BOTTOM, "axis"))
+    parts.append(axes.text((LEFT + RIGHT) / 2, axes.HEIGHT - 8, "image score", kind="label"))
+    for group, y, name in zip(
+        groups, (middle - 8, middle + 17), ("good", "defective"), strict=True
+    ):
+        parts.append(axes.text(LEFT - 4, y, str(group.size), anchor="end", kind="label"))
+        parts.append(axes.text(LEFT - 4, y - 14 if y < middle else y + 14, name, anchor="end"))
+    if threshold is not None:
+        x = x_axis.x(threshold)
+        parts.append(axes.line(x, TOP, x, BOTTOM, "threshold"))
+        side, shift = ("start", 5) if x < (LEFT + RIGHT) / 2 else ("end", -5)
+        label = f"threshold {format_score(threshold)}"
+        parts.append(axes.text(x + shift, TOP + 4, label, anchor=side, kind="label"))
+    return axes.svg(parts, label="scores of good and defective test images")
+
+
+def curve(
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    x_label: str,
+    y_label: str,
+    marker: tuple[float, float] | None = None,
+    diagonal: bool = False,
+) -> str:
+    """A curve in the unit square, such as ROC or precision over recall.
+
+    Args:
+      x: horizontal values in [0, 1].
+      y: vertical values in [0, 1], as many.
+      x_label: below the axis.
+      y_label: beside the axis.
+      marker: a point to mark, the calibrated threshold's.
+      diagonal: draws the line of a detector that guesses.
+
+    Returns:
+      An SVG element.
+    """
+    unit = Axis(0.0, 1.0)
+    parts = axes.frame(unit, unit, x_label=x_label, y_label=y_label)
+    if diagonal:
+        parts.append(axes.line(LEFT, BOTTOM, RIGHT, TOP, "guess"))
+    points = [
+        (unit.x(a), unit.y(b))
+        for a, b in _thin(list(zip(x, y, strict=True)))
+        if math.isfinite(a) and math.isfinite(b)
+    ]
+    if points:
+        parts.append(axes.polyline(points, "first"))
+    if marker is not None:
+        a, b = marker
+        parts.append(
+            f'<circle cx="{unit.x(a):g}" cy="{unit.y(b):g}" r="5" class="marker"><title>'
+            f"calibrated threshold: {html.escape(x_label)} {a:.3f}, {html.escape(y_label)} {b:.3f}"
+            "</title></circle>"
+        )
+    return axes.svg(parts, label=f"{y_label} over {x_label}")
+
+
+def defect_bars(values: Mapping[str, float | None]) -> str:
+    """A horizontal bar per kind of defect for a figure in [0, 1]; undefined ones say "–".
+
+    Args:
+      values: kind -> figure or None.
+
+    Returns:
+      An SVG element, as high as the number of kinds asks for.
+    """
+    row, left, right = 26, 150, WIDTH - 58
+    parts = []
+    for place, (name, value) in enumerate(values.items()):
+        y = 8 + place * row
+        shown = name if len(name) <= 20 else name[:19] + "…"
+        parts.append(axes.text(left - 8, y + 14, shown, anchor="end", kind="label"))
+        parts.append(
+            f'<rect x="{left}" y="{y + 3}" width="{right - left}" height="14" class="track"/>'
+        )
+        if not is_missing(value):
+            length = min(max(value, 0.0), 1.0) * (right - left)
+            parts.append(
+                f'<rect x="{left}" y="{y + 3}" width="{length:.1f}" height="14" class="bar"/>'
+            )
+        parts.append(axes.text(right + 8, y + 14, format_value(value, digits=3), anchor="start"))
+    return axes.svg(parts, label="figure per kind of defect", height=16 + row * max(1, len(values)))

@@ -1,0 +1,184 @@
+"""What a report shows, as plain data: filled by the evaluation, read by the pages and figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+
+class Scale(NamedTuple):
+    """The heat-map scale that all images of a run share, in the units of its primary map."""
+
+    low: float
+    high: float
+    threshold: float | None = None
+
+
+class ScoreRow(NamedTuple):
+    """One line of ``scores.csv``; label 0 is good, 1 defective; decision True is "rejected"."""
+
+    path: str
+    label: int
+    defect: str
+    score: float
+    decision: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One test image with everything the detector said about it.
+
+    Attributes:
+      path: the file, as the user knows it.
+      label: 0 for a good image, 1 for a defective one.
+      defect: the kind of defect, "good" for good images.
+      score: image score; larger is more anomalous.
+      decision: True when the image is rejected, None when there is no threshold.
+      image: (h, w, c) uint8, c is 1 or 3, at the resolution of the detector.
+      heat: (h, w) raw anomaly map, not normalised.
+      reconstruction: like ``image``, None for maps that come without one.
+      mask: (h, w) ground truth, None when the data set has none for this image.
+      predicted: (h, w) pixels over the pixel threshold, None when there is no threshold.
+
+    Raises:
+      ValueError: an array does not fit the image.
+    """
+
+    path: str
+    label: int
+    defect: str
+    score: float
+    image: UInt8[np.ndarray, "h w c"]
+    heat: Float[np.ndarray, "h w"]
+    decision: bool | None = None
+    reconstruction: UInt8[np.ndarray, "h w c"] | None = None
+    mask: Bool[np.ndarray, "h w"] | None = None
+    predicted: Bool[np.ndarray, "h w"] | None = None
+
+    def __post_init__(self):
+        image = self.image
+        if image.ndim != 3 or image.shape[2] not in (1, 3) or image.dtype != np.uint8:
+            raise ValueError(
+                f"{self.path}: image must be uint8 (h, w, 1 or 3), got {image.dtype} {image.shape}"
+            )
+        same_pixels = {"heat": self.heat, "mask": self.mask, "predicted": self.predicted}
+        for name, array in same_pixels.items():
+            if array is not None and array.shape != image.shape[:2]:
+                raise ValueError(
+                    f"{self.path}: {name} has shape {array.shape}, the image {image.shape}; "
+                    "resize it to the image first"
+                )
+        reconstruction = self.reconstruction
+        if reconstruction is not None and (
+            reconstruction.shape != image.shape or reconstruction.dtype != np.uint8
+        ):
+            raise ValueError(
+                f"{self.path}: reconstruction must be uint8 {image.shape}, "
+                f"got {reconstruction.dtype} {reconstruction.shape}"
+            )
+
+    @property
+    def row(self) -> ScoreRow:
+        """The case without its pictures."""
+        return ScoreRow(self.path, self.label, self.defect, self.score, self.decision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContent:
+    """Everything on the page of one run.
+
+    Attributes:
+      title: heading of the page.
+      metrics: the content of ``metrics.json``.
+      calibration: ``image_threshold``, ``pixel_threshold``, ``heat_map_low``, ``heat_map_high``
+        (None where there is none), ``reason`` why they are None, ``held_out`` (number of good
+        training images they come from), ``false_positive_rate`` (asked for) and
+        ``smallest_false_positive_rate`` (attainable with that many images).
+      config: the resolved config, nested.
+      environment: versions, devices, commit, seed.
+      history: one dict per line of ``history.csv``; empty for models fitted in closed form.
+      cases: the images to show, already capped in number by the caller.
+      notes: sentences the reader must not miss.
+      scores: every test image; where empty, the cases stand in.
+      curves: ``"roc"`` (false positive rate, true positive rate), ``"pr"`` (recall, precision),
+        ``"pro"`` (false positive rate, mean region overlap): pairs of equally long sequences.
+    """
+
+    title: str
+    metrics: Mapping[str, Any]
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    history: Sequence[Mapping[str, Any]] = ()
+    cases: Sequence[Case] = ()
+    notes: Sequence[str] = ()
+    scores: Sequence[ScoreRow] = ()
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[ScoreRow]:
+        """Every scored test image, of the cases only when nothing else was given."""
+        return list(self.scores) or [case.row for case in self.cases]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """One run on a page that compares runs.
+
+    Attributes:
+      name: what the table calls it.
+      metrics: the content of its ``metrics.json``.
+      link: its own report, relative to the comparison page; None for no link.
+      seconds: time to train (or to fit), None when unknown.
+      cases: some of its test images; images are matched between runs by path.
+      scale: its heat-map scale; None takes the range of its cases.
+    """
+
+    name: str
+    metrics: Mapping[str, Any]
+    link: str | None = None
+    seconds: float | None = None
+    cases: Sequence[Case] = ()
+    scale: Scale | None = None
+
+
+def is_missing(value: Any) -> bool:
+    """True for None and NaN: the two ways in which a figure is undefined."""
+    return value is None or (isinstance(value, (float, np.floating)) and math.isnan(value))
+
+
+def common_scale(calibration: Mapping[str, Any], cases: Sequence[Case]) -> Scale:
+    """The one heat-map scale of a run.
+
+    Args:
+      calibration: as in ``ReportContent``; its ``heat_map_low`` and ``heat_map_high`` are taken
+        when both are there.
+      cases: otherwise the 1st and 99.9th percentile of all their pixels together.
+
+    Returns:
+      The scale; 0 to 1 when there is nothing to derive it from.
+    """
+    threshold = calibration.get("pixel_threshold")
+    low, high = calibration.get("heat_map_low"), calibration.get("heat_map_high")
+    if not (is_missing(low) or is_missing(high)):
+        return Scale(float(low), float(high), threshold)
+    pixels = [case.heat[np.isfinite(case.heat)] for case in cases]
+    pixels = np.concatenate(pixels) if pixels else np.zeros(0)
+    if not pixels.size:
+        return Scale(0.0, 1.0, threshold)
+    low, high = np.percentile(pixels, [1.0, 99.9])
+    return Scale(float(low), float(high), threshold)
+
+
+def verdict(label: int, decision: bool | None) -> str | None:
+    """What the decision was worth: "found", "missed", "false alarm", "passed"; None without one."""
+    if decision is None:
+        return None
+    if label:
+        return "found" if decision else "missed"
+    return "false alarm" if decision else "passed"

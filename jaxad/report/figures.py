@@ -1,0 +1,261 @@
+"""Pictures of a detection: heat maps on one common scale, outlines, and the panel strip.
+
+Every colour comes from (value, low, high) alone, never from the range of a single image: the
+same value has the same colour on every image of a run, so that a good image looks calm.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from jaxad.report.content import Case, Scale
+from jaxad.report.tables import format_score
+
+TRUTH_COLOUR = (46, 204, 113)
+PREDICTED_COLOUR = (255, 59, 128)
+UNKNOWN_COLOUR = (128, 128, 128)
+
+_INK, _MUTED, _PAPER, _EMPTY = (28, 33, 40), (96, 104, 116), (255, 255, 255), (238, 240, 243)
+
+
+class Panel(NamedTuple):
+    """A picture with its caption; where ``pixels`` is None, ``caption`` is followed by ``why``."""
+
+    caption: str
+    pixels: UInt8[np.ndarray, "h w c"] | None
+    why: str = ""
+
+
+@functools.cache
+def colour_table() -> UInt8[np.ndarray, "n rgb"]:
+    """The 256 colours of all heat maps, lowest first.
+
+    It is matplotlib's "inferno": its lightness rises evenly, so that it reads the same in print
+    and with any colour vision, and its low end is dark: normal regions recede.
+    """
+    import matplotlib
+
+    table = matplotlib.colormaps["inferno"](np.arange(256), bytes=True)[:, :3]
+    table.flags.writeable = False
+    return table
+
+
+def heat_map(
+    heat: Float[np.ndarray, "h w"], *, low: float, high: float
+) -> UInt8[np.ndarray, "h w rgb"]:
+    """Colours an anomaly map on a given scale.
+
+    Args:
+      heat: (h, w) raw values.
+      low: value of the bottom colour; all below it look the same.
+      high: value of the top colour; all above it look the same.
+
+    Returns:
+      (h, w, 3) uint8. NaN is grey. A scale without extent has two colours only: up to ``low``
+      and above it.
+    """
+    heat = np.asarray(heat, np.float64)
+    if high > low:
+        unit = (np.clip(heat, low, high) - low) / (high - low)
+    else:
+        unit = (heat > low).astype(np.float64)
+    level = np.rint(np.nan_to_num(unit) * 255).astype(np.intp)
+    return np.where(np.isnan(heat)[..., None], np.uint8(UNKNOWN_COLOUR), colour_table()[level])
+
+
+def _rgb(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w rgb"]:
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+
+
+def overlay(
+    image: UInt8[np.ndarray, "h w c"],
+    heat: Float[np.ndarray, "h w"],
+    *,
+    low: float,
+    high: float,
+    alpha: float = 0.65,
+) -> UInt8[np.ndarray, "h w rgb"]:
+    """Lays the coloured map over the photograph.
+
+    The photograph is reduced to its luminance first: its own colours would be mistaken for
+    the map's.
+
+    Args:
+      image: (h, w, c) uint8, c is 1 or 3.
+      heat: (h, w) raw values.
+      low: value of the bottom colour.
+      high: value of the top colour.
+      alpha: weight of the map in [0, 1]; 1 hides the photograph.
+
+    Returns:
+      (h, w, 3) uint8.
+    """
+    # ITU-R BT.601 luma, as in JPEG.
+    luminance = _rgb(image).astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    mixed = (1 - alpha) * luminance[..., None] + alpha * heat_map(heat, low=low, high=high)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def outline(
+    image: UInt8[np.ndarray, "h w c"],
+    mask: Bool[np.ndarray, "h w"],
+    *,
+    colour: tuple[int, int, int] = TRUTH_COLOUR,
+    width: int = 1,
+) -> UInt8[np.ndarray, "h w rgb"]:
+    """Draws the contour of a region inside its edge.
+
+    Args:
+      image: (h, w, c) uint8, c is 1 or 3.
+      mask: (h, w) the region.
+      colour: of the line.
+      width: of the line, in pixels.
+
+    Returns:
+      (h, w, 3) uint8: the pixels of the region within ``width`` of a pixel outside it are
+      painted; the border of the image counts as outside, so that every contour is closed.
+    """
+    mask = np.asarray(mask, bool)
+    inner = mask
+    for _ in range(width):
+        padded = np.pad(inner, 1)
+        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    drawn = _rgb(image).copy()
+    drawn[mask & ~inner] = colour
+    return drawn
+
+
+def fit(array: np.ndarray, *, side: int, smooth: bool) -> np.ndarray:
+    """Brings an image, map or mask near a side length for display.
+
+    Args:
+      array: (h, w) or (h, w, c); uint8, float or bool.
+      side: smaller images grow by the largest whole factor that keeps the longer side within
+        it (pixels stay crisp squares), larger ones shrink to it.
+      smooth: True shrinks with an antialiasing filter (photographs), False with plain means
+        (maps). A mask keeps each pixel that any of its region falls on, so no defect vanishes.
+
+    Returns:
+      The array in its own dtype.
+    """
+    height, width = array.shape[:2]
+    longer = max(height, width)
+    if longer <= side:
+        factor = side // longer
+        return array.repeat(factor, axis=0).repeat(factor, axis=1)
+    size = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
+    if array.dtype == bool:
+        return np.asarray(Image.fromarray(array.astype(np.float32)).resize(size, Image.BOX)) > 0
+    if array.ndim == 2:
+        small = Image.fromarray(array.astype(np.float32)).resize(size, Image.BOX)
+        return np.asarray(small).astype(array.dtype)
+    method = Image.LANCZOS if smooth else Image.BOX
+    channels = array[..., 0] if array.shape[2] == 1 else array
+    return np.asarray(Image.fromarray(channels).resize(size, method)).reshape(
+        size[1], size[0], array.shape[2]
+    )
+
+
+def panels(case: Case, scale: Scale, *, side: int = 256) -> list[Panel]:
+    """The five pictures of a case: photograph, reconstruction, heat map, truth, prediction.
+
+    Args:
+      case: what to draw.
+      scale: the run's heat-map scale.
+      side: target of the longer side in pixels, see ``fit``.
+
+    Returns:
+      Five panels of equal size in this order; what does not exist has no pixels but a reason.
+    """
+    photograph = fit(case.image, side=side, smooth=True)
+    line = max(1, round(max(photograph.shape[:2]) / 128))
+
+    def region(mask, colour):
+        return outline(photograph, fit(mask, side=side, smooth=False), colour=colour, width=line)
+
+    heat = fit(case.heat, side=side, smooth=False)
+    result = [Panel("photograph", photograph)]
+    if case.reconstruction is None:
+        result.append(Panel("reconstruction", None, "none from this method"))
+    else:
+        rebuilt = fit(case.reconstruction, side=side, smooth=True)
+        result.append(Panel("reconstruction", rebuilt))
+    result.append(Panel("heat map", overlay(photograph, heat, low=scale.low, high=scale.high)))
+    if case.mask is not None and case.mask.any():
+        result.append(Panel("ground truth", region(case.mask, TRUTH_COLOUR)))
+    else:
+        why = "no mask" if case.label else "good: no defect"
+        result.append(Panel("ground truth", None, why))
+    if case.predicted is None:
+        result.append(Panel("predicted region", None, "no threshold"))
+    elif not case.predicted.any():
+        result.append(Panel("predicted region", None, "nothing over the threshold"))
+    else:
+        result.append(Panel("predicted region", region(case.predicted, PREDICTED_COLOUR)))
+    return result
+
+
+def panel_strip(case: Case, scale: Scale, *, side: int = 256) -> Image.Image:
+    """One picture of a case: a heading, the five labelled panels in a row, and a colour bar.
+
+    Args:
+      case: what to draw.
+      scale: the run's heat-map scale; the colour bar shows it, with the pixel threshold.
+      side: target of a panel's longer side in pixels.
+
+    Returns:
+      An RGB image.
+    """
+    pictures = panels(case, scale, side=side)
+    height, width = pictures[0].pixels.shape[:2]
+    cell, margin, heading, gap, bar = max(width, 120), 12, 52, 8, 96
+    strip_width = 2 * margin + 5 * cell + 5 * gap + bar
+    strip = Image.new("RGB", (strip_width, heading + height + margin), _PAPER)
+    draw = ImageDraw.Draw(strip)
+    font, small = ImageFont.load_default(size=15), ImageFont.load_default(size=12)
+
+    decision = {None: "no threshold", True: "rejected", False: "accepted"}[case.decision]
+    tail = f"   score {format_score(case.score)}   {case.defect}   {decision}"
+    draw.text(
+        (margin, 8), _shorten(case.path, tail, draw, font, strip_width - 2 * margin), _INK, font
+    )
+    for position, panel in enumerate(pictures):
+        left = margin + position * (cell + gap)
+        draw.text((left, heading - 18), panel.caption, _MUTED, small)
+        if panel.pixels is None:
+            draw.rectangle((left, heading, left + width - 1, heading + height - 1), _EMPTY)
+            middle = (left + width / 2, heading + height / 2)
+            draw.text(middle, panel.why.replace(" ", "\n", 1), _MUTED, small, "mm", align="center")
+        else:
+            strip.paste(Image.fromarray(_rgb(panel.pixels)), (left, heading))
+    _draw_colour_bar(strip, draw, scale, (margin + 5 * (cell + gap), heading), height, small)
+    return strip
+
+
+def _shorten(path: str, tail: str, draw, font, width: float) -> str:
+    """Drops the start of a long path, whose end names the image, until the line fits."""
+    shown = path[-400:].replace("\n", " ")
+    while len(shown) > 1 and draw.textlength(shown + tail, font) > width:
+        shown = "…" + shown[2:]
+    return shown + tail
+
+
+def _draw_colour_bar(strip, draw, scale: Scale, corner, height: int, font) -> None:
+    left, top = corner
+    levels = np.linspace(255, 0, height).round().astype(np.intp)
+    strip.paste(Image.fromarray(colour_table()[levels][:, None].repeat(14, axis=1)), (left, top))
+    draw.text((left + 20, top), format_score(scale.high), _INK, font, "lt")
+    draw.text((left + 20, top + height), format_score(scale.low), _INK, font, "lb")
+    if scale.threshold is None or not scale.low < scale.threshold < scale.high:
+        return
+    share = (scale.threshold - scale.low) / (scale.high - scale.low)
+    y = top + (1 - share) * (height - 1)
+    draw.line((left - 2, y, left + 18, y), PREDICTED_COLOUR, 2)
+    # Kept clear of the labels at both ends.
+    y = min(max(y, top + 22), top + height - 22)
+    draw.text((left + 20, y), f"{format_score(scale.threshold)}\nthreshold", _INK, font, "lm")

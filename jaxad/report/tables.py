@@ -1,0 +1,127 @@
+"""Metrics as text, for a terminal or in Markdown, and how single figures are printed."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from jaxad.report.content import is_missing
+
+MISSING = "–"
+
+# The keys of metrics.json in the order in which tables show them.
+METRIC_TITLES = {
+    "image_auroc": "Image AUROC",
+    "image_ap": "Image AP",
+    "pixel_auroc": "Pixel AUROC",
+    "pixel_ap": "Pixel AP",
+    "aupro": "AUPRO",
+    "image_f1_max": "Image F1-max (oracle)",
+    "image_pr_auc_trapezoid": "Image PR-AUC (trapezoid)",
+    "pixel_auroc_per_image_mean": "Pixel AUROC per image, mean",
+    "pixel_auroc_per_image_std": "Pixel AUROC per image, std",
+}
+
+Columns = Sequence[str] | Mapping[str, str]
+
+
+def metric_title(key: str) -> str:
+    """The heading of a column: a known metric's name, else the key with its underscores opened."""
+    return METRIC_TITLES.get(key, key.replace("_", " ").capitalize())
+
+
+def format_value(value: Any, *, digits: int = 4) -> str:
+    """A figure as tables print it: fixed decimals, "–" for None and NaN, text unchanged."""
+    if is_missing(value):
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Integral) or not isinstance(value, Real):
+        return str(value)
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}g}"
+
+
+def format_score(value: float | None) -> str:
+    """A score, threshold or map value in its raw units: four significant digits."""
+    return MISSING if is_missing(value) else f"{value:.4g}"
+
+
+def format_seconds(seconds: float | None) -> str:
+    """A duration for people: "0.8 s", "42 s", "3 min 20 s", "2 h 05 min"."""
+    if is_missing(seconds):
+        return MISSING
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _cells(rows: Sequence[Mapping[str, Any]], columns: Columns):
+    titles = (
+        columns if isinstance(columns, Mapping) else {key: metric_title(key) for key in columns}
+    )
+    body = [[format_value(row.get(key)) for key in titles] for row in rows]
+    # A column of figures stays right-aligned although some of them are undefined.
+    numeric = [
+        any(isinstance(row.get(key), Real) for row in rows)
+        and all(isinstance(row.get(key), Real) or row.get(key) is None for row in rows)
+        for key in titles
+    ]
+    return list(titles.values()), body, numeric
+
+
+def _width(text: str) -> int:
+    """Terminal columns a text takes: East Asian wide characters two, combining marks none."""
+    return sum(
+        0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+        for sign in text
+    )
+
+
+def _pad(text: str, width: int, right: bool) -> str:
+    space = " " * (width - _width(text))
+    return space + text if right else text + space
+
+
+def format_metrics_table(rows: Sequence[Mapping[str, Any]], columns: Columns) -> str:
+    """Rows as a plain-text table for the terminal, figures aligned to the right.
+
+    Args:
+      rows: one mapping per line; a key that is absent, None or NaN prints "–".
+      columns: the keys to print, in order; a mapping gives each its heading.
+
+    Returns:
+      Heading, rule and lines joined by newlines, without trailing blanks.
+    """
+    titles, body, numeric = _cells(rows, columns)
+    # A path or name with a line break must not tear its row apart.
+    body = [[" ".join(cell.split()) for cell in line] for line in body]
+    widths = [max(map(_width, column)) for column in zip(titles, *body, strict=True)]
+
+    def line(cells):
+        padded = map(_pad, cells, widths, numeric)
+        return "  ".join(padded).rstrip()
+
+    rule = "  ".join("─" * width for width in widths)
+    return "\n".join([line(titles), rule, *map(line, body)])
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Columns) -> str:
+    """The same table in GitHub's Markdown; arguments as in ``format_metrics_table``."""
+    titles, body, numeric = _cells(rows, columns)
+
+    def line(cells):
+        safe = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
+        return "| " + " | ".join(safe) + " |"
+
+    rule = "| " + " | ".join("---:" if right else "---" for right in numeric) + " |"
+    return "\n".join([line(titles), rule, *map(line, body)])

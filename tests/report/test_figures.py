@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from jaxad.report import figures
+from jaxad.report.content import Case, Scale, common_scale
+
+
+def make_case(height=24, width=40, channels=3, **changes):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
+    mask = np.zeros((height, width), bool)
+    mask[6:12, 5:15] = True
+    fields = {
+        "path": "test/scratch/000.png",
+        "label": 1,
+        "defect": "scratch",
+        "score": 3.5,
+        "decision": True,
+        "image": image,
+        "reconstruction": 255 - image,
+        "heat": rng.uniform(0, 4, (height, width)),
+        "mask": mask,
+        "predicted": np.roll(mask, 2, axis=1),
+    }
+    return Case(**fields | changes)
+
+
+def luminance(rgb):
+    return np.asarray(rgb, np.float64) @ [0.2126, 0.7152, 0.0722]
+
+
+def test_heat_map_ends_are_the_ends_of_the_colour_table():
+    table = figures.colour_table()
+    heat = np.array([[-9.0, 1.0, 2.0, 3.0, 99.0, np.inf, -np.inf, np.nan]])
+    drawn = figures.heat_map(heat, low=1.0, high=3.0)[0]
+    assert drawn.dtype == np.uint8
+    for position in (0, 1, 6):
+        assert (drawn[position] == table[0]).all()
+    for position in (3, 4, 5):
+        assert (drawn[position] == table[255]).all()
+    assert (drawn[2] == table[128]).all()
+    assert (drawn[7] == figures.UNKNOWN_COLOUR).all()
+
+
+def test_colours_grow_lighter_with_the_value():
+    # Perceptual order; rounding to 8 bits may cost one level per channel.
+    assert (np.diff(luminance(figures.colour_table())) > -1.0).all()
+    assert luminance(figures.colour_table()[0]) < 5 < 200 < luminance(figures.colour_table()[255])
+
+
+def test_a_scale_without_extent_does_not_divide_by_zero():
+    drawn = figures.heat_map(np.array([[2.0, 2.0001]]), low=2.0, high=2.0)[0]
+    assert (drawn == figures.colour_table()[[0, 255]]).all()
+
+
+def test_the_same_value_has_the_same_colour_on_every_image():
+    calm, wild = make_case(heat=np.full((24, 40), 1.5)), make_case()
+    wild.heat[3, 7] = 1.5
+    scale = Scale(0.0, 4.0)
+    pictures = [
+        figures.heat_map(case.heat, low=scale.low, high=scale.high) for case in (calm, wild)
+    ]
+    assert (pictures[0][3, 7] == pictures[1][3, 7]).all()
+    # A good image far below the top of the scale must not be stretched to glow.
+    assert luminance(pictures[0]).max() < luminance(figures.colour_table()[110])
+
+
+def test_overlay_mixes_luminance_and_colour():
+    image = np.zeros((1, 2, 3), np.uint8)
+    image[0, 1] = (255, 0, 0)
+    heat = np.array([[0.0, 1.0]])
+    drawn = figures.overlay(image, heat, low=0.0, high=1.0, alpha=0.25)
+    table = figures.colour_table().astype(float)
+    np.testing.assert_array_equal(drawn[0, 0], np.rint(0.25 * table[0]))
+    np.testing.assert_array_equal(drawn[0, 1], np.rint(0.75 * 0.299 * 255 + 0.25 * table[255]))
+    only_map = figures.overlay(image, heat, low=0.0, high=1.0, alpha=1.0)
+    np.testing.assert_array_equal(only_map, figures.heat_map(heat, low=0.0, high=1.0))
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_outline_is_the_mask_less_its_erosion(width, channels):
+    case = make_case(channels=channels)
+    mask = case.mask.copy()
+    mask[0:4, 30:40] = True  # touches the border, which closes the contour
+    inner = ndimage.binary_erosion(mask, iterations=width, border_value=0)
+    drawn = figures.outline(case.image, mask, colour=(1, 2, 3), width=width)
+    edge = mask & ~inner
+    assert edge.any()
+    assert (drawn[edge] == (1, 2, 3)).all()
+    assert (drawn[~edge] == np.broadcast_to(case.image, drawn.shape)[~edge]).all()
+
+
+def test_an_empty_mask_draws_nothing():
+    case = make_case()
+    drawn = figures.outline(case.image, np.zeros((24, 40), bool))
+    np.testing.assert_array_equal(drawn, case.image)
+
+
+def test_small_arrays_grow_by_whole_pixels():
+    array = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+    grown = figures.fit(array, side=11, smooth=True)
+    assert grown.shape == (6, 8, 1)
+    np.testing.assert_array_equal(grown[::2, ::2], array)
+    np.testing.assert_array_equal(grown[1::2, 1::2], array)
+
+
+def test_large_arrays_shrink_and_no_defect_vanishes():
+    mask = np.zeros((100, 300), bool)
+    mask[50, 120] = True
+    small = figures.fit(mask, side=60, smooth=False)
+    assert small.shape == (20, 60) and small.dtype == bool
+    assert small[10, 24] and small.sum() == 1
+    heat = np.arange(100 * 300, dtype=np.float64).reshape(100, 300)
+    blocks = heat.reshape(20, 5, 60, 5).mean((1, 3))
+    # Pillow works in float32: relative error 1e-7 on values up to 3e4.
+    np.testing.assert_allclose(figures.fit(heat, side=60, smooth=False), blocks, rtol=1e-6)
+    assert figures.fit(np.zeros((100, 300, 1), np.uint8), side=60, smooth=True).shape == (20, 60, 1)
+
+
+def test_panels_show_the_pixels_of_the_case():
+    case = make_case()
+    scale = Scale(0.0, 4.0, 2.0)
+    photograph, rebuilt, heat, truth, predicted = figures.panels(case, scale, side=40)
+    np.testing.assert_array_equal(photograph.pixels, case.image)
+    np.testing.assert_array_equal(rebuilt.pixels, case.reconstruction)
+    np.testing.assert_array_equal(
+        heat.pixels, figures.overlay(case.image, case.heat, low=0.0, high=4.0)
+    )
+    assert (truth.pixels[6, 5:15] == figures.TRUTH_COLOUR).all()
+    assert (truth.pixels[8, 8] == case.image[8, 8]).all()
+    assert (predicted.pixels[6, 7:17] == figures.PREDICTED_COLOUR).all()
+
+
+def test_panels_say_why_something_is_missing():
+    case = make_case(mask=None, predicted=None, reconstruction=None)
+    whys = [panel.why for panel in figures.panels(case, Scale(0.0, 1.0))]
+    assert whys == ["", "none from this method", "", "no mask", "no threshold"]
+    good = make_case(mask=None, label=0, predicted=np.zeros((24, 40), bool))
+    whys = [panel.why for panel in figures.panels(good, Scale(0.0, 1.0))]
+    assert whys == ["", "", "", "good: no defect", "nothing over the threshold"]
+
+
+@pytest.mark.parametrize("shape", [(24, 40, 1), (40, 24, 3), (600, 150, 1), (1, 1, 3)])
+@pytest.mark.parametrize("bare", [False, True])
+def test_panel_strip_holds_five_panels_and_the_scale(shape, bare):
+    height, width, channels = shape
+    changes = {"mask": None, "predicted": None, "decision": None} if bare else {}
+    if not bare:
+        changes = {"mask": np.ones(shape[:2], bool), "predicted": np.ones(shape[:2], bool)}
+    image = np.full(shape, 90, np.uint8)
+    changes |= {"image": image, "reconstruction": image, "heat": np.ones(shape[:2])}
+    case = make_case(height, width, channels, **changes)
+    strip = figures.panel_strip(case, Scale(0.0, 1.0, 0.5))
+    assert isinstance(strip, Image.Image) and strip.mode == "RGB"
+    pixels = np.asarray(strip)
+    assert (pixels == 90).all(axis=2).sum() > 2 * 30 * 120  # two plain panels
+    bar = figures.colour_table()
+    assert (pixels == bar[0]).all(axis=2).any() and (pixels == bar[255]).all(axis=2).any()
+
+
+def test_a_long_path_keeps_its_end_inside_the_strip():
+    case = make_case(path="/".join(["folder"] * 80) + "/scratch/<b>\n007.png")
+    short = figures.panel_strip(make_case(), Scale(0.0, 1.0))
+    assert figures.panel_strip(case, Scale(0.0, 1.0)).size == short.size
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"heat": np.zeros((5, 5))},
+        {"mask": np.zeros((5, 5), bool)},
+        {"reconstruction": np.zeros((24, 40, 3))},
+        {"image": np.zeros((24, 40, 3))},
+        {"image": np.zeros((24, 40), np.uint8)},
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_by_name(changes):
+    (name,) = changes
+    with pytest.raises(ValueError, match=f"scratch/000.png: {name} "):
+        make_case(**changes)
+
+
+def test_common_scale_prefers_the_calibration():
+    calibration = {"heat_map_low": 1, "heat_map_high": 2, "pixel_threshold": 1.5}
+    assert common_scale(calibration, [make_case()]) == Scale(1.0, 2.0, 1.5)
+    uncalibrated = {"heat_map_low": None, "heat_map_high": None, "pixel_threshold": None}
+    cases = [make_case(heat=np.full((24, 40), value)) for value in (0.0, 8.0)]
+    assert common_scale(uncalibrated, cases) == Scale(0.0, 8.0, None)
+    assert common_scale({}, []) == Scale(0.0, 1.0, None)

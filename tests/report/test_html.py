@@ -1,0 +1,374 @@
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxad.errors import UserError
+from jaxad.report import figures, html, page
+from jaxad.report.compare import write_comparison
+from jaxad.report.content import Case, ReportContent, RunSummary, Scale, ScoreRow, verdict
+
+VOID = {"meta", "img", "input", "br", "wbr"}
+NASTY = "<script>alert('1')</script>\"&"
+
+
+class Page(HTMLParser):
+    """Parses a page, holds it to balance, and collects what tests ask about."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.ids, self.addresses, self.images = [], [], [], [], []
+        self.words = []
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append((tag, attrs))
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        self.addresses += [attrs[name] for name in ("href", "src", "action") if name in attrs]
+        if tag == "img":
+            self.images.append(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+
+def pixels_of(attrs):
+    data = base64.b64decode(attrs["src"].split(",", 1)[1])
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def make_cases(count=16, *, shape=(32, 48, 3), decided=True, masks=True):
+    rng = np.random.default_rng(0)
+    cases = []
+    for number in range(count):
+        label = number % 2
+        heat = rng.uniform(0, 1, shape[:2]) + 3 * label
+        score = float(number)
+        mask = np.zeros(shape[:2], bool)
+        mask[8:20, 8:20] = bool(label)
+        image = np.full(shape, 40 + 8 * number, np.uint8)
+        cases.append(
+            Case(
+                path=f"test/{number:03d}.png",
+                label=label,
+                defect="scratch" if label else "good",
+                score=score,
+                decision=score > 3.5 if decided else None,
+                image=image,
+                reconstruction=image,
+                heat=heat,
+                mask=mask if masks else None,
+                predicted=heat > 2 if decided else None,
+            )
+        )
+    return cases
+
+
+METRICS = {
+    "protocol": "held-out calibration",
+    "checkpoint": "last",
+    "resolution": [32, 48],
+    "primary_map": "mad",
+    "primary_score": "map_max",
+    "image_auroc": 0.91234,
+    "image_ap": 0.9,
+    "image_f1_max": 0.95,
+    "pixel_auroc": None,
+    "pixel_ap": None,
+    "aupro": None,
+    "maps": {"mad": {"pixel_auroc": None, "image_auroc": 0.9}, "ssim": {"image_auroc": 0.8}},
+    "per_defect": {"scratch": {"count": 8, "image_auroc": 0.9, "pixel_auroc": None}},
+    "counts": {"images": 16},
+    "undefined": {
+        "pixel_auroc": "no image has a mask",
+        "pixel_ap": "no image has a mask",
+        "aupro": "no region to overlap",
+        "maps.mad.pixel_auroc": "no mask for mad",
+    },
+}
+CALIBRATION = {
+    "image_threshold": 3.5,
+    "pixel_threshold": 2.0,
+    "heat_map_low": 0.0,
+    "heat_map_high": 4.0,
+    "held_out": 40,
+    "false_positive_rate": 0.01,
+    "smallest_false_positive_rate": 0.025,
+}
+
+
+def make_content(**changes):
+    fields = {
+        "title": "vae on bottle",
+        "metrics": METRICS,
+        "calibration": CALIBRATION,
+        "config": {"model": {"name": "vae"}, "train": {}},
+        "environment": {"seed": 0},
+        "history": [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}],
+        "cases": make_cases(),
+        "curves": {"roc": ([0, 0.5, 1], [0, 1, 1]), "pr": ([0, 1], [1, 0.5])},
+    }
+    return ReportContent(**fields | changes)
+
+
+def assert_self_contained(parsed, text):
+    assert all(tag not in ("script", "link", "iframe", "object") for tag, _ in parsed.tags)
+    assert not any(name.startswith("on") for _, attrs in parsed.tags for name in attrs)
+    for address in parsed.addresses:
+        assert address.startswith(("#", "data:image/", "./", "../")), address[:80]
+        if address.startswith("#"):
+            assert address[1:] in parsed.ids
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert "http://" not in text and "https://" not in text and "@import" not in text
+    assert "url(" not in text
+
+
+def test_report_is_balanced_self_contained_and_in_order(tmp_path):
+    path = tmp_path / "report.html"
+    html.write_report(path, make_content())
+    text = path.read_text(encoding="utf-8")
+    parsed = Page(text)
+    assert_self_contained(parsed, text)
+    assert [name for name in parsed.ids if not name.startswith("case-")] == (
+        [
+            "summary",
+            "threshold",
+            "mistakes",
+            "defective",
+            "extremes",
+            "good",
+            "kinds",
+            "maps",
+            "training",
+            "setup",
+        ]
+    )
+    assert {f"case-{number}" for number in range(16)} <= set(parsed.ids)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_headline_names_what_is_primary_and_why_figures_are_missing():
+    parsed = Page(html.render_report(make_content()))
+    assert "0.912 Image AUROC" in parsed.text
+    assert "– 1 Pixel AUROC" in parsed.text and "– 2 AUPRO" in parsed.text
+    assert parsed.text.count("no image has a mask") == 1  # one footnote for both figures
+    assert "primary map mad" in parsed.text and "resolution 32 × 48" in parsed.text
+    hovers = [attrs.get("title") for tag, attrs in parsed.tags if tag == "span"]
+    assert "no mask for mad" in hovers
+
+
+def test_threshold_is_told_with_its_origin_and_worth():
+    parsed = Page(html.render_report(make_content()))
+    assert "over a score of 3.5 ." in parsed.text
+    assert "from 40 good training images" in parsed.text
+    assert "rate of 1 %" in parsed.text
+    assert "smallest rate that can be held is 2.5 %" in parsed.text
+    # Scores 1 and 3 of the defective are under 3.5; 4, 6, ..., 14 of the good are over it.
+    assert "6 of 8 (75.0 %) defective" in parsed.text
+    assert "6 of 8 (75.0 %) good" in parsed.text
+
+
+def test_mistakes_come_worst_first_and_lead_to_their_cards():
+    text = html.render_report(make_content())
+    section = text[text.index('<section id="mistakes"') : text.index('<section id="defective"')]
+    linked = [int(number) for number in re.findall(r'href="#case-(\d+)"', section)]
+    assert linked == [1, 3, 14, 12, 10, 8, 6, 4]
+    assert "Missed defects: 2" in section and "False alarms: 6" in section
+    good = text[text.index('<section id="good"') : text.index('<section id="kinds"')]
+    assert [int(n) for n in re.findall(r'id="case-(\d+)"', good)] == list(range(14, -1, -2))
+
+
+def test_mistakes_beyond_the_cases_shown_are_counted():
+    scores = [case.row for case in make_cases()]
+    text = html.render_report(make_content(scores=scores, cases=make_cases()[1:5]))
+    assert "False alarms: 6, 1 shown" in text and "Missed defects: 2<" in text
+    assert "16 test images: 8 good, 8 defective. 4 of them are shown" in Page(text).text
+
+
+@pytest.mark.parametrize(
+    "changes, absent, present",
+    [
+        ({"cases": []}, ["mistakes", "defective", "good", "extremes"], "0.912"),
+        ({"history": []}, [], "closed form"),
+        ({"metrics": {}, "calibration": {}, "curves": {}}, ["kinds", "maps"], "not calibrated"),
+        ({"metrics": {**METRICS, "undefined": None, "per_defect": {}}}, ["kinds"], "–"),
+        (
+            {
+                "cases": make_cases(decided=False, masks=False),
+                "calibration": {"image_threshold": None, "reason": "all images were trained on."},
+            },
+            [],
+            "No threshold: all images were trained on.",
+        ),
+        ({"cases": make_cases(shape=(20, 90, 1))}, [], "Mistakes"),
+        ({"cases": make_cases(1, shape=(28, 28, 1))}, ["defective", "extremes"], "Missed defects"),
+        ({"cases": make_cases()[1:2]}, ["good", "extremes"], "False alarms: none"),
+        ({"cases": make_cases(2, shape=(300, 500, 3))}, ["extremes"], "Mistakes"),
+    ],
+)
+def test_pages_of_incomplete_runs(changes, absent, present):
+    text = html.render_report(make_content(**changes))
+    parsed = Page(text)
+    assert_self_contained(parsed, text)
+    assert not set(absent) & set(parsed.ids)
+    assert present in parsed.text
+    assert "nan" not in re.findall(r"\w+", parsed.text)
+
+
+def test_without_a_threshold_no_image_is_called_right_or_wrong():
+    content = make_content(
+        cases=make_cases(decided=False), calibration={"image_threshold": None, "reason": "why"}
+    )
+    parsed = Page(html.render_report(content))
+    assert "Hardest images" in parsed.text and "No threshold: why" in parsed.text
+    classes = {attrs.get("class") for _, attrs in parsed.tags}
+    assert not classes & {"badge found", "badge missed", "badge passed", "badge false-alarm"}
+    assert "no calibrated heat-map scale" in parsed.text
+
+
+def test_names_from_outside_are_escaped():
+    case = make_cases(1)[0]
+    nasty = Case(**{**vars(case), "path": NASTY, "defect": NASTY, "label": 1})
+    metrics = {
+        **METRICS,
+        "primary_map": NASTY,
+        "protocol": NASTY,
+        "maps": {NASTY: {"image_auroc": 0.5, NASTY: 1.0}},
+        "per_defect": {NASTY: {"count": 1, "image_auroc": 0.5}},
+        "undefined": {"aupro": NASTY},
+    }
+    content = make_content(
+        title=NASTY,
+        metrics=metrics,
+        cases=[nasty],
+        notes=[NASTY],
+        config={NASTY: {NASTY: NASTY}},
+        history=[{"step": 1, NASTY: 1.0}, {"step": 2, NASTY: 2.0}],
+        calibration={"image_threshold": None, "reason": NASTY},
+    )
+    text = html.render_report(content)
+    assert_self_contained(Page(text), text)
+    assert "<script" not in text.lower() and "&lt;script&gt;" in text
+
+
+def test_a_path_that_is_not_unicode_is_written(tmp_path):
+    case = make_cases(1)[0]
+    content = make_content(cases=[Case(**{**vars(case), "path": "\udcff.png"})])
+    html.write_report(tmp_path / "r.html", content)
+    assert "?.png" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_heat_maps_on_the_page_share_the_calibrated_scale():
+    # JPEG at quality 85 moves flat colours by a few levels.
+    cases = [
+        Case(**{**vars(case), "heat": np.full((32, 48), value)})
+        for case, value in zip(make_cases(3), (0.0, 2.0, 4.0), strict=True)
+    ]
+    parsed = Page(html.render_report(make_content(cases=cases)))
+    for case, value in zip(cases, (0.0, 2.0, 4.0), strict=True):
+        (heat,) = (one for one in parsed.images if one["alt"] == f"heat map of {case.path[5:]}")
+        expected = figures.overlay(case.image, np.full((32, 48), value), low=0.0, high=4.0)
+        np.testing.assert_allclose(pixels_of(heat).mean((0, 1)), expected[0, 0], atol=4)
+
+
+def test_images_carry_their_size_and_decode_late():
+    parsed = Page(html.render_report(make_content()))
+    assert parsed.images
+    for attrs in parsed.images:
+        assert attrs["loading"] == "lazy" and attrs["decoding"] == "async"
+        drawn = pixels_of(attrs)
+        assert drawn.shape[:2] == (int(attrs["height"]), int(attrs["width"]))
+
+
+def test_flat_images_are_png_and_exact():
+    flat = np.full((64, 64, 3), (46, 204, 113), np.uint8)
+    uri = page.data_uri(flat)
+    assert uri.startswith("data:image/png")
+    np.testing.assert_array_equal(pixels_of({"src": uri}), flat)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 1), dtype=np.uint8)
+    assert page.data_uri(noise).startswith("data:image/jpeg")
+
+
+def test_a_failed_write_leaves_the_old_page(tmp_path):
+    folder = tmp_path / "file"
+    folder.write_text("not a folder")
+    with pytest.raises(UserError, match=r"report\.html"):
+        html.write_report(folder / "report.html", make_content(cases=[]))
+    assert folder.read_text() == "not a folder"
+
+
+def test_pages_are_the_same_for_the_same_content():
+    assert html.render_report(make_content()) == html.render_report(make_content())
+
+
+def test_verdicts():
+    assert [verdict(label, decision) for label in (0, 1) for decision in (None, False, True)] == [
+        None,
+        "passed",
+        "false alarm",
+        None,
+        "missed",
+        "found",
+    ]
+    assert ScoreRow("p", 1, "d", 0.5).decision is None
+
+
+def test_comparison_puts_the_runs_side_by_side(tmp_path):
+    first, second = make_cases(6), make_cases(4)
+    runs = [
+        RunSummary(
+            name=NASTY,
+            metrics={"image_auroc": 0.9, "image_ap": 0.7, "undefined": {"aupro": NASTY}},
+            link="a b/#1/report.html",
+            seconds=75.0,
+            cases=first,
+            scale=Scale(0.0, 4.0),
+        ),
+        RunSummary(name="pca", metrics={"image_auroc": 0.8, "image_ap": 0.7}, cases=second),
+    ]
+    path = tmp_path / "comparison.html"
+    write_comparison(path, runs, notes=["one <note>"])
+    text = path.read_text(encoding="utf-8")
+    parsed = Page(text)
+    assert_self_contained(parsed, text)
+    assert "./a%20b/%231/report.html" in parsed.addresses
+    assert "1 min 15 s" in parsed.text and "one <note>" in parsed.text
+    assert "<b>0.9000</b>" in text and "<b>0.7000</b>" not in text  # a tie has no best
+    # One photograph per path, one heat map per run that has the image.
+    photographs = [one for one in parsed.images if one["alt"].startswith("photograph")]
+    assert len(photographs) == 6 and len(parsed.images) == 6 + 6 + 4
+    heat = next(one for one in parsed.images if one["alt"] == "heat map of test/001.png")
+    expected = figures.panels(first[1], Scale(0.0, 4.0))[2].pixels
+    np.testing.assert_allclose(pixels_of(heat).mean((0, 1)), expected.mean((0, 1)), atol=3)
+    assert (pixels_of(photographs[1]) == figures.TRUTH_COLOUR).all(-1).any()
+
+
+@pytest.mark.parametrize("link", ["javascript:alert(1)", "https:x", "../run/report.html"])
+def test_links_stay_relative(tmp_path, link):
+    write_comparison(tmp_path / "c.html", [RunSummary(name="a", metrics={}, link=link)])
+    parsed = Page((tmp_path / "c.html").read_text(encoding="utf-8"))
+    (address,) = (one for one in parsed.addresses if not one.startswith("#"))
+    assert address.startswith(("./", "../"))
+
+
+def test_comparison_of_nothing_is_a_page(tmp_path):
+    write_comparison(tmp_path / "c.html", [])
+    Page((tmp_path / "c.html").read_text(encoding="utf-8"))
