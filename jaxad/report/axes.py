@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 54, 406, 14, 216
@@ -26,7 +27,7 @@ class Axis:
     log: bool = False
 
     @classmethod
-    def around(cls, values: Sequence[float], *, log: bool = False, margin: float = 0.05) -> Axis:
+    def around(cls, values: npt.ArrayLike, *, log: bool = False, margin: float = 0.05) -> Axis:
         """An axis that holds all values with a margin; a single value gets room around it."""
         values = np.asarray(values, np.float64)
         if not values.size:

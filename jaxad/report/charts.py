@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from jaxad.report import axes
 from jaxad.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis
@@ -130,7 +131,7 @@ def _bin_edges(axis: Axis, threshold: float | None, *, bins: int = 32) -> np.nda
 
 
 def score_histogram(
-    good: Sequence[float], defective: Sequence[float], *, threshold: float | None = None
+    good: npt.ArrayLike, defective: npt.ArrayLike, *, threshold: float | None = None
 ) -> str:
     """Counts of test images over their score: good ones upwards, defective ones downwards.
 
@@ -191,8 +192,8 @@ def score_histogram(
 
 
 def curve(
-    x: Sequence[float],
-    y: Sequence[float],
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
     *,
     x_label: str,
     y_label: str,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Bool, Float, UInt8
 
 
@@ -118,7 +119,7 @@ class ReportContent:
     cases: Sequence[Case] = ()
     notes: Sequence[str] = ()
     scores: Sequence[ScoreRow] = ()
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[ScoreRow]:

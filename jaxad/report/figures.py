@@ -237,7 +237,7 @@ def panel_strip(case: Case, scale: Scale, *, side: int = 256) -> Image.Image:
     return strip
 
 
-def _shorten(path: str, tail: str, draw, font, width: float) -> str:
+def _shorten(path: str, tail: str, draw, font, width: int) -> str:
     """Drops the start of a long path, whose end names the image, until the line fits."""
     shown = path[-400:].replace("\n", " ")
     while len(shown) > 1 and draw.textlength(shown + tail, font) > width:
