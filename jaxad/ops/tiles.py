@@ -1,0 +1,149 @@
+"""Square pieces of images: overlapping tiles for detection, random crops for training.
+
+Texture models are trained on crops smaller than the image (Bergmann et al. 2018, "Improving
+unsupervised defect segmentation by applying structural similarity to autoencoders") and applied
+to overlapping tiles, whose results are averaged.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Key, Shaped
+
+
+def tile_positions(h: int, w: int, tile: int, stride: int) -> tuple[tuple[int, int], ...]:
+    """Returns the (row, column) of the top left pixel of every tile, row by row.
+
+    Tiles start every `stride` pixels; the last one of a row or column is moved back to end at
+    the border, so that every pixel lies in a tile.
+
+    Args:
+      h: height of the image.
+      w: width of the image.
+      tile: side of a tile in pixels.
+      stride: distance of neighbouring tiles in pixels, at most ``tile``.
+
+    Raises:
+      ValueError: if a tile exceeds the image, or the stride is not in [1, tile].
+    """
+    if not 1 <= stride <= tile:
+        raise ValueError(
+            f"The stride of tiles is between 1 and their side {tile}, not {stride}: a larger one "
+            "would leave gaps."
+        )
+    if tile > min(h, w):
+        raise ValueError(f"Tiles of {tile}x{tile} pixels do not fit into an image of {h}x{w}.")
+    rows, columns = _starts(h, tile, stride), _starts(w, tile, stride)
+    return tuple((row, column) for row in rows for column in columns)
+
+
+def extract_tiles(
+    images: Shaped[Array, "b h w c"], tile: int, stride: int
+) -> Shaped[Array, "b n {tile} {tile} c"]:
+    """Cuts images into overlapping square tiles, in the order of `tile_positions`.
+
+    Args:
+      images: images of any dtype.
+      tile: side of a tile in pixels.
+      stride: distance of neighbouring tiles in pixels.
+
+    Raises:
+      ValueError: if a tile exceeds the image, or the stride is not in [1, tile].
+    """
+    b, h, w, c = images.shape
+    positions = np.asarray(tile_positions(h, w, tile, stride))
+    cut = lambda start: lax.dynamic_slice(images, (0, start[0], start[1], 0), (b, tile, tile, c))
+    return jax.vmap(cut, out_axes=1)(positions)
+
+
+def average_tiles(
+    tiles: Float[Array, "b n t t c"], image_shape: tuple[int, int], stride: int
+) -> Float[Array, "b h w c"]:
+    """Puts tiles back into images and averages them where they overlap.
+
+    The inverse of `extract_tiles` for tiles that agree.
+
+    Args:
+      tiles: tiles in the order of `tile_positions`.
+      image_shape: (h, w) of the images.
+      stride: the distance with which they were cut.
+
+    Returns:
+      Images in the dtype of the tiles; sums are taken in at least float32.
+
+    Raises:
+      ValueError: if this is not the number of tiles of such an image, or they are not square.
+    """
+    b, n, tile, tile_width, c = tiles.shape
+    h, w = image_shape
+    if tile != tile_width:
+        raise ValueError(f"Tiles are square, not {tile}x{tile_width}.")
+    expected = len(tile_positions(h, w, tile, stride))
+    if n != expected:
+        raise ValueError(
+            f"An image of {h}x{w} has {expected} tiles of side {tile} at stride {stride}, not {n}."
+        )
+    rows, columns = _starts(h, tile, stride), _starts(w, tile, stride)
+    dtype = jnp.promote_types(tiles.dtype, jnp.float32)
+    grid = tiles.astype(dtype).reshape(b, len(rows), len(columns), tile, tile, c)
+    # Positions are a grid: first each row of tiles becomes a strip, then the strips an image.
+    strips = _overlap_add(jnp.moveaxis(grid, 2, 0), columns, w, axis=3)
+    total = _overlap_add(jnp.moveaxis(strips, 1, 0), rows, h, axis=1)
+    covers = np.outer(_coverage(rows, h, tile), _coverage(columns, w, tile))
+    return (total / jnp.asarray(covers, dtype)[None, :, :, None]).astype(tiles.dtype)
+
+
+def random_crops(
+    images: Shaped[Array, "b h w c"], keys: Key[Array, "b"], size: int
+) -> Shaped[Array, "b {size} {size} c"]:
+    """Cuts one square at a uniformly random place out of every image.
+
+    Args:
+      images: images of any dtype.
+      keys: one key per image: a crop does not depend on the rest of the batch.
+      size: side of the square in pixels.
+
+    Raises:
+      ValueError: if the square exceeds the image.
+    """
+    h, w, c = images.shape[1:]
+    if not 1 <= size <= min(h, w):
+        raise ValueError(f"A crop of {size}x{size} pixels does not fit into an image of {h}x{w}.")
+
+    def crop(image: Array, key: Array) -> Array:
+        last = jnp.array([h - size, w - size])
+        row, column = jax.random.randint(key, (2,), 0, last + 1)
+        return lax.dynamic_slice(image, (row, column, 0), (size, size, c))
+
+    return jax.vmap(crop)(images, keys)
+
+
+def _starts(length: int, tile: int, stride: int) -> list[int]:
+    """Returns where tiles start along one axis."""
+    return [*range(0, length - tile, stride), length - tile]
+
+
+def _coverage(starts: list[int], length: int, tile: int) -> np.ndarray:
+    """Returns how many tiles cover each pixel of one axis."""
+    coverage = np.zeros(length)
+    for start in starts:
+        coverage[start : start + tile] += 1
+    return coverage
+
+
+def _overlap_add(pieces: Array, starts: list[int], length: int, *, axis: int) -> Array:
+    """Adds pieces[i] into zeros of this length at starts[i] along an axis of the pieces."""
+    shape = list(pieces.shape[1:])
+    size, shape[axis] = shape[axis], length
+
+    # Piece after piece: the order of the additions, and so the result, is always the same.
+    def add(canvas: Array, piece_and_start: tuple[Array, Array]) -> tuple[Array, None]:
+        piece, start = piece_and_start
+        old = lax.dynamic_slice_in_dim(canvas, start, size, axis=axis)
+        return lax.dynamic_update_slice_in_dim(canvas, old + piece, start, axis=axis), None
+
+    canvas, _ = lax.scan(add, jnp.zeros(shape, pieces.dtype), (pieces, jnp.asarray(starts)))
+    return canvas
