@@ -137,6 +137,18 @@ def test_perfect_map_scores_one_and_its_opposite_zero():
     assert metrics.aupro(-masks.astype(float), masks) == 0.0
 
 
+@pytest.mark.parametrize("limit", [0.1, 0.3, 0.7, 1.0])
+def test_a_perfect_map_is_exactly_one_whatever_the_component_sizes(limit):
+    # Sums of 1 / size are inexact; a perfect detector must still print 1, never 0.9999999.
+    mask = np.zeros((1, 40, 40), bool)
+    for i, size in enumerate([3, 7, 11, 13, 17, 19, 23]):
+        mask[0, 2 * i, :size] = True
+    rng = np.random.default_rng(4)
+    maps = np.where(mask, 50, 10) + rng.random(mask.shape)
+    assert metrics.aupro(maps, mask, limit=limit) == pytest.approx(1.0, abs=1e-12)
+    assert metrics.pro_curve(maps, mask)[1].max() == 1.0
+
+
 def test_components_count_alike_whatever_their_size():
     # One component of 1 pixel found, one of 9 missed: half the curve's height, everywhere.
     mask = np.zeros((20, 20))

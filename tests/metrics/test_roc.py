@@ -86,6 +86,12 @@ def test_large_integers_are_not_rounded_to_float():
     assert metrics.auroc([0, 1], np.array([0, 255], np.uint8)) == 1.0
 
 
+def test_float64_is_not_narrowed():
+    # 30 + 1e-9 equals 30 in float32: a narrowed comparison would call it a tie.
+    assert metrics.auroc([0, 1], np.array([30.0, 30.0 + 1e-9])) == 1.0
+    assert metrics.pixel_metrics(np.array([[[30.0, 30.0 + 1e-9]]]), [[[0, 1]]])[0]["aupro"] == 1.0
+
+
 def test_negative_zero_ties_with_zero():
     assert metrics.auroc([0, 1], [0.0, -0.0]) == 0.5
 
