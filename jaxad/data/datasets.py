@@ -79,7 +79,7 @@ def read_table(root: str | os.PathLike, *, name: str = "auto", category: str = "
     """
     if name not in LAYOUTS:
         raise UserError(f"unknown data.name {name!r}{did_you_mean(name, LAYOUTS)}")
-    base = _category_folder(pathlib.Path(root), category)
+    base, category = _category_folder(pathlib.Path(root), category)
     layout = name
     if name == "auto":
         layout = "mvtec" if _is_mvtec(base) else "folder"
@@ -151,22 +151,22 @@ def summarise(table: SampleTable) -> dict:
     return summary
 
 
-def _category_folder(root: pathlib.Path, category: str) -> pathlib.Path:
+def _category_folder(root: pathlib.Path, category: str) -> tuple[pathlib.Path, str]:
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
         raise UserError(f"data.root {root} {problem}")
     known = [folder.name for folder in _subfolders(root) if _is_mvtec(folder)]
     if category:
         if (root / category).is_dir():
-            return root / category
+            return root / category, category
         if root.resolve().name == category and _is_mvtec(root):
-            return root
+            return root, category
         known = known or [folder.name for folder in _subfolders(root)]
         raise UserError(f"{root} has no category {category!r}{did_you_mean(category, known)}")
     if _is_mvtec(root) or not known:
-        return root
+        return root, ""
     if len(known) == 1:
-        return root / known[0]
+        return root / known[0], known[0]
     raise UserError(
         f"{root} holds {len(known)} categories, choose one with data.category: {', '.join(known)}"
     )
@@ -235,7 +235,7 @@ def _read_splits(base: pathlib.Path, files: Iterable[str], masks: dict[str, str]
     # Sub-folders of train are kinds as soon as one of them is called good, else just folders.
     sorted_by_kind = GOOD in kinds
     if not sorted_by_kind:
-        _refuse_named_folders(base, train)
+        _refuse_named_folders(base, [path.partition("/")[2] for path in train])
     found = [
         (path, "train", (kind or GOOD) if sorted_by_kind else GOOD)
         for path, kind in zip(train, kinds, strict=True)

@@ -26,9 +26,7 @@ def split_holdout(
     """
     if not 0 <= share < 1:
         raise ValueError(f"the held-out share must be in [0, 1), got {share}")
-    count = round(n * share)
-    if share > 0 and n > 1:
-        count = min(max(count, 1), n - 1)
+    count = min(max(round(n * share), 1), n - 1) if share > 0 and n > 1 else 0
     order = random_order(n, seed, 0)
     return np.sort(order[count:]), np.sort(order[:count])
 

@@ -158,18 +158,20 @@ def ensure_dataset(
 
     Args:
       cache_root: where such folders lie; None stands for :func:`default_cache_dir`.
-      category: as in :func:`write_dataset`, like the rest.
+      category: as in :func:`write_dataset`, like the rest; ``""`` is the default category.
       seed: of all pictures.
       image_size: ``(h, w)`` in pixels.
       **counts: ``train``, ``test_good``, ``test_per_defect``.
 
     Returns:
-      The root, to be read with ``read_table(root, category=category)``.
+      The root, which holds this category only: ``read_table(root)``.
     """
+    category = category or DEFAULT_CATEGORY
     base = pathlib.Path(cache_root) if cache_root is not None else default_cache_dir()
-    parts = [f"v{_VERSION}", f"seed{seed}", "x".join(map(str, image_size))]
+    _category(category)
+    parts = [category, f"v{_VERSION}", f"seed{seed}", "x".join(map(str, image_size))]
     parts += [f"{name}{count}" for name, count in sorted(counts.items())]
-    root = base / ("synthetic-" + "-".join(parts))
+    root = base / "-".join(["synthetic", *parts])
     write_dataset(root, category=category, seed=seed, image_size=image_size, **counts)
     return root
 

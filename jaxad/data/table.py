@@ -36,7 +36,7 @@ class SampleTable:
     Attributes:
       root: folder that relative paths start from: the category's own folder.
       name: the layout that was read, ``"mvtec"`` or ``"folder"``.
-      category: as asked for, or ``""``.
+      category: name of the category, ``""`` where the folder was named itself.
       samples: in natural order of their relative paths.
     """
 
