@@ -1,0 +1,53 @@
+"""The architectures, each a bundle of pure functions (:class:`jaxad.models.base.Model`)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from jaxad.errors import UserError, did_you_mean
+from jaxad.models import cae, pca, vqvae
+from jaxad.models.base import Detection, LossOutput, Model, Variables
+
+BUILDERS: dict[str, Callable[..., Model]] = {
+    "pca": pca.build,
+    "cae": cae.build,
+    "vqvae": vqvae.build,
+}
+
+
+def build(
+    name: str,
+    image_shape: tuple[int, int, int],
+    *,
+    axis_name: str | None = None,
+    **options: Any,
+) -> Model:
+    """Builds a model by name.
+
+    Args:
+      name: a key of :data:`BUILDERS`.
+      image_shape: ``(h, w, c)`` of the images it will see.
+      axis_name: the mapped axis over which batch statistics are reduced, under ``pmap``.
+      **options: the builder's keyword arguments (``config.model`` without its name).
+
+    Raises:
+      UserError: an unknown model, an unknown option, or options that do not fit together.
+    """
+    if name not in BUILDERS:
+        raise UserError(f"there is no model named {name!r}" + did_you_mean(name, BUILDERS))
+    builder = BUILDERS[name]
+    known = set(inspect.signature(builder).parameters) - {"image_shape", "axis_name"}
+    for option in options:
+        if option not in known:
+            raise UserError(
+                f"the model {name!r} has no option {option!r}" + did_you_mean(option, known)
+            )
+    try:
+        return builder(tuple(image_shape), axis_name=axis_name, **options)
+    except ValueError as error:
+        raise UserError(f"model {name!r}: {error}") from error
+
+
+__all__ = ["BUILDERS", "Detection", "LossOutput", "Model", "Variables", "build"]

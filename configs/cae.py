@@ -1,0 +1,103 @@
+"""Convolutional autoencoder of Bergmann et al. (VISAPP 2019), AE-SSIM and AE-L2.
+
+    jaxad train --config=cae:small --config.data.root=DIR --config.data.category=bottle --workdir=RUN
+
+Variants (apply from left to right; a loss after a size)
+  small      128 x 128, width as published, a few hundred steps: minutes on 2 CPU cores
+  l2         squared error (AE-L2)          ssim   1 - SSIM (AE-SSIM; the default)
+  l2+ssim    their sum
+  texture    trained on random crops, tested on overlapping tiles: for regular textures
+  paper      256 x 256, 200 epochs, Adam 2e-4 with weight decay 1e-5, batch 128
+  reference  as paper, but a sigmoid at the output as a common implementation has
+"""
+
+from jaxad.config import apply_variants
+
+from . import common
+
+
+def get_config(variants: str = ""):
+    """The config of ``cae``."""
+    config = common.get_config()
+    config.model.name = "cae"
+    config.model.loss = "ssim"  # l2 | ssim | l2+ssim
+    config.model.latent = 500  # 100 for regular textures
+    config.model.width = 1.0  # factor on the channel counts
+    config.model.output = "sigmoid"  # sigmoid | linear
+    config.model.tile = 0  # side of crops and tiles in pixels; 0: the whole image
+    config.model.tile_stride = 32  # between tiles when testing; the paper's is 30
+    config.model.ssim_window = 11
+    config.model.dtype = "float32"  # float32 | bfloat16
+    config.data.image_size = (256, 256)
+    config.train.batch_size = 32
+    config.train.learning_rate = 2e-4
+    config.train.optimizer = "adam"
+    config.train.weight_decay = 1e-5
+    config.train.epochs = 200
+    config.evaluate.primary_map = "l2*ssim"
+    config.evaluate.primary_score = "l2*ssim:top1"
+    known = {
+        "small": small,
+        "l2": l2,
+        "ssim": ssim,
+        "l2+ssim": l2_ssim,
+        "texture": texture,
+        "paper": paper,
+        "reference": reference,
+    }
+    return apply_variants(config, variants, known)
+
+
+def small(config):
+    """128 x 128; the squared error added, which converges in far fewer steps than SSIM alone."""
+    config.data.image_size = (128, 128)
+    config.model.loss = "l2+ssim"
+    config.model.latent = 100
+    config.train.batch_size = 16
+    config.train.learning_rate = 1e-3
+    config.train.schedule = "cosine"
+    config.train.epochs = 60
+
+
+def l2(config):
+    """AE-L2."""
+    config.model.loss = "l2"
+    config.evaluate.primary_map = "l2"
+    config.evaluate.primary_score = "l2:top1"
+
+
+def ssim(config):
+    """AE-SSIM."""
+    config.model.loss = "ssim"
+    config.evaluate.primary_map = "ssim"
+    config.evaluate.primary_score = "ssim:top1"
+
+
+def l2_ssim(config):
+    """Both terms."""
+    config.model.loss = "l2+ssim"
+
+
+def texture(config):
+    """Crops of half the side, whatever the image size (128 of 256 in the paper)."""
+    config.model.tile = config.data.image_size[0] // 2
+    config.model.tile_stride = config.model.tile // 4
+    config.model.latent = 100
+    config.augment.flip_left_right = True
+    config.augment.flip_up_down = True
+
+
+def paper(config):
+    """What the paper states."""
+    config.train.batch_size = 128
+    config.model.output = "linear"
+    config.model.tile_stride = 30
+    config.evaluate.smoothing = 0.0
+    ssim(config)
+
+
+def reference(config):
+    """The third-party implementation's output."""
+    paper(config)
+    config.model.output = "sigmoid"
+    config.model.tile_stride = 32

@@ -1,0 +1,48 @@
+"""Principal components of the good images: the linear baseline of every table.
+
+Closed form, no training steps; seconds on a CPU.
+
+    jaxad train --config=pca --config.data.root=DIR --config.data.category=bottle --workdir=RUN
+
+Variants
+  small    30 components (the baseline's own setting for bottles and metal surfaces)
+  patch    components of 16 x 16 patches, wherever they lie: for textures
+  paper    Tipping & Bishop (1999) as it stands: no smoothing of the maps
+"""
+
+from jaxad.config import apply_variants
+
+from . import common
+
+
+def get_config(variants: str = ""):
+    """The config of ``pca``."""
+    config = common.get_config()
+    config.model.name = "pca"
+    config.model.components = 30  # fewer are used where there are fewer images
+    config.model.patch = 0  # side of the patches; 0 = the whole image is one vector
+    config.model.stride = 4  # between patches, when patch > 0
+    config.model.ssim_window = 11
+    config.evaluate.primary_map = "l1*ssim"
+    config.evaluate.primary_score = "l1*ssim:top1"
+    return apply_variants(
+        config, variants, {"small": small, "patch": patch, "paper": paper, "reference": paper}
+    )
+
+
+def small(config):
+    """Already small: thirty components at 128 x 128."""
+    config.model.components = 30
+
+
+def patch(config):
+    """Position-free patches."""
+    config.model.patch = 16
+    config.model.components = 64
+    config.evaluate.primary_map = "nll"
+    config.evaluate.primary_score = "nll:top1"
+
+
+def paper(config):
+    """The plain model."""
+    config.evaluate.smoothing = 0.0

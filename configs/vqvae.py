@@ -1,0 +1,84 @@
+"""VQ-VAE with alignment map (Gangloff et al., ICPR 2022).
+
+    jaxad train --config=vqvae:small --config.data.root=DIR --config.data.category=bottle --workdir=RUN
+
+Variants
+  small      128 x 128, 64 channels, 128 codes, a few hundred steps: minutes on 2 CPU cores
+  ema        codebook by moving averages instead of by gradient
+  cifar10    two halvings, 32 x 32 colour images, mean score (section III)
+  ucsd       two halvings, 128 x 128 gray frames, the SSIM map dilated too
+  paper      as the paper: 256 x 256, 256 channels, 512 codes (the default's sizes)
+  reference  the same; no public code of the paper is known
+"""
+
+from jaxad.config import apply_variants
+
+from . import common
+
+
+def get_config(variants: str = ""):
+    """The config of ``vqvae``."""
+    config = common.get_config()
+    config.model.name = "vqvae"
+    config.model.downsampling = 3  # halvings; 2 for small images
+    config.model.features = 256  # width of every layer and length of a code
+    config.model.codes = 512  # size of the codebook
+    config.model.residual_layers = 3  # on each side
+    config.model.beta = 0.25  # weight of the commitment term; the paper is silent
+    config.model.codebook = "gradient"  # gradient (the paper) | ema
+    config.model.decay = 0.99  # of the moving averages
+    config.model.ssim_window = 11
+    config.model.dilation = 0  # side in pixels of the grey dilation; 0: one latent cell
+    config.model.dilate_ssim = False  # the SSIM map too
+    config.model.dtype = "float32"  # float32 | bfloat16
+    config.data.image_size = (256, 256)
+    config.train.batch_size = 8  # silent in the paper, as are optimiser, rate and epochs
+    config.train.learning_rate = 2e-4
+    config.train.epochs = 100
+    config.evaluate.primary_map = "ssim*am"
+    config.evaluate.primary_score = "ssim*am:mean"
+    known = {
+        "small": small,
+        "ema": ema,
+        "cifar10": cifar10,
+        "ucsd": ucsd,
+        "paper": paper,
+        "reference": paper,
+    }
+    return apply_variants(config, variants, known)
+
+
+def small(config):
+    """The same architecture, reduced."""
+    config.data.image_size = (128, 128)
+    config.model.features = 64
+    config.model.codes = 128
+    config.train.batch_size = 16
+    config.train.learning_rate = 1e-3
+    config.train.schedule = "cosine"
+    config.train.epochs = 60
+
+
+def ema(config):
+    """Codebook by moving averages."""
+    config.model.codebook = "ema"
+
+
+def cifar10(config):
+    """One class of CIFAR-10 as normal."""
+    config.data.image_size = (32, 32)
+    config.model.downsampling = 2
+    config.train.batch_size = 128
+
+
+def ucsd(config):
+    """UCSD pedestrians."""
+    config.data.image_size = (128, 128)
+    config.data.channels = 1
+    config.model.downsampling = 2
+    config.model.dilate_ssim = True
+
+
+def paper(config):
+    """Raw maps, nothing smoothed."""
+    config.evaluate.smoothing = 0.0

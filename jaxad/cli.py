@@ -1,0 +1,121 @@
+"""The command line: verbs only. Heavy imports happen inside a verb, so that help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from jaxad import __version__
+from jaxad.errors import UserError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Returns:
+      Exit status: 0 done, 1 done but some files could not be read, 2 a mistake that the user can
+      mend, 130 interrupted.
+    """
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    try:
+        overrides = _overrides(rest, allowed=hasattr(arguments, "takes_overrides"))
+        return arguments.run(arguments, overrides) or 0
+    except UserError as error:
+        print(f"jaxad: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("\njaxad: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`jaxad ... | head`): nothing is left to say to anyone.
+        sys.stderr.close()
+        return USER_ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jaxad",
+        description="Find and localise defects in images after seeing only good ones.",
+        epilog="`jaxad VERB --help` tells more; any key of a config can be overridden, "
+        "for example --config.train.epochs=20.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"jaxad {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    verb = _verb(verbs, "train", _train, "train a model on the good images of a data set")
+    verb.add_argument("--config", required=True, metavar="NAME[:VARIANT,...]",
+                      help="a shipped config or a file, with variants: vqvae:small")  # fmt: skip
+    verb.add_argument("--workdir", required=True, help="run folder; training resumes there")
+    verb.set_defaults(takes_overrides=True)
+
+    verb = _verb(verbs, "evaluate", _evaluate, "measure a run on its test images; writes a report")
+    verb.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
+    verb.add_argument("--checkpoint", default="last", help="last (default), best or a step")
+    verb.add_argument("--data-root", help="where the data set is now, if it has moved")
+    verb.set_defaults(takes_overrides=True)
+    return parser
+
+
+def _verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
+    )
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _overrides(rest: Sequence[str], *, allowed: bool) -> dict[str, str]:
+    """Reads ``--config.KEY=VALUE`` and ``--config.KEY VALUE``.
+
+    Raises:
+      UserError: an argument that is neither known nor an override.
+    """
+    overrides: dict[str, str] = {}
+    words = iter(rest)
+    for word in words:
+        if not (allowed and word.startswith("--config.")):
+            raise UserError(f"unknown argument {word!r}; see --help")
+        key, equals, value = word.removeprefix("--config.").partition("=")
+        if not equals:
+            value = next(words, None)
+            if value is None:
+                raise UserError(f"{word} has no value; write {word}=VALUE")
+        overrides[key] = value
+    return overrides
+
+
+def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.config import load_config
+    from jaxad.training.train import train
+
+    run = train(load_config(arguments.config, overrides), arguments.workdir)
+    print(f"trained; next: jaxad evaluate --workdir={run.path}")
+
+
+def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.evaluation.evaluate import evaluate
+    from jaxad.report.tables import format_metrics_table
+
+    result = evaluate(
+        arguments.workdir,
+        checkpoint=arguments.checkpoint,
+        data_root=arguments.data_root,
+        overrides={k: v for k, v in overrides.items()},
+    )
+    rows = [{"map": name, **figures} for name, figures in result["maps"].items()]
+    columns = ["map", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro"]
+    print(format_metrics_table(rows, columns))
+    for name, reason in result["undefined"].items():
+        if "." not in name:
+            print(f"{name}: – because {reason}")
+    print(f"report: {arguments.workdir}/report.html")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

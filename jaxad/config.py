@@ -1,0 +1,239 @@
+"""Configs: found by name or file, changed by variants and overrides, locked, saved as JSON.
+
+``--config=vqvae:small,ema --config.train.epochs=20`` reads, in this order, the file's defaults
+(``configs/common.py`` lists every key), its variants from left to right, then the overrides.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import pathlib
+import sys
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference
+
+from jaxad.errors import UserError, did_you_mean
+
+SCHEMA_VERSION = 1
+"""Written into every config.json; raised when a saved config can no longer be read as it is."""
+
+Variant = Callable[[ConfigDict], None]
+
+
+def shipped_folder() -> pathlib.Path:
+    """The folder of the configs that come with jaxad (inside the wheel, or beside the package)."""
+    package = pathlib.Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def shipped_names() -> list[str]:
+    """Names that ``--config=NAME`` knows."""
+    return sorted(f.stem for f in shipped_folder().glob("*.py") if f.stem != "common")
+
+
+def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+    """Reads a config, applies its variants and the overrides, and locks it.
+
+    Args:
+      spec: ``NAME``, ``NAME:variant,variant``, ``FILE.py`` or ``FILE.py:variant,variant``.
+      overrides: dotted key -> value; a string is parsed to the type of the key's default.
+
+    Returns:
+      The locked config.
+
+    Raises:
+      UserError: the file, a variant or a key is unknown, or a value has the wrong type.
+    """
+    file_part, _, variants = spec.partition(":")
+    module = _import_config(file_part)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"the config {file_part} defines no function get_config(variants)")
+    config = module.get_config(variants)
+    for key, value in (overrides or {}).items():
+        set_key(config, key, value)
+    config.lock()
+    return config
+
+
+def _import_config(name_or_file: str) -> types.ModuleType:
+    """Imports a config file as a member of a package, so that it may say ``from . import common``.
+
+    The package's path is the file's own folder, then the shipped one: a config file that lives
+    anywhere can build on ``common`` or on a shipped model's config.
+    """
+    if name_or_file.endswith(".py"):
+        path = pathlib.Path(name_or_file)
+        if not path.is_file():
+            # `configs/vqvae.py` also works away from a clone: the file's name says which it is.
+            path = shipped_folder() / path.name
+            if path.parent.name != pathlib.Path(name_or_file).parent.name or not path.is_file():
+                raise UserError(
+                    f"the config file {name_or_file} does not exist"
+                    + did_you_mean(pathlib.Path(name_or_file).stem, shipped_names())
+                )
+    else:
+        path = shipped_folder() / f"{name_or_file}.py"
+        if name_or_file == "common" or not path.is_file():
+            raise UserError(
+                f"there is no config named {name_or_file!r}"
+                + did_you_mean(name_or_file, shipped_names())
+            )
+    package_name = "jaxad_config_files"
+    package = types.ModuleType(package_name)
+    package.__path__ = list(dict.fromkeys([str(path.resolve().parent), str(shipped_folder())]))
+    for loaded in [m for m in sys.modules if m.partition(".")[0] == package_name]:
+        del sys.modules[loaded]
+    sys.modules[package_name] = package
+    spec = importlib.util.spec_from_file_location(f"{package_name}.{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, AttributeError, NameError) as error:
+        raise UserError(f"the config file {path} cannot be read: {error}") from error
+    return module
+
+
+def apply_variants(config: ConfigDict, variants: str, known: Mapping[str, Variant]) -> ConfigDict:
+    """Applies comma-separated variants, in order, to a config that is not yet locked.
+
+    Args:
+      config: changed in place.
+      variants: such as ``"small,ema"``; empty for none.
+      known: name -> function that changes the config.
+
+    Returns:
+      The same config.
+
+    Raises:
+      UserError: a variant is unknown.
+    """
+    for variant in filter(None, (v.strip() for v in variants.split(","))):
+        if variant not in known:
+            raise UserError(
+                f"the config of {config.model.name!r} has no variant {variant!r}"
+                + did_you_mean(variant, known)
+            )
+        known[variant](config)
+    config.variants = ",".join(v.strip() for v in variants.split(",") if v.strip())
+    return config
+
+
+def set_key(config: ConfigDict, key: str, value: Any) -> None:
+    """Sets a dotted key, parsing text to the type that the key's default has.
+
+    Raises:
+      UserError: the key is unknown, names a group, or the value does not fit its type.
+    """
+    node, parts = config, key.split(".")
+    for depth, part in enumerate(parts):
+        if not isinstance(node, ConfigDict) or part not in node:
+            known = sorted(_flat_keys(config))
+            where = ".".join(parts[: depth + 1])
+            raise UserError(f"unknown config key {where!r}" + _nearest_key(key, known))
+        if depth < len(parts) - 1:
+            node = node[part]
+    if isinstance(node[parts[-1]], ConfigDict):
+        inner = ", ".join(f"{key}.{k}" for k in node[parts[-1]])
+        raise UserError(f"the config key {key!r} is a group; set one of its keys: {inner}")
+    default = node[parts[-1]]
+    node[parts[-1]] = _parse(key, value, default, node.get_type(parts[-1]))
+
+
+def _nearest_key(key: str, known: list[str]) -> str:
+    same_leaf = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    if same_leaf:
+        return f"; did you mean {same_leaf[0]!r}?"
+    near = did_you_mean(key, known)
+    return near if "did you mean" in near else "; `jaxad train --help-config` lists every key"
+
+
+def _parse(key: str, value: Any, default: Any, kind: type) -> Any:
+    """Turns ``value`` (often text from a command line) into the type of the key."""
+    if isinstance(value, str) and kind is not str:
+        try:
+            value = ast.literal_eval({"true": "True", "false": "False"}.get(value.lower(), value))
+        except (ValueError, SyntaxError):
+            raise _wrong_type(key, value, kind) from None
+    if value is None and default is None:
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind is tuple and isinstance(value, (list, tuple, int)):
+        value = (value, value) if isinstance(value, int) else tuple(value)
+        if isinstance(default, tuple) and len(default) and len(default) != len(value):
+            raise UserError(f"the config key {key!r} takes {len(default)} numbers, not {value!r}")
+        return value
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise _wrong_type(key, value, kind)
+    return value
+
+
+def _wrong_type(key: str, value: Any, kind: type) -> UserError:
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+    wanted = names.get(kind, "numbers such as 128,128")
+    return UserError(f"the config key {key!r} takes {wanted}, not {value!r}")
+
+
+def _flat_keys(config: ConfigDict, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in config.items():
+        keys += (
+            _flat_keys(value, f"{prefix}{key}.")
+            if isinstance(value, ConfigDict)
+            else [prefix + key]
+        )
+    return keys
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """Dotted key -> value, in the config's order."""
+    flat = {}
+    for key in _flat_keys(config):
+        node: Any = config
+        for part in key.split("."):
+            node = node[part]
+        flat[key] = node.get() if isinstance(node, FieldReference) else node
+    return flat
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as JSON text with its schema version."""
+    return json.dumps({"schema": SCHEMA_VERSION, **config.to_dict()}, indent=2) + "\n"
+
+
+def from_json(text: str, *, source: str = "config.json") -> ConfigDict:
+    """Reads what :func:`to_json` wrote.
+
+    Raises:
+      UserError: not JSON, or written by a schema that this version does not read.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{source} is damaged ({error}); train into a new workdir") from None
+    schema = values.pop("schema", None) if isinstance(values, dict) else None
+    if schema != SCHEMA_VERSION:
+        raise UserError(
+            f"{source} has config schema {schema!r}, this jaxad reads {SCHEMA_VERSION}; "
+            "evaluate it with the version in the run's environment.json"
+        )
+    config = ConfigDict(_tuples(values))
+    config.lock()
+    return config
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has no tuples: sequences of a config are tuples again after reading."""
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

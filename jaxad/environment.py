@@ -1,0 +1,93 @@
+"""What a run ran on, and the user's cache folder."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+PACKAGES = (
+    "jaxad",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "scipy",
+    "pillow",
+    "dm-pix",
+    "tensorflow-cpu",
+)
+
+
+def cache_folder() -> pathlib.Path:
+    """The user's cache folder of jaxad: ``$JAXAD_CACHE``, else under ``$XDG_CACHE_HOME``."""
+    if os.environ.get("JAXAD_CACHE"):
+        return pathlib.Path(os.environ["JAXAD_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "jaxad"
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache folder, so that a second run starts at once."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+
+
+def describe(seed: int) -> dict[str, Any]:
+    """Versions, devices, commit and seed, for environment.json."""
+    import jax
+
+    devices = jax.local_devices()
+    return {
+        "versions": {"python": platform.python_version()} | _versions(),
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "devices": [{"platform": d.platform, "kind": d.device_kind} for d in devices],
+        "commit": _commit(),
+        "seed": seed,
+        "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def processor_name() -> str:
+    """The processor's model name."""
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the clone that jaxad runs from, if it does."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

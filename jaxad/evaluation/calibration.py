@@ -1,0 +1,108 @@
+"""Thresholds and the heat-map scale, from held-out good images alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxad.data.table import SampleTable
+from jaxad.errors import UserError
+from jaxad.evaluation.detector import Detector
+from jaxad.run_folder import RunFolder, write_json
+from jaxad.training.inputs import decode
+
+
+def threshold_at(values: Float[np.ndarray, "n"], rate: float) -> float:
+    """The smallest threshold that at most ``rate`` of good values exceed.
+
+    Args:
+      values: scores of good images (or pixels), at least one.
+      rate: share that may lie strictly above, in [0, 1).
+
+    Returns:
+      One of the values, so that "greater than" rejects at most ``floor(rate * n)`` of them.
+    """
+    allowed = int(np.floor(rate * len(values) + 1e-9))
+    return float(np.partition(values, len(values) - 1 - allowed)[len(values) - 1 - allowed])
+
+
+def calibrate(detector: Detector, table: SampleTable, record: dict[str, Any]) -> dict[str, Any]:
+    """Derives thresholds and scale from the run's held-out good images.
+
+    Args:
+      detector: the trained model.
+      table: where the held-out images are found.
+      record: data.json, which names them.
+
+    Returns:
+      What calibration.json holds. Without held-out images the thresholds and the scale are None,
+      with a ``reason``.
+
+    Raises:
+      UserError: a held-out image is gone.
+    """
+    options = detector.config.evaluate
+    result = {
+        "checkpoint": detector.step,
+        "primary_map": detector.primary_map,
+        "primary_score": detector.primary_score,
+        "smoothing": options.smoothing,
+        "held_out": len(record["holdout"]),
+        "false_positive_rate": options.image_false_positive_rate,
+        "pixel_false_positive_rate": options.pixel_false_positive_rate,
+        "smallest_false_positive_rate": None,
+        "image_threshold": None,
+        "pixel_threshold": None,
+        "heat_map_low": None,
+        "heat_map_high": None,
+        "reason": None,
+    }
+    if not record["holdout"]:
+        return result | {
+            "reason": "no good training image was held out (data.holdout=0), so there is nothing "
+            "to set a threshold from"
+        }
+    by_name = {table.relative(s): s for s in table.train_good()}
+    missing = [name for name in record["holdout"] if name not in by_name]
+    if missing:
+        raise UserError(
+            f"the held-out image {missing[0]} is no longer in {table.root}; "
+            "restore it, or train again"
+        )
+    samples = [by_name[name] for name in record["holdout"]]
+    images = decode(samples, detector.config.data, tuple(record["range_16bit"]))
+    findings = detector(images)
+    scores = findings.scores[detector.primary_score]
+    pixels = findings.maps[detector.primary_map].ravel()
+    pixel_threshold = threshold_at(pixels, options.pixel_false_positive_rate)
+    low = float(np.median(pixels))
+    return result | {
+        "smallest_false_positive_rate": 1.0 / len(samples),
+        "image_threshold": threshold_at(scores, options.image_false_positive_rate),
+        "pixel_threshold": pixel_threshold,
+        # Half-way up the scale a pixel is called defective: what is normal stays dark.
+        "heat_map_low": low,
+        "heat_map_high": low + 2.0 * max(pixel_threshold - low, 1e-12),
+    }
+
+
+def calibration_of(run: RunFolder, detector: Detector, table: SampleTable) -> dict[str, Any]:
+    """The run's calibration.json, made anew when it is missing or of other settings."""
+    record = run.read_json(run.data)
+    if run.calibration.exists():
+        saved = run.read_json(run.calibration)
+        options = detector.config.evaluate
+        if (
+            saved.get("checkpoint") == detector.step
+            and saved.get("primary_map") == detector.primary_map
+            and saved.get("primary_score") == detector.primary_score
+            and saved.get("smoothing") == options.smoothing
+            and saved.get("false_positive_rate") == options.image_false_positive_rate
+            and saved.get("pixel_false_positive_rate") == options.pixel_false_positive_rate
+        ):
+            return saved
+    calibration = calibrate(detector, table, record)
+    write_json(run.calibration, calibration)
+    return calibration

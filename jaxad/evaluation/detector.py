@@ -1,0 +1,153 @@
+"""A trained model as a function from images to maps and scores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from ml_collections import ConfigDict
+
+from jaxad import environment, models
+from jaxad.data.pipeline import evaluation_batches
+from jaxad.errors import UserError, did_you_mean
+from jaxad.models.base import Model, Variables
+from jaxad.ops.blur import gaussian_blur
+from jaxad.run_folder import RunFolder
+from jaxad.training.checkpoints import Checkpoints
+from jaxad.training.parallel import Devices
+
+REDUCTIONS = ("max", "mean", "top1")
+"""How a map becomes an image score: its maximum, its mean, the mean of its highest 1 % pixels."""
+
+
+class Findings(NamedTuple):
+    """What a detector says about ``n`` images, on the host.
+
+    Attributes:
+      maps: name -> ``(n, h, w)`` float32, smoothed as the config says, larger = more anomalous.
+      scores: name -> ``(n,)`` float32: the model's own, and ``MAP:REDUCTION`` for every map.
+      reconstruction: ``(n, h, w, c)`` uint8.
+    """
+
+    maps: dict[str, Float[np.ndarray, "n h w"]]
+    scores: dict[str, Float[np.ndarray, "n"]]
+    reconstruction: UInt8[np.ndarray, "n h w c"]
+
+
+class Detector:
+    """Runs a trained model over any number of images, in batches of one compiled shape.
+
+    Attributes:
+      config: of the run.
+      step: of the checkpoint.
+      primary_map: name of the map that is shown and thresholded.
+      primary_score: name of the score that decides about an image.
+    """
+
+    def __init__(self, config: ConfigDict, variables: Variables, model: Model, *, step: int):
+        self.config, self.step = config, step
+        self.model, self.variables = model, variables
+        self._devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
+        self._devices.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
+        names = self._check_names()
+        self.primary_map, self.primary_score = names
+        self._detect = self._devices.compile_per_example(
+            make_detect(model, smoothing=config.evaluate.smoothing)
+        )
+        self._placed = self._devices.replicate(variables)
+
+    @classmethod
+    def load(cls, workdir: str | os.PathLike, *, checkpoint: str = "last") -> Detector:
+        """Reads the model of a run folder.
+
+        Args:
+          workdir: the run folder.
+          checkpoint: ``"last"``, ``"best"`` or a step number.
+
+        Raises:
+          UserError: it is no run folder, or has no such checkpoint.
+        """
+        environment.enable_compilation_cache()
+        run = RunFolder(workdir)
+        config = run.read_config()
+        # A run trained on more devices than there are here is read all the same.
+        with config.unlocked():
+            config.train.devices = min(config.train.devices, len(jax.local_devices()))
+        options = config.model.to_dict()
+        shape = (*config.data.image_size, config.data.channels)
+        model = models.build(options.pop("name"), shape, **options)
+        like = jax.eval_shape(model.init, jax.random.key(0))
+        checkpoints = Checkpoints(run.checkpoints, read_only=True)
+        try:
+            variables, step = checkpoints.restore_variables(like, checkpoint)
+        finally:
+            checkpoints.close()
+        return cls(config, variables, model, step=step)
+
+    def _check_names(self) -> tuple[str, str]:
+        """The primary map and score, checked without running the model."""
+        shape = jax.ShapeDtypeStruct((1, *self.model.image_shape), jnp.uint8)
+        detection = jax.eval_shape(self.model.detect, self.variables, shape)
+        scores = [*detection.scores]
+        scores += [f"{m}:{r}" for m in detection.maps for r in REDUCTIONS]
+        chosen = []
+        for key, known in (("primary_map", [*detection.maps]), ("primary_score", scores)):
+            name = self.config.evaluate[key]
+            if name not in known:
+                raise UserError(f"evaluate.{key} is {name!r}" + did_you_mean(name, known))
+            chosen.append(name)
+        return chosen[0], chosen[1]
+
+    def batches(self, images: UInt8[np.ndarray, "n h w c"]) -> Iterator[Findings]:
+        """Runs the model batch by batch; each yield covers the next images, in order."""
+        size = self.config.evaluate.batch_size
+        for batch in evaluation_batches(images, batch_size=size, pipeline="memory"):
+            detection = self._detect(self._placed, batch.image)
+            yield jax.tree.map(lambda x, count=int(np.sum(batch.valid)): x[:count], detection)
+
+    def __call__(self, images: UInt8[np.ndarray, "n h w c"]) -> Findings:
+        """Runs the model over all images.
+
+        Args:
+          images: ``(n, h, w, c)`` uint8 of the model's size, n at least 1.
+        """
+        parts = list(self.batches(images))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def make_detect(model: Model, *, smoothing: float) -> Callable[..., Findings]:
+    """Builds the pure ``(variables, images) -> Findings`` of a model with its post-processing.
+
+    Args:
+      model: whose maps are taken.
+      smoothing: sigma in pixels of the gaussian over every map; 0 for none.
+    """
+
+    def detect(variables: Variables, images: UInt8[Array, "b h w c"]) -> Findings:
+        detection = model.detect(variables, images)
+        maps = {
+            name: gaussian_blur(values, sigma=smoothing) if smoothing else values
+            for name, values in detection.maps.items()
+        }
+        scores = dict(detection.scores)
+        for name, values in maps.items():
+            scores |= {f"{name}:{r}": v for r, v in _reductions(values).items()}
+        picture = jnp.round(jnp.clip(detection.reconstruction, 0.0, 1.0) * 255.0)
+        return Findings(maps, scores, picture.astype(jnp.uint8))
+
+    return detect
+
+
+def _reductions(values: Float[Array, "b h w"]) -> dict[str, Float[Array, "b"]]:
+    pixels = values.reshape(values.shape[0], -1)
+    highest = jax.lax.top_k(pixels, max(1, pixels.shape[1] // 100))[0]
+    return {
+        "max": jnp.max(pixels, axis=1),
+        "mean": jnp.mean(pixels, axis=1),
+        "top1": jnp.mean(highest, axis=1),
+    }

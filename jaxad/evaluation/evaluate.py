@@ -1,0 +1,318 @@
+"""Evaluation of a run on its test images: metrics.json, scores.csv, calibration.json, report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from ml_collections import ConfigDict
+from PIL import Image
+
+from jaxad import config as config_lib, metrics
+from jaxad.data.images import image_dimensions, read_mask
+from jaxad.data.table import Sample, SampleTable
+from jaxad.errors import UserError
+from jaxad.evaluation.calibration import calibration_of
+from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings
+from jaxad.report.content import Case, ReportContent, ScoreRow
+from jaxad.report.html import write_report
+from jaxad.run_folder import RunFolder, write_json, write_text
+from jaxad.training.history import read_history
+from jaxad.training.inputs import decode, open_table
+
+PROTOCOL = "jaxad"
+"""Pixels of all test images pooled, raw maps, masks by nearest neighbour at the stated size."""
+
+Masks = list[Bool[np.ndarray, "h w"] | None]
+
+
+def evaluate(
+    workdir: str | os.PathLike,
+    *,
+    checkpoint: str = "last",
+    data_root: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Evaluates a run on the test images of its data set.
+
+    Args:
+      workdir: the run folder.
+      checkpoint: ``"last"``, ``"best"`` or a step number.
+      data_root: where the data set is now, when it has moved since training.
+      overrides: ``evaluate.*`` keys to change; they are kept in the run's config.
+
+    Returns:
+      What metrics.json holds.
+
+    Raises:
+      UserError: it is no run folder, the data set has no test image, or a file cannot be read.
+    """
+    run = RunFolder(workdir)
+    if overrides:
+        change_evaluation(run, overrides)
+    detector = Detector.load(workdir, checkpoint=checkpoint)
+    table = run_table(run, detector.config, data_root)
+    samples = list(table.test())
+    if not samples:
+        raise UserError(
+            f"{table.root} holds no test images, so there is nothing to evaluate; "
+            "`jaxad predict` scores any images"
+        )
+    record = run.read_json(run.data)
+    calibration = calibration_of(run, detector, table)
+    images = decode(samples, detector.config.data, tuple(record["range_16bit"]))
+    findings = detector(images)
+    masks = read_masks(samples, detector.config)
+    result = judge(detector, findings, samples, masks) | {
+        "image_threshold": calibration["image_threshold"],
+        "pixel_threshold": calibration["pixel_threshold"],
+    }
+    write_json(run.metrics, result)
+    rows = score_rows(table, samples, findings.scores[detector.primary_score], calibration)
+    write_scores(run, rows)
+    write_report(
+        run.report,
+        report_content(run, detector, calibration, result, rows, images, findings, masks),
+    )
+    return result
+
+
+def change_evaluation(run: RunFolder, overrides: Mapping[str, Any]) -> None:
+    """Changes ``evaluate.*`` keys of a run, for this and every later evaluation or prediction.
+
+    Raises:
+      UserError: another key, or a bad value.
+    """
+    config = run.read_config()
+    with config.unlocked():
+        for key, value in overrides.items():
+            if not key.startswith("evaluate."):
+                raise UserError(
+                    f"{key} cannot change after training, only evaluate.* keys can; "
+                    "train into a new --workdir"
+                )
+            config_lib.set_key(config, key, value)
+    write_text(run.config, config_lib.to_json(config))
+
+
+def run_table(run: RunFolder, config: ConfigDict, data_root: str | None) -> SampleTable:
+    """The sample table of a run, at its own place or where the data set is now."""
+    data = config.data.copy_and_resolve_references()
+    if data_root is not None:
+        with data.unlocked():
+            data.root = data_root
+    return open_table(data)
+
+
+def read_masks(samples: list[Sample], config: ConfigDict) -> Masks:
+    """Ground truth at the resolution of the evaluation; None where a defective image has none.
+
+    Raises:
+      UserError: a mask does not fit its image, or ``evaluate.resolution`` is unknown.
+    """
+    if config.evaluate.resolution not in ("model", "original"):
+        raise UserError(
+            f"evaluate.resolution is {config.evaluate.resolution!r}; give model or original"
+        )
+    at_model_size = config.evaluate.resolution == "model"
+    masks: Masks = []
+    for sample in samples:
+        dimensions = image_dimensions(sample.path)
+        size = tuple(config.data.image_size) if at_model_size else dimensions
+        if sample.mask is not None:
+            masks.append(read_mask(sample.mask, image_size=size, expected_size=dimensions))
+        else:
+            masks.append(None if sample.label else np.zeros(size, bool))
+    return masks
+
+
+def judge(
+    detector: Detector, findings: Findings, samples: list[Sample], masks: Masks
+) -> dict[str, Any]:
+    """All metrics of all maps and scores: the content of metrics.json without the thresholds."""
+    options = detector.config.evaluate
+    labels = np.array([s.label for s in samples])
+    kinds = [s.defect for s in samples]
+    reduction = detector.primary_score.rpartition(":")[2]
+    reduction = reduction if reduction in REDUCTIONS else "max"
+    has_masks = any(s.mask is not None for s in samples)
+
+    def figures(map_name: str, score_name: str) -> dict[str, Any]:
+        maps = [at_size(m, mask) for m, mask in zip(findings.maps[map_name], masks, strict=True)]
+        return metrics.evaluate_maps(
+            maps,
+            masks if has_masks else None,
+            labels=labels,
+            image_scores=findings.scores[score_name],
+            limit=options.aupro_limit,
+            defects=kinds,
+        )
+
+    primary = figures(detector.primary_map, detector.primary_score)
+    per_map = {name: figures(name, f"{name}:{reduction}") for name in findings.maps}
+    per_score = {
+        name: metrics.image_metrics(labels, scores)[0] for name, scores in findings.scores.items()
+    }
+    return {
+        "protocol": PROTOCOL,
+        "checkpoint": detector.step,
+        "primary_map": detector.primary_map,
+        "primary_score": detector.primary_score,
+        "resolution": options.resolution,
+        "mask_rule": "nearest neighbour, above zero is defective",
+        "aupro_limit": options.aupro_limit,
+        **primary,
+        "maps": {
+            name: {k: v for k, v in one.items() if k not in ("counts", "per_defect", "undefined")}
+            for name, one in per_map.items()
+        },
+        "scores": per_score,
+    }
+
+
+def at_size(
+    values: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "H W"] | None
+) -> Float[np.ndarray, "H W"]:
+    """A map at the size of its mask, bilinearly; as it is where they agree or there is no mask."""
+    if mask is None or mask.shape == values.shape:
+        return values
+    return resize_map(values, mask.shape)
+
+
+def resize_map(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
+    """Resizes a raw map bilinearly; values keep their units."""
+    picture = Image.fromarray(np.asarray(values, np.float32), mode="F")
+    return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def score_rows(
+    table: SampleTable, samples: list[Sample], scores: np.ndarray, calibration: Mapping[str, Any]
+) -> list[ScoreRow]:
+    """One row per test image, in the table's order."""
+    threshold = calibration["image_threshold"]
+    return [
+        ScoreRow(
+            path=table.relative(sample),
+            label=sample.label,
+            defect=sample.defect,
+            score=float(score),
+            decision=None if threshold is None else bool(score > threshold),
+        )
+        for sample, score in zip(samples, scores, strict=True)
+    ]
+
+
+def write_scores(run: RunFolder, rows: list[ScoreRow]) -> None:
+    """Writes scores.csv: path, label, defect, score, decision (1 = rejected, empty = none)."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(ScoreRow._fields)
+    for row in rows:
+        decision = "" if row.decision is None else int(row.decision)
+        writer.writerow([row.path, row.label, row.defect, f"{row.score:.9g}", decision])
+    write_text(run.scores, buffer.getvalue())
+
+
+def report_content(
+    run: RunFolder,
+    detector: Detector,
+    calibration: dict[str, Any],
+    result: dict[str, Any],
+    rows: list[ScoreRow],
+    images: UInt8[np.ndarray, "n h w c"],
+    findings: Findings,
+    masks: Masks,
+) -> ReportContent:
+    """Gathers what the page shows; at most ``evaluate.report_images`` images."""
+    config = detector.config
+    shown = images_to_show(rows, config.evaluate.report_images)
+    notes = []
+    if len(shown) < len(rows):
+        notes.append(
+            f"{len(shown)} of {len(rows)} test images are shown: the highest-scoring good ones "
+            "and every kind of defect in turn; scores.csv lists all (evaluate.report_images)."
+        )
+    name = " ".join(filter(None, [config.data.category or config.data.name]))
+    labels = [row.label for row in rows]
+    curves = {}
+    if 0 < sum(labels) < len(labels):
+        scores = [row.score for row in rows]
+        false_positive, true_positive, _ = metrics.roc_curve(labels, scores)
+        precision, recall, _ = metrics.precision_recall_curve(labels, scores)
+        curves = {"roc": (false_positive, true_positive), "pr": (recall, precision)}
+    return ReportContent(
+        title=f"{config.model.name} on {name}",
+        metrics=result,
+        calibration=calibration,
+        config=config.to_dict(),
+        environment=run.read_json(run.environment),
+        history=read_history(run.history),
+        cases=[
+            make_case(i, rows[i], detector, calibration, images, findings, masks) for i in shown
+        ],
+        notes=notes,
+        scores=rows,
+        curves=curves,
+    )
+
+
+def make_case(
+    i: int,
+    row: ScoreRow,
+    detector: Detector,
+    calibration: Mapping[str, Any],
+    images: UInt8[np.ndarray, "n h w c"],
+    findings: Findings,
+    masks: Masks,
+) -> Case:
+    """One test image for a page, at the resolution of the model."""
+    heat = findings.maps[detector.primary_map][i]
+    threshold = calibration["pixel_threshold"]
+    mask = masks[i]
+    if mask is not None and mask.shape != heat.shape:
+        mask = np.asarray(Image.fromarray(mask).resize(heat.shape[::-1], Image.Resampling.NEAREST))
+    return Case(
+        path=row.path,
+        label=row.label,
+        defect=row.defect,
+        score=row.score,
+        decision=row.decision,
+        image=images[i],
+        reconstruction=findings.reconstruction[i],
+        heat=heat,
+        mask=mask,
+        predicted=None if threshold is None else heat > threshold,
+    )
+
+
+def images_to_show(rows: list[ScoreRow], limit: int) -> list[int]:
+    """Which test images a page shows: worst mistakes of good images first, kinds in turn.
+
+    Args:
+      rows: all test images.
+      limit: at most this many; a third go to good images.
+
+    Returns:
+      Indices: good ones from the highest score down, then defective ones, one kind after the
+      other in turn, each kind from its lowest score (nearly missed) up.
+    """
+    by_score = sorted(range(len(rows)), key=lambda i: -rows[i].score)
+    good = [i for i in by_score if not rows[i].label]
+    kinds: dict[str, list[int]] = {}
+    for i in reversed(by_score):
+        if rows[i].label:
+            kinds.setdefault(rows[i].defect, []).append(i)
+    queues = [kinds[name] for name in sorted(kinds)]
+    longest = max((len(q) for q in queues), default=0)
+    defective = [q[k] for k in range(longest) for q in queues if k < len(q)]
+    room_for_good = max(limit // 3, limit - len(defective))
+    # The most normal image is shown as well: it tells what a quiet map looks like.
+    shown_good = (
+        good[: max(0, room_for_good - 1)] + good[-1:] if len(good) > room_for_good else good
+    )
+    return shown_good + defective[: limit - len(shown_good)]

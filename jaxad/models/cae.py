@@ -1,0 +1,217 @@
+"""Convolutional autoencoders of Bergmann et al.: AE-L2 and AE-SSIM.
+
+Source: P. Bergmann, S. Loewe, M. Fauser, D. Sattlegger, C. Steger, "Improving Unsupervised Defect
+Segmentation by Applying Structural Similarity to Autoencoders", VISAPP 2019 (table 1: the
+layers), with the extra stride-2 layer for 256-pixel images of "MVTec AD", CVPR 2019.
+
+Layers for ``n = log2(side / 8)`` halvings, k x k kernels, stride s, LeakyReLU 0.2 after all but the
+code and the output::
+
+    encoder  (n - 2) x [4x4 s2 32]  3x3 32  4x4 s2 64  3x3 64  4x4 s2 128  3x3 64  3x3 32
+    code     8x8 valid -> 1 x 1 x latent, linear
+    decoder  8x8 transposed 32  3x3 64  3x3 128  4x4 s2 64  3x3 64  4x4 s2 32  3x3 32
+             (n - 3) x [4x4 s2 32]  4x4 s2 c
+
+Where the sources disagree or are silent, and what is taken:
+  * output: a widespread third-party implementation ends in a sigmoid, the paper's text names no
+    non-linearity. ``output="sigmoid"`` is the default; ``"linear"`` is the option.
+  * SSIM as a loss: gaussian window 11, sigma 1.5, valid windows only; as a map: uniform window 11
+    with sample covariance, at full size. Both are means over channels.
+  * objects are seen whole; textures (``tile > 0``) are trained on random crops and tested on
+    overlapping tiles whose reconstructions are averaged before the maps are taken.
+
+Maps: ``l2`` (channel mean of the squared error), ``ssim`` (1 - SSIM), ``l2*ssim``. The paper
+defines no image score; the config's choice is this library's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxad.data.batch import Batch
+from jaxad.models.base import (
+    Detection,
+    LossOutput,
+    Model,
+    Variables,
+    label_all_trainable,
+    to_unit_float,
+)
+from jaxad.models.layers import Conv, ConvTranspose
+from jaxad.ops.ssim import ssim_map
+from jaxad.ops.tiles import average_tiles, extract_tiles, random_crops
+
+LOSSES = ("l2", "ssim", "l2+ssim")
+
+
+class ConvolutionalAutoencoder(nn.Module):
+    """Encoder, code and decoder of table 1.
+
+    Attributes:
+      image_shape: ``(h, w, c)`` of what goes through the network (a tile, for textures).
+      halvings: number n of stride-2 layers on each side, at least 3.
+      latent: size of the code.
+      width: factor on every channel count but the code's and the image's.
+      output: ``"sigmoid"`` or ``"linear"``.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    image_shape: tuple[int, int, int]
+    halvings: int
+    latent: int
+    width: float = 1.0
+    output: str = "sigmoid"
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        """Declares the layers."""
+        h, w, c = self.image_shape
+        code = (h >> self.halvings, w >> self.halvings)
+        wide = lambda features: max(1, round(features * self.width))
+        options = {"dtype": self.dtype, "kernel_init": nn.initializers.glorot_uniform()}
+        same = lambda f: Conv(wide(f), (3, 3), **options)
+        down = lambda f: Conv(wide(f), (4, 4), strides=2, **options)
+        up = lambda f: ConvTranspose(wide(f), (4, 4), strides=2, **options)
+        first = [down(32) for _ in range(self.halvings - 2)]
+        self.encoder = [*first, same(32), down(64), same(64), down(128), same(64), same(32)]
+        self.code = Conv(self.latent, code, padding="VALID", **options)
+        self.expand = ConvTranspose(wide(32), code, padding="VALID", **options)
+        last = [up(32) for _ in range(self.halvings - 3)]
+        self.decoder = [same(64), same(128), up(64), same(64), up(32), same(32), *last]
+        self.to_image = ConvTranspose(c, (4, 4), strides=2, **options)
+
+    def encode(self, images: Float[Array, "b h w c"]) -> Float[Array, "b z"]:
+        """The code of images in [0, 1]."""
+        x = images
+        for layer in self.encoder:
+            x = nn.leaky_relu(layer(x), 0.2)
+        return self.code(x)[:, 0, 0, :]
+
+    def decode(self, codes: Float[Array, "b z"]) -> Float[Array, "b h w c"]:
+        """The image of a code, float32."""
+        x = nn.leaky_relu(self.expand(codes[:, None, None, :]), 0.2)
+        for layer in self.decoder:
+            x = nn.leaky_relu(layer(x), 0.2)
+        x = self.to_image(x).astype(jnp.float32)
+        return nn.sigmoid(x) if self.output == "sigmoid" else x
+
+    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Reconstructs images in [0, 1]."""
+        return self.decode(self.encode(images))
+
+
+def build(
+    image_shape: tuple[int, int, int],
+    *,
+    axis_name: str | None = None,
+    loss: str = "ssim",
+    latent: int = 500,
+    width: float = 1.0,
+    output: str = "sigmoid",
+    tile: int = 0,
+    tile_stride: int = 32,
+    ssim_window: int = 11,
+    dtype: str = "float32",
+) -> Model:
+    """Builds ``cae``.
+
+    Args:
+      image_shape: ``(h, w, c)``; sides (or the tile) divisible by 8, at least 64.
+      axis_name: unused, nothing is reduced over devices inside the model.
+      loss: ``"l2"`` (mean squared error), ``"ssim"`` (1 - mean SSIM) or ``"l2+ssim"`` (their sum).
+      latent: size of the code; 100 for regular textures, 500 for objects and irregular ones.
+      width: factor on the channel counts.
+      output: ``"sigmoid"`` or ``"linear"``.
+      tile: side of the crops and tiles in pixels (textures); 0: the whole image.
+      tile_stride: step between tiles in pixels when testing.
+      ssim_window: side of the window of the SSIM loss and map.
+      dtype: ``"float32"`` or ``"bfloat16"``, of the network's computation.
+
+    Raises:
+      ValueError: options that do not fit together.
+    """
+    del axis_name
+    h, w, c = image_shape
+    if loss not in LOSSES:
+        raise ValueError(f"model.loss is {loss!r}; give one of {', '.join(LOSSES)}")
+    if output not in ("sigmoid", "linear"):
+        raise ValueError(f"model.output is {output!r}; give sigmoid or linear")
+    if tile and not (tile <= min(h, w) and 1 <= tile_stride <= tile):
+        raise ValueError(
+            f"model.tile {tile} with model.tile_stride {tile_stride} does not fit images of "
+            f"{h} x {w}; the tile may be at most as large as the image, the stride as the tile"
+        )
+    seen = (tile, tile) if tile else (h, w)
+    halvings = _halvings(*seen)
+    module = ConvolutionalAutoencoder((*seen, c), halvings, latent, width, output, jnp.dtype(dtype))
+
+    def init(key) -> Variables:
+        return module.init(key, jnp.zeros((1, *seen, c)))
+
+    def loss_fn(variables, batch: Batch, keys, train: bool) -> LossOutput:
+        images = to_unit_float(batch.image)
+        if tile and train:
+            images = random_crops(images, keys, size=tile)
+        elif tile:
+            images = images[:, (h - tile) // 2 :, (w - tile) // 2 :][:, :tile, :tile]
+        reconstruction = module.apply(variables, images)
+        l2 = jnp.mean(jnp.square(images - reconstruction), axis=(1, 2, 3))
+        terms = {"l2": l2}
+        if loss != "l2":
+            similarity = ssim_map(
+                images, reconstruction, window="gaussian", border="valid",
+                sample_covariance=False, window_size=ssim_window,
+            )  # fmt: skip
+            terms["ssim"] = 1.0 - jnp.mean(similarity, axis=(1, 2, 3))
+        per_example = sum(terms[name] for name in loss.split("+"))
+        return LossOutput(per_example, terms, {}, {}, {})
+
+    def reconstruct(variables, images):
+        if not tile:
+            return module.apply(variables, images)
+
+        def one(image):
+            # One image's tiles at a time: memory does not grow with batch times tiles.
+            tiles = extract_tiles(image[None], tile=tile, stride=tile_stride)[0]
+            tiles = module.apply(variables, tiles)
+            return average_tiles(tiles[None], (h, w), stride=tile_stride)[0]
+
+        return jax.lax.map(one, images)
+
+    def detect(variables, images) -> Detection:
+        images = to_unit_float(images)
+        reconstruction = jnp.clip(reconstruct(variables, images), 0.0, 1.0)
+        l2 = jnp.mean(jnp.square(images - reconstruction), axis=-1)
+        ssim = 1.0 - jnp.mean(ssim_map(images, reconstruction, window_size=ssim_window), axis=-1)
+        return Detection({"l2": l2, "ssim": ssim, "l2*ssim": l2 * ssim}, {}, reconstruction)
+
+    return Model(
+        module=module,
+        image_shape=image_shape,
+        init=init,
+        loss=loss_fn,
+        detect=detect,
+        param_labels=label_all_trainable,
+    )
+
+
+def _halvings(h: int, w: int) -> int:
+    """How often the sides are halved: to about 8 x 8, as in the paper.
+
+    Raises:
+      ValueError: too small, or not divisible.
+    """
+    halvings = max(3, round(math.log2(min(h, w) / 8)))
+    if h % 2**halvings or w % 2**halvings:
+        step = 2**halvings
+        raise ValueError(
+            f"sides of {h} x {w} must be divisible by {step}; set data.image_size (or model.tile) "
+            f"to {max(1, round(h / step)) * step},{max(1, round(w / step)) * step}"
+        )
+    return halvings

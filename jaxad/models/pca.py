@@ -1,0 +1,312 @@
+"""Principal components of the good images: the closed-form linear autoencoder.
+
+Source: M. E. Tipping, C. M. Bishop, "Probabilistic Principal Component Analysis", JRSS B 61(3),
+1999. An image x (flattened, d values) is modelled as ``x ~ N(mu, W W' + s2 I)``; the maximum of
+the likelihood has the mean of the images for mu, their leading principal axes V with variances l
+for ``W = V (L - s2 I)^(1/2)`` (their eq. 7), and the mean of the left-out variances for s2
+(eq. 8). The reconstruction is the orthogonal projection ``mu + V V' (x - mu)``, the optimum of a
+linear autoencoder under the squared error.
+
+Two forms: the whole image as one vector (parts that lie always alike), or patches of any position
+(``patch > 0``: textures), whose overlapping reconstructions and log-likelihoods are averaged.
+
+Maps: ``l1`` (channel mean of |x - x'|), ``ssim`` (channel mean of 1 - SSIM), ``l1*ssim``; for
+patches also ``nll``, the negative log-likelihood per value, in nats. Score: ``nll``, of the whole
+image (patches: their mean), in nats. No paper fixes an image score for a linear model: which one
+is used is this library's choice (``evaluate.primary_score``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxad.data.batch import Batch
+from jaxad.models.base import (
+    Detection,
+    LossOutput,
+    Model,
+    Variables,
+    label_all_trainable,
+    to_unit_float,
+)
+from jaxad.ops.ssim import ssim_map
+from jaxad.ops.tiles import average_tiles, extract_tiles
+
+EXACT_UP_TO = 2048
+"""Number of vectors up to which the Gram matrix is solved whole; above, subspace iteration."""
+
+OVERSAMPLING = 16
+SUBSPACE_ITERATIONS = 6
+
+
+class ProbabilisticPCA(nn.Module):
+    """``N(mean, W W' + s2 I)`` over vectors of ``d`` values, by its principal axes.
+
+    Attributes:
+      dimension: d.
+      components: k, the number of principal axes.
+    """
+
+    dimension: int
+    components: int
+
+    def setup(self):
+        """Declares the parameters."""
+        k, d = self.components, self.dimension
+        self.mean = self.param("mean", nn.initializers.constant(0.5), (d,))
+        # Rows are orthonormal: axes[i] is the i-th principal direction.
+        self.axes = self.param("axes", nn.initializers.orthogonal(), (k, d))
+        self.log_variances = self.param("log_variances", nn.initializers.zeros, (k,))
+        self.log_noise = self.param("log_noise", nn.initializers.zeros, ())
+
+    def __call__(self, x: Float[Array, "n d"]) -> tuple[Float[Array, "n d"], Float[Array, "n"]]:
+        """Projects vectors and gives their log-likelihood.
+
+        Returns:
+          The reconstruction ``(n, d)`` and ``log p(x)`` ``(n,)`` in nats.
+        """
+        k, d = self.components, self.dimension
+        centred = x - self.mean[None]
+        codes = centred @ self.axes.T
+        projected = codes @ self.axes
+        # || x - mu ||^2 minus the part inside the subspace, as a sum of squares of the residual:
+        # the difference of the two norms would cancel.
+        outside = jnp.sum(jnp.square(centred - projected), axis=-1)
+        mahalanobis = jnp.sum(jnp.square(codes) * jnp.exp(-self.log_variances)[None], axis=-1)
+        log_likelihood = -0.5 * (
+            d * jnp.log(2 * jnp.pi)
+            + jnp.sum(self.log_variances)
+            + (d - k) * self.log_noise
+            + mahalanobis
+            + outside * jnp.exp(-self.log_noise)
+        )
+        return self.mean[None] + projected, log_likelihood
+
+
+def build(
+    image_shape: tuple[int, int, int],
+    *,
+    axis_name: str | None = None,
+    components: int = 30,
+    patch: int = 0,
+    stride: int = 4,
+    ssim_window: int = 11,
+) -> Model:
+    """Builds ``pca``.
+
+    Args:
+      image_shape: ``(h, w, c)``.
+      axis_name: unused, nothing is reduced over devices inside the model.
+      components: principal axes kept; fewer where the images span fewer.
+      patch: side of square patches in pixels, or 0 for the whole image as one vector.
+      stride: step between patches in pixels.
+      ssim_window: side of the uniform window of the ``ssim`` map.
+
+    Raises:
+      ValueError: a patch larger than the image, or less than one component.
+    """
+    del axis_name
+    h, w, c = image_shape
+    if components < 1:
+        raise ValueError(f"model.components is {components}, it must be at least 1")
+    if patch and (patch > min(h, w) or stride < 1 or stride > patch):
+        raise ValueError(
+            f"model.patch {patch} with model.stride {stride} does not fit images of {h} x {w}; "
+            "the patch may be at most as large as the image and the stride at most the patch"
+        )
+    dimension = (patch * patch if patch else h * w) * c
+    module = ProbabilisticPCA(dimension, min(components, dimension - 1))
+
+    def to_vectors(images: Float[Array, "b h w c"]) -> Float[Array, "n d"]:
+        if patch:
+            images = extract_tiles(images, tile=patch, stride=stride)
+        return images.reshape(-1, dimension)
+
+    def forward(variables: Variables, images: Float[Array, "b h w c"]):
+        b = images.shape[0]
+        vectors, log_likelihood = module.apply(variables, to_vectors(images))
+        if not patch:
+            return vectors.reshape(images.shape), log_likelihood, None
+        tiles = vectors.reshape(b, -1, patch, patch, c)
+        log_likelihood = log_likelihood.reshape(b, -1)
+        nll = jnp.broadcast_to(
+            -log_likelihood[:, :, None, None, None] / dimension, (*tiles.shape[:4], 1)
+        )
+        nll_map = average_tiles(nll, (h, w), stride=stride)[..., 0]
+        return average_tiles(tiles, (h, w), stride=stride), log_likelihood.mean(axis=1), nll_map
+
+    def init(key):
+        return module.init(key, jnp.zeros((1, dimension)))
+
+    def loss(variables, batch: Batch, keys, train: bool) -> LossOutput:
+        del keys, train
+        images = to_unit_float(batch.image)
+        reconstruction, log_likelihood, _ = forward(variables, images)
+        squared = jnp.mean(jnp.square(images - reconstruction), axis=(1, 2, 3))
+        nll = -log_likelihood / dimension
+        return LossOutput(nll, {"nll": nll, "l2": squared}, {}, {}, {})
+
+    def detect(variables, images) -> Detection:
+        images = to_unit_float(images)
+        reconstruction, log_likelihood, nll_map = forward(variables, images)
+        reconstruction = jnp.clip(reconstruction, 0.0, 1.0)
+        l1 = jnp.mean(jnp.abs(images - reconstruction), axis=-1)
+        ssim = 1.0 - jnp.mean(ssim_map(images, reconstruction, window_size=ssim_window), axis=-1)
+        maps = {"l1": l1, "ssim": ssim, "l1*ssim": l1 * ssim}
+        if nll_map is not None:
+            maps["nll"] = nll_map
+        return Detection(maps, {"nll": -log_likelihood}, reconstruction)
+
+    def fit(batches: Iterable[Batch]) -> Variables:
+        vectors = _VectorPasses(batches, to_vectors, dimension)
+        params = _fit(vectors, module.components, streaming=patch > 0)
+        return {"params": params}
+
+    return Model(
+        module=module,
+        image_shape=image_shape,
+        init=init,
+        loss=loss,
+        detect=detect,
+        param_labels=label_all_trainable,
+        fit=fit,
+        sample=lambda variables, key, n: _sample(variables, key, n, image_shape, patch),
+    )
+
+
+def _sample(variables: Variables, key: Array, n: int, image_shape, patch: int) -> Array:
+    """Draws from the model (without its noise): ``mu + V L^(1/2) z``; patches are drawn singly."""
+    p = variables["params"]
+    codes = jax.random.normal(key, (n, p["axes"].shape[0]))
+    codes = codes * jnp.exp(0.5 * p["log_variances"])[None]
+    shape = (patch, patch, image_shape[2]) if patch else image_shape
+    return jnp.clip(p["mean"][None] + codes @ p["axes"], 0.0, 1.0).reshape(n, *shape)
+
+
+class _VectorPasses:
+    """Passes over the training vectors, one block of an image batch at a time.
+
+    Only one block is held as floats, so memory does not grow with the number of images.
+    """
+
+    def __init__(self, batches: Iterable[Batch], to_vectors, dimension: int):
+        self._batches = batches
+        self._to_vectors = jax.jit(lambda images: to_vectors(to_unit_float(images)))
+        self.dimension = dimension
+
+    def __iter__(self) -> Iterator[Float[Array, "n d"]]:
+        for batch in self._batches:
+            images = np.asarray(batch.image)[np.asarray(batch.valid)]
+            if len(images):
+                yield self._to_vectors(images)
+
+
+def _fit(vectors: _VectorPasses, components: int, *, streaming: bool) -> dict[str, Array]:
+    """Maximum likelihood of the probabilistic PCA (Tipping & Bishop, eqs. 7 and 8).
+
+    Raises:
+      ValueError: fewer than two vectors.
+    """
+    count, mean = 0, np.zeros(vectors.dimension)
+    for block in vectors:
+        count += block.shape[0]
+        mean += np.asarray(jnp.sum(block, axis=0), np.float64)
+    if count < 2:
+        raise ValueError(f"pca needs at least 2 training images, it was given {count}")
+    mean = jnp.asarray(mean / count, jnp.float32)
+    total = sum(float(jnp.sum(jnp.square(block - mean[None]))) for block in vectors) / count
+    # A centred set of n vectors spans at most n - 1 directions.
+    k = min(components, count - 1)
+    if streaming or vectors.dimension <= EXACT_UP_TO:
+        variances, axes = _axes_of_covariance(vectors, mean, count, k)
+    elif count <= EXACT_UP_TO:
+        variances, axes = _axes_of_gram(vectors, mean, count, k)
+    else:
+        variances, axes = _axes_by_subspace_iteration(vectors, mean, count, k)
+    noise = (total - float(jnp.sum(variances))) / (vectors.dimension - k)
+    # The floor keeps the likelihood finite when the axes explain everything (constant images,
+    # fewer images than components); 1e-8 is far below the 1/255^2/12 of rounding to 8 bits.
+    floor = 1e-8
+    log_noise = float(np.log(max(noise, floor)))
+    # Axes that the images do not span carry the noise's variance: the density stays right.
+    pad = components - k
+    return {
+        "mean": mean,
+        "axes": jnp.pad(axes, ((0, pad), (0, 0))),
+        "log_variances": jnp.pad(
+            jnp.log(jnp.maximum(variances, floor)), (0, pad), constant_values=log_noise
+        ),
+        "log_noise": jnp.float32(log_noise),
+    }
+
+
+def _axes_of_covariance(vectors, mean, count: int, k: int) -> tuple[Array, Array]:
+    """Leading eigenvectors of the d x d covariance: for patches, whose number is large."""
+    accumulate = jax.jit(lambda s, x: s + (x - mean[None]).T @ (x - mean[None]))
+    scatter = jnp.zeros((vectors.dimension, vectors.dimension))
+    for block in vectors:
+        scatter = accumulate(scatter, block)
+    # float64 on the host: small eigenvalues of a large scatter matrix drown in float32.
+    values, rows = np.linalg.eigh(np.asarray(scatter, np.float64) / count)
+    return (
+        jnp.asarray(np.maximum(values[::-1][:k], 0.0), jnp.float32),
+        jnp.asarray(rows[:, ::-1][:, :k].T, jnp.float32),
+    )
+
+
+def _axes_of_gram(vectors, mean, count: int, k: int) -> tuple[Array, Array]:
+    """Leading axes by the n x n Gram matrix: exact, for few images of many values."""
+    blocks = lambda: (block - mean[None] for block in vectors)
+    gram = np.zeros((count, count))
+    product = jax.jit(lambda a, b: a @ b.T)
+    row = 0
+    for a in blocks():
+        column = 0
+        for b in blocks():
+            if column >= row:
+                part = np.asarray(product(a, b), np.float64)
+                gram[row : row + len(a), column : column + len(b)] = part
+                gram[column : column + len(b), row : row + len(a)] = part.T
+            column += len(b)
+        row += len(a)
+    values, columns = np.linalg.eigh(gram / count)
+    values, columns = values[::-1][:k], columns[:, ::-1][:, :k]
+    axes = jnp.zeros((k, vectors.dimension))
+    row = 0
+    for a in blocks():
+        axes = axes + jnp.asarray(columns[row : row + len(a)].T, jnp.float32) @ a
+        row += len(a)
+    return jnp.asarray(np.maximum(values, 0.0), jnp.float32), _orthonormal_rows(axes)
+
+
+def _axes_by_subspace_iteration(vectors, mean, count: int, k: int) -> tuple[Array, Array]:
+    """Leading axes of any number of images in ``SUBSPACE_ITERATIONS`` + 2 passes.
+
+    Randomised subspace iteration (Halko, Martinsson, Tropp, SIAM Review 53(2), 2011,
+    algorithm 4.4): memory is that of ``k + OVERSAMPLING`` axes and one block.
+    """
+    width = min(k + OVERSAMPLING, vectors.dimension)
+    step = jax.jit(lambda total, x, q: total + ((x - mean[None]) @ q.T).T @ (x - mean[None]))
+    basis = _orthonormal_rows(jax.random.normal(jax.random.key(0), (width, vectors.dimension)))
+    for _ in range(SUBSPACE_ITERATIONS):
+        total = jnp.zeros_like(basis)
+        for block in vectors:
+            total = step(total, block, basis)
+        basis = _orthonormal_rows(total)
+    codes_scatter = np.zeros((width, width))
+    project = jax.jit(lambda x: ((x - mean[None]) @ basis.T).T @ ((x - mean[None]) @ basis.T))
+    for block in vectors:
+        codes_scatter += np.asarray(project(block), np.float64)
+    values, rotation = np.linalg.eigh(codes_scatter / count)
+    rotation = jnp.asarray(rotation[:, ::-1][:, :k].T, jnp.float32)
+    return jnp.asarray(np.maximum(values[::-1][:k], 0.0), jnp.float32), rotation @ basis
+
+
+def _orthonormal_rows(rows: Float[Array, "k d"]) -> Float[Array, "k d"]:
+    return jnp.linalg.qr(rows.T)[0].T

@@ -1,0 +1,289 @@
+"""VQ-VAE whose anomaly map is dissimilarity times alignment of the discrete latent code.
+
+Source: H. Gangloff, M.-T. Pham, L. Courtrai, S. Lefevre, "Leveraging Vector-Quantized Variational
+Autoencoder Inner Metrics for Anomaly Detection", ICPR 2022. Equation numbers are its own.
+
+Encoder: three of [4x4 convolution of stride 2, ReLU, batch normalisation] (two for small images:
+``downsampling=2``), then three residual layers (ReLU, 3x3, ReLU, 1x1), 256 channels throughout, so
+that 256 x 256 images have 32 x 32 latents; a codebook of 512 codes of 256 values; the decoder is
+the mirror image. The likelihood is the continuous Bernoulli, the reconstruction its mean.
+
+Loss (eq. 4, where a minus sign before log p is missing in print), per image::
+
+    -log p(x | e) + || sg[z] - e ||^2 + beta || z - sg[e] ||^2
+
+sums over pixels, positions and channels, all divided by the number of pixel values h w c: a
+constant that Adam does not see, so that losses of different sizes can be compared.
+
+Maps: ``ssim`` = 1 - SSIM (eq. 5 prints SSIM itself), channel mean; ``am`` = alignment map (eq. 6),
+the squared distance of every latent to its code, repeated to image size; ``ssim*am``, their
+product after grey dilation of the alignment map (``dilate_ssim``: of both, as for UCSD). The
+image score is the mean of a map (as for CIFAR-10).
+
+Silent in the paper, and what is taken here:
+  * beta 0.25 and no ReLU between encoder and codebook (van den Oord et al. 2017 use 0.25);
+  * ReLU before batch normalisation in the decoder too, mirroring the encoder; no batch
+    normalisation on the image itself; biases everywhere;
+  * residual layers add to their own input (``x + f(x)``), with a ReLU after the decoder's stack;
+  * codes start as standard normal draws, the scale of batch-normalised features: smaller ones are
+    all equally far from every latent and most would never be chosen;
+  * up-sampling of the alignment map by repetition, footprint of the dilation one latent cell, SSIM
+    window 11 (uniform, sample covariance) as in the same group's later public code;
+  * the codebook is learned by gradient as in eq. 4, or (``codebook="ema"``) by exponential moving
+    averages (van den Oord et al. 2017, appendix A.1), counts and sums reduced over all devices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from jaxad.data.batch import Batch
+from jaxad.models.base import (
+    Detection,
+    LossOutput,
+    Model,
+    label_all_trainable,
+    to_unit_float,
+)
+from jaxad.models.layers import Conv, ConvTranspose
+from jaxad.ops import continuous_bernoulli
+from jaxad.ops.morphology import grey_dilation
+from jaxad.ops.resize import repeat_upsample
+from jaxad.ops.ssim import ssim_map
+from jaxad.ops.vector_quantisation import (
+    CodeAverages,
+    Quantisation,
+    code_counts_and_sums,
+    ema_update,
+    init_averages,
+    quantise,
+)
+
+
+class ResidualLayer(nn.Module):
+    """``x + conv1x1(relu(conv3x3(relu(x))))`` at constant width."""
+
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
+        """Adds the layer's correction."""
+        y = Conv(self.features, (3, 3), dtype=self.dtype)(nn.relu(x))
+        return x + Conv(self.features, (1, 1), dtype=self.dtype)(nn.relu(y))
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with PyTorch's defaults, float32, over all devices of ``axis_name``."""
+
+    axis_name: str | None
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w d"], *, train: bool) -> Float[Array, "b h w d"]:
+        """Normalises by the batch (training) or by the running statistics."""
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+        )(x)
+
+
+class VQVAE(nn.Module):
+    """Encoder, codebook and decoder.
+
+    Attributes:
+      channels: of the images.
+      downsampling: number of halvings.
+      features: width of every layer and length of a code.
+      codes: size of the codebook.
+      residual_layers: on each side.
+      codebook_by_gradient: False keeps the codebook out of the parameters (moving averages).
+      axis_name: mapped axis for batch statistics.
+      dtype: of the computation; parameters, normalisation and distances are float32.
+    """
+
+    channels: int
+    downsampling: int = 3
+    features: int = 256
+    codes: int = 512
+    residual_layers: int = 3
+    codebook_by_gradient: bool = True
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        """Declares the layers and the codebook."""
+        n, f, dtype = self.downsampling, self.features, self.dtype
+        self.down = [Conv(f, (4, 4), strides=2, dtype=dtype) for _ in range(n)]
+        self.down_norm = [BatchNorm(self.axis_name, dtype) for _ in range(n)]
+        self.encoder_residual = [ResidualLayer(f, dtype) for _ in range(self.residual_layers)]
+        self.decoder_residual = [ResidualLayer(f, dtype) for _ in range(self.residual_layers)]
+        self.up = [ConvTranspose(f, (4, 4), strides=2, dtype=dtype) for _ in range(n - 1)]
+        self.up_norm = [BatchNorm(self.axis_name, dtype) for _ in range(n - 1)]
+        self.to_image = ConvTranspose(self.channels, (4, 4), strides=2, dtype=dtype)
+        shape, draw = (self.codes, self.features), nn.initializers.normal(1.0)
+        if self.codebook_by_gradient:
+            self.codebook = self.param("codebook", draw, shape)
+        else:
+            own = lambda name, start: self.variable("codebook", name, start)
+            self.moving_codes = own("codes", lambda: draw(self.make_rng("params"), shape))
+            start = lambda: init_averages(self.moving_codes.value)
+            self.moving_counts = own("counts", lambda: start().counts)
+            self.moving_sums = own("sums", lambda: start().sums)
+
+    def code_vectors(self) -> Float[Array, "k d"]:
+        """The codebook."""
+        return self.codebook if self.codebook_by_gradient else self.moving_codes.value
+
+    def encode(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
+        """Latents before quantisation, float32."""
+        x = images
+        for conv, norm in zip(self.down, self.down_norm, strict=True):
+            x = norm(nn.relu(conv(x)), train=train)
+        for layer in self.encoder_residual:
+            x = layer(x)
+        return x.astype(jnp.float32)
+
+    def decode(self, latents: Float[Array, "b i j d"], *, train: bool) -> Float[Array, "b h w c"]:
+        """Logits of the continuous Bernoulli, float32."""
+        x = latents
+        for layer in self.decoder_residual:
+            x = layer(x)
+        x = nn.relu(x)
+        for conv, norm in zip(self.up, self.up_norm, strict=True):
+            x = norm(nn.relu(conv(x)), train=train)
+        return self.to_image(x).astype(jnp.float32)
+
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool = False
+    ) -> tuple[Float[Array, "b h w c"], Quantisation, Float[Array, "b i j d"]]:
+        """Logits, the quantisation and the latents before it, of images in [0, 1]."""
+        latents = self.encode(images, train=train)
+        quantised = quantise(latents, self.code_vectors())
+        return self.decode(quantised.quantised, train=train), quantised, latents
+
+    def update_averages(
+        self, latents: Float[Array, "b i j d"], indices: Int[Array, "b i j"], decay: float
+    ) -> None:
+        """One step of the moving averages, from the latents of the whole global batch."""
+        counts, sums = code_counts_and_sums(latents, indices, self.codes)
+        if self.axis_name:
+            # Reduced before the decay: the decayed averages of parts are not those of the whole.
+            counts, sums = jax.lax.psum((counts, sums), self.axis_name)
+        averages = CodeAverages(self.moving_counts.value, self.moving_sums.value)
+        averages, codes = ema_update(averages, counts, sums, decay=decay)
+        self.moving_counts.value, self.moving_sums.value = averages
+        self.moving_codes.value = codes
+
+
+def build(
+    image_shape: tuple[int, int, int],
+    *,
+    axis_name: str | None = None,
+    downsampling: int = 3,
+    features: int = 256,
+    codes: int = 512,
+    residual_layers: int = 3,
+    beta: float = 0.25,
+    codebook: str = "gradient",
+    decay: float = 0.99,
+    ssim_window: int = 11,
+    dilation: int = 0,
+    dilate_ssim: bool = False,
+    dtype: str = "float32",
+) -> Model:
+    """Builds ``vqvae``.
+
+    Args:
+      image_shape: ``(h, w, c)``, sides divisible by ``2 ** downsampling``.
+      axis_name: the mapped axis over which batch statistics and code counts are reduced.
+      downsampling: halvings: 3, or 2 for small images.
+      features: width of every layer and length of a code.
+      codes: size of the codebook.
+      residual_layers: on each side.
+      beta: weight of the commitment term.
+      codebook: learned by ``"gradient"`` (the paper) or ``"ema"``.
+      decay: of the moving averages.
+      ssim_window: side of the uniform window of the ``ssim`` map.
+      dilation: side in pixels of the footprint of the grey dilation; 0: one latent cell.
+      dilate_ssim: dilate the SSIM map too before the product (as for UCSD).
+      dtype: ``"float32"`` or ``"bfloat16"``, of the convolutions.
+
+    Raises:
+      ValueError: options that do not fit together.
+    """
+    h, w, c = image_shape
+    cell = 2**downsampling
+    if downsampling < 1 or h % cell or w % cell:
+        raise ValueError(
+            f"images of {h} x {w} cannot be halved {downsampling} times; set data.image_size to "
+            f"multiples of {cell}"
+        )
+    if codebook not in ("gradient", "ema"):
+        raise ValueError(f"model.codebook is {codebook!r}; give gradient or ema")
+    by_gradient = codebook == "gradient"
+    module = VQVAE(
+        c, downsampling, features, codes, residual_layers, by_gradient, axis_name, jnp.dtype(dtype)
+    )
+
+    def init(key):
+        return module.init(key, jnp.zeros((1, h, w, c)))
+
+    def forward(module: VQVAE, images, train: bool):
+        logits, quantised, latents = module(images, train=train)
+        if train and not by_gradient:
+            module.update_averages(latents, quantised.indices, decay)
+        return logits, quantised
+
+    def loss(variables, batch: Batch, keys, train: bool) -> LossOutput:
+        del keys  # nothing is drawn
+        images = to_unit_float(batch.image)
+        mutable = [name for name in variables if name != "params"] if train else False
+        result = nn.apply(forward, module, mutable=mutable)(variables, images, train)
+        (logits, quantised), collections = result if train else (result, {})
+        values = h * w * c
+        log_likelihood = continuous_bernoulli.log_likelihood(images, logits)
+        nll = -jnp.sum(log_likelihood, axis=(1, 2, 3)) / values
+        commitment = jnp.sum(quantised.commitment_loss, axis=(1, 2)) / values
+        per_example = nll + beta * commitment
+        terms = {"nll": nll, "commitment": commitment}
+        if by_gradient:
+            terms["codebook"] = jnp.sum(quantised.codebook_loss, axis=(1, 2)) / values
+            per_example = per_example + terms["codebook"]
+        used = jnp.zeros(codes).at[quantised.indices.ravel()].add(1.0)
+        return LossOutput(per_example, terms, dict(collections), {"codes": used}, {})
+
+    def detect(variables, images) -> Detection:
+        images = to_unit_float(images)
+        logits, quantised, _ = module.apply(variables, images)
+        reconstruction = continuous_bernoulli.mean(logits)
+        ssim = 1.0 - jnp.mean(ssim_map(images, reconstruction, window_size=ssim_window), axis=-1)
+        alignment = repeat_upsample(quantised.squared_distance, cell)
+        size = dilation or cell
+        outer = grey_dilation(ssim, size=size) if dilate_ssim else ssim
+        product = outer * grey_dilation(alignment, size=size)
+        return Detection({"ssim": ssim, "am": alignment, "ssim*am": product}, {}, reconstruction)
+
+    def diagnostics(variables, images) -> dict[str, Array]:
+        """``code_indices`` ``(b, h', w')`` and ``code_counts`` ``(codes,)`` over the batch."""
+        _, quantised, _ = module.apply(variables, to_unit_float(images))
+        counts = jnp.zeros(codes).at[quantised.indices.ravel()].add(1.0)
+        return {"code_indices": quantised.indices, "code_counts": counts}
+
+    return Model(
+        module=module,
+        image_shape=image_shape,
+        init=init,
+        loss=loss,
+        detect=detect,
+        param_labels=label_all_trainable,
+        diagnostics=diagnostics,
+    )

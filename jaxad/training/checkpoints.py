@@ -1,0 +1,196 @@
+"""Checkpoints: written by Orbax in the background, whole or not at all, read on any device count.
+
+``checkpoints/<step>/`` holds two items: ``variables`` (all that evaluation needs) and
+``optimizer``. The newest and the best (lowest validation loss) are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from jaxad.errors import UserError
+from jaxad.models.base import Variables
+from jaxad.training.state import TrainState
+
+METRIC = "validation_loss"
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, folder: str | os.PathLike, *, read_only: bool = False):
+        """Opens the folder.
+
+        Args:
+          folder: ``RUN/checkpoints``.
+          read_only: evaluation: nothing is created or cleaned up.
+        """
+        # Orbax narrates every step at INFO and WARNING; a run's own progress says what matters.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._folder = pathlib.Path(folder).resolve()
+        policies = [
+            preservation_policy.LatestN(1),
+            preservation_policy.BestN(
+                get_metric_fn=lambda metrics: metrics[METRIC],
+                reverse=True,
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            ),
+        ]
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+                best_fn=lambda metrics: metrics[METRIC],
+                best_mode="min",
+                create=not read_only,
+                read_only=read_only,
+                cleanup_tmp_directories=not read_only,
+            ),
+            item_names=("variables", "optimizer"),
+        )
+
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, *, validation_loss: float | None) -> None:
+        """Starts writing a checkpoint; training may go on meanwhile.
+
+        Raises:
+          UserError: this or an earlier write failed (disk full); older checkpoints stay.
+        """
+        step = int(state.step)
+        with self._naming_failures():
+            # A failure of the write before this one surfaces here, not only at the end.
+            self._manager.check_for_errors()
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    variables=ocp.args.StandardSave(dict(state.variables)),
+                    optimizer=ocp.args.StandardSave({"opt_state": state.opt_state}),
+                ),
+                metrics=None if validation_loss is None else {METRIC: float(validation_loss)},
+            )
+
+    def wait(self) -> None:
+        """Waits until everything is on disk.
+
+        Raises:
+          UserError: a write failed.
+        """
+        with self._naming_failures():
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+
+    def close(self) -> None:
+        """Releases threads; call :meth:`wait` first to see failures."""
+        with contextlib.suppress(Exception):
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _naming_failures(self):
+        try:
+            yield
+        except UserError:
+            raise
+        # Orbax and tensorstore wrap an operating-system error in several types of their own.
+        except Exception as error:
+            reason = (
+                str(error).strip().splitlines()[-1][:200] if str(error).strip() else repr(error)
+            )
+            raise UserError(
+                f"a checkpoint could not be written to {self._folder}: {reason}; "
+                "make room there and run the same command again, it goes on from the last one"
+            ) from error
+
+    def restore_state(self, state: TrainState, step: int) -> TrainState:
+        """Reads a whole training state.
+
+        Args:
+          state: a state of the same structure and placement (its values are not used).
+          step: which checkpoint.
+
+        Raises:
+          UserError: the checkpoint is damaged or of another model.
+        """
+        with self._naming_damage(step):
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    variables=ocp.args.StandardRestore(_abstract(dict(state.variables))),
+                    optimizer=ocp.args.StandardRestore(_abstract({"opt_state": state.opt_state})),
+                ),
+            )
+        variables = dict(restored.variables)
+        return state.replace(
+            step=jax.device_put(jax.numpy.int32(step), state.step.sharding),
+            params=variables.pop("params"),
+            collections=variables,
+            opt_state=restored.optimizer["opt_state"],
+        )
+
+    def restore_variables(self, like: Variables, which: str = "last") -> tuple[Variables, int]:
+        """Reads what evaluation needs.
+
+        Args:
+          like: variables of the same structure, or their shapes (``jax.eval_shape``).
+          which: ``"last"``, ``"best"`` (lowest validation loss) or a step number.
+
+        Returns:
+          The variables and the step they are from.
+
+        Raises:
+          UserError: there is no such checkpoint, or it is damaged or of another model.
+        """
+        step = self._find(which)
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), dict(like)
+        )
+        with self._naming_damage(step):
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(variables=ocp.args.StandardRestore(like))
+            )
+        return restored.variables, step
+
+    def _find(self, which: str) -> int:
+        steps = sorted(self._manager.all_steps())
+        if not steps:
+            raise UserError(
+                f"{self._folder} holds no finished checkpoint; run `jaxad train` with this workdir"
+            )
+        if which == "last":
+            return steps[-1]
+        if which == "best":
+            best = self._manager.best_step()
+            return steps[-1] if best is None else best
+        if which.isdigit() and int(which) in steps:
+            return int(which)
+        raise UserError(
+            f"there is no checkpoint {which!r} in {self._folder}; "
+            f"give last, best or one of {', '.join(map(str, steps))}"
+        )
+
+    @contextlib.contextmanager
+    def _naming_damage(self, step: int):
+        try:
+            yield
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+            raise UserError(
+                f"checkpoint {self._folder / str(step)} cannot be read "
+                f"(damaged, or of another model): {reason}"
+            ) from error
+
+
+def _abstract(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)

@@ -1,0 +1,187 @@
+"""What a run tells while it trains: history.csv, TensorBoard events and a progress line.
+
+history.csv holds only what the seed determines, so that two runs can be compared byte by byte;
+speeds go to the events and the progress line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxad.errors import UserError
+from jaxad.run_folder import write_text
+from jaxad.training.step import StepMetrics
+
+
+def summarise_steps(steps: list[StepMetrics], *, first_step: int) -> dict[str, float]:
+    """Averages the steps since the last row.
+
+    Args:
+      steps: metrics on the host, one per step.
+      first_step: number of the first of them (counted from 1).
+
+    Returns:
+      Column -> value. A vector of counts (codes or memory items used) becomes three columns:
+      how many entries were used, how many were not, and the perplexity of their use.
+
+    Raises:
+      UserError: a value is not finite; says which term, at which step.
+    """
+    for offset, step in enumerate(steps):
+        for name, value in step.means.items():
+            if not math.isfinite(float(value)):
+                raise UserError(
+                    f"training stopped at step {first_step + offset}: {name!r} is {float(value)}; "
+                    "lower train.learning_rate or set train.gradient_clip, and run again "
+                    "(it goes on from the last checkpoint)"
+                )
+    row = {
+        name: float(np.mean([s.means[name] for s in steps], dtype=np.float64))
+        for name in steps[0].means
+    }
+    row |= {name: float(value) for name, value in steps[-1].scalars.items()}
+    for name in steps[0].sums:
+        counts = np.sum([s.sums[name] for s in steps], axis=0, dtype=np.float64)
+        share = counts / max(counts.sum(), 1.0)
+        entropy = -np.sum(share * np.log(np.where(share > 0, share, 1.0)))
+        row[f"{name}_used"] = int(np.sum(counts > 0))
+        row[f"{name}_unused"] = int(np.sum(counts == 0))
+        row[f"{name}_perplexity"] = float(np.exp(entropy))
+    return row
+
+
+class History:
+    """Rows of history.csv; on resuming, rows after the restored step are dropped."""
+
+    def __init__(self, path: pathlib.Path, *, up_to_step: int):
+        """Reads the rows written so far, up to and with ``up_to_step``."""
+        self._path = path
+        self.rows: list[dict[str, str]] = []
+        if up_to_step > 0:
+            complete = read_history(path)
+            self.rows = [row for row in complete if int(row["step"]) <= up_to_step]
+        self._write_all()
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Adds a row; a new column rewrites the file, otherwise one line is appended."""
+        text = {name: _number(value) for name, value in row.items()}
+        new_columns = [name for name in text if self.rows and name not in self._columns()]
+        self.rows.append(text)
+        if new_columns or len(self.rows) == 1:
+            self._write_all()
+            return
+        try:
+            with self._path.open("a", newline="") as file:
+                file.write(self._line(text))
+        except OSError as error:
+            raise UserError(f"{self._path} could not be written: {error.strerror}") from error
+
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+    def _line(self, row: Mapping[str, str]) -> str:
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerow(
+            [row.get(name, "") for name in self._columns()]
+        )
+        return buffer.getvalue()
+
+    def _write_all(self) -> None:
+        if self.rows:
+            header = io.StringIO()
+            csv.writer(header, lineterminator="\n").writerow(self._columns())
+            write_text(self._path, header.getvalue() + "".join(map(self._line, self.rows)))
+        elif self._path.exists():
+            write_text(self._path, "")
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.9g}"
+
+
+def read_history(path: pathlib.Path) -> list[dict[str, str]]:
+    """Rows of a history.csv; empty cells are left out, a line cut off by a kill is dropped."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    lines = [line for line in lines if line.endswith("\n")]
+    rows = csv.DictReader(lines)
+    width = len(rows.fieldnames or ())
+    return [
+        {name: value for name, value in row.items() if value}
+        for row in rows
+        if len(row) == width and None not in row.values()
+    ]
+
+
+class Events:
+    """TensorBoard events of a run."""
+
+    def __init__(self, folder: pathlib.Path, *, first_step: int):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=first_step or None, flush_secs=10)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes scalars."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes and closes the file."""
+        self._writer.close()
+
+
+class Progress:
+    """One line on how far a run is: step, loss, images per second, time left.
+
+    On a terminal the line is rewritten; elsewhere (files, pipes) a line is printed at most every
+    few seconds, so that logs stay short.
+    """
+
+    def __init__(self, *, total_steps: int, first_step: int, batch_size: int, stream=None):
+        self._total, self._first, self._batch = total_steps, first_step, batch_size
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._begun = time.perf_counter()
+        self._steady: tuple[float, int] | None = None
+        self._printed = 0.0
+
+    def images_per_second(self, step: int) -> float:
+        """Speed since the first report, which carries the compilation."""
+        begun, first = self._steady or (self._begun, self._first)
+        return (step - first) * self._batch / max(time.perf_counter() - begun, 1e-9)
+
+    def update(self, step: int, row: Mapping[str, float]) -> None:
+        """Reports that ``step`` steps are done."""
+        speed = self.images_per_second(step)
+        if self._steady is None:
+            self._steady = (time.perf_counter(), step)
+        now = time.perf_counter()
+        last = step >= self._total
+        if not self._live and not last and now - self._printed < 5.0 and self._printed:
+            return
+        self._printed = now
+        left = (self._total - step) * self._batch / max(speed, 1e-9)
+        text = f"step {step}/{self._total}  loss {row['loss']:.5g}"
+        if "validation_loss" in row:
+            text += f"  validation {row['validation_loss']:.5g}"
+        text += f"  {speed:.1f} images/s"
+        text += f"  {_duration(left)} left" if not last else ""
+        ending = "\n" if last or not self._live else "\r"
+        self._stream.write((f"\x1b[2K{text}" if self._live else text) + ending)
+        self._stream.flush()
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,97 @@
+"""From a config to the images that a run trains on and calibrates with, and the record of both."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+
+from jaxad.data.cache import prepare_images
+from jaxad.data.datasets import read_table
+from jaxad.data.images import resolve_range_16bit
+from jaxad.data.split import split_holdout
+from jaxad.data.synthetic import ensure_dataset
+from jaxad.data.table import SampleTable
+from jaxad.environment import cache_folder
+from jaxad.errors import UserError
+
+
+class Inputs(NamedTuple):
+    """The good training images, decoded.
+
+    Attributes:
+      train: ``(n, h, w, c)`` uint8.
+      holdout: ``(m, h, w, c)`` uint8, good images that training does not see; m may be 0.
+      record: what data.json says: where the images are, which were held out, how 16-bit values
+        are read.
+    """
+
+    train: UInt8[np.ndarray, "n h w c"]
+    holdout: UInt8[np.ndarray, "m h w c"]
+    record: dict[str, Any]
+
+
+def open_table(data: ConfigDict) -> SampleTable:
+    """The sample table of ``config.data``; generated images are written to the cache first.
+
+    Raises:
+      UserError: the folder, the category or the layout is not as expected.
+    """
+    if data.name == "synthetic" or (data.name == "auto" and not data.root):
+        if data.root:
+            raise UserError("data.name=synthetic generates its images; leave data.root empty")
+        root = ensure_dataset(
+            cache_folder() / "synthetic",
+            category=data.category,
+            seed=data.synthetic_seed,
+            image_size=tuple(data.image_size),
+        )
+        return read_table(root, name="mvtec")
+    if not data.root:
+        raise UserError(f"data.name={data.name} needs data.root, the folder of the images")
+    return read_table(data.root, name=data.name, category=data.category)
+
+
+def decode(samples: list[Any], data: ConfigDict, range_16bit: tuple[float, float]) -> np.ndarray:
+    """Decodes and resizes samples or paths as the config says.
+
+    Raises:
+      UserError: names every file that cannot be read.
+    """
+    return prepare_images(
+        samples,
+        image_size=tuple(data.image_size),
+        channels=data.channels,
+        range_16bit=range_16bit,
+        memory_limit_mb=data.memory_limit_mb,
+        cache_dir=cache_folder() / "images",
+    )
+
+
+def prepare_inputs(config: ConfigDict) -> Inputs:
+    """Reads the good training images and parts the held-out ones from them.
+
+    Raises:
+      UserError: there is nothing to train on, or a file cannot be read.
+    """
+    table = open_table(config.data)
+    good = list(table.train_good())
+    if not good:
+        raise UserError(
+            f"{table.root} holds no good training image; put them into train/good "
+            "(or a folder named good)"
+        )
+    range_16bit = resolve_range_16bit([s.path for s in good], config.data.range_16bit)
+    kept, held_out = split_holdout(len(good), share=config.data.holdout, seed=config.seed)
+    images = decode(good, config.data, range_16bit)
+    record = {
+        "name": table.name,
+        "root": table.root,
+        "category": table.category,
+        "range_16bit": list(range_16bit),
+        "training": [table.relative(good[i]) for i in kept],
+        "holdout": [table.relative(good[i]) for i in held_out],
+    }
+    return Inputs(images[kept], images[held_out], record)

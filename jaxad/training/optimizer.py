@@ -1,0 +1,87 @@
+"""Optax chains from the config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from jaxad.errors import UserError, did_you_mean
+
+
+def make_schedule(train: ConfigDict, *, total_steps: int) -> optax.Schedule:
+    """The learning rate of each step.
+
+    Args:
+      train: ``config.train``.
+      total_steps: at which a cosine schedule reaches zero.
+
+    Raises:
+      UserError: an unknown schedule.
+    """
+    if train.schedule == "constant":
+        main = optax.constant_schedule(train.learning_rate)
+    elif train.schedule == "cosine":
+        main = optax.cosine_decay_schedule(
+            train.learning_rate, max(1, total_steps - train.warmup_steps)
+        )
+    else:
+        raise UserError(
+            f"train.schedule is {train.schedule!r}"
+            + did_you_mean(train.schedule, ["constant", "cosine"])
+        )
+    if not train.warmup_steps:
+        return main
+    warmup = optax.linear_schedule(0.0, train.learning_rate, train.warmup_steps)
+    return optax.join_schedules([warmup, main], [train.warmup_steps])
+
+
+def make_optimizer(
+    train: ConfigDict, labels: Any, *, total_steps: int
+) -> optax.GradientTransformation:
+    """The optimiser of all parameters.
+
+    Args:
+      train: ``config.train``.
+      labels: pytree of labels, of the structure of the parameters (``model.param_labels``).
+      total_steps: length of the run, for schedules.
+
+    Raises:
+      UserError: an unknown optimiser, or a multiplier for a label that no parameter carries.
+    """
+    schedule = make_schedule(train, total_steps=total_steps)
+    present = set(jax.tree.leaves(labels))
+    for label in train.learning_rate_multipliers:
+        if label not in present:
+            raise UserError(
+                f"train.learning_rate_multipliers names {label!r}, which no parameter carries"
+                + did_you_mean(label, present)
+            )
+    chains = {
+        label: _chain(train, schedule, train.learning_rate_multipliers.get(label, 1.0))
+        for label in present
+    }
+    per_label = optax.multi_transform(chains, labels)
+    if train.gradient_clip > 0:
+        # Over all parameters together, so before they part by label.
+        return optax.chain(optax.clip_by_global_norm(train.gradient_clip), per_label)
+    return per_label
+
+
+def _chain(train: ConfigDict, schedule: optax.Schedule, multiplier: float):
+    if multiplier == 0.0:
+        return optax.set_to_zero()
+    rate = lambda step: schedule(step) * multiplier
+    coupled = [optax.add_decayed_weights(train.weight_decay)] if train.weight_decay else []
+    if train.optimizer == "adam":
+        return optax.chain(*coupled, optax.adam(rate))
+    if train.optimizer == "sgd":
+        return optax.chain(*coupled, optax.sgd(rate, momentum=0.9))
+    if train.optimizer == "adamw":
+        return optax.adamw(rate, weight_decay=train.weight_decay)
+    raise UserError(
+        f"train.optimizer is {train.optimizer!r}"
+        + did_you_mean(train.optimizer, ["adam", "adamw", "sgd"])
+    )

@@ -1,0 +1,105 @@
+"""One device or many: the only file that names ``pmap``.
+
+State and variables are never stacked: every device holds the whole of them (``in_axes=None``,
+``out_axes=None``), batches are split along their first axis, and each step reduces explicitly over
+:data:`AXIS`. A forgotten reduction is not an error anywhere in JAX, so the conformance suite
+compares four devices with one by value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxad.data.batch import Batch
+from jaxad.errors import UserError
+
+AXIS = "data"
+
+
+class Devices:
+    """The devices that a run works on, and how functions are compiled for them.
+
+    Attributes:
+      devices: the local devices used.
+      axis_name: :data:`AXIS` when functions are mapped over devices, None on plain ``jit``.
+    """
+
+    def __init__(self, count: int = 0, *, force_pmap: bool = False):
+        """Takes ``count`` local devices, or all of them when it is 0.
+
+        Raises:
+          UserError: more devices than there are.
+        """
+        local = jax.local_devices()
+        if count < 0 or count > len(local):
+            raise UserError(
+                f"train.devices is {count}, but this machine has {len(local)} "
+                f"{local[0].platform} device(s); give a number from 1 to {len(local)}, or 0 for all"
+            )
+        self.devices = local[: count or len(local)]
+        self.mapped = force_pmap or len(self.devices) > 1
+        self.axis_name = AXIS if self.mapped else None
+
+    def __len__(self) -> int:
+        return len(self.devices)
+
+    def check_batch_size(self, key: str, batch_size: int) -> None:
+        """Refuses a batch that does not divide among the devices.
+
+        Raises:
+          UserError: names the config key and a size that would do.
+        """
+        n = len(self)
+        if batch_size < 1 or batch_size % n:
+            fitting = max(n, -(-batch_size // n) * n)
+            raise UserError(
+                f"{key} is {batch_size}, which does not divide among {n} devices; take {fitting}"
+            )
+
+    def replicate(self, tree: Any) -> Any:
+        """Puts a whole copy on every device (once, so that the first step compiles once)."""
+        if not self.mapped:
+            return jax.device_put(tree, self.devices[0])
+        mesh = Mesh(np.array(self.devices), (AXIS,))
+        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+    def split(self, tree: Any) -> Any:
+        """Splits the leading axis of every array among the devices."""
+        if not self.mapped:
+            return tree
+        n = len(self)
+        return jax.tree.map(lambda x: x.reshape(n, x.shape[0] // n, *x.shape[1:]), tree)
+
+    def compile_step(self, step: Callable, *, donate_state: bool) -> Callable:
+        """Compiles ``(state, batch) -> anything that is equal on every device``."""
+        donate = (0,) if donate_state else ()
+        if not self.mapped:
+            return jax.jit(step, donate_argnums=donate)
+        return jax.pmap(
+            step,
+            axis_name=AXIS,
+            in_axes=(None, 0),
+            out_axes=None,
+            donate_argnums=donate,
+            devices=self.devices,
+        )
+
+    def compile_per_example(self, function: Callable) -> Callable[[Any, Batch], Any]:
+        """Compiles ``(variables, images) -> tree of (b, ...)``; the result is numpy, unsplit."""
+        if not self.mapped:
+            compiled = jax.jit(function)
+            return lambda variables, images: jax.device_get(compiled(variables, images))
+        compiled = jax.pmap(
+            function, axis_name=AXIS, in_axes=(None, 0), out_axes=0, devices=self.devices
+        )
+
+        def call(variables: Any, images: Any) -> Any:
+            outputs = jax.device_get(compiled(variables, self.split(images)))
+            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
+
+        return call

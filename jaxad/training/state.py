@@ -1,0 +1,40 @@
+"""What a training step reads and writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Int
+
+from jaxad.models.base import Variables
+
+
+class TrainState(struct.PyTreeNode):
+    """The whole state of a training run; a pytree, never stacked over devices.
+
+    Attributes:
+      step: number of optimiser steps taken.
+      params: the trained parameters.
+      collections: the other Flax collections (batch statistics, moving averages).
+      opt_state: the optimiser's state.
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    collections: dict[str, Any]
+    opt_state: Any
+
+    @property
+    def variables(self) -> Variables:
+        """The variables that a model's functions take."""
+        return {"params": self.params, **self.collections}
+
+
+def create_state(variables: Variables, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    params = variables["params"]
+    collections = {name: value for name, value in variables.items() if name != "params"}
+    return TrainState(jnp.zeros((), jnp.int32), params, collections, optimizer.init(params))

@@ -1,0 +1,245 @@
+"""Training, from a config to a run folder: ``train(config, workdir)`` reads as its contents."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxad import config as config_lib, environment, models
+from jaxad.data.batch import Batch
+from jaxad.data.pipeline import evaluation_batches, training_batches
+from jaxad.errors import UserError
+from jaxad.models.base import Model
+from jaxad.run_folder import RunFolder, write_json, write_text
+from jaxad.training.augment import make_augment
+from jaxad.training.checkpoints import Checkpoints
+from jaxad.training.history import Events, History, Progress, summarise_steps
+from jaxad.training.inputs import Inputs, prepare_inputs
+from jaxad.training.optimizer import make_optimizer, make_schedule
+from jaxad.training.parallel import Devices
+from jaxad.training.state import TrainState, create_state
+from jaxad.training.step import make_train_step, make_validation_step
+
+FIT_BATCH = 64
+"""Images per block of a closed-form fit."""
+
+CHANGEABLE = ("evaluate.", "data.pipeline", "data.memory_limit_mb", "train.devices")
+"""Keys that may differ when a run is resumed: they do not change what is learned."""
+
+
+def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
+    """Trains a model, or goes on with a run that was interrupted.
+
+    A run stopped at any moment and started again with the same config and workdir ends with the
+    same history and parameters as one that was never stopped.
+
+    Args:
+      config: as :func:`jaxad.config.load_config` gives it.
+      workdir: the run folder; created.
+
+    Returns:
+      The run folder.
+
+    Raises:
+      UserError: the config, the data or the folder does not allow it, or the loss is not finite.
+    """
+    environment.enable_compilation_cache()
+    run = RunFolder(workdir)
+    run.create()
+    _check_same_run(run, config)
+    inputs = prepare_inputs(config)
+    _record_run(run, config, inputs)
+    model_options = config.model.to_dict()
+    name = model_options.pop("name")
+    image_shape = (*config.data.image_size, config.data.channels)
+    devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
+    model = models.build(name, image_shape, axis_name=devices.axis_name, **model_options)
+    checkpoints = Checkpoints(run.checkpoints)
+    try:
+        if model.fit is not None:
+            _fit(config, model, inputs, checkpoints)
+        else:
+            _optimise(config, model, inputs, run, checkpoints, devices)
+    finally:
+        checkpoints.close()
+    return run
+
+
+def _check_same_run(run: RunFolder, config: ConfigDict) -> None:
+    if not run.config.exists():
+        if run.checkpoints.exists():
+            raise UserError(f"{run.path} has checkpoints but no config.json; use a new --workdir")
+        return
+    there, here = config_lib.flatten(run.read_config()), config_lib.flatten(config)
+    for key in {**there, **here}:
+        changeable = key.startswith(CHANGEABLE)
+        # Lists and tuples are the same thing once they have been through JSON.
+        if not changeable and repr(there.get(key)) != repr(here.get(key)):
+            raise UserError(
+                f"{run.path} holds a run with another config: {key} is {there.get(key)!r} there "
+                f"and {here.get(key)!r} here; use a new --workdir"
+            )
+
+
+def _record_run(run: RunFolder, config: ConfigDict, inputs: Inputs) -> None:
+    if run.data.exists():
+        before = run.read_json(run.data)
+        if (before["training"], before["holdout"]) != (
+            inputs.record["training"],
+            inputs.record["holdout"],
+        ):
+            raise UserError(
+                f"the training images in {inputs.record['root']} are not those that "
+                f"{run.path} was started with; use a new --workdir"
+            )
+    write_json(run.data, inputs.record)
+    write_text(run.config, config_lib.to_json(config))
+    write_json(run.environment, environment.describe(config.seed))
+
+
+class _Passes:
+    """Training images that can be iterated again and again, in order."""
+
+    def __init__(self, images: np.ndarray, pipeline: str):
+        self._images, self._pipeline = images, pipeline
+
+    def __iter__(self) -> Iterator[Batch]:
+        size = min(FIT_BATCH, len(self._images))
+        return iter(evaluation_batches(self._images, batch_size=size, pipeline=self._pipeline))
+
+
+def _fit(config: ConfigDict, model: Model, inputs: Inputs, checkpoints: Checkpoints) -> None:
+    """A closed-form model: one checkpoint, no steps."""
+    if checkpoints.latest_step() is not None:
+        _say("already fitted")
+        return
+    begun = time.perf_counter()
+    # Re-reading a small array needs no input pipeline; the memory one starts at once.
+    try:
+        variables = model.fit(_Passes(inputs.train, "memory"))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    state = TrainState(jax.numpy.int32(0), variables["params"], {}, ())
+    checkpoints.save(jax.device_put(state), validation_loss=None)
+    checkpoints.wait()
+    _say(
+        f"fitted {config.model.name} to {len(inputs.train)} images in "
+        f"{time.perf_counter() - begun:.1f} s"
+    )
+
+
+def _optimise(
+    config: ConfigDict,
+    model: Model,
+    inputs: Inputs,
+    run: RunFolder,
+    checkpoints: Checkpoints,
+    devices: Devices,
+) -> None:
+    """Gradient training: resume or start, then step, report, validate and save."""
+    options = config.train
+    devices.check_batch_size("train.batch_size", options.batch_size)
+    per_device = options.batch_size // len(devices)
+    if options.accumulate < 1 or per_device % options.accumulate:
+        raise UserError(
+            f"train.accumulate is {options.accumulate}, which does not divide the {per_device} "
+            "images that each device takes"
+        )
+    steps_per_epoch = len(inputs.train) // options.batch_size
+    total = options.steps or max(1, options.epochs * steps_per_epoch)
+
+    variables = jax.jit(model.init)(jax.random.key(config.seed))
+    optimizer = make_optimizer(options, model.param_labels(variables["params"]), total_steps=total)
+    state = devices.replicate(create_state(variables, optimizer))
+    first = checkpoints.latest_step() or 0
+    if first:
+        state = checkpoints.restore_state(state, first)
+        _say(
+            f"already trained to step {first} of {total}"
+            if first >= total
+            else f"going on from step {first} of {total}"
+        )
+    if first >= total:
+        return
+
+    step_fn = devices.compile_step(
+        make_train_step(
+            model,
+            optimizer,
+            make_augment(config.augment),
+            seed=config.seed,
+            axis_name=devices.axis_name,
+            accumulate=options.accumulate,
+        ),
+        donate_state=True,
+    )
+    validate = _make_validate(config, model, inputs, devices)
+    schedule = make_schedule(options, total_steps=total)
+    batches = training_batches(
+        inputs.train,
+        batch_size=options.batch_size,
+        seed=config.seed,
+        start_step=first,
+        pipeline=config.data.pipeline,
+    )
+    history = History(run.history, up_to_step=first)
+    events = Events(run.path, first_step=first)
+    progress = Progress(total_steps=total, first_step=first, batch_size=options.batch_size)
+    pending: list[Any] = []
+    try:
+        for step in range(first + 1, total + 1):
+            state, metrics = step_fn(state, devices.split(next(batches)))
+            # Kept on the device until the next report: reading them here would wait for it.
+            pending.append(metrics)
+            saving = step % options.checkpoint_every == 0 or step == total
+            if not (saving or step % options.log_every == 0):
+                continue
+            row = {"step": step, "epoch": step // max(1, steps_per_epoch)}
+            row |= summarise_steps(jax.device_get(pending), first_step=step - len(pending) + 1)
+            row["learning_rate"] = float(schedule(step - 1))
+            pending = []
+            if saving:
+                row |= validate(state)
+            history.append(row)
+            if saving:
+                checkpoints.save(state, validation_loss=row.get("validation_loss"))
+            progress.update(step, row)
+            events.write(step, {**row, "images_per_second": progress.images_per_second(step)})
+        checkpoints.wait()
+    finally:
+        events.close()
+
+
+def _make_validate(config: ConfigDict, model: Model, inputs: Inputs, devices: Devices):
+    """Builds ``state -> {"validation_loss": ...}`` over the held-out good images; {} without."""
+    if not len(inputs.holdout):
+        return lambda state: {}
+    batch_size = -(-min(config.evaluate.batch_size, len(inputs.holdout)) // len(devices))
+    batch_size *= len(devices)
+    step = devices.compile_step(
+        make_validation_step(model, seed=config.seed, axis_name=devices.axis_name),
+        donate_state=False,
+    )
+
+    def validate(state: TrainState) -> dict[str, float]:
+        batches = evaluation_batches(inputs.holdout, batch_size=batch_size, pipeline="memory")
+        totals = [step(state.variables, devices.split(batch)) for batch in batches]
+        totals = jax.device_get(totals)
+        count = sum(float(t.count) for t in totals)
+        return {
+            f"validation_{name}": sum(float(t.sums[name]) for t in totals) / count
+            for name in totals[0].sums
+        }
+
+    return validate
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,233 @@
+"""What every model must do: one suite over every builder.
+
+A new architecture adds one line to CASES and inherits all of it.
+"""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxad import models
+from jaxad.data.batch import Batch
+from jaxad.models import BUILDERS
+from jaxad.training.augment import make_augment
+from jaxad.training.checkpoints import Checkpoints
+from jaxad.training.parallel import AXIS, Devices
+from jaxad.training.state import create_state
+from jaxad.training.step import example_keys, make_gradient_fn, make_train_step
+
+# name -> (builder, image shape, options): small, but with every kind of layer and switch.
+CASES = {
+    "pca": ("pca", (16, 24, 3), {"components": 4}),
+    "pca-patch": ("pca", (24, 24, 1), {"components": 6, "patch": 8, "stride": 4}),
+    "cae": ("cae", (64, 64, 3), {"latent": 8, "width": 0.25, "loss": "l2+ssim"}),
+    "cae-l2": ("cae", (64, 64, 1), {"latent": 8, "width": 0.25, "loss": "l2"}),
+    "cae-tiles": (
+        "cae",
+        (96, 96, 3),
+        {"latent": 8, "width": 0.25, "loss": "ssim", "tile": 64, "tile_stride": 16},
+    ),
+    "vqvae": ("vqvae", (32, 32, 3), {"features": 8, "codes": 6, "residual_layers": 1}),
+    "vqvae-ema": (
+        "vqvae",
+        (16, 32, 1),
+        {"features": 8, "codes": 6, "residual_layers": 1, "codebook": "ema", "downsampling": 2},
+    ),
+}
+BATCH = 8
+
+
+def test_every_builder_is_covered():
+    assert {builder for builder, _, _ in CASES.values()} == set(BUILDERS)
+
+
+def images(shape, count=BATCH, seed=0):
+    """Smooth random images with some noise: neither flat nor white."""
+    rng = np.random.default_rng(seed)
+    h, w, c = shape
+    y, x = np.mgrid[:h, :w] / max(h, w)
+    waves = [
+        np.sin(6 * rng.random() * x + 6 * rng.random() * y + 6 * rng.random())
+        for _ in range(count * c)
+    ]
+    smooth = np.stack(waves).reshape(count, c, h, w).transpose(0, 2, 3, 1)
+    return np.uint8(np.clip(127 + 90 * smooth + rng.normal(0, 6, smooth.shape), 0, 255))
+
+
+def batch_of(pictures):
+    return Batch(pictures, np.arange(len(pictures), dtype=np.int32), np.ones(len(pictures), bool))
+
+
+class _Off:
+    flip_left_right = flip_up_down = False
+    rotate_degrees = shift = brightness = 0.0
+
+
+NO_AUGMENT = make_augment(_Off)
+
+
+class Built:
+    """A model of CASES with its variables and compiled functions, made once per case."""
+
+    def __init__(self, case):
+        self.builder, self.shape, self.options = CASES[case]
+        self.model = models.build(self.builder, self.shape, **self.options)
+        self.variables = jax.jit(self.model.init)(jax.random.key(0))
+        self.batch = batch_of(images(self.shape))
+        self.keys = example_keys(0, jnp.int32(0), BATCH, None)
+        self.gradient = jax.jit(make_gradient_fn(self.model, axis_name=None))
+        self.detect = jax.jit(self.model.detect)
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def built(request):
+    return Built(request.param)
+
+
+def test_loss_has_the_shapes_and_types_of_the_contract(built):
+    output = jax.jit(built.model.loss, static_argnums=3)(
+        built.variables, built.batch, built.keys, True
+    )
+    assert output.per_example.shape == (BATCH,) and output.per_example.dtype == jnp.float32
+    for name, values in output.terms.items():
+        assert values.shape == (BATCH,), name
+    for name, value in output.scalars.items():
+        assert value.shape == (), name
+    before = {k: v for k, v in built.variables.items() if k != "params"}
+    for name, collection in output.collections.items():
+        chex.assert_trees_all_equal_shapes_and_dtypes(collection, before[name])
+    evaluated = built.model.loss(built.variables, built.batch, built.keys, False)
+    assert evaluated.collections == {}, "a validation must not change any collection"
+
+
+def test_detect_has_the_shapes_and_types_of_the_contract(built):
+    h, w, c = built.shape
+    detection = built.detect(built.variables, built.batch.image)
+    assert detection.maps, "a model needs at least one map"
+    for name, values in detection.maps.items():
+        assert values.shape == (BATCH, h, w) and values.dtype == jnp.float32, name
+    for name, values in detection.scores.items():
+        assert values.shape == (BATCH,), name
+    assert detection.reconstruction.shape == (BATCH, h, w, c)
+    assert 0.0 <= float(detection.reconstruction.min())
+    assert float(detection.reconstruction.max()) <= 1.0
+
+
+def test_detect_does_not_depend_on_the_batch(built):
+    """Batch 1 = batch 8; float32 sums in another order differ by a few parts in 1e5."""
+    whole = built.detect(built.variables, built.batch.image)
+    single = [built.detect(built.variables, built.batch.image[i : i + 1]) for i in (0, 5)]
+    for row, one in zip((0, 5), single, strict=True):
+        chex.assert_trees_all_close(
+            jax.tree.map(lambda x, row=row: x[row], whole),
+            jax.tree.map(lambda x: x[0], one),
+            rtol=2e-4,
+            atol=2e-5,
+        )
+
+
+@pytest.mark.parametrize("picture", ["black", "white", "constant"])
+def test_gradients_and_maps_are_finite_on_flat_images(built, picture):
+    value = {"black": 0, "white": 255, "constant": 128}[picture]
+    flat = batch_of(np.full((BATCH, *built.shape), value, np.uint8))
+    gradients, output = built.gradient(built.variables, flat, built.keys)
+    chex.assert_tree_all_finite((gradients, output.per_example))
+    chex.assert_tree_all_finite(built.detect(built.variables, flat.image))
+
+
+def test_one_trace_over_three_steps_and_the_loss_falls(built):
+    if built.model.fit is not None:
+        variables = built.model.fit([built.batch])
+        before = built.model.loss(built.variables, built.batch, built.keys, False)
+        after = built.model.loss(variables, built.batch, built.keys, False)
+        assert float(after.per_example.mean()) < float(before.per_example.mean())
+        chex.assert_trees_all_equal_shapes_and_dtypes(
+            dict(variables["params"]), dict(built.variables["params"])
+        )
+        return
+    chex.clear_trace_counter()
+    optimizer = optax.adam(3e-3)
+    step = make_train_step(built.model, optimizer, NO_AUGMENT, seed=0)
+    step = jax.jit(chex.assert_max_traces(step, n=1), donate_argnums=0)
+    # A copy: the state is donated, the variables are needed by the other tests.
+    state = create_state(jax.tree.map(jnp.copy, built.variables), optimizer)
+    losses = []
+    for _ in range(12):
+        state, metrics = step(state, built.batch)
+        losses.append(float(metrics.means["loss"]))
+    assert losses[-1] < losses[0], losses
+    assert int(state.step) == 12
+
+
+def test_save_and_restore_is_exact(built, tmp_path):
+    state = create_state(built.variables, optax.adam(1e-3))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state, validation_loss=1.0)
+    checkpoints.wait()
+    like = jax.eval_shape(built.model.init, jax.random.key(1))
+    restored, step = checkpoints.restore_variables(like)
+    checkpoints.close()
+    assert step == 0
+    chex.assert_trees_all_equal(dict(restored), dict(built.variables))
+
+
+def gradients_on_devices(built, model, devices):
+    """Loss, gradients, collections and sums over the global batch, by four devices or one."""
+    # With plain gradient descent of rate 1 the step's change is the gradient itself, so the very
+    # step that training uses is what is compared.
+    optimizer = optax.sgd(1.0)
+    step = make_train_step(model, optimizer, NO_AUGMENT, seed=0, axis_name=devices.axis_name)
+    variables = jax.tree.map(jnp.copy, built.variables)
+    state = devices.replicate(create_state(variables, optimizer))
+    new, metrics = devices.compile_step(step, donate_state=False)(state, devices.split(built.batch))
+    gradients = jax.tree.map(
+        lambda a, b: np.asarray(a) - np.asarray(b), built.variables["params"], new.params
+    )
+    return jax.device_get(
+        (metrics.means, metrics.sums, metrics.scalars, new.collections)
+    ), gradients
+
+
+def four_and_one(built):
+    """The same step on four devices with different data and on one with the whole batch."""
+    four, one = Devices(4), Devices(1)
+    mapped = models.build(built.builder, built.shape, axis_name=AXIS, **built.options)
+    return gradients_on_devices(built, mapped, four), gradients_on_devices(built, built.model, one)
+
+
+def assert_same(four, one):
+    """float32 sums in another order: parts in 1e4 of the largest entry of a leaf."""
+    for a, b in zip(jax.tree.leaves(four), jax.tree.leaves(one), strict=True):
+        scale = max(float(np.max(np.abs(b))), 1e-3)
+        np.testing.assert_allclose(a, b, rtol=0, atol=5e-4 * scale)
+
+
+def test_four_devices_equal_one(built):
+    four, one = four_and_one(built)
+    chex.assert_trees_all_equal_structs(four, one)
+    assert_same(four, one)
+
+
+@pytest.mark.parametrize("reduction", ["pmean", "psum"])
+def test_a_missing_reduction_is_noticed(reduction, monkeypatch):
+    """The mutation: one kind of reduction becomes the identity; the comparison must fail."""
+    built = Built("vqvae-ema")
+    monkeypatch.setattr(jax.lax, reduction, lambda tree, axis_name, **_: tree)
+    four, one = four_and_one(built)
+    with pytest.raises(AssertionError):
+        assert_same(four, one)
+
+
+@pytest.mark.parametrize("case", ["cae", "cae-l2"])
+def test_accumulation_equals_the_whole_batch(case):
+    """Without batch statistics, which are per part by definition."""
+    built = Built(case)
+    parts = jax.jit(make_gradient_fn(built.model, axis_name=None, accumulate=4))
+    whole, output = built.gradient(built.variables, built.batch, built.keys)
+    split, split_output = parts(built.variables, built.batch, built.keys)
+    assert_same((split, split_output.per_example), (whole, output.per_example))
