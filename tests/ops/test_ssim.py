@@ -149,6 +149,14 @@ def test_gradient_is_finite_on_constant_images(levels, window):
         np.testing.assert_array_equal(gradient, 0.0)
 
 
+def test_values_far_outside_the_range_stay_bounded():
+    """An untrained decoder may return them; the variance of 1e4 + noise is all rounding."""
+    a, b = (1e4 * jnp.float32(1.0 + 1e-6 * x) for x in images())
+    maps, gradient = ssim_map(a, b), jax.grad(lambda x: jnp.mean(ssim_map(x, b)))(a)
+    assert np.all(np.isfinite(gradient))
+    assert np.all(maps <= 1.0)
+
+
 def test_bfloat16_images_have_float32_moments():
     a, b = (jnp.bfloat16(x) for x in images())
     actual = ssim_map(a, b)
