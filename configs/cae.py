@@ -1,6 +1,7 @@
-"""Convolutional autoencoder of Bergmann et al. (VISAPP 2019), AE-SSIM and AE-L2.
+r"""Convolutional autoencoder of Bergmann et al. (VISAPP 2019), AE-SSIM and AE-L2.
 
-    jaxad train --config=cae:small --config.data.root=DIR --config.data.category=bottle --workdir=RUN
+    jaxad train --workdir=RUN --config=cae:small \
+        --config.data.root=DIR --config.data.category=bottle
 
 Variants (apply from left to right; a loss after a size)
   small      128 x 128, width as published, a few hundred steps: minutes on 2 CPU cores

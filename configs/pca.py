@@ -1,8 +1,9 @@
-"""Principal components of the good images: the linear baseline of every table.
+r"""Principal components of the good images: the linear baseline of every table.
 
 Closed form, no training steps; seconds on a CPU.
 
-    jaxad train --config=pca --config.data.root=DIR --config.data.category=bottle --workdir=RUN
+    jaxad train --workdir=RUN --config=pca \
+        --config.data.root=DIR --config.data.category=bottle
 
 Variants
   small    30 components (the baseline's own setting for bottles and metal surfaces)

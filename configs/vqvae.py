@@ -1,6 +1,7 @@
-"""VQ-VAE with alignment map (Gangloff et al., ICPR 2022).
+r"""VQ-VAE with alignment map (Gangloff et al., ICPR 2022).
 
-    jaxad train --config=vqvae:small --config.data.root=DIR --config.data.category=bottle --workdir=RUN
+    jaxad train --workdir=RUN --config=vqvae:small \
+        --config.data.root=DIR --config.data.category=bottle
 
 Variants
   small      128 x 128, 64 channels, 128 codes, a few hundred steps: minutes on 2 CPU cores
@@ -34,6 +35,7 @@ def get_config(variants: str = ""):
     config.data.image_size = (256, 256)
     config.train.batch_size = 8  # silent in the paper, as are optimiser, rate and epochs
     config.train.learning_rate = 2e-4
+    config.train.learning_rate_multipliers.codebook = 1.0  # of the codes, when by gradient
     config.train.epochs = 100
     config.evaluate.primary_map = "ssim*am"
     config.evaluate.primary_score = "ssim*am:mean"
@@ -62,6 +64,7 @@ def small(config):
 def ema(config):
     """Codebook by moving averages."""
     config.model.codebook = "ema"
+    del config.train.learning_rate_multipliers["codebook"]
 
 
 def cifar10(config):

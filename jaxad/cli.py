@@ -106,7 +106,7 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         arguments.workdir,
         checkpoint=arguments.checkpoint,
         data_root=arguments.data_root,
-        overrides={k: v for k, v in overrides.items()},
+        overrides=overrides,
     )
     rows = [{"map": name, **figures} for name, figures in result["maps"].items()]
     columns = ["map", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro"]

@@ -108,7 +108,7 @@ class Detector:
         size = self.config.evaluate.batch_size
         for batch in evaluation_batches(images, batch_size=size, pipeline="memory"):
             detection = self._detect(self._placed, batch.image)
-            yield jax.tree.map(lambda x, count=int(np.sum(batch.valid)): x[:count], detection)
+            yield _first(detection, int(np.sum(batch.valid)))
 
     def __call__(self, images: UInt8[np.ndarray, "n h w c"]) -> Findings:
         """Runs the model over all images.
@@ -141,6 +141,11 @@ def make_detect(model: Model, *, smoothing: float) -> Callable[..., Findings]:
         return Findings(maps, scores, picture.astype(jnp.uint8))
 
     return detect
+
+
+def _first(findings: Findings, count: int) -> Findings:
+    """Without the rows that only pad the last batch."""
+    return jax.tree.map(lambda x: x[:count], findings)
 
 
 def _reductions(values: Float[Array, "b h w"]) -> dict[str, Float[Array, "b"]]:

@@ -25,8 +25,8 @@ Silent in the paper, and what is taken here:
   * ReLU before batch normalisation in the decoder too, mirroring the encoder; no batch
     normalisation on the image itself; biases everywhere;
   * residual layers add to their own input (``x + f(x)``), with a ReLU after the decoder's stack;
-  * codes start as standard normal draws, the scale of batch-normalised features: smaller ones are
-    all equally far from every latent and most would never be chosen;
+  * codes start at the k-means centres of the untrained encoder's latents of training images: from
+    random codes, a handful attract everything and the rest are never chosen nor moved;
   * up-sampling of the alignment map by repetition, footprint of the dilation one latent cell, SSIM
     window 11 (uniform, sample covariance) as in the same group's later public code;
   * the codebook is learned by gradient as in eq. 4, or (``codebook="ema"``) by exponential moving
@@ -35,19 +35,22 @@ Silent in the paper, and what is taken here:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
+from sklearn.cluster import KMeans
 
 from jaxad.data.batch import Batch
 from jaxad.models.base import (
     Detection,
     LossOutput,
     Model,
-    label_all_trainable,
+    Variables,
     to_unit_float,
 )
 from jaxad.models.layers import Conv, ConvTranspose
@@ -63,6 +66,9 @@ from jaxad.ops.vector_quantisation import (
     init_averages,
     quantise,
 )
+
+LATENTS_PER_CODE = 20
+"""Latents per code from which the codebook's start is clustered."""
 
 
 class ResidualLayer(nn.Module):
@@ -272,6 +278,17 @@ def build(
         product = outer * grey_dilation(alignment, size=size)
         return Detection({"ssim": ssim, "am": alignment, "ssim*am": product}, {}, reconstruction)
 
+    def initialise(variables, batches):
+        alone = module.clone(axis_name=None)
+        encode = jax.jit(
+            lambda v, x: alone.apply(
+                v, to_unit_float(x), train=True, mutable=True, method=VQVAE.encode
+            )[0]
+        )
+        return set_codes(
+            variables, codes_by_k_means(lambda x: encode(variables, x), batches, codes)
+        )
+
     def diagnostics(variables, images) -> dict[str, Array]:
         """``code_indices`` ``(b, h', w')`` and ``code_counts`` ``(codes,)`` over the batch."""
         _, quantised, _ = module.apply(variables, to_unit_float(images))
@@ -284,6 +301,51 @@ def build(
         init=init,
         loss=loss,
         detect=detect,
-        param_labels=label_all_trainable,
+        param_labels=label_parameters,
+        initialise=initialise,
         diagnostics=diagnostics,
     )
+
+
+def label_parameters(params: Any) -> Any:
+    """``"codebook"`` for the codes, ``"default"`` for everything else."""
+    return {
+        name: jax.tree.map(
+            lambda _, label="codebook" if name == "codebook" else "default": label, p
+        )
+        for name, p in params.items()
+    }
+
+
+def set_codes(variables: Variables, centres: Float[Array, "k d"]) -> Variables:
+    """The same variables with this codebook."""
+    if "codebook" in variables["params"]:
+        return {**variables, "params": {**variables["params"], "codebook": centres}}
+    averages = init_averages(centres)
+    # A copy: a buffer that stands twice in a state cannot be donated.
+    moving = {"codes": centres, "counts": averages.counts, "sums": jnp.copy(averages.sums)}
+    return {**variables, "codebook": moving}
+
+
+def codes_by_k_means(
+    encode: Callable[[Any], Float[Array, "b i j d"]], batches: Iterable[Batch], k: int
+) -> Float[Array, "k d"]:
+    """Centres of the latents of the first images; repeated centres where there are fewer latents.
+
+    Args:
+      encode: images to latents.
+      batches: of good images; only as many are read as give :data:`LATENTS_PER_CODE` per code.
+      k: number of centres.
+    """
+    latents: list[np.ndarray] = []
+    rng = np.random.default_rng(0)
+    for batch in batches:
+        found = np.asarray(encode(batch.image))[np.asarray(batch.valid)]
+        found = found.reshape(-1, found.shape[-1])
+        # A share of every image, so that neighbouring latents of few images do not fill it up.
+        latents.append(rng.permutation(found)[: max(1, len(found) // 8)])
+        if sum(map(len, latents)) >= LATENTS_PER_CODE * k:
+            break
+    sample = np.concatenate(latents)[: LATENTS_PER_CODE * k]
+    start = KMeans(min(k, len(sample)), n_init=1, max_iter=30, random_state=0).fit(sample)
+    return jnp.asarray(np.resize(start.cluster_centers_, (k, sample.shape[1])), jnp.float32)

@@ -16,7 +16,7 @@ from jaxad import config as config_lib, environment, models
 from jaxad.data.batch import Batch
 from jaxad.data.pipeline import evaluation_batches, training_batches
 from jaxad.errors import UserError
-from jaxad.models.base import Model
+from jaxad.models.base import Model, parameter_key
 from jaxad.run_folder import RunFolder, write_json, write_text
 from jaxad.training.augment import make_augment
 from jaxad.training.checkpoints import Checkpoints
@@ -155,10 +155,12 @@ def _optimise(
     steps_per_epoch = len(inputs.train) // options.batch_size
     total = options.steps or max(1, options.epochs * steps_per_epoch)
 
-    variables = jax.jit(model.init)(jax.random.key(config.seed))
+    first = checkpoints.latest_step() or 0
+    variables = jax.jit(model.init)(parameter_key(config.seed))
+    if model.initialise is not None and not first:
+        variables = model.initialise(variables, _Passes(inputs.train, "memory"))
     optimizer = make_optimizer(options, model.param_labels(variables["params"]), total_steps=total)
     state = devices.replicate(create_state(variables, optimizer))
-    first = checkpoints.latest_step() or 0
     if first:
         state = checkpoints.restore_state(state, first)
         _say(
