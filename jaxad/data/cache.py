@@ -31,7 +31,7 @@ def prepare_images(
     image_size: tuple[int, int],
     channels: int,
     range_16bit: tuple[float, float] = FULL_RANGE,
-    memory_limit_mb: float = 4096,
+    memory_limit_mb: int = 4096,
     cache_dir: str | os.PathLike | None = None,
     workers: int | None = None,
     progress: Progress | None = None,

@@ -62,7 +62,7 @@ def training_batches(
     first_epoch, skipped = divmod(start_step, steps)
 
     def epoch_order(epoch: int) -> np.ndarray:
-        order = random_order(n, seed, int(epoch))
+        order = random_order(n, seed, epoch)
         return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
 
     def gather(rows: np.ndarray) -> Batch:
@@ -181,7 +181,8 @@ def _tf_training(
     tf = _import_tensorflow()
 
     def rows_of_epoch(epoch):
-        rows = tf.numpy_function(epoch_order, [epoch], tf.int32, stateful=False)
+        order = lambda number: epoch_order(int(number))
+        rows = tf.numpy_function(order, [epoch], tf.int32, stateful=False)
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(rows, (None, batch_size)))
 
     def gather(rows):

@@ -36,7 +36,7 @@ def _sunk(g: d.Grid, x: float, y: float, radius: float) -> d.Picture:
 def sample_flange(rng: np.random.Generator) -> Parameters:
     """A flange almost at its place."""
     bolts = [(*_polar(0.55, 60.0 * i), 0.088) for i in range(6)]
-    return {**_pose(rng, shift=0.03, degrees=4), "bolts": bolts, "chip": None}
+    return {**_pose(rng, shift=0.03, degrees=4.0), "bolts": bolts, "chip": None}
 
 
 def draw_flange(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
@@ -44,7 +44,7 @@ def draw_flange(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plan
     rng = np.random.default_rng(p["seed"])
     base = d.grid(size)
     g = d.moved(base, p["shift"], p["degrees"])
-    rim = d.disc(g, 0, 0, 0.84)
+    rim = d.disc(g, 0.0, 0.0, 0.84)
     if p["chip"]:
         rim = np.maximum(rim, -d.disc(g, *p["chip"]))
     mat = np.array([0.17, 0.20, 0.26]) * (1 + 0.05 * d.noise(rng, base, 0.012)[..., None])
@@ -56,9 +56,9 @@ def draw_flange(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plan
         picture = d.shade(picture, 1 - 0.28 * d.cover(g, hole - 0.03, 0.02))
         picture = d.over(picture, _sunk(g, x, y, radius), d.cover(g, hole))
         area = area * (1 - d.cover(g, hole - 0.03))
-    bore = d.disc(g, 0, 0, 0.25)
+    bore = d.disc(g, 0.0, 0.0, 0.25)
     picture = d.over(picture, STEEL * 0.45, d.cover(g, bore - 0.025))
-    picture = d.over(picture, _sunk(g, 0, 0, 0.25), d.cover(g, bore))
+    picture = d.over(picture, _sunk(g, 0.0, 0.0, 0.25), d.cover(g, bore))
     mark = d.box(g, 0.0, -0.68, (0.055, 0.022), 0.02)
     picture = d.over(picture, (0.86, 0.36, 0.12), 0.9 * d.cover(g, mark))
     return picture, area * (1 - d.cover(g, bore - 0.04))
@@ -191,7 +191,7 @@ def _chip(picture: d.Picture, g: d.Grid, p: Parameters) -> d.Picture:
             pin = d.polyline(g, points)
             glint = 1.15 + 0.25 * np.exp(-(((np.abs(g.y) - 0.31) / 0.03) ** 2))
             picture = d.over(picture, STEEL * glint[..., None], d.cover(g, pin - 0.026))
-    body = d.box(g, 0, 0, (0.36, 0.25), 0.025)
+    body = d.box(g, 0.0, 0.0, (0.36, 0.25), 0.025)
     light = 1 + 0.35 * np.exp(-(((g.y + 0.22) / 0.03) ** 2)) - 0.25 * (g.x + g.y)
     picture = d.over(picture, DARK * 1.15 * light[..., None], d.cover(g, body))
     picture = d.over(picture, DARK * 0.5, d.cover(g, d.disc(g, -0.27, 0.15, 0.035)))
@@ -222,14 +222,14 @@ def _printed(picture: d.Picture, g: d.Grid, x: float, y: float, degrees: float) 
     """White print: a frame with three letters' worth of strokes."""
     m = d.moved(g, (x, y), degrees)
     strokes = [
-        (-0.20, 0, 0.018, 0.075), (-0.145, -0.06, 0.05, 0.018), (-0.145, 0.055, 0.05, 0.018),
-        (-0.01, 0, 0.018, 0.075), (0.06, 0, 0.05, 0.018), (0.10, 0, 0.018, 0.075),
+        (-0.20, 0.0, 0.018, 0.075), (-0.145, -0.06, 0.05, 0.018), (-0.145, 0.055, 0.05, 0.018),
+        (-0.01, 0.0, 0.018, 0.075), (0.06, 0.0, 0.05, 0.018), (0.10, 0.0, 0.018, 0.075),
         (0.21, 0.055, 0.055, 0.018), (0.20, -0.015, 0.018, 0.06),
     ]  # fmt: skip
     white = np.zeros(g.x.shape)
     for cx, cy, hx, hy in strokes:
         white = np.maximum(white, d.cover(g, d.box(m, cx, cy, (hx, hy))))
-    frame = np.abs(d.box(m, 0, 0, (0.31, 0.14), 0.02)) - 0.010
+    frame = np.abs(d.box(m, 0.0, 0.0, (0.31, 0.14), 0.02)) - 0.010
     return d.over(picture, (0.88, 0.90, 0.87), 0.9 * np.maximum(white, d.cover(g, frame)))
 
 
@@ -266,7 +266,7 @@ _TEETH = 14
 
 def sample_gear(rng: np.random.Generator) -> Parameters:
     """A gear at any angle."""
-    return {**_pose(rng, shift=0.08, degrees=180), "teeth": [1.0] * _TEETH}
+    return {**_pose(rng, shift=0.08, degrees=180.0), "teeth": [1.0] * _TEETH}
 
 
 def draw_gear(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
@@ -288,8 +288,8 @@ def draw_gear(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]
     hub = np.exp(-(((radius - 0.26) / 0.014) ** 2)) * np.cos(theta - lamp + 2.3)
     area = d.cover(g, outline + 0.02)
     picture = d.shade(picture, 1 - 0.35 * hub * area)
-    hole = d.disc(g, 0, 0, 0.13)
-    key = np.minimum(hole, d.box(g, 0.13, 0, (0.05, 0.035)))
+    hole = d.disc(g, 0.0, 0.0, 0.13)
+    key = np.minimum(hole, d.box(g, 0.13, 0.0, (0.05, 0.035)))
     picture = d.over(picture, DARK, d.cover(g, key))
     return picture, area * (1 - d.cover(g, key - 0.03))
 

@@ -70,7 +70,7 @@ def print_stripe(picture: d.Picture, area: d.Plane, rng: np.random.Generator) ->
     """A band whose colour is off, as after a fault of dyeing or printing."""
     g = d.grid(area.shape)
     m = d.moved(g, _place(g, area, rng), rng.choice([0.0, 90.0]) + rng.normal(0, 2))
-    band = d.box(m, 0, 0, (rng.uniform(0.3, 0.6), rng.uniform(0.05, 0.09)), 0.02)
+    band = d.box(m, 0.0, 0.0, (rng.uniform(0.3, 0.6), rng.uniform(0.05, 0.09)), 0.02)
     tint = 1 + rng.choice([-1.0, 1.0]) * rng.uniform(0.22, 0.4) * np.array([1.0, 0.8, 0.55])
     return d.over(picture, picture * tint, d.cover(g, band, 0.03) * area)
 

@@ -26,7 +26,7 @@ _YARN = 0.085  # distance of neighbouring yarns
 
 def sample_fabric(rng: np.random.Generator) -> Parameters:
     """A piece of cloth, nearly straight."""
-    return _sample(rng, degrees=3)
+    return _sample(rng, degrees=3.0)
 
 
 def draw_fabric(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
@@ -50,14 +50,11 @@ def draw_fabric(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plan
     yarn = np.where(warp_on_top[..., None], warp, weft)
     if p["missing"]:
         x, y, length = p["missing"]
-        gap = (row == np.floor(v[_nearest(base, x, y)])) & (np.abs(base.x - x) < length)
+        middle = row.ravel()[np.argmin(np.hypot(base.x - x, base.y - y))]
+        gap = (row == middle) & (np.abs(base.x - x) < length)
         yarn = np.where((gap & ~warp_on_top)[..., None], warp * 0.25, yarn)
         light = np.where(gap & warp_on_top, light * 0.75, light)
     return d.shade(yarn, light * fuzz), np.ones(size)
-
-
-def _nearest(g: d.Grid, x: float, y: float) -> tuple[int, int]:
-    return np.unravel_index(np.argmin(np.hypot(g.x - x, g.y - y)), g.x.shape)
 
 
 def drop_yarn(p: Parameters, rng: np.random.Generator) -> Parameters:
@@ -71,14 +68,14 @@ def drop_yarn(p: Parameters, rng: np.random.Generator) -> Parameters:
 
 def sample_metal(rng: np.random.Generator) -> Parameters:
     """A sheet under slightly different light."""
-    return {**_sample(rng, degrees=2), "sheen": float(rng.normal(0, 0.12))}
+    return {**_sample(rng, degrees=2.0), "sheen": float(rng.normal(0, 0.12))}
 
 
 def draw_metal(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
     """Brushed aluminium with a soft band of light."""
     rng = np.random.default_rng(p["seed"])
     base = d.grid(size)
-    g = d.moved(base, (0, 0), p["degrees"])
+    g = d.moved(base, (0.0, 0.0), p["degrees"])
     brush = 0.6 * d.noise(rng, base, (0.006, 0.5)) + 0.4 * d.noise(rng, base, (0.014, 0.18))
     band = np.exp(-(((g.y + 0.25 * g.x - p["sheen"]) / 0.65) ** 2))
     light = 0.66 + 0.26 * band + 0.065 * brush
@@ -91,7 +88,7 @@ def draw_metal(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane
 
 def sample_wood(rng: np.random.Generator) -> Parameters:
     """A board of any cut."""
-    return {**_sample(rng, degrees=4), "rings": float(rng.uniform(8, 12))}
+    return {**_sample(rng, degrees=4.0), "rings": float(rng.uniform(8, 12))}
 
 
 def draw_wood(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
@@ -116,7 +113,7 @@ def draw_wood(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]
 
 def sample_leather(rng: np.random.Generator) -> Parameters:
     """A piece of hide."""
-    return _sample(rng, degrees=180)
+    return _sample(rng, degrees=180.0)
 
 
 def draw_leather(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
