@@ -34,6 +34,7 @@ class RunFolder:
     config = property(lambda self: self.path / "config.json")
     data = property(lambda self: self.path / "data.json")
     environment = property(lambda self: self.path / "environment.json")
+    timing = property(lambda self: self.path / "timing.json")
     history = property(lambda self: self.path / "history.csv")
     checkpoints = property(lambda self: self.path / "checkpoints")
     calibration = property(lambda self: self.path / "calibration.json")

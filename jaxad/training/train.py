@@ -64,7 +64,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
     checkpoints = Checkpoints(run.checkpoints)
     try:
         if model.fit is not None:
-            _fit(config, model, inputs, checkpoints)
+            _fit(config, model, inputs, run, checkpoints)
         else:
             _optimise(config, model, inputs, run, checkpoints, devices)
     finally:
@@ -104,6 +104,20 @@ def _record_run(run: RunFolder, config: ConfigDict, inputs: Inputs) -> None:
     write_json(run.environment, environment.describe(config.seed))
 
 
+class Stopwatch:
+    """Seconds of training up to each checkpoint, over all the sessions of a run."""
+
+    def __init__(self, run: RunFolder, *, resumed: bool):
+        self._run = run
+        before = run.read_json(run.timing) if resumed and run.timing.exists() else {}
+        self._begun = time.perf_counter() - before.get("train_seconds", 0.0)
+
+    def write(self, step: int) -> None:
+        """Writes timing.json."""
+        seconds = time.perf_counter() - self._begun
+        write_json(self._run.timing, {"train_seconds": seconds, "steps": step})
+
+
 class _Passes:
     """Training images that can be iterated again and again, in order."""
 
@@ -115,7 +129,9 @@ class _Passes:
         return iter(evaluation_batches(self._images, batch_size=size, pipeline=self._pipeline))
 
 
-def _fit(config: ConfigDict, model: Model, inputs: Inputs, checkpoints: Checkpoints) -> None:
+def _fit(
+    config: ConfigDict, model: Model, inputs: Inputs, run: RunFolder, checkpoints: Checkpoints
+) -> None:
     """A closed-form model: one checkpoint, no steps."""
     if checkpoints.latest_step() is not None:
         _say("already fitted")
@@ -129,9 +145,11 @@ def _fit(config: ConfigDict, model: Model, inputs: Inputs, checkpoints: Checkpoi
     state = TrainState(jax.numpy.int32(0), variables["params"], {}, ())
     checkpoints.save(jax.device_put(state), validation_loss=None)
     checkpoints.wait()
+    seconds = time.perf_counter() - begun
+    write_json(run.timing, {"train_seconds": seconds, "steps": 0})
     _say(
         f"fitted {config.model.name} to {len(inputs.train)} images in "
-        f"{time.perf_counter() - begun:.1f} s"
+        f"{seconds:.1f} s"
     )
 
 
@@ -192,6 +210,7 @@ def _optimise(
         pipeline=config.data.pipeline,
     )
     history = History(run.history, up_to_step=first)
+    stopwatch = Stopwatch(run, resumed=first > 0)
     events = Events(run.path, first_step=first)
     progress = Progress(total_steps=total, first_step=first, batch_size=options.batch_size)
     pending: list[Any] = []
@@ -212,6 +231,7 @@ def _optimise(
             history.append(row)
             if saving:
                 checkpoints.save(state, validation_loss=row.get("validation_loss"))
+                stopwatch.write(step)
             progress.update(step, row)
             events.write(step, {**row, "images_per_second": progress.images_per_second(step)})
         checkpoints.wait()
