@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from jaxad import __version__
 from jaxad.errors import UserError
 
+FAILED_PARTS = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -17,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb.
 
     Returns:
-      Exit status: 0 done, 1 done but some files could not be read, 2 a mistake that the user can
-      mend, 130 interrupted.
+      Exit status: 0 done, 1 done but for the parts that are named (files, cells), 2 a mistake that
+      the user can mend, 130 interrupted.
     """
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
@@ -59,6 +60,17 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--checkpoint", default="last", help="last (default), best or a step")
     verb.add_argument("--data-root", help="where the data set is now, if it has moved")
     verb.set_defaults(takes_overrides=True)
+
+    verb = _verb(verbs, "benchmark", _benchmark, "train and evaluate a grid of runs; one table")
+    verb.add_argument("--configs", required=True, nargs="+", metavar="CONFIG",
+                      help="with variants, separated by spaces: pca vqvae:small")  # fmt: skip
+    verb.add_argument("--categories", default="", help="of the data set, separated by commas")
+    verb.add_argument("--seeds", default="0", help="separated by commas (default 0)")
+    verb.add_argument("--workdir", required=True, help="folder of all runs; resumes there")
+    verb.set_defaults(takes_overrides=True)
+
+    verb = _verb(verbs, "demo", _demo, "generated images, a linear and a deep model, a report")
+    verb.add_argument("--workdir", default="jaxad-demo", help="default: jaxad-demo")
     return parser
 
 
@@ -115,6 +127,35 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         if "." not in name:
             print(f"{name}: – because {reason}")
     print(f"report: {arguments.workdir}/report.html")
+
+
+def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from jaxad.benchmark import FIGURES, benchmark, mean_rows
+    from jaxad.report.tables import format_metrics_table
+
+    # A quoted list and separate words are the same to a user.
+    configs = [config for words in arguments.configs for config in words.split()]
+    try:
+        seeds = [int(seed) for seed in arguments.seeds.split(",") if seed.strip()]
+    except ValueError:
+        raise UserError(
+            f"--seeds takes whole numbers such as 0,1,2, not {arguments.seeds}"
+        ) from None
+    categories = [name.strip() for name in arguments.categories.split(",") if name.strip()]
+    rows = benchmark(configs, categories, seeds, arguments.workdir, overrides=overrides)
+    columns = ["config", "category", "seed", "seconds", *FIGURES]
+    print(format_metrics_table([*rows, *mean_rows(rows)], columns))
+    for row in rows:
+        if row["error"]:
+            print(f"{row['folder']}: {row['error']}")
+    print(f"tables: {arguments.workdir}/results.md, page: {arguments.workdir}/report.html")
+    return FAILED_PARTS if any(row["error"] for row in rows) else 0
+
+
+def _demo(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.demo import demo
+
+    demo(arguments.workdir)
 
 
 if __name__ == "__main__":

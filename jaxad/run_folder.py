@@ -42,6 +42,7 @@ class RunFolder:
     scores = property(lambda self: self.path / "scores.csv")
     report = property(lambda self: self.path / "report.html")
     figures = property(lambda self: self.path / "figures")
+    cases = property(lambda self: self.path / "figures" / "cases.npz")
 
     def create(self) -> None:
         """Makes the folder.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,14 +20,19 @@ from jaxad.data.table import Sample, SampleTable
 from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibration_of
 from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings
-from jaxad.report.content import Case, ReportContent, ScoreRow
+from jaxad.report.cases import save_cases
+from jaxad.report.content import Case, ReportContent, ScoreRow, common_scale
+from jaxad.report.figures import panel_strip
 from jaxad.report.html import write_report
-from jaxad.run_folder import RunFolder, write_json, write_text
+from jaxad.run_folder import RunFolder, write_json, write_text, writing
 from jaxad.training.history import read_history
 from jaxad.training.inputs import decode, open_table
 
 PROTOCOL = "jaxad"
 """Pixels of all test images pooled, raw maps, masks by nearest neighbour at the stated size."""
+
+FIGURES = 12
+"""Test images that are kept as panel strips and for comparisons between runs."""
 
 Masks = list[Bool[np.ndarray, "h w"] | None]
 
@@ -75,10 +81,13 @@ def evaluate(
     write_json(run.metrics, result)
     rows = score_rows(table, samples, findings.scores[detector.primary_score], calibration)
     write_scores(run, rows)
+    case = lambda i: make_case(i, rows[i], detector, calibration, images, findings, masks)
+    shown = images_to_show(rows, detector.config.evaluate.report_images)
     write_report(
         run.report,
-        report_content(run, detector, calibration, result, rows, images, findings, masks),
+        report_content(run, detector.config, calibration, result, rows, [case(i) for i in shown]),
     )
+    write_figures(run, [case(i) for i in images_to_compare(rows, FIGURES)], calibration)
     return result
 
 
@@ -220,45 +229,50 @@ def write_scores(run: RunFolder, rows: list[ScoreRow]) -> None:
 
 def report_content(
     run: RunFolder,
-    detector: Detector,
+    config: ConfigDict,
     calibration: dict[str, Any],
     result: dict[str, Any],
     rows: list[ScoreRow],
-    images: UInt8[np.ndarray, "n h w c"],
-    findings: Findings,
-    masks: Masks,
+    cases: list[Case],
 ) -> ReportContent:
-    """Gathers what the page shows; at most ``evaluate.report_images`` images."""
-    config = detector.config
-    shown = images_to_show(rows, config.evaluate.report_images)
+    """Gathers what the page of a run shows."""
     notes = []
-    if len(shown) < len(rows):
+    if len(cases) < len(rows):
         notes.append(
-            f"{len(shown)} of {len(rows)} test images are shown: the highest-scoring good ones "
+            f"{len(cases)} of {len(rows)} test images are shown: the highest-scoring good ones "
             "and every kind of defect in turn; scores.csv lists all (evaluate.report_images)."
         )
-    name = " ".join(filter(None, [config.data.category or config.data.name]))
-    labels = [row.label for row in rows]
+    record = run.read_json(run.data)
     curves = {}
+    labels = [row.label for row in rows]
     if 0 < sum(labels) < len(labels):
         scores = [row.score for row in rows]
         false_positive, true_positive, _ = metrics.roc_curve(labels, scores)
         precision, recall, _ = metrics.precision_recall_curve(labels, scores)
         curves = {"roc": (false_positive, true_positive), "pr": (recall, precision)}
     return ReportContent(
-        title=f"{config.model.name} on {name}",
+        title=f"{config.model.name} on {record['category'] or pathlib.Path(record['root']).name}",
         metrics=result,
         calibration=calibration,
         config=config.to_dict(),
         environment=run.read_json(run.environment),
         history=read_history(run.history),
-        cases=[
-            make_case(i, rows[i], detector, calibration, images, findings, masks) for i in shown
-        ],
+        cases=cases,
         notes=notes,
         scores=rows,
         curves=curves,
     )
+
+
+def write_figures(run: RunFolder, cases: list[Case], calibration: Mapping[str, Any]) -> None:
+    """Writes a few panel strips as PNG, and the same cases for pages over several runs."""
+    scale = common_scale(calibration, cases)
+    with writing(run.cases) as temporary:
+        save_cases(temporary, cases)
+    for case in cases:
+        name = "_".join(pathlib.PurePosixPath(case.path).with_suffix("").parts[-2:])
+        with writing(run.figures / f"{name}.png") as temporary:
+            panel_strip(case, scale).save(temporary, format="PNG")
 
 
 def make_case(
@@ -316,3 +330,14 @@ def images_to_show(rows: list[ScoreRow], limit: int) -> list[int]:
         good[: max(0, room_for_good - 1)] + good[-1:] if len(good) > room_for_good else good
     )
     return shown_good + defective[: limit - len(shown_good)]
+
+
+def images_to_compare(rows: list[ScoreRow], limit: int) -> list[int]:
+    """A choice of test images that does not depend on the model: kinds in turn, in table order."""
+    kinds: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        kinds.setdefault(row.defect, []).append(i)
+    # Good images last in each turn: there are few places and the defects are what is compared.
+    queues = [kinds[name] for name in sorted(kinds, key=lambda name: (name == "good", name))]
+    longest = max((len(q) for q in queues), default=0)
+    return [q[k] for k in range(longest) for q in queues if k < len(q)][:limit]
