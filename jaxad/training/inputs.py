@@ -85,7 +85,6 @@ def prepare_inputs(config: ConfigDict) -> Inputs:
         )
     range_16bit = resolve_range_16bit([s.path for s in good], config.data.range_16bit)
     kept, held_out = split_holdout(len(good), share=config.data.holdout, seed=config.seed)
-    images = decode(good, config.data, range_16bit)
     record = {
         "name": table.name,
         "root": table.root,
@@ -94,4 +93,7 @@ def prepare_inputs(config: ConfigDict) -> Inputs:
         "training": [table.relative(good[i]) for i in kept],
         "holdout": [table.relative(good[i]) for i in held_out],
     }
-    return Inputs(images[kept], images[held_out], record)
+    # Decoded apart: taking rows of a memory-mapped array would bring it into memory.
+    train = decode([good[i] for i in kept], config.data, range_16bit)
+    holdout = decode([good[i] for i in held_out], config.data, range_16bit)
+    return Inputs(train, holdout, record)
