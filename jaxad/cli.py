@@ -61,6 +61,18 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--data-root", help="where the data set is now, if it has moved")
     verb.set_defaults(takes_overrides=True)
 
+    verb = _verb(verbs, "predict", _predict, "score any images: tables, overlays, maps")
+    verb.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
+    verb.add_argument("--input", required=True, nargs="+", action="extend", metavar="PATH",
+                      help="files and folders, separated by spaces")  # fmt: skip
+    verb.add_argument("--output", required=True, help="folder of the results; created")
+    verb.add_argument("--checkpoint", default="last", help="last (default), best or a step")
+    verb.add_argument("--tiff", action="store_true",
+                      help="also write the raw maps as float TIFF in MVTec's layout")  # fmt: skip
+    verb.add_argument("--no-overlays", action="store_true", help="write no pictures")
+    verb.add_argument("--data-root", help="where the training images are now, if they have moved")
+    verb.set_defaults(takes_overrides=True)
+
     verb = _verb(verbs, "benchmark", _benchmark, "train and evaluate a grid of runs; one table")
     verb.add_argument("--configs", required=True, nargs="+", metavar="CONFIG",
                       help="with variants, separated by spaces: pca vqvae:small")  # fmt: skip
@@ -127,6 +139,29 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         if "." not in name:
             print(f"{name}: – because {reason}")
     print(f"report: {arguments.workdir}/report.html")
+
+
+def _predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from jaxad.evaluation.predict_files import predict_files
+
+    try:
+        result = predict_files(
+            arguments.workdir,
+            arguments.input,
+            arguments.output,
+            checkpoint=arguments.checkpoint,
+            data_root=arguments.data_root,
+            overlays=not arguments.no_overlays,
+            tiff=arguments.tiff,
+            overrides=overrides,
+        )
+    except KeyboardInterrupt:
+        print("\njaxad: interrupted; the tables hold what was done so far", file=sys.stderr)
+        return INTERRUPTED
+    counts = result["counts"]
+    print(", ".join(f"{number} {name}" for name, number in counts.items() if number))
+    print(f"tables: {arguments.output}/scores.csv, {arguments.output}/predictions.json")
+    return FAILED_PARTS if counts["unreadable"] else 0
 
 
 def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:

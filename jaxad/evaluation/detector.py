@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
-from jaxad import environment, models
+from jaxad import config as config_lib, environment, models
 from jaxad.data.pipeline import evaluation_batches
 from jaxad.errors import UserError, did_you_mean
 from jaxad.models.base import Model, Variables
@@ -45,15 +46,20 @@ class Detector:
     Attributes:
       config: of the run.
       step: of the checkpoint.
+      batch_size: images in one call of the model: ``evaluate.batch_size``, raised to the next
+        multiple of the number of devices.
       primary_map: name of the map that is shown and thresholded.
       primary_score: name of the score that decides about an image.
     """
 
     def __init__(self, config: ConfigDict, variables: Variables, model: Model, *, step: int):
+        check_options(config.evaluate)
         self.config, self.step = config, step
         self.model, self.variables = model, variables
         self._devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
-        self._devices.check_batch_size("evaluate.batch_size", config.evaluate.batch_size)
+        n = len(self._devices)
+        # Rows that only pad are discarded, so that any batch size does on any number of devices.
+        self.batch_size = -(-config.evaluate.batch_size // n) * n
         names = self._check_names()
         self.primary_map, self.primary_score = names
         self._detect = self._devices.compile_per_example(
@@ -62,19 +68,26 @@ class Detector:
         self._placed = self._devices.replicate(variables)
 
     @classmethod
-    def load(cls, workdir: str | os.PathLike, *, checkpoint: str = "last") -> Detector:
+    def load(
+        cls,
+        workdir: str | os.PathLike,
+        *,
+        checkpoint: str | int = "last",
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Detector:
         """Reads the model of a run folder.
 
         Args:
           workdir: the run folder.
           checkpoint: ``"last"``, ``"best"`` or a step number.
+          overrides: ``evaluate.*`` keys that take the place of the run's, for this detector.
 
         Raises:
-          UserError: it is no run folder, or has no such checkpoint.
+          UserError: it is no run folder, has no such checkpoint, or a key or value is wrong.
         """
         environment.enable_compilation_cache()
         run = RunFolder(workdir)
-        config = run.read_config()
+        config = override_evaluation(run.read_config(), overrides or {})
         # A run trained on more devices than there are here is read all the same.
         with config.unlocked():
             config.train.devices = min(config.train.devices, len(jax.local_devices()))
@@ -84,7 +97,7 @@ class Detector:
         like = jax.eval_shape(model.init, jax.random.key(0))
         checkpoints = Checkpoints(run.checkpoints, read_only=True)
         try:
-            variables, step = checkpoints.restore_variables(like, checkpoint)
+            variables, step = checkpoints.restore_variables(like, str(checkpoint))
         finally:
             checkpoints.close()
         return cls(config, variables, model, step=step)
@@ -104,11 +117,21 @@ class Detector:
         return chosen[0], chosen[1]
 
     def batches(self, images: UInt8[np.ndarray, "n h w c"]) -> Iterator[Findings]:
-        """Runs the model batch by batch; each yield covers the next images, in order."""
-        size = self.config.evaluate.batch_size
-        for batch in evaluation_batches(images, batch_size=size, pipeline="memory"):
+        """Runs the model batch by batch; each yield covers the next images, in order.
+
+        Raises:
+          UserError: the model gives values that are not finite.
+        """
+        for batch in evaluation_batches(images, batch_size=self.batch_size, pipeline="memory"):
             detection = self._detect(self._placed, batch.image)
-            yield _first(detection, int(np.sum(batch.valid)))
+            findings = _first(detection, int(np.sum(batch.valid)))
+            for name, values in {**findings.maps, **findings.scores}.items():
+                if not np.isfinite(values).all():
+                    raise UserError(
+                        f"checkpoint {self.step} gives values of {name} that are not finite; "
+                        "take another one with --checkpoint, or train again"
+                    )
+            yield findings
 
     def __call__(self, images: UInt8[np.ndarray, "n h w c"]) -> Findings:
         """Runs the model over all images.
@@ -118,6 +141,45 @@ class Detector:
         """
         parts = list(self.batches(images))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def override_evaluation(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+    """A copy of a run's config with other ``evaluate.*`` keys.
+
+    Raises:
+      UserError: a key outside ``evaluate``, an unknown one, or a bad value.
+    """
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        for key, value in overrides.items():
+            if not key.startswith("evaluate."):
+                raise UserError(
+                    f"{key} cannot change after training, only evaluate.* keys can; "
+                    "train into a new --workdir"
+                )
+            config_lib.set_key(config, key, value)
+    return config
+
+
+def check_options(options: ConfigDict) -> None:
+    """Checks the values of ``config.evaluate`` before any work is done.
+
+    Raises:
+      UserError: names the key and what it takes.
+    """
+    resolutions = ("model", "original")
+    rules = {
+        "batch_size": (options.batch_size >= 1, "at least 1"),
+        "smoothing": (0 <= options.smoothing < math.inf, "a number of pixels, 0 or more"),
+        "resolution": (options.resolution in resolutions, "model or original"),
+        "image_false_positive_rate": (0 <= options.image_false_positive_rate < 1, "in [0, 1)"),
+        "pixel_false_positive_rate": (0 <= options.pixel_false_positive_rate < 1, "in [0, 1)"),
+        "aupro_limit": (0 < options.aupro_limit <= 1, "in (0, 1]"),
+        "report_images": (options.report_images >= 0, "0 or more"),
+    }
+    for key, (good, wanted) in rules.items():
+        if not good:
+            raise UserError(f"evaluate.{key} is {options[key]!r}; it must be {wanted}")
 
 
 def make_detect(model: Model, *, smoothing: float) -> Callable[..., Findings]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import os
 import pathlib
@@ -19,7 +20,7 @@ from jaxad.data.images import image_dimensions, read_mask
 from jaxad.data.table import Sample, SampleTable
 from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibration_of
-from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings
+from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings, override_evaluation
 from jaxad.report.cases import save_cases
 from jaxad.report.content import Case, ReportContent, ScoreRow, common_scale
 from jaxad.report.figures import panel_strip
@@ -50,7 +51,8 @@ def evaluate(
       workdir: the run folder.
       checkpoint: ``"last"``, ``"best"`` or a step number.
       data_root: where the data set is now, when it has moved since training.
-      overrides: ``evaluate.*`` keys to change; they are kept in the run's config.
+      overrides: ``evaluate.*`` keys to change; once they have worked they are kept in the run's
+        config, for every later evaluation and prediction.
 
     Returns:
       What metrics.json holds.
@@ -59,9 +61,7 @@ def evaluate(
       UserError: it is no run folder, the data set has no test image, or a file cannot be read.
     """
     run = RunFolder(workdir)
-    if overrides:
-        change_evaluation(run, overrides)
-    detector = Detector.load(workdir, checkpoint=checkpoint)
+    detector = Detector.load(workdir, checkpoint=checkpoint, overrides=overrides)
     table = run_table(run, detector.config, data_root)
     samples = list(table.test())
     if not samples:
@@ -78,6 +78,10 @@ def evaluate(
         "image_threshold": calibration["image_threshold"],
         "pixel_threshold": calibration["pixel_threshold"],
     }
+    if overrides:
+        write_text(
+            run.config, config_lib.to_json(override_evaluation(run.read_config(), overrides))
+        )
     write_json(run.metrics, result)
     rows = score_rows(table, samples, findings.scores[detector.primary_score], calibration)
     write_scores(run, rows)
@@ -89,24 +93,6 @@ def evaluate(
     )
     write_figures(run, [case(i) for i in images_to_compare(rows, FIGURES)], calibration)
     return result
-
-
-def change_evaluation(run: RunFolder, overrides: Mapping[str, Any]) -> None:
-    """Changes ``evaluate.*`` keys of a run, for this and every later evaluation or prediction.
-
-    Raises:
-      UserError: another key, or a bad value.
-    """
-    config = run.read_config()
-    with config.unlocked():
-        for key, value in overrides.items():
-            if not key.startswith("evaluate."):
-                raise UserError(
-                    f"{key} cannot change after training, only evaluate.* keys can; "
-                    "train into a new --workdir"
-                )
-            config_lib.set_key(config, key, value)
-    write_text(run.config, config_lib.to_json(config))
 
 
 def run_table(run: RunFolder, config: ConfigDict, data_root: str | None) -> SampleTable:
@@ -122,19 +108,21 @@ def read_masks(samples: list[Sample], config: ConfigDict) -> Masks:
     """Ground truth at the resolution of the evaluation; None where a defective image has none.
 
     Raises:
-      UserError: a mask does not fit its image, or ``evaluate.resolution`` is unknown.
+      UserError: a mask does not fit its image, or marks a defect on a good one.
     """
-    if config.evaluate.resolution not in ("model", "original"):
-        raise UserError(
-            f"evaluate.resolution is {config.evaluate.resolution!r}; give model or original"
-        )
     at_model_size = config.evaluate.resolution == "model"
     masks: Masks = []
     for sample in samples:
         dimensions = image_dimensions(sample.path)
         size = tuple(config.data.image_size) if at_model_size else dimensions
         if sample.mask is not None:
-            masks.append(read_mask(sample.mask, image_size=size, expected_size=dimensions))
+            mask = read_mask(sample.mask, image_size=size, expected_size=dimensions)
+            if mask.any() and not sample.label:
+                raise UserError(
+                    f"{sample.mask} marks a defect on {sample.path}, which is in a folder of good "
+                    "images; empty the mask, or move the image to its kind of defect"
+                )
+            masks.append(mask)
         else:
             masks.append(None if sample.label else np.zeros(size, bool))
     return masks
@@ -151,6 +139,7 @@ def judge(
     reduction = reduction if reduction in REDUCTIONS else "max"
     has_masks = any(s.mask is not None for s in samples)
 
+    @functools.cache
     def figures(map_name: str, score_name: str) -> dict[str, Any]:
         maps = [at_size(m, mask) for m, mask in zip(findings.maps[map_name], masks, strict=True)]
         return metrics.evaluate_maps(
@@ -270,7 +259,8 @@ def write_figures(run: RunFolder, cases: list[Case], calibration: Mapping[str, A
     with writing(run.cases) as temporary:
         save_cases(temporary, cases)
     for case in cases:
-        name = "_".join(pathlib.PurePosixPath(case.path).with_suffix("").parts[-2:])
+        # Every folder and the extension, so that no two cases share a file.
+        name = case.path.removeprefix("test/").replace("/", "_")
         with writing(run.figures / f"{name}.png") as temporary:
             panel_strip(case, scale).save(temporary, format="PNG")
 
@@ -315,6 +305,8 @@ def images_to_show(rows: list[ScoreRow], limit: int) -> list[int]:
       Indices: good ones from the highest score down, then defective ones, one kind after the
       other in turn, each kind from its lowest score (nearly missed) up.
     """
+    if limit < 1:
+        return []
     by_score = sorted(range(len(rows)), key=lambda i: -rows[i].score)
     good = [i for i in by_score if not rows[i].label]
     kinds: dict[str, list[int]] = {}

@@ -1,0 +1,157 @@
+"""Which images to predict on, and names of outputs that follow theirs and never collide."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxad.data.datasets import find_images
+from jaxad.data.files import EXTENSIONS
+from jaxad.errors import UserError
+
+OVERLAYS, MAPS = "overlays", "anomaly_maps"
+"""Folders of pictures in the output folder."""
+
+_LONGEST = 200
+"""Bytes of one component; file systems take 255, and a suffix has to fit as well."""
+
+
+class Source(NamedTuple):
+    """An image to predict on: its path, and its outputs' names relative to the output folder."""
+
+    path: str
+    overlay: str
+    tiff: str
+
+
+def find_inputs(
+    inputs: Sequence[str | os.PathLike], output: str | os.PathLike
+) -> list[tuple[str, str]]:
+    """Lists the images of files and folders, each once.
+
+    Args:
+      inputs: files and folders.
+      output: a folder inside an input folder is left out, so that a second run does not take
+        the first one's pictures for images.
+
+    Returns:
+      ``(path, name)`` where the name is the path below the deepest folder that holds all inputs.
+
+    Raises:
+      UserError: an input does not exist or holds no image, or is the output folder itself.
+    """
+    real_output = os.path.realpath(output)
+    folders = []
+    found: dict[str, str] = {}
+    for place in map(os.fspath, inputs):
+        is_folder, real = os.path.isdir(place), os.path.realpath(place)
+        written = [os.path.join(real_output, name, "") for name in (OVERLAYS, MAPS)]
+        if real == real_output or os.path.join(real, "").startswith(tuple(written)):
+            raise UserError(
+                f"--output {output} would be written over --input {place}; "
+                "give --output a folder of its own"
+            )
+        paths = find_images(place)
+        if is_folder and _is_below(real_output, real):
+            paths = [p for p in paths if not _is_below(os.path.realpath(p), real_output)]
+            if not paths:
+                raise UserError(f"{place} holds no image but those in --output {output}")
+        folders.append(os.path.abspath(place if is_folder else os.path.dirname(place)))
+        for path in paths:
+            found.setdefault(os.path.abspath(path), path)
+    common = os.path.commonpath(folders)
+    return [(p, pathlib.Path(full).relative_to(common).as_posix()) for full, p in found.items()]
+
+
+def name_outputs(found: Sequence[tuple[str, str]], category: str) -> list[Source]:
+    """Gives every image the names of its outputs, none twice.
+
+    Args:
+      found: as :func:`find_inputs` lists them.
+      category: of the run, for MVTec's layout.
+    """
+    overlays = unique_names([stem_and_full(name) for _, name in found])
+    maps = unique_names([stem_and_full(_below_test(path, name)) for path, name in found])
+    return [
+        Source(path, f"{OVERLAYS}/{picture}.png", f"{MAPS}/{category}/test/{values}.tiff")
+        for (path, _), picture, values in zip(found, overlays, maps, strict=True)
+    ]
+
+
+def _below_test(path: str, name: str) -> str:
+    """``KIND/FILE`` of an image in the MVTec layout; elsewhere its name."""
+    parts = pathlib.PurePath(os.path.abspath(path)).parts
+    if parts[-3:-2] == ("test",):
+        return "/".join(parts[-2:])
+    *folders, file = name.split("/")
+    if "test" in folders:
+        folders = folders[len(folders) - folders[::-1].index("test") :]
+    return "/".join([*folders, file])
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(os.path.join(folder, ""))
+
+
+def stem_and_full(name: str) -> tuple[str, str]:
+    """What an output may be called: like the image without its extension, or else with it.
+
+    Args:
+      name: relative path of the image, with forward slashes.
+
+    Returns:
+      Both names, to be given to :func:`unique_names`. Folders that are called like an image file
+      get an underscore, so that no output has the name of a folder.
+    """
+    *folders, file = pathlib.PurePosixPath(name).parts
+    folders = [f"{f}_" if f.lower().endswith(EXTENSIONS) else f for f in folders]
+    stem = file[: -len(pathlib.PurePosixPath(file).suffix) or None]
+    return tuple("/".join(map(_shortened, [*folders, last])) for last in (stem, file))
+
+
+def unique_names(choices: Sequence[Sequence[str]]) -> list[str]:
+    """Chooses one name per item so that no two are equal, whatever their case.
+
+    Args:
+      choices: per item, its possible names from the preferred one on.
+
+    Returns:
+      Each item's first choice where nobody else has it; all who share it go on to their next
+      choice, and what is equal to the end is numbered in order.
+    """
+    rank = [0] * len(choices)
+    name_of = lambda i: choices[i][rank[i]]
+    while True:
+        groups = defaultdict(list)
+        for i in range(len(choices)):
+            groups[name_of(i).casefold()].append(i)
+        shared = [i for group in groups.values() if len(group) > 1 for i in group]
+        movable = [i for i in shared if rank[i] + 1 < len(choices[i])]
+        if not movable:
+            break
+        for i in movable:
+            rank[i] += 1
+    taken = set(groups)
+    names = []
+    for i in range(len(choices)):
+        name, number = name_of(i), 1
+        if groups[name.casefold()][0] != i:
+            while f"{name}~{number}".casefold() in taken:
+                number += 1
+            name = f"{name}~{number}"
+            taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def printable(path: str) -> str:
+    """A path as text that every encoding of Unicode can write: bytes that are none are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _shortened(component: str) -> str:
+    raw = os.fsencode(component)
+    return component if len(raw) <= _LONGEST else raw[:_LONGEST].decode("utf-8", "ignore")

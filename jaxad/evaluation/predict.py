@@ -1,0 +1,363 @@
+"""Scores, decisions and maps for any images: ``jaxad.load_detector(workdir).predict(images)``."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import pathlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+from scipy import ndimage
+
+from jaxad.data.datasets import find_images
+from jaxad.data.images import decode, resize
+from jaxad.errors import UserError
+from jaxad.evaluation.calibration import calibrate, saved_calibration, uncalibrated
+from jaxad.evaluation.detector import Detector
+from jaxad.evaluation.evaluate import resize_map, run_table
+from jaxad.report.content import Scale
+from jaxad.run_folder import RunFolder, write_json
+
+ImageLike = str | os.PathLike | np.ndarray
+"""An image file, a folder of images, or pixels: uint8 ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)``."""
+
+_EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+_MOST_READERS = 8
+"""Each holds one image at its original size."""
+
+
+class Maximum(NamedTuple):
+    """The highest pixel of a map: column, row and value."""
+
+    x: int
+    y: int
+    value: float
+
+
+class Region(NamedTuple):
+    """A connected region (of eight neighbours) over the pixel threshold, in original pixels.
+
+    Attributes:
+      x: leftmost column.
+      y: topmost row.
+      width: of the bounding box.
+      height: of the bounding box.
+      area: number of pixels.
+      peak: highest value of the map in it.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    area: int
+    peak: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a run says about one image.
+
+    Attributes:
+      path: the file; None for an array.
+      size: original (height, width); None when the file cannot be read.
+      score: image score, larger = more anomalous; None when the file cannot be read.
+      decision: True = rejected (the score exceeds the image threshold); None without a threshold.
+      model_map: ``(h, w)`` float32, the primary map at the size that the model sees.
+      pixel_threshold: of the run; None without one.
+      error: why the file cannot be read, as a sentence; None when it can.
+    """
+
+    path: str | None
+    size: tuple[int, int] | None = None
+    score: float | None = None
+    decision: bool | None = None
+    model_map: Float[np.ndarray, "h w"] | None = field(default=None, repr=False)
+    pixel_threshold: float | None = None
+    error: str | None = None
+
+    @functools.cached_property
+    def map(self) -> Float[np.ndarray, "H W"]:
+        """The primary map at the original size, float32, raw values; made on first use."""
+        self._require_read()
+        return resize_map(self.model_map, self.size)
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "H W"] | None:
+        """The pixels over the pixel threshold, at the original size; None without a threshold."""
+        self._require_read()
+        return None if self.pixel_threshold is None else self.map > self.pixel_threshold
+
+    @functools.cached_property
+    def maximum(self) -> Maximum:
+        """The highest pixel of the map, in original pixels."""
+        y, x = np.unravel_index(np.argmax(self.map), self.map.shape)
+        return Maximum(int(x), int(y), float(self.map[y, x]))
+
+    @functools.cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """The predicted defects, highest peak first; none without a threshold."""
+        return () if self.pixel_threshold is None else find_regions(self.map, self.mask)
+
+    def _require_read(self) -> None:
+        if self.error is not None:
+            raise UserError(f"there is no map: {self.error}")
+
+
+def find_regions(
+    values: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]
+) -> tuple[Region, ...]:
+    """Connected regions of a mask, highest peak first.
+
+    Args:
+      values: the map.
+      mask: the pixels that belong to regions.
+    """
+    labels, count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
+    if not count:
+        return ()
+    numbers = np.arange(1, count + 1)
+    peaks = ndimage.maximum(values, labels, numbers)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    regions = [
+        Region(
+            x=columns.start,
+            y=rows.start,
+            width=columns.stop - columns.start,
+            height=rows.stop - rows.start,
+            area=int(area),
+            peak=float(peak),
+        )
+        for (rows, columns), area, peak in zip(
+            ndimage.find_objects(labels), areas, peaks, strict=True
+        )
+    ]
+    return tuple(sorted(regions, key=lambda region: -region.peak))
+
+
+def load_detector(
+    workdir: str | os.PathLike,
+    checkpoint: str | int = "last",
+    *,
+    data_root: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Predictor:
+    """Reads a run folder for use on any images.
+
+    A run that was never evaluated is calibrated here, on its held-out good training images. Where
+    these cannot be found, predictions go on without a threshold (``Predictor.reason`` says why).
+
+    Args:
+      workdir: the run folder.
+      checkpoint: ``"last"``, ``"best"`` or a step number.
+      data_root: where the training images are now, when they have moved.
+      overrides: ``evaluate.*`` keys for this detector only, such as
+        ``{"evaluate.batch_size": 1}`` for the shortest time from one image to its answer.
+
+    Raises:
+      UserError: it is no run folder, has no such checkpoint, or a key or value is wrong.
+    """
+    run = RunFolder(workdir)
+    detector = Detector.load(workdir, checkpoint=checkpoint, overrides=overrides)
+    record = run.read_json(run.data)
+    calibration = saved_calibration(run, detector)
+    if calibration is None:
+        calibration = _new_calibration(run, detector, record, data_root)
+    return Predictor(run, detector, record, calibration)
+
+
+def _new_calibration(
+    run: RunFolder, detector: Detector, record: dict[str, Any], data_root: str | None
+) -> dict[str, Any]:
+    """Calibrates, and saves the result unless it would replace that of an evaluation."""
+    held_out = len(record["holdout"])
+    try:
+        # Without held-out images nothing is looked for, so that nothing can be missing.
+        table = run_table(run, detector.config, data_root) if held_out else None
+        calibration = calibrate(detector, table, record)
+    except UserError as error:
+        reason = f"the held-out good images that it comes from cannot be read ({error})"
+        return uncalibrated(detector, held_out=held_out, reason=reason)
+    if not run.calibration.exists():
+        # A run folder may be read-only where it is used: then the next call calibrates again.
+        with contextlib.suppress(UserError):
+            write_json(run.calibration, calibration)
+    return calibration
+
+
+class Predictor:
+    """A run, ready to judge images.
+
+    Attributes:
+      run: the run folder.
+      detector: the model with its settings.
+      calibration: what calibration.json holds, or the like without thresholds.
+      batch_size: images in one call of the model.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        detector: Detector,
+        record: Mapping[str, Any],
+        calibration: Mapping[str, Any],
+    ):
+        self.run, self.detector, self.calibration = run, detector, calibration
+        self.batch_size = detector.batch_size
+        self.range_16bit: tuple[float, float] = tuple(record["range_16bit"])
+        self.category: str = record["category"] or pathlib.Path(record["root"]).name
+
+    @property
+    def image_threshold(self) -> float | None:
+        """An image is rejected over this score; None without calibration."""
+        return self.calibration["image_threshold"]
+
+    @property
+    def pixel_threshold(self) -> float | None:
+        """A pixel belongs to a predicted region over this value; None without calibration."""
+        return self.calibration["pixel_threshold"]
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no threshold; None when there is one."""
+        return self.calibration["reason"]
+
+    @property
+    def scale(self) -> Scale | None:
+        """The heat-map scale of the run; None without calibration."""
+        if self.calibration["heat_map_low"] is None:
+            return None
+        low, high = self.calibration["heat_map_low"], self.calibration["heat_map_high"]
+        return Scale(low, high, self.pixel_threshold)
+
+    def predict(self, images: ImageLike | Iterable[ImageLike]) -> list[Prediction]:
+        """Judges images.
+
+        Args:
+          images: a file, a folder (read recursively), an array ``(n, h, w, c)``, or a list of
+            files, folders and arrays. Arrays are uint8 ``(h, w)``, ``(h, w, 1)`` or
+            ``(h, w, 3)`` of any size.
+
+        Returns:
+          One prediction per image, in order (of a folder: natural order). A file that cannot be
+          read has an ``error`` and no score; the others are not held up by it. Maps are kept at
+          the model's size and made larger when asked for.
+
+        Raises:
+          UserError: a path does not exist, a folder holds no image, or an array has another type
+            or shape.
+        """
+        return list(self.iterate(images))
+
+    def iterate(self, images: ImageLike | Iterable[ImageLike]) -> Iterator[Prediction]:
+        """Like :meth:`predict`, one prediction after the other, in bounded memory.
+
+        At most two batches of images are held, at the model's size; an iterator of images is
+        read that far ahead.
+        """
+        return self._predictions(_sources(images))
+
+    def _predictions(self, sources: Iterator[str | np.ndarray]) -> Iterator[Prediction]:
+        with ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1)) as pool:
+            # One batch is being decoded while the one before it is on the device.
+            ahead: deque[list[tuple[str | None, Future]]] = deque()
+            while batch := list(islice(sources, self.batch_size)):
+                ahead.append(
+                    [
+                        (None if isinstance(s, np.ndarray) else s, pool.submit(self._read, s))
+                        for s in batch
+                    ]
+                )
+                if len(ahead) > 1:
+                    yield from self._judge(ahead.popleft())
+            while ahead:
+                yield from self._judge(ahead.popleft())
+
+    def _read(self, source: str | np.ndarray) -> tuple[np.ndarray, tuple[int, int]] | str:
+        """An image at the model's size and its original size, or why it cannot be read."""
+        data = self.detector.config.data
+        try:
+            if isinstance(source, np.ndarray):
+                image = _with_channels(source, data.channels)
+            else:
+                image = decode(source, channels=data.channels, range_16bit=self.range_16bit)
+            return resize(image, tuple(data.image_size)), image.shape[:2]
+        except UserError as error:
+            return str(error)
+        except MemoryError:
+            return f"{source} is too large for the memory of this machine"
+
+    def _judge(self, batch: list[tuple[str | None, Future]]) -> Iterator[Prediction]:
+        answers = [(path, future.result()) for path, future in batch]
+        images = [answer[0] for _, answer in answers if not isinstance(answer, str)]
+        detector = self.detector
+        found = iter(())
+        if images:
+            findings = detector(np.stack(images))
+            maps, scores = findings.maps, findings.scores
+            found = zip(maps[detector.primary_map], scores[detector.primary_score], strict=True)
+        threshold = self.image_threshold
+        for path, answer in answers:
+            if isinstance(answer, str):
+                yield Prediction(path=path, error=answer)
+                continue
+            model_map, score = next(found)
+            yield Prediction(
+                path=path,
+                size=answer[1],
+                score=float(score),
+                decision=None if threshold is None else bool(score > threshold),
+                model_map=model_map,
+                pixel_threshold=self.pixel_threshold,
+            )
+
+
+def _sources(images: ImageLike | Iterable[ImageLike]) -> Iterator[str | np.ndarray]:
+    """Paths and checked arrays, one per image; a sequence is checked before anything is read."""
+    if isinstance(images, str | os.PathLike):
+        return iter(find_images(images))
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        raise UserError(
+            f"one array of images must be (n, h, w, c), not of shape {images.shape}; "
+            "put a single image in a list"
+        )
+    expanded = (source for number, item in enumerate(images) for source in _expand(item, number))
+    return iter(list(expanded)) if isinstance(images, list | tuple) else expanded
+
+
+def _expand(item: ImageLike, number: int) -> list[Any]:
+    if isinstance(item, str | os.PathLike):
+        return find_images(item)
+    if not isinstance(item, np.ndarray):
+        raise UserError(
+            f"image {number} is a {type(item).__name__}; give a path or a numpy array of uint8"
+        )
+    if item.dtype != np.uint8:
+        raise UserError(f"image {number} has values of type {item.dtype}; give uint8 from 0 to 255")
+    fits = item.ndim == 2 or (item.ndim == 3 and item.shape[2] in (1, 3))
+    if not fits or not item.size:
+        raise UserError(
+            f"image {number} has the shape {item.shape}; give (h, w), (h, w, 1) or (h, w, 3), "
+            "red before green before blue"
+        )
+    return [item]
+
+
+def _with_channels(image: UInt8[np.ndarray, "h w *c"], channels: int) -> UInt8[np.ndarray, "h w c"]:
+    """Gray to colour by repetition, colour to gray by the ITU-R 601 luma, as files are read."""
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.shape[2] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, axis=2)
+    return np.asarray(Image.fromarray(image).convert("L"))[..., None]

@@ -1,0 +1,322 @@
+"""Bulk prediction: scores.csv, predictions.json, overlays and float maps of any number of files.
+
+Every picture is written whole or not at all, as soon as it is made. The two tables are rewritten
+every minute and at the end, also when the end is an interruption or a full disk: then they hold
+what was done so far, and predictions.json says ``"complete": false``. Memory does not grow with
+the number of images but for their rows in the tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from jaxad.data.images import decode
+from jaxad.errors import UserError
+from jaxad.evaluation.names import Source, find_inputs, name_outputs, printable
+from jaxad.evaluation.predict import Prediction, Predictor, load_detector
+from jaxad.report.content import Scale
+from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
+from jaxad.run_folder import write_json, write_text, writing
+
+SCHEMA = 1
+"""Version of predictions.json."""
+
+_PIXELS_IN_FLIGHT = 64_000_000
+"""Original pixels of the pictures that are made at once; a larger picture is made alone."""
+_STRIP = 2**20
+_SECONDS_BETWEEN_TABLES = 60.0
+
+Row = dict[str, Any]
+
+
+def predict_files(
+    workdir: str | os.PathLike,
+    inputs: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    *,
+    checkpoint: str | int = "last",
+    data_root: str | None = None,
+    overlays: bool = True,
+    tiff: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Judges files and folders of images and writes what was found.
+
+    ``OUTPUT/scores.csv`` (path, score, decision, regions, error), ``OUTPUT/predictions.json``,
+    ``OUTPUT/overlays/NAME.png`` and ``OUTPUT/anomaly_maps/CATEGORY/test/KIND/STEM.tiff`` (float32,
+    raw values; MVTec's layout for submissions). All pictures have the size of the original. NAME
+    is the image's path below the folder that all inputs have in common.
+
+    Args:
+      workdir: the run folder.
+      inputs: files and folders; images in ``output`` are left out.
+      output: folder, created.
+      checkpoint: as in :func:`jaxad.evaluation.predict.load_detector`, like the next.
+      data_root: where the training images are now; only for a run without calibration.
+      overlays: write the pictures.
+      tiff: write the maps.
+      overrides: ``evaluate.*`` keys for this call only.
+
+    Returns:
+      What predictions.json holds.
+
+    Raises:
+      UserError: an input does not exist, there is no such run or checkpoint, or the output cannot
+        be written. Files that cannot be read are no error: they have a row with the reason.
+    """
+    output = pathlib.Path(output)
+    found = find_inputs(inputs, output)
+    _create(output)
+    predictor = load_detector(workdir, checkpoint, data_root=data_root, overrides=overrides)
+    if predictor.reason:
+        _say(f"scores without decisions, for there is no threshold: {predictor.reason}")
+    sources = name_outputs(found, predictor.category)
+    predictions = predictor.iterate([source.path for source in sources])
+    scale, origin = predictor.scale, "held-out good training images"
+    if scale is None and overlays:
+        # Never a scale per image: all pictures of a call can be compared with one another.
+        first = list(islice(predictions, predictor.batch_size))
+        scale, origin = _scale_of(first), f"the first {len(first)} images of this call"
+        predictions = chain(first, predictions)
+    head = {
+        "schema": SCHEMA,
+        "run": os.fspath(workdir),
+        "checkpoint": predictor.detector.step,
+        "primary_map": predictor.detector.primary_map,
+        "primary_score": predictor.detector.primary_score,
+        "image_threshold": predictor.image_threshold,
+        "pixel_threshold": predictor.pixel_threshold,
+        "reason": predictor.reason,
+        "heat_map": scale and {"low": scale.low, "high": scale.high, "from": origin},
+    }
+    write = _Writer(output, predictor, scale if overlays else None, tiff=tiff)
+    return _collect(output, head, _rows(sources, predictions, write), len(sources))
+
+
+def _create(output: pathlib.Path) -> None:
+    """Makes the output folder, before any work is done."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except (NotADirectoryError, FileExistsError) as error:
+        raise UserError(
+            f"--output {output} cannot be a folder: {error.filename} is a regular file"
+        ) from None
+    except OSError as error:
+        raise UserError(f"--output {output} cannot be written: {error.strerror}") from None
+
+
+def _scale_of(predictions: Sequence[Prediction]) -> Scale:
+    """Median to 99.9th percentile of the maps, for a run that has no scale of its own."""
+    maps = [p.model_map.ravel() for p in predictions if p.error is None]
+    low, high = np.percentile(np.concatenate(maps), [50.0, 99.9]) if maps else (0.0, 1.0)
+    return Scale(float(low), float(high))
+
+
+class _Writer:
+    """Turns a prediction into its files and its row; called from several threads at once."""
+
+    def __init__(
+        self, output: pathlib.Path, predictor: Predictor, scale: Scale | None, *, tiff: bool
+    ):
+        self._output, self._scale, self._tiff = output, scale, tiff
+        self._range_16bit = predictor.range_16bit
+
+    def __call__(self, source: Source, prediction: Prediction) -> Row:
+        """Writes the pictures.
+
+        Raises:
+          UserError: a file cannot be written.
+        """
+        if prediction.error is not None:
+            return _unreadable(source, prediction.error)
+        files = {}
+        if self._scale is not None:
+            try:
+                photograph = decode(source.path, channels=1, range_16bit=self._range_16bit)
+            except UserError as error:  # it has changed since it was read first
+                return _unreadable(source, str(error))
+            if photograph.shape[:2] != prediction.size:
+                return _unreadable(source, f"{source.path} has changed while it was read")
+            picture = draw(photograph, prediction.map, prediction.mask, self._scale)
+            files["overlay"] = source.overlay
+            with writing(self._output / source.overlay) as temporary:
+                Image.fromarray(picture).save(temporary, format="PNG")
+        if self._tiff:
+            files["map"] = source.tiff
+            with writing(self._output / source.tiff) as temporary:
+                Image.fromarray(prediction.map).save(temporary, format="TIFF")
+        highest = prediction.maximum
+        return {
+            "path": printable(source.path),
+            "height": prediction.size[0],
+            "width": prediction.size[1],
+            "score": _nine_digits(prediction.score),
+            "decision": prediction.decision,
+            "maximum": highest._asdict() | {"value": _nine_digits(highest.value)},
+            "regions": [r._asdict() | {"peak": _nine_digits(r.peak)} for r in prediction.regions],
+            "files": {name: printable(file) for name, file in files.items()},
+            "error": None,
+        }
+
+
+def draw(
+    photograph: UInt8[np.ndarray, "h w 1"],
+    heat: Float[np.ndarray, "h w"],
+    mask: Bool[np.ndarray, "h w"] | None,
+    scale: Scale,
+) -> UInt8[np.ndarray, "h w rgb"]:
+    """The map over the photograph, with the predicted regions outlined."""
+    height, width = heat.shape
+    picture = np.empty((height, width, 3), np.uint8)
+    # In strips: the colours are computed in double precision, many bytes per pixel.
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = slice(top, top + rows)
+        picture[strip] = overlay(photograph[strip], heat[strip], low=scale.low, high=scale.high)
+    if mask is None or not mask.any():
+        return picture
+    line = min(max(1, round(max(height, width) / 400)), 6)
+    return outline(picture, mask, colour=PREDICTED_COLOUR, width=line)
+
+
+def _unreadable(source: Source, reason: str) -> Row:
+    row = dict.fromkeys(("height", "width", "score", "decision", "maximum"))
+    return {
+        "path": printable(source.path),
+        **row,
+        "regions": [],
+        "files": {},
+        "error": printable(reason),
+    }
+
+
+def _nine_digits(value: float) -> float:
+    """As many digits as tell any two float32 apart, and no more."""
+    return float(f"{value:.9g}")
+
+
+def _rows(
+    sources: Sequence[Source],
+    predictions: Iterator[Prediction],
+    write: Callable[[Source, Prediction], Row],
+) -> Iterator[Row]:
+    """Rows in order; pictures are made in parallel, within a budget of pixels."""
+    workers = min(16, os.cpu_count() or 1)
+    pending: deque[tuple[Future, int]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for source, prediction in zip(sources, predictions, strict=True):
+                height, width = prediction.size or (0, 0)
+                in_flight = sum(pixels for _, pixels in pending)
+                while pending and (
+                    in_flight + height * width > _PIXELS_IN_FLIGHT or len(pending) > 2 * workers
+                ):
+                    future, pixels = pending.popleft()
+                    in_flight -= pixels
+                    yield future.result()
+                pending.append((pool.submit(write, source, prediction), height * width))
+            while pending:
+                yield pending.popleft()[0].result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _collect(output: pathlib.Path, head: Row, rows: Iterator[Row], total: int) -> Row:
+    """Gathers the rows into the tables, whatever happens."""
+    done: list[Row] = []
+    progress = _Progress(total)
+    next_tables = 0.0
+    try:
+        with contextlib.closing(rows):
+            for row in rows:
+                done.append(row)
+                if row["error"]:
+                    _say(f"unreadable: {row['error']}")
+                progress.update(len(done))
+                if time.monotonic() >= next_tables:
+                    _write_tables(output, head, done, total)
+                    next_tables = time.monotonic() + _SECONDS_BETWEEN_TABLES
+    except BaseException:
+        progress.end()
+        with contextlib.suppress(UserError):  # on a full disk: the first failure is the message
+            _write_tables(output, head, done, total)
+        raise
+    progress.end()
+    return _write_tables(output, head, done, total)
+
+
+def _write_tables(output: pathlib.Path, head: Row, rows: Sequence[Row], total: int) -> Row:
+    """Writes scores.csv and predictions.json; returns what the latter holds."""
+    verdict = {True: "rejected", False: "accepted", None: "undecided"}
+    outcomes = Counter("unreadable" if r["error"] else verdict[r["decision"]] for r in rows)
+    counts = {name: outcomes[name] for name in (*verdict.values(), "unreadable")}
+    result = {
+        **head,
+        "complete": len(rows) == total,
+        "counts": {"images": total, **counts},
+        "images": list(rows),
+    }
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", "score", "decision", "regions", "error"])
+    for row in rows:
+        score = "" if row["error"] else f"{row['score']:.9g}"
+        decision = "" if row["decision"] is None else int(row["decision"])
+        regions = "" if row["error"] else len(row["regions"])
+        writer.writerow([row["path"], score, decision, regions, row["error"] or ""])
+    write_text(output / "scores.csv", buffer.getvalue())
+    write_json(output / "predictions.json", result)
+    return result
+
+
+class _Progress:
+    """Images done, speed and time left on standard error; one rewritten line on a terminal."""
+
+    def __init__(self, total: int):
+        self._total, self._begun, self._said = total, time.monotonic(), 0.0
+        self._live = sys.stderr.isatty()
+        self._open = False
+
+    def update(self, done: int) -> None:
+        now = time.monotonic()
+        if done < self._total and now - self._said < (0.2 if self._live else 10.0):
+            return
+        self._said = now
+        speed = done / max(now - self._begun, 1e-9)
+        text = f"{done}/{self._total} images  {speed:.1f} images/s"
+        if done < self._total:
+            minutes, seconds = divmod(round((self._total - done) / speed), 60)
+            text += f"  {minutes}:{seconds:02d} left"
+        self._open = self._live
+        sys.stderr.write(f"\r\x1b[2K{text}" if self._live else f"{text}\n")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Ends the line, so that what is said next stands below it."""
+        if self._open:
+            sys.stderr.write("\n")
+        self._open = False
+
+
+def _say(text: str) -> None:
+    clear = "\r\x1b[2K" if sys.stderr.isatty() else ""
+    sys.stderr.write(f"{clear}jaxad: {text}\n")
+    sys.stderr.flush()
