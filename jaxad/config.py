@@ -7,12 +7,16 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import json
+import math
+import os
 import pathlib
 import sys
+import traceback
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -24,6 +28,39 @@ SCHEMA_VERSION = 1
 """Written into every config.json; raised when a saved config can no longer be read as it is."""
 
 Variant = Callable[[ConfigDict], None]
+
+OPEN_GROUPS = ("model.", "train.learning_rate_multipliers.")
+"""Groups to which a config file may add keys; what reads them refuses unknown ones."""
+
+AT_LEAST_ONE = (
+    "data.image_size",
+    "train.batch_size",
+    "train.accumulate",
+    "train.epochs",
+    "train.log_every",
+    "train.checkpoint_every",
+    "evaluate.batch_size",
+)
+NOT_NEGATIVE = (
+    "data.memory_limit_mb",
+    "augment.rotate_degrees",
+    "augment.shift",
+    "augment.brightness",
+    "train.steps",
+    "train.learning_rate",
+    "train.warmup_steps",
+    "train.weight_decay",
+    "train.gradient_clip",
+    "train.devices",
+    "evaluate.smoothing",
+    "evaluate.report_images",
+)
+SHARES = (
+    "data.holdout",
+    "evaluate.image_false_positive_rate",
+    "evaluate.pixel_false_positive_rate",
+)
+"""From 0 to below 1."""
 
 
 def shipped_folder() -> pathlib.Path:
@@ -52,14 +89,54 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
       UserError: the file, a variant or a key is unknown, or a value has the wrong type.
     """
     file_part, _, variants = spec.partition(":")
+    if file_part == "common":
+        raise UserError("common holds the keys of every config but no model; give a model's name")
     module = _import_config(file_part)
     if not hasattr(module, "get_config"):
         raise UserError(f"the config {file_part} defines no function get_config(variants)")
-    config = module.get_config(variants)
+    with _naming_failures(file_part):
+        config = module.get_config(variants)
+    _check_keys(file_part, config)
     for key, value in (overrides or {}).items():
         set_key(config, key, value)
     config.lock()
     return config
+
+
+def _check_keys(file: str, config: ConfigDict) -> None:
+    """Refuses a config file that sets a key which nothing reads, or lacks one that is read."""
+    known = _flat_keys(_import_config("common").get_config())
+    present = _flat_keys(config)
+    for key in present:
+        if key not in known and not key.startswith(OPEN_GROUPS):
+            raise UserError(f"the config {file} sets an unknown key {key!r}" + _nearest(key, known))
+    for key in known:
+        if key not in present:
+            raise UserError(
+                f"the config {file} lacks the key {key!r}; start it from common.get_config()"
+            )
+
+
+def check_values(config: ConfigDict) -> None:
+    """Refuses values that no run can work with, before anything is read or written.
+
+    Raises:
+      UserError: names the key and what it takes.
+    """
+    for key, value in flatten(config).items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if key in AT_LEAST_ONE:
+                fits, wanted = number >= 1, "at least 1"
+            elif key in NOT_NEGATIVE:
+                fits, wanted = number >= 0 and math.isfinite(number), "0 or more"
+            elif key in SHARES:
+                fits, wanted = 0 <= number < 1, "a share from 0 to below 1"
+            elif key == "evaluate.aupro_limit":
+                fits, wanted = 0 < number <= 1, "above 0 and at most 1"
+            else:
+                continue
+            if not fits:
+                raise UserError(f"the config key {key!r} must be {wanted}, not {value!r}")
 
 
 def _import_config(name_or_file: str) -> types.ModuleType:
@@ -80,7 +157,7 @@ def _import_config(name_or_file: str) -> types.ModuleType:
                 )
     else:
         path = shipped_folder() / f"{name_or_file}.py"
-        if name_or_file == "common" or not path.is_file():
+        if not path.is_file():
             raise UserError(
                 f"there is no config named {name_or_file!r}"
                 + did_you_mean(name_or_file, shipped_names())
@@ -94,11 +171,23 @@ def _import_config(name_or_file: str) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(f"{package_name}.{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    try:
+    with _naming_failures(path):
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, AttributeError, NameError) as error:
-        raise UserError(f"the config file {path} cannot be read: {error}") from error
     return module
+
+
+@contextlib.contextmanager
+def _naming_failures(file: object) -> Iterator[None]:
+    """Whatever a config file's own code raises becomes a sentence with the line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1].lineno
+        raise UserError(
+            f"the config {file} fails at line {line}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def apply_variants(config: ConfigDict, variants: str, known: Mapping[str, Variant]) -> ConfigDict:
@@ -133,30 +222,37 @@ def set_key(config: ConfigDict, key: str, value: Any) -> None:
       UserError: the key is unknown, names a group, or the value does not fit its type.
     """
     node, parts = config, key.split(".")
+    group = key.rpartition(".")[0] + "."
+    if group == "train.learning_rate_multipliers.":
+        # One key per label of the model's parameters, which the optimiser checks.
+        with config.unlocked():
+            config.train.learning_rate_multipliers[parts[-1]] = 1.0
     for depth, part in enumerate(parts):
         if not isinstance(node, ConfigDict) or part not in node:
             known = sorted(_flat_keys(config))
             where = ".".join(parts[: depth + 1])
-            raise UserError(f"unknown config key {where!r}" + _nearest_key(key, known))
+            raise UserError(f"unknown config key {where!r}" + _nearest(key, known))
         if depth < len(parts) - 1:
             node = node[part]
     if isinstance(node[parts[-1]], ConfigDict):
-        inner = ", ".join(f"{key}.{k}" for k in node[parts[-1]])
+        inner = ", ".join(f"{key}.{k}" for k in node[parts[-1]]) or f"{key}.LABEL"
         raise UserError(f"the config key {key!r} is a group; set one of its keys: {inner}")
     default = node[parts[-1]]
     node[parts[-1]] = _parse(key, value, default, node.get_type(parts[-1]))
 
 
-def _nearest_key(key: str, known: list[str]) -> str:
+def _nearest(key: str, known: list[str]) -> str:
     same_leaf = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
     if same_leaf:
         return f"; did you mean {same_leaf[0]!r}?"
     near = did_you_mean(key, known)
-    return near if "did you mean" in near else "; `jaxad train --help-config` lists every key"
+    return near if "did you mean" in near else "; configs/common.py lists every key"
 
 
 def _parse(key: str, value: Any, default: Any, kind: type) -> Any:
     """Turns ``value`` (often text from a command line) into the type of the key."""
+    if isinstance(value, os.PathLike) and kind is str:
+        return os.fspath(value)
     if isinstance(value, str) and kind is not str:
         try:
             value = ast.literal_eval({"true": "True", "false": "False"}.get(value.lower(), value))
@@ -172,6 +268,8 @@ def _parse(key: str, value: Any, default: Any, kind: type) -> Any:
         value = (value, value) if isinstance(value, int) else tuple(value)
         if isinstance(default, tuple) and len(default) and len(default) != len(value):
             raise UserError(f"the config key {key!r} takes {len(default)} numbers, not {value!r}")
+        if default and any(type(v) is not type(default[0]) for v in value):
+            raise _wrong_type(key, value, kind)
         return value
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise _wrong_type(key, value, kind)

@@ -7,6 +7,7 @@ calibration.json  metrics.json  scores.csv  report.html  figures/
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -54,12 +55,43 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
-        except (NotADirectoryError, FileExistsError) as error:
+        except (NotADirectoryError, FileExistsError):
+            file = next(p for p in (self.path, *self.path.parents) if p.exists())
             raise UserError(
-                f"--workdir {self.path} cannot be a folder: {error.filename} is a regular file"
+                f"--workdir {self.path} cannot be a folder: {file} is a regular file"
             ) from None
         except OSError as error:
             raise UserError(f"--workdir {self.path} cannot be written: {error.strerror}") from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second process from training in the same folder; a kill frees it.
+
+        Raises:
+          UserError: another process is training here.
+        """
+        try:
+            import fcntl
+        except ImportError:  # not a POSIX system
+            yield
+            return
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                # Some network file systems have no locks; there the user is on their own.
+                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise UserError(
+                        f"another process is training in {self.path}; wait for it, or use another "
+                        "--workdir"
+                    ) from None
+            yield
+
+    def has_checkpoint(self) -> bool:
+        """Whether a finished checkpoint is there (unfinished ones have longer names)."""
+        return self.checkpoints.is_dir() and any(
+            folder.name.isdigit() for folder in self.checkpoints.iterdir()
+        )
 
     def read_config(self) -> ConfigDict:
         """The config that the run was started with.
@@ -82,7 +114,7 @@ class RunFolder:
 
     def _read(self, path: pathlib.Path) -> str:
         try:
-            return path.read_text()
+            return path.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
                 f"{self.path} is not a run folder: it has no {path.name}; "
@@ -114,7 +146,7 @@ def writing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with writing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: pathlib.Path, values: Any) -> None:

@@ -10,6 +10,8 @@ import contextlib
 import logging
 import os
 import pathlib
+import re
+import tempfile
 from typing import Any
 
 import jax
@@ -21,6 +23,8 @@ from jaxad.models.base import Variables
 from jaxad.training.state import TrainState
 
 METRIC = "validation_loss"
+SPACE_BESIDE_VALUES = 2**20
+"""Bytes on disk that a checkpoint takes beside its values: indices, metadata, unfilled blocks."""
 
 
 class Checkpoints:
@@ -32,10 +36,16 @@ class Checkpoints:
         Args:
           folder: ``RUN/checkpoints``.
           read_only: evaluation: nothing is created or cleaned up.
+
+        Raises:
+          UserError: there is nothing to read.
         """
-        # Orbax narrates every step at INFO and WARNING; a run's own progress says what matters.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax narrates every step and prints the traceback of every failing thread; a run's own
+        # progress says what matters, and a failure is raised here as one sentence.
+        logging.getLogger("absl").setLevel(logging.CRITICAL + 1)
         self._folder = pathlib.Path(folder).resolve()
+        if read_only and not self._folder.is_dir():
+            raise self._nothing_here()
         policies = [
             preservation_policy.LatestN(1),
             preservation_policy.BestN(
@@ -71,7 +81,9 @@ class Checkpoints:
         step = int(state.step)
         with self._naming_failures():
             # A failure of the write before this one surfaces here, not only at the end.
+            self._manager.wait_until_finished()
             self._manager.check_for_errors()
+            self._check_space(state)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -80,6 +92,17 @@ class Checkpoints:
                 ),
                 metrics=None if validation_loss is None else {METRIC: float(validation_loss)},
             )
+
+    def _check_space(self, state: TrainState) -> None:
+        """Reserves and frees the room: a full disk is better met before a dozen threads write.
+
+        Raises:
+          OSError: the disk is full, or a quota reached.
+        """
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPACE_BESIDE_VALUES
+        if hasattr(os, "posix_fallocate"):
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                os.posix_fallocate(file.fileno(), 0, size)
 
     def wait(self) -> None:
         """Waits until everything is on disk.
@@ -104,11 +127,8 @@ class Checkpoints:
             raise
         # Orbax and tensorstore wrap an operating-system error in several types of their own.
         except Exception as error:
-            reason = (
-                str(error).strip().splitlines()[-1][:200] if str(error).strip() else repr(error)
-            )
             raise UserError(
-                f"a checkpoint could not be written to {self._folder}: {reason}; "
+                f"a checkpoint could not be written to {self._folder}: {_reason(error)}; "
                 "make room there and run the same command again, it goes on from the last one"
             ) from error
 
@@ -165,9 +185,7 @@ class Checkpoints:
     def _find(self, which: str) -> int:
         steps = sorted(self._manager.all_steps())
         if not steps:
-            raise UserError(
-                f"{self._folder} holds no finished checkpoint; run `jaxad train` with this workdir"
-            )
+            raise self._nothing_here()
         if which == "last":
             return steps[-1]
         if which == "best":
@@ -180,16 +198,35 @@ class Checkpoints:
             f"give last, best or one of {', '.join(map(str, steps))}"
         )
 
+    def _nothing_here(self) -> UserError:
+        return UserError(
+            f"{self._folder} holds no finished checkpoint; run `jaxad train` with this workdir"
+        )
+
     @contextlib.contextmanager
     def _naming_damage(self, step: int):
         try:
             yield
         except Exception as error:
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
             raise UserError(
-                f"checkpoint {self._folder / str(step)} cannot be read "
-                f"(damaged, or of another model): {reason}"
+                f"checkpoint {self._folder / str(step)} cannot be read, it is damaged or of "
+                f"another model ({_reason(error)}); take another one, or remove its folder to go "
+                "on from the one before"
             ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's words where there are any, else the start of the message."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code:
+        return os.strerror(int(code[1]))
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    words = " ".join(str(error).split())
+    return words[:200] if words else type(error).__name__
 
 
 def _abstract(tree: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: history.csv, TensorBoard events and a progress line.
+"""What a run tells while it trains: history.csv and a progress line.
 
 history.csv holds only what the seed determines, so that two runs can be compared byte by byte;
 speeds go to the events and the progress line.
@@ -21,6 +21,29 @@ from jaxad.run_folder import write_text
 from jaxad.training.step import StepMetrics
 
 
+def check_finite(
+    values: Mapping[str, float], *, step: int, where: str = "on training images"
+) -> None:
+    """Stops a run whose loss has left the numbers, before a checkpoint of it is written.
+
+    Args:
+      values: terms of the loss by name, with ``loss`` and ``gradient_norm``, which follow from
+        them, so they are named only when every term is finite.
+      step: the number of steps taken.
+      where: what the values are means of.
+
+    Raises:
+      UserError: a value is not finite; names it and the step.
+    """
+    consequences = {"loss": 1, "gradient_norm": 2}
+    for name in sorted(values, key=lambda name: consequences.get(name, 0)):
+        if not math.isfinite(float(values[name])):
+            raise UserError(
+                f"training stopped at step {step}: {name!r} is {float(values[name])} {where}; "
+                "lower train.learning_rate or set train.gradient_clip, and use a new --workdir"
+            )
+
+
 def summarise_steps(steps: list[StepMetrics], *, first_step: int) -> dict[str, float]:
     """Averages the steps since the last row.
 
@@ -36,13 +59,7 @@ def summarise_steps(steps: list[StepMetrics], *, first_step: int) -> dict[str, f
       UserError: a value is not finite; says which term, at which step.
     """
     for offset, step in enumerate(steps):
-        for name, value in step.means.items():
-            if not math.isfinite(float(value)):
-                raise UserError(
-                    f"training stopped at step {first_step + offset}: {name!r} is {float(value)}; "
-                    "lower train.learning_rate or set train.gradient_clip, and run again "
-                    "(it goes on from the last checkpoint)"
-                )
+        check_finite(step.means, step=first_step + offset)
     row = {
         name: float(np.mean([s.means[name] for s in steps], dtype=np.float64))
         for name in steps[0].means
@@ -120,24 +137,6 @@ def read_history(path: pathlib.Path) -> list[dict[str, str]]:
         for row in rows
         if len(row) == width and None not in row.values()
     ]
-
-
-class Events:
-    """TensorBoard events of a run."""
-
-    def __init__(self, folder: pathlib.Path, *, first_step: int):
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder), purge_step=first_step or None, flush_secs=10)
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes scalars."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flushes and closes the file."""
-        self._writer.close()
 
 
 class Progress:

@@ -93,6 +93,11 @@ def prepare_inputs(config: ConfigDict) -> Inputs:
         "training": [table.relative(good[i]) for i in kept],
         "holdout": [table.relative(good[i]) for i in held_out],
     }
+    if config.data.holdout and not len(held_out):
+        raise UserError(
+            f"{table.root} holds 1 good training image, so none is left for calibration; add "
+            "images, or set data.holdout=0 (then no threshold is set)"
+        )
     # Decoded apart: taking rows of a memory-mapped array would bring it into memory.
     train = decode([good[i] for i in kept], config.data, range_16bit)
     holdout = decode([good[i] for i in held_out], config.data, range_16bit)

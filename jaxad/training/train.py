@@ -20,7 +20,8 @@ from jaxad.models.base import Model, parameter_key
 from jaxad.run_folder import RunFolder, write_json, write_text
 from jaxad.training.augment import make_augment
 from jaxad.training.checkpoints import Checkpoints
-from jaxad.training.history import Events, History, Progress, summarise_steps
+from jaxad.training.events import Events
+from jaxad.training.history import History, Progress, check_finite, summarise_steps
 from jaxad.training.inputs import Inputs, prepare_inputs
 from jaxad.training.optimizer import make_optimizer, make_schedule
 from jaxad.training.parallel import Devices
@@ -50,33 +51,37 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
     Raises:
       UserError: the config, the data or the folder does not allow it, or the loss is not finite.
     """
+    config_lib.check_values(config)
     environment.enable_compilation_cache()
-    run = RunFolder(workdir)
-    run.create()
-    _check_same_run(run, config)
-    inputs = prepare_inputs(config)
-    _record_run(run, config, inputs)
+    devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
     model_options = config.model.to_dict()
     name = model_options.pop("name")
     image_shape = (*config.data.image_size, config.data.channels)
-    devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
     model = models.build(name, image_shape, axis_name=devices.axis_name, **model_options)
-    checkpoints = Checkpoints(run.checkpoints)
-    try:
-        if model.fit is not None:
-            _fit(config, model, inputs, run, checkpoints)
-        else:
-            _optimise(config, model, inputs, run, checkpoints, devices)
-    finally:
-        checkpoints.close()
+    run = RunFolder(workdir)
+    run.create()
+    with run.locked():
+        _check_same_run(run, config)
+        inputs = prepare_inputs(config)
+        if model.fit is None:
+            _check_batches(config, inputs, devices)
+        _record_run(run, config, inputs)
+        checkpoints = Checkpoints(run.checkpoints)
+        try:
+            if model.fit is not None:
+                _fit(config, model, inputs, run, checkpoints)
+            else:
+                _optimise(config, model, inputs, run, checkpoints, devices)
+        finally:
+            checkpoints.close()
     return run
 
 
 def _check_same_run(run: RunFolder, config: ConfigDict) -> None:
+    if not run.has_checkpoint():
+        return  # nothing to go on from: a mistake in the config may still be mended
     if not run.config.exists():
-        if run.checkpoints.exists():
-            raise UserError(f"{run.path} has checkpoints but no config.json; use a new --workdir")
-        return
+        raise UserError(f"{run.path} has checkpoints but no config.json; use a new --workdir")
     there, here = config_lib.flatten(run.read_config()), config_lib.flatten(config)
     for key in {**there, **here}:
         changeable = key.startswith(CHANGEABLE)
@@ -88,8 +93,24 @@ def _check_same_run(run: RunFolder, config: ConfigDict) -> None:
             )
 
 
+def _check_batches(config: ConfigDict, inputs: Inputs, devices: Devices) -> None:
+    options = config.train
+    devices.check_batch_size("train.batch_size", options.batch_size)
+    if options.batch_size > len(inputs.train):
+        raise UserError(
+            f"train.batch_size is {options.batch_size}, but there are {len(inputs.train)} training "
+            f"images (and {len(inputs.holdout)} held out); take a smaller one"
+        )
+    per_device = options.batch_size // len(devices)
+    if per_device % options.accumulate:
+        raise UserError(
+            f"train.accumulate is {options.accumulate}, which does not divide the {per_device} "
+            "images that each device takes"
+        )
+
+
 def _record_run(run: RunFolder, config: ConfigDict, inputs: Inputs) -> None:
-    if run.data.exists():
+    if run.has_checkpoint() and run.data.exists():
         before = run.read_json(run.data)
         if (before["training"], before["holdout"]) != (
             inputs.record["training"],
@@ -147,10 +168,7 @@ def _fit(
     checkpoints.wait()
     seconds = time.perf_counter() - begun
     write_json(run.timing, {"train_seconds": seconds, "steps": 0})
-    _say(
-        f"fitted {config.model.name} to {len(inputs.train)} images in "
-        f"{seconds:.1f} s"
-    )
+    _say(f"fitted {config.model.name} to {len(inputs.train)} images in {seconds:.1f} s")
 
 
 def _optimise(
@@ -163,15 +181,8 @@ def _optimise(
 ) -> None:
     """Gradient training: resume or start, then step, report, validate and save."""
     options = config.train
-    devices.check_batch_size("train.batch_size", options.batch_size)
-    per_device = options.batch_size // len(devices)
-    if options.accumulate < 1 or per_device % options.accumulate:
-        raise UserError(
-            f"train.accumulate is {options.accumulate}, which does not divide the {per_device} "
-            "images that each device takes"
-        )
     steps_per_epoch = len(inputs.train) // options.batch_size
-    total = options.steps or max(1, options.epochs * steps_per_epoch)
+    total = options.steps or options.epochs * steps_per_epoch
 
     first = checkpoints.latest_step() or 0
     variables = jax.jit(model.init)(parameter_key(config.seed))
@@ -214,35 +225,32 @@ def _optimise(
     events = Events(run.path, first_step=first)
     progress = Progress(total_steps=total, first_step=first, batch_size=options.batch_size)
     pending: list[Any] = []
-    try:
-        for step in range(first + 1, total + 1):
-            state, metrics = step_fn(state, devices.split(next(batches)))
-            # Kept on the device until the next report: reading them here would wait for it.
-            pending.append(metrics)
-            saving = step % options.checkpoint_every == 0 or step == total
-            if not (saving or step % options.log_every == 0):
-                continue
-            row = {"step": step, "epoch": step // max(1, steps_per_epoch)}
-            row |= summarise_steps(jax.device_get(pending), first_step=step - len(pending) + 1)
-            row["learning_rate"] = float(schedule(step - 1))
-            pending = []
-            if saving:
-                row |= validate(state)
-            history.append(row)
-            if saving:
-                checkpoints.save(state, validation_loss=row.get("validation_loss"))
-                stopwatch.write(step)
-            progress.update(step, row)
-            events.write(step, {**row, "images_per_second": progress.images_per_second(step)})
-        checkpoints.wait()
-    finally:
-        events.close()
+    for step in range(first + 1, total + 1):
+        state, metrics = step_fn(state, devices.split(next(batches)))
+        # Kept on the device until the next report: reading them here would wait for it.
+        pending.append(metrics)
+        saving = step % options.checkpoint_every == 0 or step == total
+        if not (saving or step % options.log_every == 0):
+            continue
+        row = {"step": step, "epoch": step // steps_per_epoch}
+        row |= summarise_steps(jax.device_get(pending), first_step=step - len(pending) + 1)
+        row["learning_rate"] = float(schedule(step - 1))
+        pending = []
+        if saving:
+            row |= validate(state, step)
+        history.append(row)
+        if saving:
+            checkpoints.save(state, validation_loss=row.get("validation_loss"))
+            stopwatch.write(step)
+        progress.update(step, row)
+        events.write(step, {**row, "images_per_second": progress.images_per_second(step)})
+    checkpoints.wait()
 
 
 def _make_validate(config: ConfigDict, model: Model, inputs: Inputs, devices: Devices):
-    """Builds ``state -> {"validation_loss": ...}`` over the held-out good images; {} without."""
+    """Builds ``(state, step) -> {"validation_loss": ...}`` on held-out good images; {} without."""
     if not len(inputs.holdout):
-        return lambda state: {}
+        return lambda state, step: {}
     batch_size = -(-min(config.evaluate.batch_size, len(inputs.holdout)) // len(devices))
     batch_size *= len(devices)
     step = devices.compile_step(
@@ -250,15 +258,14 @@ def _make_validate(config: ConfigDict, model: Model, inputs: Inputs, devices: De
         donate_state=False,
     )
 
-    def validate(state: TrainState) -> dict[str, float]:
+    def validate(state: TrainState, at: int) -> dict[str, float]:
         batches = evaluation_batches(inputs.holdout, batch_size=batch_size, pipeline="memory")
         totals = [step(state.variables, devices.split(batch)) for batch in batches]
         totals = jax.device_get(totals)
         count = sum(float(t.count) for t in totals)
-        return {
-            f"validation_{name}": sum(float(t.sums[name]) for t in totals) / count
-            for name in totals[0].sums
-        }
+        values = {n: sum(float(t.sums[n]) for t in totals) / count for n in totals[0].sums}
+        check_finite(values, step=at, where="on held-out images")
+        return {f"validation_{name}": value for name, value in values.items()}
 
     return validate
 
