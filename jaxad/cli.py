@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import logging
 import sys
+import threading
 from collections.abc import Sequence
 
 from jaxad import __version__
@@ -12,6 +15,15 @@ from jaxad.errors import UserError
 FAILED_PARTS = 1
 USER_ERROR = 2
 INTERRUPTED = 130
+MACHINE_REFUSES = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       Exit status: 0 done, 1 done but for the parts that are named (files, cells), 2 a mistake that
       the user can mend, 130 interrupted.
     """
+    if argv is None:
+        _hush_libraries()
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     try:
@@ -36,6 +50,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe has gone (`jaxad ... | head`): nothing is left to say to anyone.
         sys.stderr.close()
         return USER_ERROR
+    except OSError as error:
+        # What the machine refuses (a full disk, a missing right) is nobody's bug.
+        if error.errno not in MACHINE_REFUSES:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"jaxad: {place}{error.strerror}", file=sys.stderr)
+        return USER_ERROR
+
+
+def _hush_libraries() -> None:
+    """Keeps threads and coroutines of libraries from printing tracebacks of their own.
+
+    When a disk fills up, dozens of them fail at once; the failure comes to :func:`main` as one
+    exception, and that is what is reported.
+    """
+    default = sys.excepthook
+    main_thread = threading.main_thread()
+
+    def only_from_the_main_thread(*failure) -> None:
+        if threading.current_thread() is main_thread:
+            default(*failure)
+
+    sys.excepthook = only_from_the_main_thread
+    sys.unraisablehook = lambda _: None
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
 
 
 def _parser() -> argparse.ArgumentParser:
