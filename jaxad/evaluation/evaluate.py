@@ -21,6 +21,7 @@ from jaxad.data.table import Sample, SampleTable
 from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibration_of
 from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings, override_evaluation
+from jaxad.evaluation.names import unique_names
 from jaxad.report.cases import save_cases
 from jaxad.report.content import Case, ReportContent, ScoreRow, common_scale
 from jaxad.report.figures import panel_strip
@@ -70,10 +71,10 @@ def evaluate(
             "`jaxad predict` scores any images"
         )
     record = run.read_json(run.data)
-    calibration = calibration_of(run, detector, table)
     images = decode(samples, detector.config.data, tuple(record["range_16bit"]))
-    findings = detector(images)
     masks = read_masks(samples, detector.config)
+    calibration = calibration_of(run, detector, table)
+    findings = detector(images)
     result = judge(detector, findings, samples, masks) | {
         "image_threshold": calibration["image_threshold"],
         "pixel_threshold": calibration["pixel_threshold"],
@@ -258,9 +259,10 @@ def write_figures(run: RunFolder, cases: list[Case], calibration: Mapping[str, A
     scale = common_scale(calibration, cases)
     with writing(run.cases) as temporary:
         save_cases(temporary, cases)
-    for case in cases:
-        # Every folder and the extension, so that no two cases share a file.
-        name = case.path.removeprefix("test/").replace("/", "_")
+    flat = [pathlib.PurePosixPath(case.path) for case in cases]
+    short = ["_".join(path.with_suffix("").parts[-2:]) for path in flat]
+    names = unique_names([(a, "_".join(b.parts)) for a, b in zip(short, flat, strict=True)])
+    for case, name in zip(cases, names, strict=True):
         with writing(run.figures / f"{name}.png") as temporary:
             panel_strip(case, scale).save(temporary, format="PNG")
 

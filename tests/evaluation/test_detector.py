@@ -1,0 +1,144 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxad import models
+from jaxad.data.pipeline import evaluation_batches
+from jaxad.errors import UserError
+from jaxad.evaluation.detector import REDUCTIONS, Detector, make_detect
+from jaxad.run_folder import RunFolder
+from jaxad.training.checkpoints import Checkpoints
+from jaxad.training.inputs import prepare_inputs
+
+
+@pytest.fixture(scope="module")
+def images(tiny):
+    return np.stack([tiny.stripes(i, size=(32, 32), defect=i % 2 == 1) for i in range(7)])
+
+
+@pytest.fixture(scope="module")
+def detector(trained):
+    return Detector.load(trained[0])
+
+
+def test_reloaded_model_gives_the_scores_of_the_fitted_one(trained, images, detector):
+    config = RunFolder(trained[0]).read_config()
+    options = config.model.to_dict()
+    model = models.build(options.pop("name"), (32, 32, 3), **options)
+    train = prepare_inputs(config).train
+    fitted = model.fit(list(evaluation_batches(train, batch_size=len(train), pipeline="memory")))
+    before = Detector(config, fitted, model, step=0)(images)
+    # The same program on the same parameters: not a bit may differ.
+    jax.tree.map(np.testing.assert_array_equal, before, detector(images))
+
+
+def test_any_number_of_images_and_any_batch_size_agree(trained, images, detector):
+    whole = detector(images)
+    assert whole.reconstruction.shape == images.shape and whole.reconstruction.dtype == np.uint8
+    for size in (1, 64):
+        other = Detector.load(trained[0], overrides={"evaluate.batch_size": size})
+        assert other.batch_size == size
+        found = other(images)
+        for name, values in whole.scores.items():
+            # Another batch size is another program: float32 sums in another order. The score nll
+            # is a difference of large terms.
+            np.testing.assert_allclose(found.scores[name], values, rtol=2e-4, err_msg=name)
+    alone = detector(images[3:4])
+    assert alone.scores["l1:max"].shape == (1,)
+    np.testing.assert_allclose(alone.scores["l1:max"], whole.scores["l1:max"][3:4], rtol=1e-5)
+
+
+def test_reductions_are_those_of_the_smoothed_maps(images, detector):
+    findings = detector(images)
+    for name, values in findings.maps.items():
+        pixels = np.sort(values.reshape(len(images), -1), axis=1)
+        expected = {
+            "max": pixels[:, -1],
+            "mean": pixels.mean(axis=1),
+            "top1": pixels[:, -10:].mean(axis=1),  # 1 % of 1024 pixels, rounded down
+        }
+        assert set(expected) == set(REDUCTIONS)
+        for reduction, want in expected.items():
+            # float32 means in another order of summation
+            np.testing.assert_allclose(findings.scores[f"{name}:{reduction}"], want, rtol=1e-5)
+
+
+def test_smoothing_is_scipys_gaussian(images, detector):
+    from scipy import ndimage
+
+    raw = jax.jit(make_detect(detector.model, smoothing=0.0))(detector.variables, images)
+    smooth = detector(images).maps["l1"]
+    want = ndimage.gaussian_filter(
+        np.asarray(raw.maps["l1"], np.float64), (0, 2, 2), mode="reflect"
+    )
+    np.testing.assert_allclose(smooth, want, rtol=1e-4, atol=1e-7)  # float32 against double
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_a_run_of_any_number_of_devices_is_read_on_those_there_are(run, images, detector, devices):
+    saved = json.loads((run / "config.json").read_text())
+    saved["train"]["devices"] = devices
+    saved["evaluate"]["batch_size"] = 3  # divides among none of them but one
+    (run / "config.json").write_text(json.dumps(saved))
+    other = Detector.load(run)
+    assert other.batch_size == {1: 3, 2: 4, 4: 4}[devices]
+    found, want = other(images), detector(images)
+    np.testing.assert_allclose(found.scores["l1:top1"], want.scores["l1:top1"], rtol=1e-5)
+    assert found.reconstruction.shape == images.shape
+
+
+def test_a_run_of_more_devices_than_there_are_is_read(run, images, monkeypatch):
+    saved = json.loads((run / "config.json").read_text())
+    saved["train"]["devices"] = 64
+    (run / "config.json").write_text(json.dumps(saved))
+    assert np.isfinite(Detector.load(run)(images).scores["l1:max"]).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("primary_map", "ssmi", "did you mean 'ssim'"),
+        ("primary_score", "ssim:maxx", "did you mean 'ssim:max'"),
+        ("smoothing", -1.0, "0 or more"),
+        ("smoothing", float("nan"), "0 or more"),
+        ("batch_size", 0, "at least 1"),
+        ("resolution", "full", "model or original"),
+        ("image_false_positive_rate", 1.0, r"in \[0, 1\)"),
+        ("pixel_false_positive_rate", -0.1, r"in \[0, 1\)"),
+        ("aupro_limit", 0.0, r"in \(0, 1\]"),
+        ("report_images", -1, "0 or more"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(trained, key, value, message):
+    with pytest.raises(UserError, match=f"evaluate.{key} is .*{message}"):
+        Detector.load(trained[0], overrides={f"evaluate.{key}": value})
+
+
+def test_other_keys_and_checkpoints_are_refused(trained, tmp_path):
+    with pytest.raises(UserError, match=r"train\.epochs cannot change after training"):
+        Detector.load(trained[0], overrides={"train.epochs": 3})
+    with pytest.raises(UserError, match="no checkpoint '7'"):
+        Detector.load(trained[0], checkpoint=7)
+    assert Detector.load(trained[0], checkpoint=0).step == 0
+    with pytest.raises(UserError, match="not a run folder"):
+        Detector.load(tmp_path)
+    assert RunFolder(trained[0]).read_config().evaluate.batch_size == 4  # nothing was saved
+
+
+def test_values_that_are_not_finite_are_an_error_not_a_pass(trained, images):
+    good = Detector.load(trained[0])
+    spoilt = jax.tree.map(lambda x: x * np.nan, dict(good.variables))
+    with pytest.raises(UserError, match="not finite"):
+        Detector(good.config, spoilt, good.model, step=0)(images)
+
+
+def test_fewer_images_than_components_can_be_read_back(tiny, tmp_path):
+    run = tiny.fit(
+        tiny.write_data(tmp_path / "data", train=3), tmp_path / "run", model__components=30
+    )
+    checkpoints = Checkpoints(run / "checkpoints", read_only=True)
+    assert checkpoints.latest_step() == 0
+    checkpoints.close()
+    assert np.isfinite(Detector.load(run)(np.zeros((1, 32, 32, 3), np.uint8)).scores["nll"]).all()

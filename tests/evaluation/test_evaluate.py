@@ -1,0 +1,221 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from jaxad.errors import UserError
+from jaxad.evaluation.detector import Detector
+from jaxad.evaluation.evaluate import (
+    at_size,
+    evaluate,
+    images_to_compare,
+    images_to_show,
+    resize_map,
+)
+from jaxad.report.content import ScoreRow
+from jaxad.run_folder import RunFolder
+
+FILES = ("metrics.json", "scores.csv", "calibration.json", "report.html", "figures/cases.npz")
+
+
+def read_scores(run):
+    with open(run / "scores.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, tmp_path_factory):
+    run = shutil.copytree(trained[0], tmp_path_factory.mktemp("evaluated") / "run")
+    return run, evaluate(run)
+
+
+def test_evaluating_again_changes_no_byte(evaluated):
+    run, _ = evaluated
+    files = [*FILES, *(f"figures/{f.name}" for f in (run / "figures").glob("*.png"))]
+    assert len(files) == len(FILES) + 8
+    before = {name: (run / name).read_bytes() for name in files}
+    evaluate(run)
+    for name in files:
+        assert (run / name).read_bytes() == before[name], name
+
+
+def test_figures_are_those_of_the_scores_and_thresholds_written(evaluated):
+    run, result = evaluated
+    assert result == json.loads((run / "metrics.json").read_text())
+    rows = read_scores(run)
+    assert [row["path"] for row in rows] == [
+        f"test/{kind}/{i:03}.png" for kind in ("box", "good") for i in range(4)
+    ]
+    labels = [int(row["label"]) for row in rows]
+    scores = [float(row["score"]) for row in rows]
+    assert labels == [1] * 4 + [0] * 4
+    # Nine digits of the csv keep the order of float32 scores, so the area is the same number.
+    assert result["image_auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    for row, score in zip(rows, scores, strict=True):
+        assert int(row["decision"]) == (score > result["image_threshold"])
+    assert result["counts"]["images"] == 8 and result["counts"]["pixels"] == 8 * 32 * 32
+    assert result["maps"].keys() == {"l1", "ssim", "l1*ssim"}
+    assert result["scores"][result["primary_score"]]["image_auroc"] == result["image_auroc"]
+    assert result["maps"]["l1*ssim"]["pixel_auroc"] == result["pixel_auroc"]
+    calibration = json.loads((run / "calibration.json").read_text())
+    assert calibration["image_threshold"] == result["image_threshold"]
+
+
+def test_at_the_original_resolution_pixels_are_judged_against_the_masks_as_they_are(run, data):
+    result = evaluate(run, overrides={"evaluate.resolution": "original"})
+    assert result["resolution"] == "original"
+    assert result["counts"]["pixels"] == 8 * 48 * 64  # non-square, as the files are
+    detector = Detector.load(run)
+    assert detector.config.evaluate.resolution == "original"  # kept, because it worked
+    # An independent way to the same figure: scikit-learn on maps resized by Pillow.
+    maps, masks = [], []
+    for kind in ("box", "good"):
+        for i in range(4):
+            picture = Image.open(data / "test" / kind / f"{i:03}.png")
+            small = np.asarray(picture.resize((32, 32), Image.Resampling.BILINEAR))
+            heat = Image.fromarray(detector(small[None]).maps["l1*ssim"][0])
+            maps.append(np.asarray(heat.resize(picture.size, Image.Resampling.BILINEAR)))
+            truth = data / "ground_truth" / kind / f"{i:03}_mask.png"
+            blank = np.zeros((48, 64), np.uint8)
+            masks.append((np.asarray(Image.open(truth)) if truth.exists() else blank) > 0)
+    area = roc_auc_score(np.ravel(masks), np.ravel(maps))
+    # One image per call and eight in one are the same program here, so only ties could differ.
+    assert result["pixel_auroc"] == pytest.approx(area, abs=1e-6)
+
+
+def test_images_of_several_sizes_and_without_masks(tiny, tmp_path):
+    data = tiny.write_data(tmp_path / "data", masks=False, train=8)
+    tiny.save(data / "test" / "box" / "tall.png", tiny.stripes(7, size=(90, 30), defect=True))
+    run = tiny.fit(data, tmp_path / "run", evaluate__resolution="original")
+    result = evaluate(run)
+    assert result["counts"]["images_without_mask"] == 5
+    assert result["pixel_auroc"] is None and "mask" in result["undefined"]["pixel_auroc"]
+    assert result["image_auroc"] == 1.0
+    assert "mask" in (run / "report.html").read_text()
+
+
+def test_only_good_test_images_leave_figures_undefined_and_nothing_else(run, data, tmp_path):
+    moved = shutil.copytree(data, tmp_path / "good only")
+    shutil.rmtree(moved / "test" / "box")
+    shutil.rmtree(moved / "ground_truth")
+    result = evaluate(run, data_root=str(moved))
+    assert result["image_auroc"] is None and "anomalous" in result["undefined"]["image_auroc"]
+    assert result["counts"] | {"good": 4, "anomalous": 0} == result["counts"]
+    assert {row["decision"] for row in read_scores(run)} <= {"0", "1"}
+    assert (run / "report.html").stat().st_size > 1000
+
+
+def test_no_test_images_is_one_sentence(run, data, tmp_path):
+    moved = shutil.copytree(data / "train", tmp_path / "data" / "train")
+    with pytest.raises(UserError, match=r"holds no test images.*jaxad predict"):
+        evaluate(run, data_root=str(moved.parent))
+    assert not (run / "metrics.json").exists()
+
+
+def test_without_held_out_images_there_is_no_threshold_but_a_reason(tiny, data, tmp_path):
+    run = tiny.fit(data, tmp_path / "run", data__holdout=0.0)
+    result = evaluate(run)
+    assert result["image_threshold"] is None and result["pixel_threshold"] is None
+    assert result["image_auroc"] is not None
+    assert {row["decision"] for row in read_scores(run)} == {""}
+    assert "data.holdout=0" in json.loads((run / "calibration.json").read_text())["reason"]
+    assert "data.holdout=0" in (run / "report.html").read_text()
+
+
+def test_a_data_set_that_moved_is_found_by_its_new_root(run, data, tmp_path):
+    here = evaluate(run)
+    saved = json.loads((run / "config.json").read_text())
+    saved["data"]["root"] = str(tmp_path / "was here")
+    (run / "config.json").write_text(json.dumps(saved))
+    (run / "calibration.json").unlink()
+    with pytest.raises(UserError, match="was here does not exist"):
+        evaluate(run)
+    moved = shutil.copytree(data, tmp_path / "is here now")
+    assert evaluate(run, data_root=str(moved)) == here
+
+
+def test_missing_held_out_image_is_one_sentence(run, data, tmp_path):
+    moved = shutil.copytree(data, tmp_path / "data")
+    name = RunFolder(run).read_json(run / "data.json")["holdout"][0]
+    (moved / name).unlink()
+    with pytest.raises(UserError, match=f"held-out image {name} is no longer"):
+        evaluate(run, data_root=str(moved))
+
+
+def test_overrides_are_kept_when_they_worked_and_only_then(run, tmp_path):
+    before = (run / "config.json").read_bytes()
+    for overrides in (
+        {"evaluate.primary_score": "nlll"},
+        {"evaluate.aupro_limit": "2"},
+        {"evaluate.smoothing": "soft"},
+        {"evaluate.smoothing": "1", "model.components": "3"},
+    ):
+        with pytest.raises(UserError):
+            evaluate(run, overrides=overrides)
+        assert (run / "config.json").read_bytes() == before
+    result = evaluate(run, overrides={"evaluate.primary_score": "nll", "evaluate.smoothing": "0"})
+    assert result["primary_score"] == "nll"
+    assert RunFolder(run).read_config().evaluate.smoothing == 0.0
+    assert evaluate(run) == result
+    assert json.loads((run / "calibration.json").read_text())["primary_score"] == "nll"
+
+
+def test_a_mask_on_a_good_image_and_a_mask_of_another_size_are_named(run, data, tmp_path, tiny):
+    moved = shutil.copytree(data, tmp_path / "data")
+    mask = np.full((48, 64), 255, np.uint8)
+    tiny.save(moved / "ground_truth" / "good" / "001_mask.png", mask)
+    with pytest.raises(UserError, match=r"good/001_mask\.png marks a defect on .*good/001\.png"):
+        evaluate(run, data_root=str(moved))
+    tiny.save(moved / "ground_truth" / "good" / "001_mask.png", mask[:40] * 0)
+    with pytest.raises(UserError, match=r"001_mask\.png is 40 x 64"):
+        evaluate(run, data_root=str(moved))
+
+
+def test_unreadable_test_images_are_all_named(run, data, tmp_path):
+    moved = shutil.copytree(data, tmp_path / "data")
+    for name in ("000", "002"):
+        (moved / "test" / "good" / f"{name}.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"good/000\.png is empty.*good/002\.png is empty"):
+        evaluate(run, data_root=str(moved))
+
+
+def test_figures_of_images_with_one_name_are_all_kept(run, data, tmp_path, tiny):
+    moved = shutil.copytree(data, tmp_path / "data")
+    Image.open(moved / "test" / "good" / "000.png").save(moved / "test" / "good" / "000.jpg")
+    evaluate(run, data_root=str(moved))
+    names = sorted(f.name for f in (run / "figures").glob("*.png"))
+    assert len(names) == 9
+    assert {"test_good_000.jpg.png", "test_good_000.png.png", "good_001.png"} <= set(names)
+
+
+def test_maps_are_resized_in_their_own_units():
+    ramp = np.linspace(-3e4, 7e4, 4, dtype=np.float32)[None].repeat(3, axis=0)
+    large = resize_map(ramp, (9, 16))
+    assert large.shape == (9, 16) and large.dtype == np.float32
+    assert large.min() == ramp.min() and large.max() == ramp.max()
+    np.testing.assert_allclose(large.mean(), ramp.mean(), rtol=1e-5)
+    assert at_size(ramp, None) is ramp and at_size(ramp, np.zeros((3, 4), bool)) is ramp
+
+
+ROWS = st.lists(
+    st.tuples(st.sampled_from(["good", "a", "b"]), st.floats(0, 1)), min_size=1, max_size=12
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=ROWS, limit=st.integers(0, 14))
+def test_choices_of_images_are_bounded_distinct_and_complete_where_there_is_room(rows, limit):
+    rows = [ScoreRow(str(i), int(k != "good"), k, s) for i, (k, s) in enumerate(rows)]
+    for choose in (images_to_show, images_to_compare):
+        chosen = choose(rows, limit)
+        assert len(chosen) == len(set(chosen)) <= limit
+        if limit >= len(rows):
+            assert len(chosen) == len(rows)
+        if limit >= 3:
+            kinds = {row.defect for row in rows}
+            assert {rows[i].defect for i in chosen} == kinds or len(kinds) > limit
