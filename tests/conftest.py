@@ -2,13 +2,20 @@
 
 import os
 import pathlib
+import shutil
+import tempfile
 
 import pytest
 
 # Before JAX is imported anywhere: four devices, so that pmap is tested on every machine.
 os.environ.setdefault("JAX_PLATFORMS", os.environ.get("JAXAD_TEST_PLATFORM", "cpu"))
 
+# Nothing of a test goes into, or comes from, the cache of whoever runs it.
+os.environ["JAXAD_CACHE"] = tempfile.mkdtemp(prefix="jaxad-tests-")
+
 import jax
+import numpy as np
+from PIL import Image
 
 jax.config.update("jax_num_cpu_devices", 4)
 # A forgotten axis must fail, not broadcast.
@@ -20,6 +27,59 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def project_root() -> pathlib.Path:
     return PROJECT
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["JAXAD_CACHE"], ignore_errors=True)
+
+
+TINY = {
+    "data.image_size": "16,16",
+    "data.pipeline": "memory",
+    "model.features": "4",
+    "model.codes": "4",
+    "model.residual_layers": "1",
+    "train.batch_size": "4",
+    "train.steps": "12",
+    "train.log_every": "2",
+    "train.checkpoint_every": "4",
+    "train.devices": "1",
+    "evaluate.batch_size": "4",
+}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, str]:
+    """Overrides of the config vqvae: 16 x 16 pixels, four codes, a dozen steps, one device."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> pathlib.Path:
+    """A data set in the MVTec layout: 20 good training images, 3 good and 3 defective to test."""
+    root = tmp_path_factory.mktemp("data") / "stripes"
+    write_stripes(root)
+    return root
+
+
+def write_stripes(root: pathlib.Path) -> None:
+    rng = np.random.default_rng(0)
+    x = np.mgrid[:16, :16][1][..., None] / 16
+    for folder, count in (("train/good", 20), ("test/good", 3), ("test/hole", 3)):
+        for i in range(count):
+            waves = np.sin(6 * x + rng.random()) * np.array([80, 64, 40])
+            picture = 127 + waves + rng.normal(0, 5, (16, 16, 3))
+            if folder == "test/hole":
+                picture[4:8, 4:8] = 255
+                mask = np.zeros((16, 16), np.uint8)
+                mask[4:8, 4:8] = 255
+                save(mask, root / "ground_truth/hole" / f"{i}_mask.png")
+            save(np.uint8(np.clip(picture, 0, 255)), root / folder / f"{i}.png")
+
+
+def save(picture: np.ndarray, path: pathlib.Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,117 @@
+"""A run that is killed at any moment and started again ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jaxad.data import pipeline
+from jaxad.run_folder import RunFolder
+from jaxad.training import train as training
+from jaxad.training.checkpoints import Checkpoints
+from jaxad.training.events import Events
+from jaxad.training.history import History, read_history
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing between the loop and the test may catch it."""
+
+
+# What is interrupted, at which of its calls, and whether it has done its work by then.
+MOMENTS = {
+    "in the first step": (training, "summarise_steps", 1, False),
+    "first row written": (History, "append", 1, True),
+    "row written, its checkpoint not": (Checkpoints, "save", 2, False),
+    "checkpoint begun, its event not written": (Events, "write", 6, False),
+    "between two checkpoints": (History, "append", 5, True),
+    "in the last save": (Checkpoints, "save", 3, True),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_going_on_gives_the_same_run(moment, finished, train_tiny, same_run, tmp_path, monkeypatch):
+    owner, name, at, afterwards = MOMENTS[moment]
+    original, calls = getattr(owner, name), []
+
+    def interrupted(*args, **kwargs):
+        calls.append(name)
+        if len(calls) == at and not afterwards:
+            raise Killed
+        result = original(*args, **kwargs)
+        if len(calls) == at:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(owner, name, interrupted)
+    with pytest.raises(Killed):
+        train_tiny(tmp_path / "run")
+    assert len(calls) == at
+    monkeypatch.undo()
+    same_run(train_tiny(tmp_path / "run"), finished, step=12)
+
+
+def test_a_finished_run_is_left_as_it_is(finished, train_tiny, monkeypatch, capsys):
+    before = {p: p.stat().st_mtime_ns for p in finished.checkpoints.rglob("*")}
+    history = finished.history.read_bytes()
+    monkeypatch.setattr(pipeline, "training_batches", None)  # a step would fail
+    train_tiny(finished.path)
+    assert "already trained to step 12 of 12" in capsys.readouterr().err
+    assert finished.history.read_bytes() == history
+    assert {p: p.stat().st_mtime_ns for p in finished.checkpoints.rglob("*")} == before
+
+
+def unfinished_save(run: RunFolder) -> bool:
+    """Orbax writes into a folder with a longer name first: this one has begun and not ended."""
+    return run.checkpoints.is_dir() and any(
+        not folder.name.isdigit() and folder.name.startswith("8.")
+        for folder in run.checkpoints.iterdir()
+    )
+
+
+def rows(run: RunFolder, count: int) -> bool:
+    try:
+        return len(read_history(run.history)) >= count
+    except FileNotFoundError:
+        return False
+
+
+def test_kills_of_the_process(tiny, tiny_data, same_run, tmp_path):
+    """SIGKILL before the first checkpoint, during an asynchronous save, and near the end."""
+
+    def start(run: RunFolder) -> subprocess.Popen:
+        words = {"data.root": tiny_data, **tiny, "train.steps": 60, "train.log_every": 1}
+        return subprocess.Popen(
+            [sys.executable, "-m", "jaxad", "train", "--config=vqvae", f"--workdir={run.path}"]
+            + [f"--config.{key}={value}" for key, value in words.items()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.getcwd()},
+        )
+
+    def finish(run: RunFolder) -> None:
+        process = start(run)
+        assert process.wait(300) == 0, process.stderr.read()
+
+    whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    finish(whole)
+    moments = [
+        lambda: rows(run, 1),
+        lambda: unfinished_save(run),
+        lambda: rows(run, 45),
+    ]
+    for reached in moments:
+        process = start(run)
+        while not reached() and process.poll() is None:
+            time.sleep(0.0005)
+        process.send_signal(signal.SIGKILL)
+        # Were it ever too late, this test would no longer test anything.
+        assert process.wait(60) == -signal.SIGKILL
+    finish(run)
+    same_run(run, whole, step=60)
+    assert not [f.name for f in run.checkpoints.iterdir() if not f.name.isdigit()]
