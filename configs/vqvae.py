@@ -4,7 +4,7 @@ r"""VQ-VAE with alignment map (Gangloff et al., ICPR 2022).
         --config.data.root=DIR --config.data.category=bottle
 
 Variants
-  small      128 x 128, 64 channels, 128 codes, a few hundred steps: minutes on 2 CPU cores
+  small      128 x 128, 64 channels, 256 codes, 1500 steps of 8: minutes on 2 CPU cores
   ema        codebook by moving averages instead of by gradient
   cifar10    two halvings, 32 x 32 colour images, mean score (section III)
   ucsd       two halvings, 128 x 128 gray frames, the SSIM map dilated too
@@ -35,7 +35,8 @@ def get_config(variants: str = ""):
     config.data.image_size = (256, 256)
     config.train.batch_size = 8  # silent in the paper, as are optimiser, rate and epochs
     config.train.learning_rate = 2e-4
-    config.train.learning_rate_multipliers.codebook = 1.0  # of the codes, when by gradient
+    # Adam moves a value by at most the learning rate a step, and codes have far to go.
+    config.train.learning_rate_multipliers.codebook = 20.0
     config.train.epochs = 100
     config.evaluate.primary_map = "ssim*am"
     config.evaluate.primary_score = "ssim*am:mean"
@@ -54,11 +55,11 @@ def small(config):
     """The same architecture, reduced."""
     config.data.image_size = (128, 128)
     config.model.features = 64
-    config.model.codes = 128
-    config.train.batch_size = 16
+    config.model.codes = 256
+    config.train.batch_size = 8
     config.train.learning_rate = 1e-3
     config.train.schedule = "cosine"
-    config.train.epochs = 60
+    config.train.steps = 1500
 
 
 def ema(config):
