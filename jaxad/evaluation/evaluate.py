@@ -21,7 +21,7 @@ from jaxad.data.table import Sample, SampleTable
 from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibration_of
 from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings, override_evaluation
-from jaxad.evaluation.names import unique_names
+from jaxad.evaluation.names import printable, unique_names
 from jaxad.report.cases import save_cases
 from jaxad.report.content import Case, ReportContent, ScoreRow, common_scale
 from jaxad.report.figures import panel_strip
@@ -196,7 +196,7 @@ def score_rows(
     threshold = calibration["image_threshold"]
     return [
         ScoreRow(
-            path=table.relative(sample),
+            path=printable(table.relative(sample)),
             label=sample.label,
             defect=sample.defect,
             score=float(score),

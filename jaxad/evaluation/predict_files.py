@@ -115,10 +115,9 @@ def _create(output: pathlib.Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output):
             pass
-    except (NotADirectoryError, FileExistsError) as error:
-        raise UserError(
-            f"--output {output} cannot be a folder: {error.filename} is a regular file"
-        ) from None
+    except (NotADirectoryError, FileExistsError):
+        file = next(p for p in (output, *output.parents) if p.exists() and not p.is_dir())
+        raise UserError(f"--output {output} cannot be a folder: {file} is a regular file") from None
     except OSError as error:
         raise UserError(f"--output {output} cannot be written: {error.strerror}") from None
 

@@ -4,6 +4,7 @@ import pathlib
 import shutil
 import types
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -70,9 +71,13 @@ def fit(root, workdir, **overrides):
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
     """No test reads or fills the user's cache."""
+    keep_from = jax.config.jax_persistent_cache_min_compile_time_secs
+    # The same small programs are compiled again for every Detector.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXAD_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", keep_from)
 
 
 @pytest.fixture(scope="session")
