@@ -41,6 +41,9 @@ from jaxad.ops.tiles import average_tiles, extract_tiles
 EXACT_UP_TO = 2048
 """Number of vectors up to which the Gram matrix is solved whole; above, subspace iteration."""
 
+MATMUL_PRECISION = "highest"
+"""An accelerator's default rounds to 10 bits: residuals and small variances would be lost."""
+
 OVERSAMPLING = 16
 SUBSPACE_ITERATIONS = 6
 
@@ -73,8 +76,9 @@ class ProbabilisticPCA(nn.Module):
         """
         k, d = self.components, self.dimension
         centred = x - self.mean[None]
-        codes = centred @ self.axes.T
-        projected = codes @ self.axes
+        with jax.default_matmul_precision(MATMUL_PRECISION):
+            codes = centred @ self.axes.T
+            projected = codes @ self.axes
         # || x - mu ||^2 minus the part inside the subspace, as a sum of squares of the residual:
         # the difference of the two norms would cancel.
         outside = jnp.sum(jnp.square(centred - projected), axis=-1)
@@ -165,7 +169,8 @@ def build(
 
     def fit(batches: Iterable[Batch]) -> Variables:
         vectors = _VectorPasses(batches, to_vectors, dimension)
-        params = _fit(vectors, module.components, streaming=patch > 0)
+        with jax.default_matmul_precision(MATMUL_PRECISION):
+            params = _fit(vectors, module.components, streaming=patch > 0)
         return {"params": params}
 
     return Model(
