@@ -38,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     try:
-        overrides = _overrides(rest, allowed=hasattr(arguments, "takes_overrides"))
+        # `--input=a b c` means three inputs, though argparse takes only the first for its own.
+        overrides = _overrides(
+            rest,
+            allowed=hasattr(arguments, "takes_overrides"),
+            more_inputs=getattr(arguments, "input", None),
+        )
         return arguments.run(arguments, overrides) or 0
     except UserError as error:
         print(f"jaxad: {error}", file=sys.stderr)
@@ -133,8 +138,10 @@ def _verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
     return verb
 
 
-def _overrides(rest: Sequence[str], *, allowed: bool) -> dict[str, str]:
-    """Reads ``--config.KEY=VALUE`` and ``--config.KEY VALUE``.
+def _overrides(
+    rest: Sequence[str], *, allowed: bool, more_inputs: list[str] | None = None
+) -> dict[str, str]:
+    """Reads ``--config.KEY=VALUE`` and ``--config.KEY VALUE``; other words go to ``more_inputs``.
 
     Raises:
       UserError: an argument that is neither known nor an override.
@@ -142,6 +149,9 @@ def _overrides(rest: Sequence[str], *, allowed: bool) -> dict[str, str]:
     overrides: dict[str, str] = {}
     words = iter(rest)
     for word in words:
+        if more_inputs is not None and not word.startswith("-"):
+            more_inputs.append(word)
+            continue
         if not (allowed and word.startswith("--config.")):
             raise UserError(f"unknown argument {word!r}; see --help")
         key, equals, value = word.removeprefix("--config.").partition("=")

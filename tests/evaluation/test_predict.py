@@ -392,6 +392,10 @@ def test_options_leave_pictures_out_and_several_inputs_are_kept_apart(
     assert command(calibrated, tmp_path / "b", kinds[0], options=options) == 0
     assert (tmp_path / "b" / "overlays" / "box" / "000.png").exists()
     assert (tmp_path / "b" / "anomaly_maps" / "data" / "test" / "good" / "003.tiff").exists()
+    words = ["predict", f"--input={kinds[0]}", str(kinds[1]), f"--workdir={calibrated}"]
+    assert cli.main([*words, f"--output={tmp_path / 'c'}"]) == 0
+    tables = [(tmp_path / name / "scores.csv").read_text() for name in "ac"]
+    assert tables[0] == tables[1]
 
 
 @pytest.mark.parametrize(
