@@ -39,10 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(argv)
     try:
         # `--input=a b c` means three inputs, though argparse takes only the first for its own.
+        inputs = getattr(arguments, "input", None)
         overrides = _overrides(
             rest,
             allowed=hasattr(arguments, "takes_overrides"),
-            more_inputs=getattr(arguments, "input", None),
+            more_inputs=inputs if isinstance(inputs, list) else None,
         )
         return arguments.run(arguments, overrides) or 0
     except UserError as error:
