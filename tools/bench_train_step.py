@@ -12,9 +12,9 @@ normalisation, three residual layers, a codebook, the mirrored decoder), paramet
     torch           PyTorch, its default NCHW memory order
     torch-nhwc      PyTorch, channels_last
 
-Each row is a process of its own, so that thread pools do not meet, and the rows take turns step by
-step, so that a machine whose speed drifts slows them alike. Compare only numbers of one run. The
-rows of PyTorch are left out, with a line, where it is not installed.
+Each row is a process of its own, so that thread pools do not meet, and the rows take turns, a few
+steps each, so that a machine whose speed drifts slows them alike. Compare only numbers of one run.
+The rows of PyTorch are left out, with a line, where it is not installed.
 
 `--profile` times every distinct convolution of the network alone: value, input gradient and kernel
 gradient, beside the time that its multiplications would take at the rate of a large matrix product
@@ -46,6 +46,7 @@ import bench_rows
 
 ROWS = ("lax", "jaxad", "torch", "torch-nhwc")
 PROFILED = ("lax", "jaxad", "torch")
+STEPS_A_TURN = 3
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
@@ -118,21 +119,24 @@ class Worker:
 
 def time_steps(rows: list[str], options: argparse.Namespace) -> list[dict]:
     workers = {row: Worker(row, options, profile=False) for row in rows}
-    turns: dict[str, list[dict]] = {row: [] for row in rows}
+    steps: dict[str, list[dict]] = {row: [] for row in rows}
     least = math.inf
-    for turn in range(options.steps):
+    for turn in range(math.ceil(options.steps / STEPS_A_TURN)):
         for row, worker in workers.items():
-            # Two turns are enough to see that a row is out of the race.
-            if turn >= 2 and min(t["seconds"] for t in turns[row]) > 5 * least:
+            # One turn is enough to see that a row is out of the race.
+            if turn and min(step["seconds"] for step in steps[row]) > 5 * least:
                 continue
-            turns[row].append(worker.time())
-            least = min(least, turns[row][-1]["seconds"])
+            # Untimed: while the others ran, a virtual machine's host may have taken back memory
+            # that this process had freed, which a training loop, always busy, never sees.
+            worker.time()
+            steps[row] += [worker.time() for _ in range(STEPS_A_TURN)]
+            least = min(least, *(step["seconds"] for step in steps[row]))
     if len({worker.facts["parameters"] for worker in workers.values()}) != 1:
         raise SystemExit("the rows differ in their number of parameters: not one architecture")
     results = []
     for row, worker in workers.items():
         worker.close()
-        wall = [turn["seconds"] for turn in turns[row]]
+        wall = [step["seconds"] for step in steps[row]]
         median = statistics.median(wall)
         results.append(
             {
@@ -140,10 +144,10 @@ def time_steps(rows: list[str], options: argparse.Namespace) -> list[dict]:
                 "steps": len(wall),
                 "seconds_median": median,
                 "seconds_min": min(wall),
-                "cpu_seconds_median": statistics.median(t["cpu_seconds"] for t in turns[row]),
+                "cpu_seconds_median": statistics.median(t["cpu_seconds"] for t in steps[row]),
                 "images_per_second": options.batch / median,
-                "first_loss": turns[row][0]["value"],
-                "last_loss": turns[row][-1]["value"],
+                "first_loss": steps[row][0]["value"],
+                "last_loss": steps[row][-1]["value"],
                 **worker.facts,
             }
         )
@@ -160,12 +164,12 @@ def time_layers(rows: list[str], options: argparse.Namespace) -> list[dict]:
     layers = bench_rows.layer_table(options.size, options.channels)
     best = {row: [math.inf] * (1 + 3 * len(layers)) for row in rows}
     best_cpu = copy.deepcopy(best)
-    for _ in range(options.steps):
+    for _ in range(math.ceil(options.steps / STEPS_A_TURN)):
         for task in range(1 + 3 * len(layers)):
             for row, worker in workers.items():
-                turn = worker.time(task)
-                best[row][task] = min(best[row][task], turn["seconds"])
-                best_cpu[row][task] = min(best_cpu[row][task], turn["cpu_seconds"])
+                for result in (worker.time(task) for _ in range(STEPS_A_TURN)):
+                    best[row][task] = min(best[row][task], result["seconds"])
+                    best_cpu[row][task] = min(best_cpu[row][task], result["cpu_seconds"])
     for worker in workers.values():
         worker.close()
     rate = bench_rows.MATMUL_FLOP / min(times[0] for times in best.values())
@@ -235,7 +239,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=256, help="side of the images, in pixels")
     parser.add_argument("--channels", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=5, help="timed turns of each row")
+    parser.add_argument("--steps", type=int, default=9, help="timed steps of each row")
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--profile", action="store_true", help="time the convolutions alone")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores of each row")
