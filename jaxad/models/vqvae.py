@@ -35,6 +35,7 @@ Silent in the paper, and what is taken here:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -44,6 +45,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from jaxad.data.batch import Batch
 from jaxad.models.base import (
@@ -347,5 +349,8 @@ def codes_by_k_means(
         if sum(map(len, latents)) >= LATENTS_PER_CODE * k:
             break
     sample = np.concatenate(latents)[: LATENTS_PER_CODE * k]
-    start = KMeans(min(k, len(sample)), n_init=1, max_iter=30, random_state=0).fit(sample)
+    with warnings.catch_warnings():
+        # Fewer distinct latents than codes (flat images) leave codes doubled, which does no harm.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        start = KMeans(min(k, len(sample)), n_init=1, max_iter=30, random_state=0).fit(sample)
     return jnp.asarray(np.resize(start.cluster_centers_, (k, sample.shape[1])), jnp.float32)
