@@ -13,8 +13,9 @@ Two forms: the whole image as one vector (parts that lie always alike), or patch
 Maps: ``l1`` (channel mean of |x - x'|), ``ssim`` (channel mean of 1 - SSIM), ``l1*ssim``; for
 patches also ``nll``, the negative log-likelihood per value, in nats. Score: ``nll``, of the whole
 image (patches: their mean), in nats; with as many components as training images nothing is left
-for the noise, and ``nll`` of any other image is then huge (the maps are not touched). No paper fixes an image score for a linear model: which one
-is used is this library's choice (``evaluate.primary_score``).
+for the noise, and ``nll`` of any other image is then huge (the maps are not touched). No paper
+fixes an image score for a linear model: which one is used is this library's choice
+(``evaluate.primary_score``).
 """
 
 from __future__ import annotations
