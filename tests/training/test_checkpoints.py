@@ -1,0 +1,182 @@
+"""Checkpoints: exact, safe beside donation, and a sentence for everything that can be wrong."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxad.errors import UserError
+from jaxad.training.checkpoints import Checkpoints
+from jaxad.training.parallel import Devices
+from jaxad.training.state import TrainState, create_state
+
+OPTIMIZER = optax.adam(1e-3)
+
+
+def make_state(step: int, size: int = 64) -> TrainState:
+    variables = {
+        "params": {"kernel": jnp.full((size, 3), float(step)), "bias": jnp.arange(3.0)},
+        "batch_stats": {"mean": jnp.full((3,), -float(step))},
+    }
+    return create_state(variables, OPTIMIZER).replace(step=jnp.int32(step))
+
+
+def like() -> dict:
+    return jax.eval_shape(lambda: dict(make_state(0).variables))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Steps 1 (validation loss 1) and 2 (validation loss 2)."""
+    checkpoints = Checkpoints(tmp_path / "c")
+    for step in (1, 2):
+        checkpoints.save(make_state(step), validation_loss=float(step))
+    checkpoints.wait()
+    checkpoints.close()
+    return tmp_path / "c"
+
+
+def assert_step(variables, step: int) -> None:
+    np.testing.assert_array_equal(variables["params"]["kernel"], np.full((64, 3), float(step)))
+    np.testing.assert_array_equal(variables["batch_stats"]["mean"], np.full(3, -float(step)))
+
+
+@pytest.mark.parametrize("which, step", [("last", 2), ("best", 1), ("1", 1), ("2", 2)])
+def test_a_checkpoint_by_its_name(saved, which, step):
+    checkpoints = Checkpoints(saved, read_only=True)
+    variables, found = checkpoints.restore_variables(like(), which)
+    checkpoints.close()
+    assert found == step
+    assert_step(variables, step)
+
+
+def test_the_state_comes_back_on_every_device(saved):
+    for count in (1, 4):
+        state = Devices(count).replicate(make_state(0))
+        checkpoints = Checkpoints(saved)
+        restored = checkpoints.restore_state(state, 2)
+        checkpoints.close()
+        assert int(restored.step) == 2
+        assert_step(restored.variables, 2)
+        for leaf, before in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
+            assert leaf.sharding.is_equivalent_to(before.sharding, leaf.ndim)
+
+
+def test_an_unknown_step_is_answered_with_the_known_ones(saved):
+    checkpoints = Checkpoints(saved, read_only=True)
+    with pytest.raises(UserError, match=r"no checkpoint '7' .* last, best or one of 1, 2$"):
+        checkpoints.restore_variables(like(), "7")
+    with pytest.raises(UserError, match=r"no checkpoint 'latest'"):
+        checkpoints.restore_variables(like(), "latest")
+
+
+def test_an_empty_or_missing_folder_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"holds no finished checkpoint; run `jaxad train`"):
+        Checkpoints(tmp_path / "none", read_only=True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"holds no finished checkpoint; run `jaxad train`"):
+        Checkpoints(tmp_path / "empty", read_only=True).restore_variables(like())
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "removed", "item"])
+def test_a_damaged_checkpoint_is_a_sentence_and_the_other_one_is_read(saved, damage):
+    item = saved / "2" / "variables"
+    if damage == "item":
+        shutil.rmtree(item)
+    for file in [f for f in item.rglob("*") if f.is_file()]:
+        if damage == "truncated":
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        elif damage == "emptied":
+            file.write_bytes(b"")
+        else:
+            file.unlink()
+    checkpoints = Checkpoints(saved, read_only=True)
+    with pytest.raises(UserError, match=r"c/2 cannot be read, it is damaged or of another model"):
+        checkpoints.restore_variables(like())
+    assert_step(checkpoints.restore_variables(like(), "1")[0], 1)
+    checkpoints.close()
+
+
+def test_a_checkpoint_of_another_model_is_a_sentence(saved):
+    checkpoints = Checkpoints(saved, read_only=True)
+    other = like() | {"params": {"kernel": jax.ShapeDtypeStruct((5, 3), jnp.float32)}}
+    with pytest.raises(UserError, match=r"cannot be read, it is damaged or of another model"):
+        checkpoints.restore_variables(other)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_a_save_is_not_touched_by_the_donated_steps_after_it(tmp_path, devices):
+    """Orbax writes views of host buffers; the steps that follow may not write into them."""
+    devices = Devices(devices)
+    scale = lambda state, batch: jax.tree.map(lambda x: x + jnp.ones((), x.dtype), state)
+    step = devices.compile_step(scale, donate_state=True)
+    batch = devices.split(np.zeros((4, 1), np.float32))
+    state = step(devices.replicate(make_state(2, size=4096)), batch)
+    expected = jax.tree.map(np.array, jax.device_get(state))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state, validation_loss=None)
+    for _ in range(20):
+        state = step(state, batch)
+    checkpoints.wait()
+    restored = checkpoints.restore_state(state, 3)
+    checkpoints.close()
+    for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+class LimitedFiles:
+    """No file may grow beyond so many bytes: what a full disk does, without needing one."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __enter__(self):
+        self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.before[1]))
+
+    def __exit__(self, *_):
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
+
+
+def test_a_full_disk_is_met_before_anything_is_written(saved):
+    checkpoints = Checkpoints(saved)
+    with (
+        LimitedFiles(50_000),
+        pytest.raises(UserError, match=r"could not be written to .*c: File too large; make room"),
+    ):
+        checkpoints.save(make_state(3), validation_loss=0.5)
+    checkpoints.close()
+    assert sorted(f.name for f in saved.iterdir()) == ["1", "2"]
+
+
+@pytest.mark.parametrize("surfaces", ["at the end", "at the next save"])
+def test_a_disk_that_fills_up_during_the_asynchronous_write(saved, surfaces, monkeypatch, capfd):
+    monkeypatch.setattr(Checkpoints, "_check_space", lambda self, state: None)
+    checkpoints = Checkpoints(saved)
+    big = lambda step: make_state(step).replace(
+        params={"kernel": jax.random.normal(jax.random.key(0), (20_000, 3))}
+    )
+    refused = pytest.raises(UserError, match=r"could not be written to .*c: File too large; make")
+    with LimitedFiles(50_000), refused:
+        checkpoints.save(big(3), validation_loss=0.5)
+        if surfaces == "at the end":
+            checkpoints.wait()
+        else:
+            checkpoints.save(big(4), validation_loss=0.5)
+    checkpoints.close()
+    assert "absl" not in capfd.readouterr().err  # where Orbax logs tracebacks of its threads
+
+    again = Checkpoints(saved)  # removes what was left half written
+    assert again.latest_step() == 2
+    assert_step(again.restore_variables(like())[0], 2)
+    again.save(make_state(3), validation_loss=0.5)
+    again.wait()
+    assert again.latest_step() == 3
+    again.close()
+    assert sorted(f.name for f in saved.iterdir()) == ["3"]
