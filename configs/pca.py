@@ -9,6 +9,7 @@ Variants
   small    30 components (the baseline's own setting for bottles and metal surfaces)
   patch    components of 16 x 16 patches, wherever they lie: for textures
   paper    Tipping & Bishop (1999) as it stands: no smoothing of the maps
+  reference  the same; there is no code of the authors to follow
 """
 
 from jaxad.config import apply_variants

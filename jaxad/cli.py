@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import re
 import sys
 import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from jaxad import __version__
-from jaxad.errors import UserError
+from jaxad.errors import UserError, did_you_mean
 
+VERBS = ("train", "evaluate", "predict", "benchmark", "demo")
 FAILED_PARTS = 1
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -35,9 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:
         _hush_libraries()
-    parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
     try:
+        arguments, rest = _parser().parse_known_args(argv)
         # `--input=a b c` means three inputs, though argparse takes only the first for its own.
         inputs = getattr(arguments, "input", None)
         overrides = _overrides(
@@ -83,8 +85,23 @@ def _hush_libraries() -> None:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Mistakes in a command become one sentence, as all others do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of printing the usage and leaving.
+
+        Raises:
+          UserError: always.
+        """
+        wrong_verb = re.match(r"argument VERB: invalid choice: '(.*?)'", message)
+        if wrong_verb:
+            message = f"there is no verb {wrong_verb[1]!r}" + did_you_mean(wrong_verb[1], VERBS)
+        raise UserError(f"{message.rstrip('?')}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="jaxad",
         description="Find and localise defects in images after seeing only good ones.",
         epilog="`jaxad VERB --help` tells more; any key of a config can be overridden, "
