@@ -82,7 +82,7 @@ def rows(run: RunFolder, count: int) -> bool:
 
 
 def test_kills_of_the_process(tiny, tiny_data, toy_config, same_run, tmp_path):
-    """SIGKILL before the first checkpoint, during an asynchronous save, and near the end."""
+    """SIGKILL during an asynchronous save, and between two of them."""
 
     # The toy compiles at once, so that the time goes into what is tested.
     program = (
@@ -91,13 +91,13 @@ def test_kills_of_the_process(tiny, tiny_data, toy_config, same_run, tmp_path):
     )
     keys = {k: v for k, v in tiny.items() if not k.startswith("model.")}
     keys |= {"data.root": tiny_data, "train.steps": 40, "train.log_every": 1}
-    overrides = [f"--config.{key}={value}" for key, value in keys.items()]
+    words = ["train", f"--config={toy_config}"]
+    words += [f"--config.{key}={value}" for key, value in keys.items()]
     path = os.pathsep.join([str(pathlib.Path(__file__).parent), os.getcwd()])
 
     def start(run: RunFolder) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-c", program, "train", f"--config={toy_config}"]
-            + [f"--workdir={run.path}", *overrides],
+            [sys.executable, "-c", program, *words, f"--workdir={run.path}"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -107,7 +107,6 @@ def test_kills_of_the_process(tiny, tiny_data, toy_config, same_run, tmp_path):
     whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     uninterrupted = start(whole)
     moments = [
-        lambda: rows(run, 1),
         lambda: unfinished_save(run),
         lambda: rows(run, 27),
     ]
