@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
@@ -219,3 +220,14 @@ def test_choices_of_images_are_bounded_distinct_and_complete_where_there_is_room
         if limit >= 3:
             kinds = {row.defect for row in rows}
             assert {rows[i].defect for i in chosen} == kinds or len(kinds) > limit
+
+
+def test_a_file_name_that_is_no_text_does_not_stop_an_evaluation(run, data, tmp_path):
+    moved = shutil.copytree(data, tmp_path / "data")
+    odd = moved / "test" / "good" / os.fsdecode(b"\xff.png")
+    try:
+        shutil.copy(moved / "test" / "good" / "000.png", odd)
+    except OSError:
+        pytest.skip("this file system refuses the name")
+    assert evaluate(run, data_root=str(moved))["counts"]["images"] == 9
+    assert "test/good/\\xff.png" in [row["path"] for row in read_scores(run)]
