@@ -1,4 +1,9 @@
-"""TensorBoard events of a run."""
+"""TensorBoard events of a run.
+
+Written here rather than by a library: one scalar summary is a few bytes of protocol buffers in
+a TFRecord, and the libraries that write them import a deep-learning framework or keep a thread
+whose failure (a full disk) nobody hears of.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +13,18 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
-from typing import Any
-
-from tensorboardX.crc32c import crc32c
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from jaxad.errors import UserError
 
+# Field numbers of tensorflow/core/util/event.proto and framework/summary.proto.
+_WALL_TIME, _STEP, _FILE_VERSION, _SUMMARY, _SESSION_LOG = 1, 2, 3, 5, 7
+_SUMMARY_VALUE, _TAG, _SIMPLE_VALUE = 1, 1, 2
+_STATUS, _START = 1, 1
+_VARINT, _DOUBLE, _BYTES, _FLOAT = 0, 1, 2, 5
+
 
 class Events:
-    """An event file, written record by record: no thread that could fail unheard."""
+    """An event file, written record by record."""
 
     def __init__(self, folder: pathlib.Path, *, first_step: int):
         """Starts a file; TensorBoard forgets what an earlier one says about later steps.
@@ -28,9 +34,9 @@ class Events:
         """
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         self._path = folder / name
-        self._append(file_version="brain.Event:2")
-        start = SessionLog(status=SessionLog.START)
-        self._append(step=first_step + 1, session_log=start)
+        self._append(_bytes(_FILE_VERSION, b"brain.Event:2"))
+        start = _key(_STATUS, _VARINT) + _varint(_START)
+        self._append(_number(_STEP, first_step + 1) + _bytes(_SESSION_LOG, start))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes scalars.
@@ -38,13 +44,16 @@ class Events:
         Raises:
           UserError: the disk is full.
         """
-        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._append(step=step, summary=Summary(value=scalars))
+        summary = b""
+        for name, value in values.items():
+            scalar = _key(_SIMPLE_VALUE, _FLOAT) + struct.pack("<f", value)
+            summary += _bytes(_SUMMARY_VALUE, _bytes(_TAG, name.encode()) + scalar)
+        self._append(_number(_STEP, step) + _bytes(_SUMMARY, summary))
 
-    def _append(self, **fields: Any) -> None:
-        data = Event(wall_time=time.time(), **fields).SerializeToString()
-        length = struct.pack("<Q", len(data))
-        record = length + _checksum(length) + data + _checksum(data)
+    def _append(self, fields: bytes) -> None:
+        event = _key(_WALL_TIME, _DOUBLE) + struct.pack("<d", time.time()) + fields
+        length = struct.pack("<Q", len(event))
+        record = length + _checksum(length) + event + _checksum(event)
         try:
             # Unbuffered: what could not be written is not tried again when the process ends.
             with self._path.open("ab", buffering=0) as file:
@@ -53,7 +62,42 @@ class Events:
             raise UserError(f"{self._path} could not be written: {error.strerror}") from error
 
 
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*encoded, number])
+
+
+def _key(field: int, kind: int) -> bytes:
+    return _varint(field << 3 | kind)
+
+
+def _number(field: int, number: int) -> bytes:
+    return _key(field, _VARINT) + _varint(number)
+
+
+def _bytes(field: int, content: bytes) -> bytes:
+    return _key(field, _BYTES) + _varint(len(content)) + content
+
+
+def _crc_table() -> list[int]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)  # the Castagnoli polynomial
+        table.append(value)
+    return table
+
+
+_TABLE = _crc_table()
+
+
 def _checksum(data: bytes) -> bytes:
     """Of the TFRecord format: CRC-32C, rotated and shifted."""
-    crc = crc32c(data)
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _TABLE[(crc ^ byte) & 255] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
