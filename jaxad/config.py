@@ -55,6 +55,7 @@ NOT_NEGATIVE = (
     "evaluate.smoothing",
     "evaluate.report_images",
 )
+DTYPES = ("float32", "bfloat16")
 SHARES = (
     "data.holdout",
     "evaluate.image_false_positive_rate",
@@ -137,6 +138,8 @@ def check_values(config: ConfigDict) -> None:
                 continue
             if not fits:
                 raise UserError(f"the config key {key!r} must be {wanted}, not {value!r}")
+    if config.model.get("dtype", DTYPES[0]) not in DTYPES:
+        raise UserError(f"model.dtype is {config.model.dtype!r}; give {' or '.join(DTYPES)}")
 
 
 def _import_config(name_or_file: str) -> types.ModuleType:
