@@ -18,5 +18,5 @@ class Batch(NamedTuple):
     """
 
     image: Shaped[Any, "b h w c"]
-    index: Int[Any, "b"]
-    valid: Bool[Any, "b"]
+    index: Int[Any, " b"]
+    valid: Bool[Any, " b"]

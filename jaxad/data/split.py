@@ -8,7 +8,7 @@ from jaxtyping import Int
 
 def split_holdout(
     n: int, *, share: float, seed: int
-) -> tuple[Int[np.ndarray, "n_train"], Int[np.ndarray, "n_holdout"]]:
+) -> tuple[Int[np.ndarray, " n_train"], Int[np.ndarray, " n_holdout"]]:
     """Splits ``n`` rows at random into rows to train on and rows to hold out.
 
     Args:
@@ -31,7 +31,7 @@ def split_holdout(
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-def random_order(n: int, seed: int, stream: int) -> Int[np.ndarray, "n"]:
+def random_order(n: int, seed: int, stream: int) -> Int[np.ndarray, " n"]:
     """Returns the permutation of ``0 .. n - 1`` that belongs to ``(seed, stream)``.
 
     It sorts raw Philox output, whose stream NumPy keeps fixed over its versions, which it does

@@ -14,7 +14,7 @@ from jaxad.run_folder import RunFolder, write_json
 from jaxad.training.inputs import decode
 
 
-def threshold_at(values: Float[np.ndarray, "n"], rate: float) -> float:
+def threshold_at(values: Float[np.ndarray, " n"], rate: float) -> float:
     """The smallest threshold that at most ``rate`` of good values exceed.
 
     Args:

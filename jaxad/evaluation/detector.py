@@ -18,6 +18,7 @@ from jaxad.data.pipeline import evaluation_batches
 from jaxad.errors import UserError, did_you_mean
 from jaxad.models.base import Model, Variables
 from jaxad.ops.blur import gaussian_blur
+from jaxad.progress import Progress
 from jaxad.run_folder import RunFolder
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.parallel import Devices
@@ -36,7 +37,7 @@ class Findings(NamedTuple):
     """
 
     maps: dict[str, Float[np.ndarray, "n h w"]]
-    scores: dict[str, Float[np.ndarray, "n"]]
+    scores: dict[str, Float[np.ndarray, " n"]]
     reconstruction: UInt8[np.ndarray, "n h w c"]
 
 
@@ -139,7 +140,12 @@ class Detector:
         Args:
           images: ``(n, h, w, c)`` uint8 of the model's size, n at least 1.
         """
-        parts = list(self.batches(images))
+        parts, done = [], 0
+        with Progress("image", len(images)) as progress:
+            for part in self.batches(images):
+                parts.append(part)
+                done += len(part.reconstruction)
+                progress.update(done)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
@@ -210,7 +216,7 @@ def _first(findings: Findings, count: int) -> Findings:
     return jax.tree.map(lambda x: x[:count], findings)
 
 
-def _reductions(values: Float[Array, "b h w"]) -> dict[str, Float[Array, "b"]]:
+def _reductions(values: Float[Array, "b h w"]) -> dict[str, Float[Array, " b"]]:
     pixels = values.reshape(values.shape[0], -1)
     highest = jax.lax.top_k(pixels, max(1, pixels.shape[1] // 100))[0]
     return {

@@ -6,12 +6,11 @@ import csv
 import functools
 import io
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -21,22 +20,14 @@ from jaxad.data.table import Sample, SampleTable
 from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibration_of
 from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings, override_evaluation
-from jaxad.evaluation.names import printable, unique_names
-from jaxad.report.cases import save_cases
-from jaxad.report.content import Case, ReportContent, ScoreRow, common_scale
-from jaxad.report.figures import panel_strip
-from jaxad.report.html import write_report
-from jaxad.run_folder import RunFolder, write_json, write_text, writing
-from jaxad.training.history import read_history
+from jaxad.evaluation.names import printable
+from jaxad.evaluation.presentation import Masks, make_case, present
+from jaxad.report.content import ScoreRow
+from jaxad.run_folder import RunFolder, write_json, write_text
 from jaxad.training.inputs import decode, open_table
 
 PROTOCOL = "jaxad"
 """Pixels of all test images pooled, raw maps, masks by nearest neighbour at the stated size."""
-
-FIGURES = 12
-"""Test images that are kept as panel strips and for comparisons between runs."""
-
-Masks = list[Bool[np.ndarray, "h w"] | None]
 
 
 def evaluate(
@@ -87,12 +78,7 @@ def evaluate(
     rows = score_rows(table, samples, findings.scores[detector.primary_score], calibration)
     write_scores(run, rows)
     case = lambda i: make_case(i, rows[i], detector, calibration, images, findings, masks)
-    shown = images_to_show(rows, detector.config.evaluate.report_images)
-    write_report(
-        run.report,
-        report_content(run, detector.config, calibration, result, rows, [case(i) for i in shown]),
-    )
-    write_figures(run, [case(i) for i in images_to_compare(rows, FIGURES)], calibration)
+    present(run, detector.config, calibration, result, rows, case)
     return result
 
 
@@ -215,123 +201,3 @@ def write_scores(run: RunFolder, rows: list[ScoreRow]) -> None:
         decision = "" if row.decision is None else int(row.decision)
         writer.writerow([row.path, row.label, row.defect, f"{row.score:.9g}", decision])
     write_text(run.scores, buffer.getvalue())
-
-
-def report_content(
-    run: RunFolder,
-    config: ConfigDict,
-    calibration: dict[str, Any],
-    result: dict[str, Any],
-    rows: list[ScoreRow],
-    cases: list[Case],
-) -> ReportContent:
-    """Gathers what the page of a run shows."""
-    notes = []
-    if len(cases) < len(rows):
-        notes.append(
-            f"{len(cases)} of {len(rows)} test images are shown: the highest-scoring good ones "
-            "and every kind of defect in turn; scores.csv lists all (evaluate.report_images)."
-        )
-    record = run.read_json(run.data)
-    curves = {}
-    labels = [row.label for row in rows]
-    if 0 < sum(labels) < len(labels):
-        scores = [row.score for row in rows]
-        false_positive, true_positive, _ = metrics.roc_curve(labels, scores)
-        precision, recall, _ = metrics.precision_recall_curve(labels, scores)
-        curves = {"roc": (false_positive, true_positive), "pr": (recall, precision)}
-    return ReportContent(
-        title=f"{config.model.name} on {record['category'] or pathlib.Path(record['root']).name}",
-        metrics=result,
-        calibration=calibration,
-        config=config.to_dict(),
-        environment=run.read_json(run.environment),
-        history=read_history(run.history),
-        cases=cases,
-        notes=notes,
-        scores=rows,
-        curves=curves,
-    )
-
-
-def write_figures(run: RunFolder, cases: list[Case], calibration: Mapping[str, Any]) -> None:
-    """Writes a few panel strips as PNG, and the same cases for pages over several runs."""
-    scale = common_scale(calibration, cases)
-    with writing(run.cases) as temporary:
-        save_cases(temporary, cases)
-    flat = [pathlib.PurePosixPath(case.path) for case in cases]
-    short = ["_".join(path.with_suffix("").parts[-2:]) for path in flat]
-    names = unique_names([(a, "_".join(b.parts)) for a, b in zip(short, flat, strict=True)])
-    for case, name in zip(cases, names, strict=True):
-        with writing(run.figures / f"{name}.png") as temporary:
-            panel_strip(case, scale).save(temporary, format="PNG")
-
-
-def make_case(
-    i: int,
-    row: ScoreRow,
-    detector: Detector,
-    calibration: Mapping[str, Any],
-    images: UInt8[np.ndarray, "n h w c"],
-    findings: Findings,
-    masks: Masks,
-) -> Case:
-    """One test image for a page, at the resolution of the model."""
-    heat = findings.maps[detector.primary_map][i]
-    threshold = calibration["pixel_threshold"]
-    mask = masks[i]
-    if mask is not None and mask.shape != heat.shape:
-        mask = np.asarray(Image.fromarray(mask).resize(heat.shape[::-1], Image.Resampling.NEAREST))
-    return Case(
-        path=row.path,
-        label=row.label,
-        defect=row.defect,
-        score=row.score,
-        decision=row.decision,
-        image=images[i],
-        reconstruction=findings.reconstruction[i],
-        heat=heat,
-        mask=mask,
-        predicted=None if threshold is None else heat > threshold,
-    )
-
-
-def images_to_show(rows: list[ScoreRow], limit: int) -> list[int]:
-    """Which test images a page shows: worst mistakes of good images first, kinds in turn.
-
-    Args:
-      rows: all test images.
-      limit: at most this many; a third go to good images.
-
-    Returns:
-      Indices: good ones from the highest score down, then defective ones, one kind after the
-      other in turn, each kind from its lowest score (nearly missed) up.
-    """
-    if limit < 1:
-        return []
-    by_score = sorted(range(len(rows)), key=lambda i: -rows[i].score)
-    good = [i for i in by_score if not rows[i].label]
-    kinds: dict[str, list[int]] = {}
-    for i in reversed(by_score):
-        if rows[i].label:
-            kinds.setdefault(rows[i].defect, []).append(i)
-    queues = [kinds[name] for name in sorted(kinds)]
-    longest = max((len(q) for q in queues), default=0)
-    defective = [q[k] for k in range(longest) for q in queues if k < len(q)]
-    room_for_good = max(limit // 3, limit - len(defective))
-    # The most normal image is shown as well: it tells what a quiet map looks like.
-    shown_good = (
-        good[: max(0, room_for_good - 1)] + good[-1:] if len(good) > room_for_good else good
-    )
-    return shown_good + defective[: limit - len(shown_good)]
-
-
-def images_to_compare(rows: list[ScoreRow], limit: int) -> list[int]:
-    """A choice of test images that does not depend on the model: kinds in turn, in table order."""
-    kinds: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        kinds.setdefault(row.defect, []).append(i)
-    # Good images last in each turn: there are few places and the defects are what is compared.
-    queues = [kinds[name] for name in sorted(kinds, key=lambda name: (name == "good", name))]
-    longest = max((len(q) for q in queues), default=0)
-    return [q[k] for k in range(longest) for q in queues if k < len(q)][:limit]

@@ -30,6 +30,7 @@ from jaxad.data.images import decode
 from jaxad.errors import UserError
 from jaxad.evaluation.names import Source, find_inputs, name_outputs, printable
 from jaxad.evaluation.predict import Prediction, Predictor, load_detector
+from jaxad.progress import Progress
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
 from jaxad.run_folder import write_json, write_text, writing
@@ -241,10 +242,9 @@ def _rows(
 def _collect(output: pathlib.Path, head: Row, rows: Iterator[Row], total: int) -> Row:
     """Gathers the rows into the tables, whatever happens."""
     done: list[Row] = []
-    progress = _Progress(total)
     next_tables = 0.0
     try:
-        with contextlib.closing(rows):
+        with contextlib.closing(rows), Progress("image", total, always=True) as progress:
             for row in rows:
                 done.append(row)
                 if row["error"]:
@@ -254,11 +254,9 @@ def _collect(output: pathlib.Path, head: Row, rows: Iterator[Row], total: int) -
                     _write_tables(output, head, done, total)
                     next_tables = time.monotonic() + _SECONDS_BETWEEN_TABLES
     except BaseException:
-        progress.end()
         with contextlib.suppress(UserError):  # on a full disk: the first failure is the message
             _write_tables(output, head, done, total)
         raise
-    progress.end()
     return _write_tables(output, head, done, total)
 
 
@@ -286,36 +284,5 @@ def _write_tables(output: pathlib.Path, head: Row, rows: Sequence[Row], total: i
     return result
 
 
-class _Progress:
-    """Images done, speed and time left on standard error; one rewritten line on a terminal."""
-
-    def __init__(self, total: int):
-        self._total, self._begun, self._said = total, time.monotonic(), 0.0
-        self._live = sys.stderr.isatty()
-        self._open = False
-
-    def update(self, done: int) -> None:
-        now = time.monotonic()
-        if done < self._total and now - self._said < (0.2 if self._live else 10.0):
-            return
-        self._said = now
-        speed = done / max(now - self._begun, 1e-9)
-        text = f"{done}/{self._total} images  {speed:.1f} images/s"
-        if done < self._total:
-            minutes, seconds = divmod(round((self._total - done) / speed), 60)
-            text += f"  {minutes}:{seconds:02d} left"
-        self._open = self._live
-        sys.stderr.write(f"\r\x1b[2K{text}" if self._live else f"{text}\n")
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        """Ends the line, so that what is said next stands below it."""
-        if self._open:
-            sys.stderr.write("\n")
-        self._open = False
-
-
 def _say(text: str) -> None:
-    clear = "\r\x1b[2K" if sys.stderr.isatty() else ""
-    sys.stderr.write(f"{clear}jaxad: {text}\n")
-    sys.stderr.flush()
+    print(text, file=sys.stderr, flush=True)

@@ -30,15 +30,17 @@ class Counts(NamedTuple):
       negatives: number of negatives.
     """
 
-    threshold: Shaped[np.ndarray, "k"]
-    tp: Int[np.ndarray, "k"]
-    fp: Int[np.ndarray, "k"]
-    fp_above: Int[np.ndarray, "k"]
+    threshold: Shaped[np.ndarray, " k"]
+    tp: Int[np.ndarray, " k"]
+    fp: Int[np.ndarray, " k"]
+    fp_above: Int[np.ndarray, " k"]
     positives: int
     negatives: int
 
 
-def count(positive: Shaped[np.ndarray, "p"], negative: Sequence[Shaped[np.ndarray, "_"]]) -> Counts:
+def count(
+    positive: Shaped[np.ndarray, " p"], negative: Sequence[Shaped[np.ndarray, " _"]]
+) -> Counts:
     """Counts from sorted scores, in O(p log n) for p positives and n negatives.
 
     Args:
@@ -118,5 +120,5 @@ def best_f1_of(counts: Counts) -> tuple[float, float]:
     return float(f1[best]), float(counts.threshold[best])
 
 
-def _hits(counts: Counts) -> Float[np.ndarray, "k"]:
+def _hits(counts: Counts) -> Float[np.ndarray, " k"]:
     return np.diff(counts.tp, prepend=0).astype(np.float64)

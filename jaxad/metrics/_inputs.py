@@ -45,7 +45,7 @@ def common_dtype(arrays: Sequence[np.ndarray]) -> np.dtype:
     return np.result_type(*(working_dtype(a.dtype) for a in arrays)) if arrays else np.dtype("f4")
 
 
-def as_binary(labels: npt.ArrayLike, name: str = "labels") -> Bool[np.ndarray, "n"]:
+def as_binary(labels: npt.ArrayLike, name: str = "labels") -> Bool[np.ndarray, " n"]:
     """Checks that labels are 0 or 1 (or False, True) and returns them flat as booleans."""
     array = np.asarray(labels).reshape(-1)
     if array.dtype == bool:
@@ -59,7 +59,7 @@ def as_binary(labels: npt.ArrayLike, name: str = "labels") -> Bool[np.ndarray, "
     return positive
 
 
-def as_scores(scores: npt.ArrayLike, name: str = "scores") -> Shaped[np.ndarray, "n"]:
+def as_scores(scores: npt.ArrayLike, name: str = "scores") -> Shaped[np.ndarray, " n"]:
     """Checks that scores are finite real numbers and returns them flat, in a sortable dtype."""
     array = np.asarray(scores)
     array = array.reshape(-1).astype(working_dtype(array.dtype), copy=False)
@@ -69,7 +69,7 @@ def as_scores(scores: npt.ArrayLike, name: str = "scores") -> Shaped[np.ndarray,
 
 def as_labels_scores(
     labels: npt.ArrayLike, scores: npt.ArrayLike
-) -> tuple[Bool[np.ndarray, "n"], Shaped[np.ndarray, "n"]]:
+) -> tuple[Bool[np.ndarray, " n"], Shaped[np.ndarray, " n"]]:
     """Checks labels and scores of the same shape and returns both flat."""
     if np.shape(labels) != np.shape(scores):
         raise ValueError(

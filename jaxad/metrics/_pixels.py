@@ -27,9 +27,9 @@ class PixelScores(NamedTuple):
       components: number of connected components, the sum of the weights.
     """
 
-    normal: tuple[Shaped[np.ndarray, "_"], ...]
-    defect: Shaped[np.ndarray, "p"]
-    weight: Float[np.ndarray, "p"]
+    normal: tuple[Shaped[np.ndarray, " _"], ...]
+    defect: Shaped[np.ndarray, " p"]
+    weight: Float[np.ndarray, " p"]
     components: int
 
 
@@ -102,7 +102,7 @@ def require_both_pixels(pixels: PixelScores, no_defect: str) -> None:
 
 def auroc_per_image(
     maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]
-) -> Float[np.ndarray, "m"]:
+) -> Float[np.ndarray, " m"]:
     """Pixel AUROC of each image that has both normal and defect pixels, in their order."""
     areas = []
     for image, mask in zip(maps, masks, strict=True):
@@ -117,7 +117,7 @@ def auroc_per_image(
 
 def _component_size_per_pixel(
     inside: Bool[np.ndarray, "h w"],
-) -> tuple[Float[np.ndarray, "p"], int]:
+) -> tuple[Float[np.ndarray, " p"], int]:
     # Labelling only the box around the defects is much cheaper and gives the same components.
     rows = np.flatnonzero(inside.any(axis=1))
     cols = np.flatnonzero(inside.any(axis=0))

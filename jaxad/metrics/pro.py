@@ -25,7 +25,7 @@ from jaxad.metrics._inputs import as_maps, as_masks, common_dtype, require_all_m
 
 def pro_curve(
     maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None]
-) -> tuple[Float[np.ndarray, "k"], Float[np.ndarray, "k"], Float[np.ndarray, "k"]]:
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """The PRO curve over the false-positive rate, as its exact polyline.
 
     Points on a straight piece between two others are left out, so that the curve has at most two
@@ -117,7 +117,7 @@ def check_limit(limit: float) -> None:
 
 def pro_polyline(
     counts: _counts.Counts, pixels: _pixels.PixelScores, normal_pixels: int, defect_pixels: int
-) -> tuple[Float[np.ndarray, "corners"], Float[np.ndarray, "corners"]]:
+) -> tuple[Float[np.ndarray, " corners"], Float[np.ndarray, " corners"]]:
     """Corners of the PRO curve: (0, 0), two for each distinct defect score, the end.
 
     Args:
@@ -138,7 +138,7 @@ def pro_polyline(
     return fpr, np.concatenate([[0.0], corners_pro, [pro[-1] if pro.size else 0.0]])
 
 
-def area_up_to(x: Float[np.ndarray, "k"], y: Float[np.ndarray, "k"], limit: float) -> float:
+def area_up_to(x: Float[np.ndarray, " k"], y: Float[np.ndarray, " k"], limit: float) -> float:
     """Mean height of a polyline over [0, limit], x rising from 0 to at least the limit."""
     end = int(np.searchsorted(x, limit, side="left"))  # x[end - 1] < limit <= x[end]
     share = (limit - x[end - 1]) / (x[end] - x[end - 1])

@@ -22,7 +22,7 @@ from jaxad.metrics._inputs import as_labels_scores
 
 def roc_curve(
     labels: npt.ArrayLike, scores: npt.ArrayLike
-) -> tuple[Float[np.ndarray, "k"], Float[np.ndarray, "k"], Float[np.ndarray, "k"]]:
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """Receiver operating characteristic at every distinct score.
 
     Equal to scikit-learn's ``roc_curve(..., drop_intermediate=False)``.
@@ -83,7 +83,7 @@ def auroc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
 
 def precision_recall_curve(
     labels: npt.ArrayLike, scores: npt.ArrayLike
-) -> tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points"], Float[np.ndarray, "k"]]:
+) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"], Float[np.ndarray, " k"]]:
     """Precision and recall at every distinct score.
 
     Equal to scikit-learn's function of that name.
@@ -190,7 +190,7 @@ def _count(labels: npt.ArrayLike, scores: npt.ArrayLike) -> _counts.Counts:
 
 def _counts_at_every_score(
     labels: npt.ArrayLike, scores: npt.ArrayLike
-) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"], Float[np.ndarray, "k"]]:
+) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     anomalous, values = as_labels_scores(labels, scores)
     positives = int(np.count_nonzero(anomalous))
     _counts.require_both_classes(positives, anomalous.size - positives, "labels")

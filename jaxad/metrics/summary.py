@@ -232,7 +232,7 @@ def _pooled_figures(
     return dict(zip(_POOLED_FIGURES, figures, strict=True)), {}
 
 
-def _per_image_figures(areas: Float[np.ndarray, "m"], reason: str) -> tuple[Figures, Undefined]:
+def _per_image_figures(areas: Float[np.ndarray, " m"], reason: str) -> tuple[Figures, Undefined]:
     if not areas.size:
         return _undefined(_PER_IMAGE_FIGURES, reason)
     return dict(zip(_PER_IMAGE_FIGURES, (float(areas.mean()), float(areas.std())), strict=True)), {}
@@ -250,7 +250,7 @@ def _join(*parts: tuple[Figures, Undefined]) -> tuple[Figures, Undefined]:
     return figures, undefined
 
 
-def _why_no_defect(anomalous: Bool[np.ndarray, "n"], has_mask: Bool[np.ndarray, "n"]) -> str:
+def _why_no_defect(anomalous: Bool[np.ndarray, " n"], has_mask: Bool[np.ndarray, " n"]) -> str:
     if not anomalous.any():
         return "no image is anomalous"
     return _NO_DEFECT if (anomalous & has_mask).any() else "no anomalous image has a mask"
@@ -258,7 +258,7 @@ def _why_no_defect(anomalous: Bool[np.ndarray, "n"], has_mask: Bool[np.ndarray, 
 
 def _labels(
     labels: npt.ArrayLike | None, masks: Sequence[np.ndarray | None]
-) -> Bool[np.ndarray, "n"]:
+) -> Bool[np.ndarray, " n"]:
     holds_defect = np.array([mask is not None and bool(mask.any()) for mask in masks], bool)
     if labels is None:
         missing = next((i for i, mask in enumerate(masks) if mask is None), None)
@@ -275,8 +275,8 @@ def _labels(
 
 
 def _kinds(
-    defects: Sequence[str | None] | None, anomalous: Bool[np.ndarray, "n"]
-) -> tuple[list[str], Int[np.ndarray, "n"]]:
+    defects: Sequence[str | None] | None, anomalous: Bool[np.ndarray, " n"]
+) -> tuple[list[str], Int[np.ndarray, " n"]]:
     """The kinds of defect, sorted, and per image 0 (good) or 1 + the index of its kind."""
     if defects is None:
         return ["anomalous"], anomalous.astype(np.int64)
@@ -295,7 +295,7 @@ def _kinds(
 def _sorted_groups(
     maps: Sequence[np.ndarray],
     masks: Sequence[np.ndarray | None],
-    group_of: Int[np.ndarray, "n"],
+    group_of: Int[np.ndarray, " n"],
     kinds: int,
 ) -> list[_pixels.PixelScores]:
     """Pixels of the good images and of each kind, sorted; images without a mask are left out."""

@@ -35,8 +35,8 @@ class LossOutput(NamedTuple):
       scalars: name -> scalar that is equal on every device (a learned range, a temperature).
     """
 
-    per_example: Float[Array, "b"]
-    terms: dict[str, Float[Array, "b"]]
+    per_example: Float[Array, " b"]
+    terms: dict[str, Float[Array, " b"]]
     collections: dict[str, Any]
     sums: dict[str, Array]
     scalars: dict[str, Array]
@@ -53,7 +53,7 @@ class Detection(NamedTuple):
     """
 
     maps: dict[str, Float[Array, "b h w"]]
-    scores: dict[str, Float[Array, "b"]]
+    scores: dict[str, Float[Array, " b"]]
     reconstruction: Float[Array, "b h w c"]
 
 

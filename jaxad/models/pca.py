@@ -70,7 +70,7 @@ class ProbabilisticPCA(nn.Module):
         self.log_variances = self.param("log_variances", nn.initializers.zeros, (k,))
         self.log_noise = self.param("log_noise", nn.initializers.zeros, ())
 
-    def __call__(self, x: Float[Array, "n d"]) -> tuple[Float[Array, "n d"], Float[Array, "n"]]:
+    def __call__(self, x: Float[Array, "n d"]) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
         """Projects vectors and gives their log-likelihood.
 
         Returns:

@@ -97,7 +97,7 @@ def average_tiles(
 
 
 def random_crops(
-    images: Shaped[Array, "b h w c"], keys: Key[Array, "b"], size: int
+    images: Shaped[Array, "b h w c"], keys: Key[Array, " b"], size: int
 ) -> Shaped[Array, "b {size} {size} c"]:
     """Cuts one square at a uniformly random place out of every image.
 

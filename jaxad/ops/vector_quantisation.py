@@ -42,7 +42,7 @@ class CodeAverages(NamedTuple):
       sums: the sum of the vectors that chose it.
     """
 
-    counts: Float[Array, "k"]
+    counts: Float[Array, " k"]
     sums: Float[Array, "k d"]
 
 
@@ -108,7 +108,7 @@ def quantise(z: Float[Array, "*b h w d"], codebook: Float[Array, "k d"]) -> Quan
 
 def code_counts_and_sums(
     z: Float[Array, "*b h w d"], indices: Int[Array, "*b h w"], k: int
-) -> tuple[Float[Array, "k"], Float[Array, "k d"]]:
+) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
     """Returns how many vectors chose each code, and their sums: the input of `ema_update`.
 
     Both add up over parts of a batch: over several devices, sum them before the update.
@@ -137,7 +137,7 @@ def init_averages(codebook: Float[Array, "k d"]) -> CodeAverages:
 
 def ema_update(
     state: CodeAverages,
-    counts: Float[Array, "k"],
+    counts: Float[Array, " k"],
     sums: Float[Array, "k d"],
     *,
     decay: float = 0.99,
@@ -170,7 +170,7 @@ def ema_update(
     return averages, averages.sums / smoothed[:, None]
 
 
-def perplexity(counts: Float[Array, "k"]) -> Float[Array, ""]:
+def perplexity(counts: Float[Array, " k"]) -> Float[Array, ""]:
     """Returns exp(entropy) of the use of the codes: from 1 (one code used) to k (all alike)."""
     total = jnp.sum(counts)
     shares = counts / jnp.where(total > 0, total, 1.0)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
-Augment = Callable[[Float[Array, "b h w c"], Key[Array, "b"]], Float[Array, "b h w c"]]
+Augment = Callable[[Float[Array, "b h w c"], Key[Array, " b"]], Float[Array, "b h w c"]]
 
 
 def make_augment(options: ConfigDict) -> Augment:
@@ -39,7 +39,7 @@ def _uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
 
 
 def _rotate_and_shift(
-    image: Float[Array, "h w c"], radians: Float[Array, ""], shift: Float[Array, "2"]
+    image: Float[Array, "h w c"], radians: Float[Array, ""], shift: Float[Array, " 2"]
 ) -> Float[Array, "h w c"]:
     """Rotates about the centre, then shifts by a share of each side; bilinear, edges repeated."""
     h, w, _ = image.shape

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: history.csv and a progress line.
+"""What a run tells while it trains: history.csv.
 
 history.csv holds only what the seed determines, so that two runs can be compared byte by byte;
 speeds go to the events and the progress line.
@@ -10,8 +10,6 @@ import csv
 import io
 import math
 import pathlib
-import sys
-import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -137,50 +135,3 @@ def read_history(path: pathlib.Path) -> list[dict[str, str]]:
         for row in rows
         if len(row) == width and None not in row.values()
     ]
-
-
-class Progress:
-    """One line on how far a run is: step, loss, images per second, time left.
-
-    On a terminal the line is rewritten; elsewhere (files, pipes) a line is printed at most every
-    few seconds, so that logs stay short.
-    """
-
-    def __init__(self, *, total_steps: int, first_step: int, batch_size: int, stream=None):
-        self._total, self._first, self._batch = total_steps, first_step, batch_size
-        self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
-        self._begun = time.perf_counter()
-        self._steady: tuple[float, int] | None = None
-        self._printed = 0.0
-
-    def images_per_second(self, step: int) -> float:
-        """Speed since the first report, which carries the compilation."""
-        begun, first = self._steady or (self._begun, self._first)
-        return (step - first) * self._batch / max(time.perf_counter() - begun, 1e-9)
-
-    def update(self, step: int, row: Mapping[str, float]) -> None:
-        """Reports that ``step`` steps are done."""
-        speed = self.images_per_second(step)
-        if self._steady is None:
-            self._steady = (time.perf_counter(), step)
-        now = time.perf_counter()
-        last = step >= self._total
-        if not self._live and not last and now - self._printed < 5.0 and self._printed:
-            return
-        self._printed = now
-        left = (self._total - step) * self._batch / max(speed, 1e-9)
-        text = f"step {step}/{self._total}  loss {row['loss']:.5g}"
-        if "validation_loss" in row:
-            text += f"  validation {row['validation_loss']:.5g}"
-        text += f"  {speed:.1f} images/s"
-        text += f"  {_duration(left)} left" if not last else ""
-        ending = "\n" if last or not self._live else "\r"
-        self._stream.write((f"\x1b[2K{text}" if self._live else text) + ending)
-        self._stream.flush()
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{seconds:02d}"

@@ -40,7 +40,7 @@ class ValidationTotals(NamedTuple):
 
 def example_keys(
     seed: int, step: Int[Array, ""], count: int, axis_name: str | None
-) -> Key[Array, "b"]:
+) -> Key[Array, " b"]:
     """One key per example from (seed, step, place in the global batch).
 
     Device d of N holds the places ``d * count ...``, so N devices draw what one would draw.
@@ -63,7 +63,7 @@ def make_gradient_fn(model: Model, *, axis_name: str | None, accumulate: int = 1
       concatenated, sums added, and collections passed on from part to part.
     """
 
-    def part(variables: Variables, batch: Batch, keys: Key[Array, "b"]) -> tuple[Any, LossOutput]:
+    def part(variables: Variables, batch: Batch, keys: Key[Array, " b"]) -> tuple[Any, LossOutput]:
         collections = {k: v for k, v in variables.items() if k != "params"}
 
         def mean_loss(params):

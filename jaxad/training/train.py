@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from jaxad import config as config_lib, environment, models
@@ -17,11 +18,12 @@ from jaxad.data.batch import Batch
 from jaxad.data.pipeline import evaluation_batches, training_batches
 from jaxad.errors import UserError
 from jaxad.models.base import Model, parameter_key
+from jaxad.progress import Progress
 from jaxad.run_folder import RunFolder, write_json, write_text
 from jaxad.training.augment import make_augment
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.events import Events
-from jaxad.training.history import History, Progress, check_finite, summarise_steps
+from jaxad.training.history import History, check_finite, summarise_steps
 from jaxad.training.inputs import Inputs, prepare_inputs
 from jaxad.training.optimizer import make_optimizer, make_schedule
 from jaxad.training.parallel import Devices
@@ -58,6 +60,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
     name = model_options.pop("name")
     image_shape = (*config.data.image_size, config.data.channels)
     model = models.build(name, image_shape, axis_name=devices.axis_name, **model_options)
+    _check_model(name, model)
     run = RunFolder(workdir)
     run.create()
     with run.locked():
@@ -75,6 +78,17 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
         finally:
             checkpoints.close()
     return run
+
+
+def _check_model(name: str, model: Model) -> None:
+    """Refuses options that only fail once parameters are to be made (no features, say)."""
+    try:
+        jax.eval_shape(model.init, parameter_key(0))
+    except (ArithmeticError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the model {name!r} cannot be made with these options: {reason}"
+        ) from error
 
 
 def _check_same_run(run: RunFolder, config: ConfigDict) -> None:
@@ -183,23 +197,9 @@ def _optimise(
     options = config.train
     steps_per_epoch = len(inputs.train) // options.batch_size
     total = options.steps or options.epochs * steps_per_epoch
-
-    first = checkpoints.latest_step() or 0
-    variables = jax.jit(model.init)(parameter_key(config.seed))
-    if model.initialise is not None and not first:
-        variables = model.initialise(variables, _Passes(inputs.train, "memory"))
-    optimizer = make_optimizer(options, model.param_labels(variables["params"]), total_steps=total)
-    state = devices.replicate(create_state(variables, optimizer))
-    if first:
-        state = checkpoints.restore_state(state, first)
-        _say(
-            f"already trained to step {first} of {total}"
-            if first >= total
-            else f"going on from step {first} of {total}"
-        )
+    state, optimizer, first = _start(config, model, inputs, checkpoints, devices, total)
     if first >= total:
         return
-
     step_fn = devices.compile_step(
         make_train_step(
             model,
@@ -223,28 +223,58 @@ def _optimise(
     history = History(run.history, up_to_step=first)
     stopwatch = Stopwatch(run, resumed=first > 0)
     events = Events(run.path, first_step=first)
-    progress = Progress(total_steps=total, first_step=first, batch_size=options.batch_size)
     pending: list[Any] = []
-    for step in range(first + 1, total + 1):
-        state, metrics = step_fn(state, devices.split(next(batches)))
-        # Kept on the device until the next report: reading them here would wait for it.
-        pending.append(metrics)
-        saving = step % options.checkpoint_every == 0 or step == total
-        if not (saving or step % options.log_every == 0):
-            continue
-        row = {"step": step, "epoch": step // steps_per_epoch}
-        row |= summarise_steps(jax.device_get(pending), first_step=step - len(pending) + 1)
-        row["learning_rate"] = float(schedule(step - 1))
-        pending = []
-        if saving:
-            row |= validate(state, step)
-        history.append(row)
-        if saving:
-            checkpoints.save(state, validation_loss=row.get("validation_loss"))
-            stopwatch.write(step)
-        progress.update(step, row)
-        events.write(step, {**row, "images_per_second": progress.images_per_second(step)})
-    checkpoints.wait()
+    with Progress(
+        "step", total, done=first, images_each=options.batch_size, always=True
+    ) as progress:
+        for step in range(first + 1, total + 1):
+            state, metrics = step_fn(state, devices.split(next(batches)))
+            # Kept on the device until the next report: reading them here would wait for it.
+            pending.append(metrics)
+            saving = step % options.checkpoint_every == 0 or step == total
+            if not (saving or step % options.log_every == 0):
+                continue
+            row = {"step": step, "epoch": step // steps_per_epoch}
+            row |= summarise_steps(jax.device_get(pending), first_step=step - len(pending) + 1)
+            row["learning_rate"] = float(schedule(step - 1))
+            pending = []
+            if saving:
+                row |= validate(state, step)
+            history.append(row)
+            if saving:
+                checkpoints.save(state, validation_loss=row.get("validation_loss"))
+                stopwatch.write(step)
+            progress.update(step, _note(row))
+            events.write(step, {**row, "images_per_second": progress.images_per_second(step)})
+        checkpoints.wait()
+
+
+def _start(
+    config: ConfigDict,
+    model: Model,
+    inputs: Inputs,
+    checkpoints: Checkpoints,
+    devices: Devices,
+    total: int,
+) -> tuple[TrainState, optax.GradientTransformation, int]:
+    """The state to go on from, its optimiser, and how many steps it has behind it."""
+    first = checkpoints.latest_step() or 0
+    variables = jax.jit(model.init)(parameter_key(config.seed))
+    if model.initialise is not None and not first:
+        variables = model.initialise(variables, _Passes(inputs.train, "memory"))
+    labels = model.param_labels(variables["params"])
+    optimizer = make_optimizer(config.train, labels, total_steps=total)
+    state = devices.replicate(create_state(variables, optimizer))
+    if first:
+        state = checkpoints.restore_state(state, first)
+        verb = "already trained to" if first >= total else "going on from"
+        _say(f"{verb} step {first} of {total}")
+    return state, optimizer, first
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    note = f"loss {row['loss']:.5g}"
+    return note + (f"  validation {row['validation_loss']:.5g}" if "validation_loss" in row else "")
 
 
 def _make_validate(config: ConfigDict, model: Model, inputs: Inputs, devices: Devices):

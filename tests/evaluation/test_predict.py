@@ -471,14 +471,14 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
 def test_an_interruption_leaves_valid_tables_of_what_was_done(
     calibrated, data, tmp_path, monkeypatch, capsys
 ):
-    update = bulk._Progress.update
+    update = bulk.Progress.update
 
-    def interrupt(self, done):
-        update(self, done)
+    def interrupt(self, done, note=""):
+        update(self, done, note)
         if done == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(bulk._Progress, "update", interrupt)
+    monkeypatch.setattr(bulk.Progress, "update", interrupt)
     assert command(calibrated, tmp_path / "out", data / "test") == 130
     assert "hold what was done so far" in capsys.readouterr().err
     result = json.loads((tmp_path / "out" / "predictions.json").read_text())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import pathlib
 import time
 
@@ -12,7 +11,7 @@ import pytest
 
 from jaxad.errors import UserError
 from jaxad.training.events import Events
-from jaxad.training.history import History, Progress, check_finite, read_history, summarise_steps
+from jaxad.training.history import History, check_finite, read_history, summarise_steps
 from jaxad.training.step import StepMetrics
 
 
@@ -150,14 +149,3 @@ def test_an_event_on_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(pathlib.Path, "open", full)
     with pytest.raises(UserError, match=r"events.* could not be written: No space left"):
         events.write(1, {"loss": 1.0})
-
-
-def test_progress_in_a_file_is_a_few_lines_with_a_last_one():
-    stream = io.StringIO()
-    progress = Progress(total_steps=100, first_step=0, batch_size=8, stream=stream)
-    for at in range(1, 101):
-        progress.update(at, {"loss": 1.0, "validation_loss": 2.0})
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("step 1/100  loss 1  validation 2") and "left" in lines[0]
-    assert lines[1].startswith("step 100/100") and "left" not in lines[1]
