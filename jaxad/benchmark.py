@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxad.config import load_config, set_key, to_json
+from jaxad.config import load_config, set_key, to_json, with_absolute_root
 from jaxad.errors import UserError
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.report.cases import load_cases
@@ -97,7 +97,7 @@ def _settings(cell: Cell, overrides: Mapping[str, Any]):
         set_key(config, "seed", cell.seed)
         if cell.category:
             set_key(config, "data.category", cell.category)
-    return config
+    return with_absolute_root(config)
 
 
 def _run(cell: Cell, config: Any, root: pathlib.Path) -> dict[str, Any]:

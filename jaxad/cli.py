@@ -14,7 +14,7 @@ from typing import NoReturn
 from jaxad import __version__
 from jaxad.errors import UserError, did_you_mean
 
-VERBS = ("train", "evaluate", "predict", "benchmark", "demo")
+VERBS = ("train", "evaluate", "predict", "benchmark", "config", "demo")
 FAILED_PARTS = 1
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -143,6 +143,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--workdir", required=True, help="folder of all runs; resumes there")
     verb.set_defaults(takes_overrides=True)
 
+    verb = _verb(verbs, "config", _config, "list the configs, or show every key of one")
+    verb.add_argument("config", nargs="?", metavar="NAME[:VARIANT,...]", help="none: the names")
+    verb.set_defaults(takes_overrides=True)
+
     verb = _verb(verbs, "demo", _demo, "generated images, a linear and a deep model, a report")
     verb.add_argument("--workdir", default="jaxad-demo", help="default: jaxad-demo")
     return parser
@@ -252,6 +256,16 @@ def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
             print(f"{row['folder']}: {row['error']}")
     print(f"tables: {arguments.workdir}/results.md, page: {arguments.workdir}/report.html")
     return FAILED_PARTS if any(row["error"] for row in rows) else 0
+
+
+def _config(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.config import flatten, load_config, shipped_names
+
+    if arguments.config is None:
+        print("\n".join(shipped_names()))
+        return
+    for key, value in flatten(load_config(arguments.config, overrides)).items():
+        print(f"{key} = {value!r}")
 
 
 def _demo(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

@@ -142,6 +142,15 @@ def check_values(config: ConfigDict) -> None:
         raise UserError(f"model.dtype is {config.model.dtype!r}; give {' or '.join(DTYPES)}")
 
 
+def with_absolute_root(config: ConfigDict) -> ConfigDict:
+    """The same config, whose data set is found from any working directory."""
+    config = config.copy_and_resolve_references()
+    if config.data.root:
+        with config.unlocked():
+            config.data.root = os.path.abspath(config.data.root)
+    return config
+
+
 def _import_config(name_or_file: str) -> types.ModuleType:
     """Imports a config file as a member of a package, so that it may say ``from . import common``.
 
@@ -249,7 +258,7 @@ def _nearest(key: str, known: list[str]) -> str:
     if same_leaf:
         return f"; did you mean {same_leaf[0]!r}?"
     near = did_you_mean(key, known)
-    return near if "did you mean" in near else "; configs/common.py lists every key"
+    return near if "did you mean" in near else "; `jaxad config NAME` lists every key"
 
 
 def _parse(key: str, value: Any, default: Any, kind: type) -> Any:

@@ -54,6 +54,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
       UserError: the config, the data or the folder does not allow it, or the loss is not finite.
     """
     config_lib.check_values(config)
+    config = config_lib.with_absolute_root(config)
     environment.enable_compilation_cache()
     devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
     model_options = config.model.to_dict()
