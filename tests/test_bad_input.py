@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import pathlib
-import resource
 import shutil
 
 import numpy as np
@@ -15,10 +14,8 @@ from PIL import Image
 from jaxad import cli
 from jaxad.config import load_config
 from jaxad.data import cache
-from jaxad.evaluation.detector import Detector
 from jaxad.models import BUILDERS
 from jaxad.run_folder import RunFolder
-from jaxad.training.checkpoints import Checkpoints
 
 PCA = {"data.image_size": "16", "train.devices": "1", "evaluate.batch_size": "4"}
 
@@ -318,7 +315,7 @@ class FullDisk:
         self._patch.setattr(pathlib.Path, "write_text", write_text)
 
 
-@pytest.mark.parametrize("name", ["config.json", "data.json", "environment.json"])
+@pytest.mark.parametrize("name", ["data.json", "environment.json"])
 def test_a_full_disk_when_a_run_begins(name, tiny_data, tmp_path, refused, monkeypatch):
     with monkeypatch.context() as patch:
         FullDisk(patch).for_text(name)
@@ -357,69 +354,6 @@ def test_a_full_disk_when_images_are_prepared(tiny_data, tmp_path, refused, monk
     assert not list((tmp_path / "cache").rglob("*.npy")) + list(
         (tmp_path / "cache").rglob("*.part")
     )
-
-
-@pytest.fixture
-def toy_words(tiny, tiny_data):
-    """Training steps, on a model whose checkpoints are larger than all its other files."""
-
-    def command(workdir, **keys):
-        keys = {name.replace(".", "__"): value for name, value in tiny.items()} | keys
-        keys |= {"model__features": 8, "train__steps": 6, "train__checkpoint_every": 2}
-        return words("train", workdir, tiny_data, "vqvae", **keys)
-
-    return command
-
-
-def detector_step(workdir) -> int:
-    return Detector.load(workdir).step
-
-
-def test_a_full_disk_when_a_row_of_history_is_appended(toy_words, tmp_path, refused, monkeypatch):
-    original = pathlib.Path.open
-
-    def full(path, mode="r", *args, **options):
-        if path.name == "history.csv" and "a" in mode and len(path.read_text().splitlines()) > 2:
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        return original(path, mode, *args, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pathlib.Path, "open", full)
-        error = refused(toy_words(tmp_path / "w"))
-    assert "history.csv could not be written: No space left on device" in error
-    assert detector_step(tmp_path / "w") == 4
-    assert cli.main(toy_words(tmp_path / "w")) == 0
-    assert detector_step(tmp_path / "w") == 6
-
-
-@pytest.mark.parametrize(
-    "moment", ["before the write", "during the asynchronous write", "in the last one"]
-)
-def test_a_full_disk_in_a_checkpoint(moment, toy_words, tmp_path, refused, monkeypatch):
-    """No file may grow beyond 20 kB from some save on: that is where only checkpoints get."""
-    original, before, calls = Checkpoints.save, resource.getrlimit(resource.RLIMIT_FSIZE), []
-    full_from = 3 if moment == "in the last one" else 2
-
-    def save(self, state, *, validation_loss):
-        calls.append(1)
-        if len(calls) == full_from:
-            self.wait()
-            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-        original(self, state, validation_loss=validation_loss)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", save)
-        if moment != "before the write":
-            patch.setattr(Checkpoints, "_check_space", lambda self, state: None)
-        try:
-            error = refused(toy_words(tmp_path / "w"))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "a checkpoint could not be written to" in error and "File too large" in error
-    assert "run the same command again, it goes on from the last one" in error
-    assert detector_step(tmp_path / "w") == 2 * (full_from - 1)
-    assert cli.main(toy_words(tmp_path / "w")) == 0
-    assert detector_step(tmp_path / "w") == 6
 
 
 def test_every_builder_refuses_images_that_do_not_fit(refused, tiny_data, tmp_path):

@@ -17,6 +17,9 @@ from jaxad.models import BUILDERS
 from jaxad.models.base import Detection, LossOutput, Model, to_unit_float
 from jaxad.run_folder import RunFolder
 
+# A toy compiles in less than the second from which on programs are kept; here all are.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
 CONFIG = """
 from . import common
 

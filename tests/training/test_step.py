@@ -36,7 +36,7 @@ def augment(**changes):
 
 
 def state_of(model, optimizer):
-    return create_state(model.init(jax.random.key(0)), optimizer)
+    return create_state(jax.jit(model.init)(jax.random.key(0)), optimizer)
 
 
 def test_keys_depend_on_seed_step_and_place_only():
@@ -90,13 +90,13 @@ def test_the_state_is_donated_and_the_batch_is_not(toy):
 
 def test_accumulation_against_the_parts_one_after_the_other(toy):
     model = toy(SHAPE)
-    variables = model.init(jax.random.key(0))
+    variables = jax.jit(model.init)(jax.random.key(0))
     keys = example_keys(0, jnp.int32(0), 8, None)
     whole = batch()
-    gradients, output = make_gradient_fn(model, axis_name=None, accumulate=4)(
+    gradients, output = jax.jit(make_gradient_fn(model, axis_name=None, accumulate=4))(
         variables, whole, keys
     )
-    alone = make_gradient_fn(model, axis_name=None)
+    alone = jax.jit(make_gradient_fn(model, axis_name=None))
     found, losses, counts = [], [], []
     for part in range(4):
         rows = slice(2 * part, 2 * part + 2)
@@ -118,7 +118,7 @@ def test_accumulation_against_the_parts_one_after_the_other(toy):
 def test_padding_does_not_count_in_a_validation(toy, count):
     devices = Devices(count)
     model = toy(SHAPE, axis_name=devices.axis_name)
-    variables = devices.replicate(dict(model.init(jax.random.key(0))))
+    variables = devices.replicate(dict(jax.jit(model.init)(jax.random.key(0))))
     step = devices.compile_step(
         make_validation_step(model, seed=0, axis_name=devices.axis_name), donate_state=False
     )
@@ -129,7 +129,7 @@ def test_padding_does_not_count_in_a_validation(toy, count):
     root = jax.random.fold_in(jax.random.key(0), 2**31 - 1)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, jnp.arange(5))
     images = jax.tree.map(lambda x: x[:5], batch())
-    expected = alone.loss(jax.device_get(variables), images, keys, False)
+    expected = jax.jit(alone.loss, static_argnums=3)(jax.device_get(variables), images, keys, False)
     np.testing.assert_allclose(padded.sums["loss"], expected.per_example.sum(), rtol=1e-5)
     np.testing.assert_allclose(padded.sums["l1"], expected.terms["l1"].sum(), rtol=1e-5)
 
@@ -142,5 +142,5 @@ def test_a_padded_image_that_is_not_finite_does_not_spoil_a_validation(toy):
         return output._replace(per_example=jnp.where(images.valid, output.per_example, jnp.nan))
 
     step = make_validation_step(model._replace(loss=loss), seed=0)
-    totals = step(model.init(jax.random.key(0)), batch(valid=np.arange(8) < 5))
+    totals = jax.jit(step)(jax.jit(model.init)(jax.random.key(0)), batch(valid=np.arange(8) < 5))
     assert bool(jnp.isfinite(totals.sums["loss"]))
