@@ -99,7 +99,7 @@ def test_overrides_come_after_variants():
         ("vqvae", {"train.epoch": "3"}, r"unknown config key 'train.epoch'; .*'train.epochs'\?"),
         ("vqvae", {"epochs": "3"}, r"unknown config key 'epochs'; did you mean 'train.epochs'\?"),
         ("vqvae", {"trian.epochs": "3"}, r"unknown config key 'trian'; .*'train.epochs'\?"),
-        ("vqvae", {"zzz": "3"}, r"unknown config key 'zzz'; configs/common.py lists every key"),
+        ("vqvae", {"zzz": "3"}, r"unknown config key 'zzz'; `jaxad config NAME` lists every key"),
         ("vqvae", {"seed.x": "3"}, r"unknown config key 'seed.x'"),
         ("vqvae", {"train": "3"}, r"'train' is a group; set one of its keys: train.accumulate, "),
         ("cae", {"train.learning_rate_multipliers": "1"}, r"is a group.*multipliers.LABEL"),
