@@ -44,8 +44,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from jaxad.data.batch import Batch
 from jaxad.models.base import (
@@ -339,6 +337,10 @@ def codes_by_k_means(
       batches: of good images; only as many are read as give :data:`LATENTS_PER_CODE` per code.
       k: number of centres.
     """
+    # Here, since scikit-learn takes a second to import and only training needs it.
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     latents: list[np.ndarray] = []
     rng = np.random.default_rng(0)
     for batch in batches:
