@@ -8,7 +8,6 @@ Variants (apply from left to right; a loss after a size)
   l2         squared error (AE-L2)          ssim   1 - SSIM (AE-SSIM; the default)
   l2+ssim    their sum
   texture    trained on random crops, tested on overlapping tiles: for regular textures
-  demo       64 x 64: what `jaxad demo` trains within its minute
   paper      256 x 256, 200 epochs, Adam 2e-4 with weight decay 1e-5, batch 128
   reference  as paper, but a sigmoid at the output as a common implementation has
 """
@@ -44,7 +43,6 @@ def get_config(variants: str = ""):
         "ssim": ssim,
         "l2+ssim": l2_ssim,
         "texture": texture,
-        "demo": demo,
         "paper": paper,
         "reference": reference,
     }
@@ -60,13 +58,6 @@ def small(config):
     config.train.learning_rate = 1e-3
     config.train.schedule = "cosine"
     config.train.steps = 1500
-
-
-def demo(config):
-    """As much as fits into a minute on 2 CPU cores."""
-    config.data.image_size = (64, 64)
-    config.train.steps = 1000
-    config.evaluate.smoothing = 1.0
 
 
 def l2(config):

@@ -7,7 +7,7 @@ import os
 from jaxad.benchmark import FIGURES, benchmark
 from jaxad.report.tables import format_metrics_table
 
-CONFIGS = ("pca", "cae:small,demo")
+CONFIGS = ("pca", "vqvae:small,demo")
 # The in-memory pipeline: importing TensorFlow alone would take a good part of the demo's time.
 OVERRIDES = {"data.pipeline": "memory"}
 
