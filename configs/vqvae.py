@@ -68,7 +68,7 @@ def demo(config):
     """As much as fits into a minute on 2 CPU cores."""
     config.data.image_size = (64, 64)
     config.model.features = 32
-    config.train.steps = 2000
+    config.train.steps = 3000
     config.evaluate.smoothing = 1.0
 
 
