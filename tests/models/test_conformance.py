@@ -157,12 +157,13 @@ def test_one_trace_over_three_steps_and_the_loss_falls(built):
     step = jax.jit(chex.assert_max_traces(step, n=1), donate_argnums=0)
     # A copy: the state is donated, the variables are needed by the other tests.
     state = create_state(jax.tree.map(jnp.copy, built.variables), optimizer)
+    # Means of a few steps: a loss may draw crops, masks or noise.
     losses = []
-    for _ in range(12):
+    for _ in range(16):
         state, metrics = step(state, built.batch)
         losses.append(float(metrics.means["loss"]))
-    assert losses[-1] < losses[0], losses
-    assert int(state.step) == 12
+    assert np.mean(losses[-4:]) < np.mean(losses[:4]), losses
+    assert int(state.step) == 16
 
 
 def test_save_and_restore_is_exact(built, tmp_path):
