@@ -1,0 +1,122 @@
+"""The grid of runs: every cell once, failures as rows, one table; and the demo on top of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from jaxad import benchmark as module
+from jaxad.benchmark import Cell, benchmark, mean_rows
+from jaxad.cli import main
+from jaxad.demo import CONFIGS, OVERRIDES
+from jaxad.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def overrides(tiny_data):
+    return {
+        "data.root": str(tiny_data.parent),
+        "data.image_size": "16",
+        "data.pipeline": "memory",
+        "model.components": "3",
+        "train.devices": "1",
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_data, overrides, tmp_path_factory):
+    root = tmp_path_factory.mktemp("benchmark")
+    rows = benchmark(["pca", "pca:paper"], ["stripes"], [0, 1], root, overrides=overrides)
+    return root, rows
+
+
+def test_every_cell_is_a_row_and_a_run_folder(finished):
+    root, rows = finished
+    assert [(r["config"], r["category"], r["seed"]) for r in rows] == [
+        ("pca", "stripes", 0),
+        ("pca", "stripes", 1),
+        ("pca:paper", "stripes", 0),
+        ("pca:paper", "stripes", 1),
+    ]
+    assert len({r["folder"] for r in rows}) == 4
+    for row in rows:
+        assert not row["error"] and 0.0 <= row["pixel_auroc"] <= 1.0
+        metrics = json.loads((root / row["folder"] / "metrics.json").read_text())
+        assert metrics["pixel_auroc"] == row["pixel_auroc"]
+    assert (root / "report.html").stat().st_size > 1000
+
+
+def test_the_files_hold_the_rows_and_their_means(finished):
+    root, rows = finished
+    with open(root / "results.csv", newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [float(r["aupro"]) for r in written] == [r["aupro"] for r in rows]
+    means = json.loads((root / "results.json").read_text())["means"]
+    for mean in means:
+        mine = [r["image_auroc"] for r in rows if r["config"] == mean["config"]]
+        assert mean["image_auroc"] == pytest.approx(sum(mine) / 2)
+    assert (root / "results.md").read_text().count("\n| ") == len(rows) + len(means) + 1
+
+
+def test_finished_cells_are_not_run_again(finished, overrides, monkeypatch):
+    root, rows = finished
+
+    def refuse(*arguments, **options):
+        raise AssertionError("a finished cell was run again")
+
+    monkeypatch.setattr(module, "train", refuse)
+    monkeypatch.setattr(module, "evaluate", refuse)
+    again = benchmark(["pca", "pca:paper"], ["stripes"], [0, 1], root, overrides=overrides)
+    assert again == rows
+
+
+def test_a_cell_that_fails_is_a_row_with_its_reason(tiny_data, overrides, tmp_path, capsys):
+    status = main(
+        ["benchmark", "--configs", "pca", "--categories=missing,stripes", f"--workdir={tmp_path}"]
+        + [f"--config.{key}={value}" for key, value in overrides.items()]
+    )
+    assert status == 1
+    cells = json.loads((tmp_path / "results.json").read_text())["cells"]
+    assert "missing" in cells[0]["error"] and cells[0]["pixel_auroc"] is None
+    assert not cells[1]["error"] and cells[1]["pixel_auroc"] is not None
+    assert "missing" in capsys.readouterr().out
+
+
+def test_a_misprint_shows_before_the_first_run(tmp_path, overrides):
+    with pytest.raises(UserError, match="did you mean 'vqvae'"):
+        benchmark(["pca", "vqvea"], ["stripes"], [0], tmp_path, overrides=overrides)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="at least one"):
+        benchmark(["pca"], [], [], tmp_path)
+
+
+def test_means_leave_out_what_is_undefined():
+    rows = [
+        {"config": "pca", "error": "", "seconds": 1.0, **dict.fromkeys(module.FIGURES, value)}
+        for value in (None, 0.5)
+    ]
+    (mean,) = mean_rows(rows)
+    assert mean["aupro"] == 0.5 and mean["seconds"] == 1.0
+
+
+def test_folders_of_cells_are_plain_names():
+    assert Cell("vqvae:small,ema", "a b/c", 3).folder == "vqvae-small-ema/a-b-c/seed3"
+
+
+def test_the_demo_compares_the_linear_and_a_deep_model(tmp_path, monkeypatch, capsys):
+    """The demo itself, with a few steps in place of its minute."""
+    monkeypatch.setitem(OVERRIDES, "train.steps", 4)
+    monkeypatch.setitem(OVERRIDES, "train.devices", 1)
+    # pca sees 128 x 128 pixels, the deep model 64 x 64: both drawn for their size.
+    assert main(["demo", f"--workdir={tmp_path / 'demo'}"]) == 0
+    printed = capsys.readouterr().out
+    for config in CONFIGS:
+        assert config in printed
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert "pca" in page and "vqvae" in page
+    (row, _) = json.loads((tmp_path / "demo" / "results.json").read_text())["cells"]
+    # What the demo promises a newcomer, of the better of its two models.
+    assert row["config"] == "pca"
+    assert row["image_auroc"] >= 0.95 and row["pixel_auroc"] >= 0.95
