@@ -14,7 +14,7 @@ from typing import NoReturn
 from jaxad import __version__
 from jaxad.errors import UserError, did_you_mean
 
-VERBS = ("train", "evaluate", "predict", "benchmark", "config", "demo")
+VERBS = ("train", "evaluate", "predict", "benchmark", "config", "data", "demo")
 FAILED_PARTS = 1
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -147,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("config", nargs="?", metavar="NAME[:VARIANT,...]", help="none: the names")
     verb.set_defaults(takes_overrides=True)
 
+    verb = _verb(verbs, "data", _data, "show what a folder of images is read as")
+    verb.add_argument("action", choices=["inspect"], help="inspect: counts by split and kind")
+    verb.add_argument("--root", required=True, help="folder of the images")
+    verb.add_argument("--category", default="", help="sub-folder of root (MVTec layout)")
+    verb.add_argument("--name", default="auto", help="layout: auto (default), mvtec or folder")
+
     verb = _verb(verbs, "demo", _demo, "generated images, a linear and a deep model, a report")
     verb.add_argument("--workdir", default="jaxad-demo", help="default: jaxad-demo")
     return parser
@@ -266,6 +272,21 @@ def _config(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         return
     for key, value in flatten(load_config(arguments.config, overrides)).items():
         print(f"{key} = {value!r}")
+
+
+def _data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.data import read_table, summarise
+    from jaxad.report.tables import format_metrics_table
+
+    table = read_table(arguments.root, name=arguments.name, category=arguments.category)
+    summary = summarise(table)
+    rows = [
+        {"split": split, "kind": kind, **counts}
+        for split in ("train", "test")
+        for kind, counts in summary[split].items()
+    ]
+    print(f"{table.root}, read as {table.name}")
+    print(format_metrics_table(rows, ["split", "kind", "images", "masks"]))
 
 
 def _demo(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

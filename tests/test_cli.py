@@ -148,3 +148,22 @@ def test_names_of_the_package_exist():
         assert getattr(jaxad, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         jaxad.nothing  # noqa: B018
+
+
+def test_data_inspect_counts_what_a_folder_holds(tiny_data, capsys):
+    assert cli.main(["data", "inspect", f"--root={tiny_data}"]) == 0
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for row in (
+        ["train", "good", "20", "0"],
+        ["test", "good", "3", "0"],
+        ["test", "hole", "3", "3"],
+    ):
+        assert row in printed
+
+
+def test_config_lists_names_and_shows_every_key(capsys):
+    assert cli.main(["config"]) == 0
+    assert capsys.readouterr().out.split() == ["cae", "pca", "vqvae"]
+    assert cli.main(["config", "vqvae:small", "--config.train.epochs=7"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert "train.epochs = 7" in printed and "model.features = 64" in printed
