@@ -35,6 +35,7 @@ Silent in the paper, and what is taken here:
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -43,7 +44,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxad.data.batch import Batch
 from jaxad.models.base import (
@@ -278,23 +279,6 @@ def build(
         product = outer * grey_dilation(alignment, size=size)
         return Detection({"ssim": ssim, "am": alignment, "ssim*am": product}, {}, reconstruction)
 
-    def initialise(variables, batches):
-        alone = module.clone(axis_name=None)
-        encode = jax.jit(
-            lambda v, x: alone.apply(
-                v, to_unit_float(x), train=True, mutable=True, method=VQVAE.encode
-            )[0]
-        )
-        return set_codes(
-            variables, codes_by_k_means(lambda x: encode(variables, x), batches, codes)
-        )
-
-    def diagnostics(variables, images) -> dict[str, Array]:
-        """``code_indices`` ``(b, h', w')`` and ``code_counts`` ``(codes,)`` over the batch."""
-        _, quantised, _ = module.apply(variables, to_unit_float(images))
-        counts = jnp.zeros(codes).at[quantised.indices.ravel()].add(1.0)
-        return {"code_indices": quantised.indices, "code_counts": counts}
-
     return Model(
         module=module,
         image_shape=image_shape,
@@ -302,9 +286,30 @@ def build(
         loss=loss,
         detect=detect,
         param_labels=label_parameters,
-        initialise=initialise,
-        diagnostics=diagnostics,
+        initialise=functools.partial(start_codebook, module),
+        diagnostics=functools.partial(code_use, module),
     )
+
+
+def start_codebook(module: VQVAE, variables: Variables, batches: Iterable[Batch]) -> Variables:
+    """The variables with a codebook clustered from the untrained encoder's latents."""
+    alone = module.clone(axis_name=None)
+    encode = jax.jit(
+        lambda v, x: alone.apply(
+            v, to_unit_float(x), train=True, mutable=True, method=VQVAE.encode
+        )[0]
+    )
+    centres = codes_by_k_means(lambda x: encode(variables, x), batches, module.codes)
+    return set_codes(variables, centres)
+
+
+def code_use(
+    module: VQVAE, variables: Variables, images: Shaped[Array, "b h w c"]
+) -> dict[str, Array]:
+    """``code_indices`` ``(b, h', w')`` and ``code_counts`` ``(codes,)`` over the batch."""
+    _, quantised, _ = module.apply(variables, to_unit_float(images))
+    counts = jnp.zeros(module.codes).at[quantised.indices.ravel()].add(1.0)
+    return {"code_indices": quantised.indices, "code_counts": counts}
 
 
 def label_parameters(params: Any) -> Any:
