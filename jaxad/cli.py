@@ -193,6 +193,9 @@ def _overrides(
 
 def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     from jaxad.config import load_config
+    from jaxad.environment import keep_freed_memory
+
+    keep_freed_memory()  # before anything starts threads
     from jaxad.training.train import train
 
     run = train(load_config(arguments.config, overrides), arguments.workdir)
@@ -242,6 +245,9 @@ def _predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from jaxad.environment import keep_freed_memory
+
+    keep_freed_memory()
     from jaxad.benchmark import FIGURES, benchmark, mean_rows
     from jaxad.report.tables import format_metrics_table
 
@@ -290,6 +296,9 @@ def _data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
 
 
 def _demo(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.environment import keep_freed_memory
+
+    keep_freed_memory()
     from jaxad.demo import demo
 
     demo(arguments.workdir)

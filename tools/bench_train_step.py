@@ -8,7 +8,7 @@ normalisation, three residual layers, a codebook, the mirrored decoder), paramet
 (sum of binary cross-entropies per image, codebook and commitment terms) and optimiser (Adam):
 
     lax             flax.linen.Conv and ConvTranspose
-    jaxad           jaxad.models.layers.Conv and ConvTranspose
+    jaxad           jaxad.models.layers, freed memory kept as `jaxad train` keeps it
     torch           PyTorch, its default NCHW memory order
     torch-nhwc      PyTorch, channels_last
 
@@ -23,8 +23,8 @@ in the same process.
 On a machine that others use too, threads that wait for each other lose the most (OpenMP's, which
 PyTorch uses, spin while they wait), so a fair comparison there is `--cores=1`, read by CPU seconds.
 
-A step allocates gigabytes, and Linux faults them in 4 KiB at a time unless the process asks for
-huge pages; `--huge-pages` lets glibc (2.35 or newer) ask, in all rows alike.
+A step allocates gigabytes, and Linux faults them in 4 KiB at a time unless the process keeps them
+or asks for huge pages; `--huge-pages` lets glibc (2.35 or newer) ask instead, in all rows alike.
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ def work(row: str, options: argparse.Namespace) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not disturb the answers
     of_torch = row.startswith("torch")
+    if row == "jaxad" and "GLIBC_TUNABLES" not in os.environ:
+        from jaxad.environment import keep_freed_memory
+
+        keep_freed_memory()  # as `jaxad train` does
     if options.profile:
         build = bench_rows.torch_layer if of_torch else bench_rows.jax_layer
         tasks = [bench_rows.matmul(row)]
