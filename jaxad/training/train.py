@@ -135,7 +135,6 @@ def _record_run(run: RunFolder, config: ConfigDict, inputs: Inputs) -> None:
                 f"the training images in {inputs.record['root']} are not those that "
                 f"{run.path} was started with; use a new --workdir"
             )
-    if run.has_checkpoint():
         return  # what the run was started with stays, and what an evaluation has set since
     write_json(run.data, inputs.record)
     write_text(run.config, config_lib.to_json(config))

@@ -370,5 +370,7 @@ def test_links_stay_relative(tmp_path, link):
 
 
 def test_comparison_of_nothing_is_a_page(tmp_path):
-    write_comparison(tmp_path / "c.html", [])
-    Page((tmp_path / "c.html").read_text(encoding="utf-8"))
+    write_comparison(tmp_path / "c.html", [], title="Nothing yet")
+    text = (tmp_path / "c.html").read_text(encoding="utf-8")
+    Page(text)  # raises where tags do not balance
+    assert "Nothing yet" in text

@@ -239,8 +239,10 @@ def test_another_config_is_refused_by_its_key(finished, train_tiny, key, value, 
 
 def test_keys_that_do_not_change_what_is_learned_may_change(finished, train_tiny):
     changed = {"evaluate__smoothing": 1.0, "data__memory_limit_mb": 10, "train__devices": 2}
+    before = finished.config.read_text()
     train_tiny(finished.path, **changed)
     train_tiny(finished.path)
+    assert finished.config.read_text() == before, "a resumed run keeps what it was started with"
 
 
 def test_other_training_images_are_refused(finished, train_tiny, tiny_data, tmp_path):
