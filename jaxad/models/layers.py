@@ -1,15 +1,20 @@
-"""Convolution layers with linen's parameters and CPU gradients at matrix speed.
+"""Layers that the architectures share.
 
 :class:`Conv` and :class:`ConvTranspose` have the names, parameter shapes, initialisers and values
 of ``flax.linen.Conv`` and ``flax.linen.ConvTranspose``, so a checkpoint of one loads into the
-other; the arithmetic is :mod:`jaxad.ops.convolution`.
+other; the arithmetic is :mod:`jaxad.ops.convolution`, whose CPU gradients run at matrix speed.
+:class:`BatchNorm` is linen's with PyTorch's constants. The initialisers are PyTorch's defaults,
+for architectures whose published code relies on them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax.nn import initializers
@@ -86,6 +91,41 @@ class ConvTranspose(nn.Module):
         x, kernel, bias = _parameters(self, x)
         y = convolution.conv_transpose(x, kernel, stride=self.strides, padding=_pads(self.padding))
         return y if bias is None else y + bias[None, None, None, :]
+
+
+class BatchNorm(nn.BatchNorm):
+    """Batch normalisation with PyTorch's constants, in float32, over all devices of ``axis_name``.
+
+    The running variance is the biased one, where PyTorch keeps the unbiased: n / (n - 1) apart,
+    with n the values of a channel in a batch.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    def __call__(self, x: Float[Array, "*b d"], *, train: bool) -> Float[Array, "*b d"]:
+        """Normalises by the batch (training) or by the running statistics."""
+        return super().__call__(x, use_running_average=not train)
+
+
+def uniform_within(bound: float) -> Initializer:
+    """Uniform in [-bound, bound]."""
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def pytorch_conv_init(in_features: int, kernel_size: Pair) -> dict[str, Initializer]:
+    """PyTorch's default start of a convolution: uniform within 1 / sqrt(fan-in), bias too.
+
+    Args:
+      in_features: input channels; of a transposed convolution the *output* channels, which is
+        what PyTorch counts there.
+      kernel_size: ``(kh, kw)``.
+
+    Returns:
+      ``kernel_init`` and ``bias_init`` for :class:`Conv` and :class:`ConvTranspose`.
+    """
+    draw = uniform_within(1.0 / math.sqrt(in_features * math.prod(kernel_size)))
+    return {"kernel_init": draw, "bias_init": draw}
 
 
 def _parameters(layer: Conv | ConvTranspose, x: Array) -> tuple[Array, Array, Array | None]:

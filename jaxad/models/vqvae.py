@@ -54,7 +54,7 @@ from jaxad.models.base import (
     Variables,
     to_unit_float,
 )
-from jaxad.models.layers import Conv, ConvTranspose
+from jaxad.models.layers import BatchNorm, Conv, ConvTranspose
 from jaxad.ops import continuous_bernoulli
 from jaxad.ops.morphology import grey_dilation
 from jaxad.ops.resize import repeat_upsample
@@ -85,24 +85,6 @@ class ResidualLayer(nn.Module):
         return x + Conv(self.features, (1, 1), dtype=self.dtype)(nn.relu(y))
 
 
-class BatchNorm(nn.Module):
-    """Batch normalisation with PyTorch's defaults, float32, over all devices of ``axis_name``."""
-
-    axis_name: str | None
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w d"], *, train: bool) -> Float[Array, "b h w d"]:
-        """Normalises by the batch (training) or by the running statistics."""
-        return nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-        )(x)
-
-
 class VQVAE(nn.Module):
     """Encoder, codebook and decoder.
 
@@ -130,11 +112,11 @@ class VQVAE(nn.Module):
         """Declares the layers and the codebook."""
         n, f, dtype = self.downsampling, self.features, self.dtype
         self.down = [Conv(f, (4, 4), strides=2, dtype=dtype) for _ in range(n)]
-        self.down_norm = [BatchNorm(self.axis_name, dtype) for _ in range(n)]
+        self.down_norm = [BatchNorm(axis_name=self.axis_name, dtype=dtype) for _ in range(n)]
         self.encoder_residual = [ResidualLayer(f, dtype) for _ in range(self.residual_layers)]
         self.decoder_residual = [ResidualLayer(f, dtype) for _ in range(self.residual_layers)]
         self.up = [ConvTranspose(f, (4, 4), strides=2, dtype=dtype) for _ in range(n - 1)]
-        self.up_norm = [BatchNorm(self.axis_name, dtype) for _ in range(n - 1)]
+        self.up_norm = [BatchNorm(axis_name=self.axis_name, dtype=dtype) for _ in range(n - 1)]
         self.to_image = ConvTranspose(self.channels, (4, 4), strides=2, dtype=dtype)
         shape, draw = (self.codes, self.features), nn.initializers.normal(1.0)
         if self.codebook_by_gradient:

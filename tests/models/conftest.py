@@ -65,8 +65,6 @@ class Golden:
         for inner, flax in ((".conv3", "Conv_0"), (".conv1", "Conv_1")):
             if layer.endswith(inner):
                 path = [layer.removesuffix(inner).replace(".", "_"), flax]
-        if kind == "BatchNorm2d":
-            path.append("BatchNorm_0")
         if kind == "Conv2d" and value.ndim == 4:  # (o, i, h, w)
             value = value.transpose(2, 3, 1, 0)
         elif kind == "ConvTranspose2d" and value.ndim == 4:  # (i, o, h, w), and turned around
