@@ -1,0 +1,38 @@
+"""Position embeddings of a grid of tokens: sine-cosine tables, and their resizing."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def sincos_positions(grid: tuple[int, int], features: int) -> Float[Array, "n d"]:
+    """The fixed two-dimensional table of masked autoencoders (He et al. 2022, public code).
+
+    The first half of the features encodes the column, the second the row, each as the sines, then
+    the cosines, of the coordinate times ``10000 ** (-k / (features / 4))``. (That the column comes
+    first is a slip of the published code to which its weights are bound.)
+
+    Args:
+      grid: numbers of rows and columns.
+      features: length of an embedding, a multiple of 4.
+
+    Returns:
+      The embeddings, row by row of the grid, in float32.
+
+    Raises:
+      ValueError: if the features are not a multiple of 4.
+    """
+    if features < 4 or features % 4:
+        raise ValueError(
+            f"Sine-cosine positions have a multiple of 4 features, not {features}: two coordinates "
+            "with a sine and a cosine each."
+        )
+    rows, columns = grid
+    frequency = 10000.0 ** (-jnp.arange(features // 4) / (features // 4))
+    angle = lambda count: jnp.arange(count)[:, None] * frequency[None]
+    wave = lambda angles: jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    shape = (rows, columns, features // 2)
+    column = jnp.broadcast_to(wave(angle(columns))[None], shape)
+    row = jnp.broadcast_to(wave(angle(rows))[:, None], shape)
+    return jnp.concatenate([column, row], axis=-1).reshape(rows * columns, features)
