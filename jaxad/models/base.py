@@ -73,8 +73,24 @@ class Model(NamedTuple):
         (a codebook from clusters), taken once before the first step; ``batches`` as for ``fit``.
       fit: for closed-form models only, else None: ``(batches) -> variables`` where ``batches``
         can be iterated several times, each pass yielding :class:`Batch` of good images.
-      diagnostics: optional ``(variables, images) -> dict of arrays`` for the report.
-      sample: optional ``(variables, key, n) -> (n, h, w, c)`` images in [0, 1].
+      diagnostics: optional ``(variables, images) -> {name: array}``, what the model knows and how
+        it used it on these ``b`` images; jitted. The report draws an array by its shape and the
+        end of its name; the name is its caption, with spaces for underscores:
+
+        * ``()``: a line of a table (a noise level, a learned range);
+        * ``(k,)``, ``*_counts``: how often each of k entries was used (codes, memory items), as
+          sorted bars, with the entries used and unused and the perplexity;
+        * ``(k,)``: bars in their own order (a spectrum, a loss per level);
+        * ``(i, j)``: one matrix in colours (a correlation function, similarities);
+        * ``(b, i, j)`` integer: a map of categories beside each image (code indices);
+        * ``(b, i, j)`` float: a map on one colour scale beside each image (an entropy);
+        * ``(n, h, w, c)``, uint8 or float in [0, 1], c of 1 or 3: pictures (axes, memory items).
+
+        Values must be finite. An array of any other kind is left out, with a note on the page.
+      sample: optional ``(variables, key, n) -> (n, h, w, c)`` images in [0, 1], drawn from the
+        model's own distribution of good images; jitted with ``n`` static. ``h`` and ``w`` may be
+        smaller than in ``image_shape`` where the model describes patches. Both may raise
+        ValueError with one clear sentence, which the report then shows in their place.
     """
 
     module: nn.Module

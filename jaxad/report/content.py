@@ -90,6 +90,29 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What a trained model shows of itself.
+
+    Attributes:
+      origin: what ``images`` are, in the plural: "good test images".
+      images: (b, h, w, c) uint8, c is 1 or 3.
+      reconstructions: like ``images``, of the same images.
+      samples: (n, h', w', c) uint8, drawn from the model's prior; None for a model without one.
+      photographs: real good training images to hold beside the samples, at their size.
+      diagnostics: what ``Model.diagnostics`` says about ``images``, by name.
+      notes: sentences on what could not be shown.
+    """
+
+    origin: str
+    images: UInt8[np.ndarray, "b h w c"]
+    reconstructions: UInt8[np.ndarray, "b h w c"]
+    samples: UInt8[np.ndarray, "n i j c"] | None = None
+    photographs: UInt8[np.ndarray, "m i j c"] | None = None
+    diagnostics: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportContent:
     """Everything on the page of one run.
 
@@ -108,6 +131,7 @@ class ReportContent:
       scores: every test image; where empty, the cases stand in.
       curves: ``"roc"`` (false positive rate, true positive rate), ``"pr"`` (recall, precision),
         ``"pro"`` (false positive rate, mean region overlap): pairs of equally long sequences.
+      learned: reconstructions, samples and diagnostics; None for pages without them.
     """
 
     title: str
@@ -120,6 +144,7 @@ class ReportContent:
     notes: Sequence[str] = ()
     scores: Sequence[ScoreRow] = ()
     curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] = field(default_factory=dict)
+    learned: Learned | None = None
 
     @property
     def rows(self) -> list[ScoreRow]:
