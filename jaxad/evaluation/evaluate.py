@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
-from PIL import Image
 
 from jaxad import config as config_lib, metrics
 from jaxad.data.images import image_dimensions, read_mask
@@ -20,8 +18,10 @@ from jaxad.data.table import Sample, SampleTable
 from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibration_of
 from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings, override_evaluation
+from jaxad.evaluation.learned import ask
 from jaxad.evaluation.names import printable
 from jaxad.evaluation.presentation import Masks, make_case, present
+from jaxad.evaluation.resize import at_size
 from jaxad.report.content import ScoreRow
 from jaxad.run_folder import RunFolder, write_json, write_text
 from jaxad.training.inputs import decode, open_table
@@ -78,7 +78,8 @@ def evaluate(
     rows = score_rows(table, samples, findings.scores[detector.primary_score], calibration)
     write_scores(run, rows)
     case = lambda i: make_case(i, rows[i], detector, calibration, images, findings, masks)
-    present(run, detector.config, calibration, result, rows, case)
+    learned = ask(detector, table, record, samples, images, findings)
+    present(run, detector.config, calibration, result, rows, case, learned)
     return result
 
 
@@ -158,21 +159,6 @@ def judge(
         },
         "scores": per_score,
     }
-
-
-def at_size(
-    values: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "H W"] | None
-) -> Float[np.ndarray, "H W"]:
-    """A map at the size of its mask, bilinearly; as it is where they agree or there is no mask."""
-    if mask is None or mask.shape == values.shape:
-        return values
-    return resize_map(values, mask.shape)
-
-
-def resize_map(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
-    """Resizes a raw map bilinearly; values keep their units."""
-    picture = Image.fromarray(np.asarray(values, np.float32), mode="F")
-    return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def score_rows(

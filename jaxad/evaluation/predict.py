@@ -23,7 +23,8 @@ from jaxad.data.images import decode, resize
 from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibrate, saved_calibration, uncalibrated
 from jaxad.evaluation.detector import Detector
-from jaxad.evaluation.evaluate import resize_map, run_table
+from jaxad.evaluation.evaluate import run_table
+from jaxad.evaluation.resize import resize_map
 from jaxad.report.content import Scale
 from jaxad.run_folder import RunFolder, write_json
 

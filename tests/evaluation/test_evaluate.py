@@ -11,8 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from jaxad.errors import UserError
 from jaxad.evaluation.detector import Detector
-from jaxad.evaluation.evaluate import at_size, evaluate, resize_map
+from jaxad.evaluation.evaluate import evaluate
 from jaxad.evaluation.presentation import images_to_compare, images_to_show
+from jaxad.evaluation.resize import at_size, resize_map
 from jaxad.report.content import ScoreRow
 from jaxad.run_folder import RunFolder
 
