@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from jaxad import metrics
 from jaxad.evaluation.detector import Detector, Findings
 from jaxad.evaluation.names import unique_names
 from jaxad.report.cases import save_cases
-from jaxad.report.content import Case, ReportContent, ScoreRow, common_scale
+from jaxad.report.content import Case, Learned, ReportContent, ScoreRow, common_scale
 from jaxad.report.figures import panel_strip
 from jaxad.report.html import write_report
 from jaxad.run_folder import RunFolder, writing
@@ -34,6 +35,7 @@ def present(
     result: dict[str, Any],
     rows: list[ScoreRow],
     case: Callable[[int], Case],
+    learned: Learned,
 ) -> None:
     """Writes report.html and figures/ of an evaluation.
 
@@ -44,9 +46,11 @@ def present(
       result: what metrics.json holds.
       rows: all test images.
       case: index of a test image -> its pictures.
+      learned: what the model shows of itself.
     """
     shown = images_to_show(rows, config.evaluate.report_images)
     content = report_content(run, config, calibration, result, rows, [case(i) for i in shown])
+    content = dataclasses.replace(content, learned=learned)
     write_report(run.report, content)
     write_figures(run, [case(i) for i in images_to_compare(rows, FIGURES)], calibration)
 

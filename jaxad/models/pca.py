@@ -20,7 +20,7 @@ fixes an image score for a linear model: which one is used is this library's cho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,9 @@ EXACT_UP_TO = 2048
 
 MATMUL_PRECISION = "highest"
 """An accelerator's default rounds to 10 bits: residuals and small variances would be lost."""
+
+AXES_SHOWN = 16
+"""Principal axes among the diagnostics."""
 
 OVERSAMPLING = 16
 SUBSPACE_ITERATIONS = 6
@@ -134,6 +137,9 @@ def build(
             images = extract_tiles(images, tile=patch, stride=stride)
         return images.reshape(-1, dimension)
 
+    def pictures_of(vectors: Float[Array, "n d"]) -> Float[Array, "n i j c"]:
+        return vectors.reshape(-1, *((patch, patch, c) if patch else image_shape))
+
     def forward(variables: Variables, images: Float[Array, "b h w c"]):
         b = images.shape[0]
         vectors, log_likelihood = module.apply(variables, to_vectors(images))
@@ -183,17 +189,44 @@ def build(
         detect=detect,
         param_labels=label_all_trainable,
         fit=fit,
-        sample=lambda variables, key, n: _sample(variables, key, n, image_shape, patch),
+        diagnostics=lambda variables, images: _describe(variables, pictures_of),
+        sample=lambda variables, key, n: _sample(variables, key, n, pictures_of),
     )
 
 
-def _sample(variables: Variables, key: Array, n: int, image_shape, patch: int) -> Array:
-    """Draws from the model (without its noise): ``mu + V L^(1/2) z``; patches are drawn singly."""
+def _sample(
+    variables: Variables, key: Array, n: int, pictures_of: Callable[[Array], Array]
+) -> Array:
+    """Draws ``x ~ N(mu, V L V' + s2 (I - V V'))``, clipped to [0, 1]; patches are drawn singly."""
     p = variables["params"]
-    codes = jax.random.normal(key, (n, p["axes"].shape[0]))
-    codes = codes * jnp.exp(0.5 * p["log_variances"])[None]
-    shape = (patch, patch, image_shape[2]) if patch else image_shape
-    return jnp.clip(p["mean"][None] + codes @ p["axes"], 0.0, 1.0).reshape(n, *shape)
+    noise = jnp.exp(0.5 * p["log_noise"])
+    # One standard normal per value: scaled by s, and stretched along the axes to their deviation.
+    white = jax.random.normal(key, (n, p["mean"].shape[0]))
+    with jax.default_matmul_precision(MATMUL_PRECISION):
+        codes = (white @ p["axes"].T) * (jnp.exp(0.5 * p["log_variances"]) - noise)[None]
+        x = p["mean"][None] + noise * white + codes @ p["axes"]
+    return pictures_of(jnp.clip(x, 0.0, 1.0))
+
+
+def _describe(variables: Variables, pictures_of: Callable[[Array], Array]) -> dict[str, Array]:
+    """What was fitted: the mean, the leading axes, and how much of the variance each explains.
+
+    Axes are shown around mid-gray, their largest value (of either sign) at white or black. The
+    variances do not depend on images: they are those of the training images.
+    """
+    p = variables["params"]
+    k, d = p["axes"].shape
+    variances = jnp.exp(p["log_variances"])
+    total = jnp.sum(variances) + (d - k) * jnp.exp(p["log_noise"])
+    axes = p["axes"][:AXES_SHOWN]
+    largest = jnp.maximum(jnp.max(jnp.abs(axes), axis=1, keepdims=True), 1e-12)
+    return {
+        "variance_explained_by_all_axes": jnp.sum(variances) / total,
+        "standard_deviation_of_the_noise": jnp.exp(0.5 * p["log_noise"]),
+        "share_of_variance_per_axis": variances / total,
+        "mean": pictures_of(jnp.clip(p["mean"], 0.0, 1.0)[None]),
+        "first_axes": pictures_of(0.5 + 0.5 * axes / largest),
+    }
 
 
 class _VectorPasses:

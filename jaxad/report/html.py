@@ -1,8 +1,8 @@
 """The report of one run: a single self-contained page, mistakes before successes.
 
 The order is the reader's: how good is it, where is the threshold and what is it worth, what went
-wrong, then every defective image given, the extremes, the good images, the tables, the training,
-the settings.
+wrong, then every defective image given, the extremes, the good images, the tables, what the model
+learned, the training, the settings.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxad.report import charts, gallery
+from jaxad.report import charts, gallery, learned
 from jaxad.report.content import (
     ReportContent,
     common_scale,
@@ -62,6 +62,7 @@ def render_report(content: ReportContent) -> str:
         ("good", "Good images", gallery.cards(good, content, scale, by_kind=False)),
         ("kinds", "Kinds of defects", _kinds(content.metrics)),
         ("maps", "All maps and scores", _maps(content.metrics)),
+        *learned.sections(content.learned),
         ("training", "Training", _training(content)),
         ("setup", "Setup", _setup(content)),
     ]

@@ -84,6 +84,10 @@ margin:0 0 16px}
 .tile{color:inherit;text-decoration:none;min-width:0}
 .tile .pair{display:grid;grid-template-columns:1fr 1fr;gap:4px;margin-bottom:5px}
 .tile:hover .pair{outline:2px solid var(--accent);outline-offset:2px;border-radius:4px}
+.mosaic{display:grid;grid-template-columns:repeat(auto-fill,minmax(84px,1fr));gap:6px;
+margin:0 0 16px}
+.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(360px,100%),1fr));gap:0 32px}
+.sides h3{margin-top:8px}.matrix{max-width:260px;margin:0 0 16px}path.bars{fill:var(--good)}
 .colourbar{display:flex;align-items:center;gap:9px;max-width:520px;margin:26px 0 16px;
 font-size:12.5px;
 font-variant-numeric:tabular-nums}

@@ -1,0 +1,140 @@
+"""Asks a trained model what it learned: samples of its prior, diagnostics on some good images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, UInt8
+
+from jaxad.data.table import Sample, SampleTable
+from jaxad.errors import UserError
+from jaxad.evaluation.detector import Detector, Findings
+from jaxad.report.content import Learned
+from jaxad.report.diagnostics import kind_of, to_pixels
+from jaxad.training.inputs import decode
+
+MOST = 16
+"""Images, samples and photographs of each kind, fewer where ``evaluate.batch_size`` is smaller."""
+
+
+def ask(
+    detector: Detector,
+    table: SampleTable,
+    record: Mapping[str, Any],
+    samples: list[Sample],
+    images: UInt8[np.ndarray, "n h w c"],
+    findings: Findings,
+) -> Learned:
+    """Gathers what the report shows of the model itself, by one jitted call each.
+
+    Args:
+      detector: the trained model.
+      table: where the training images are found.
+      record: data.json, which names them.
+      samples: the test images.
+      images: their pixels.
+      findings: what the detector said about them.
+
+    Returns:
+      With a note for everything that the model refuses (ValueError) or that cannot be drawn: an
+      evaluation does not end for the sake of a picture.
+    """
+    count = min(MOST, detector.batch_size)
+    good = [i for i, sample in enumerate(samples) if not sample.label]
+    origin = "good test images" if good else "test images (none is good)"
+    chosen = _spread(good or list(range(len(samples))), count)
+    notes: list[str] = []
+    drawn = _draw(detector, count, notes)
+    return Learned(
+        origin=origin,
+        images=images[chosen],
+        reconstructions=findings.reconstruction[chosen],
+        samples=drawn,
+        photographs=None if drawn is None else _photographs(detector, table, record, drawn, notes),
+        diagnostics=_diagnose(detector, images[chosen], notes),
+        notes=notes,
+    )
+
+
+def _spread(items: list, count: int) -> list:
+    """At most ``count`` of them, evenly spread, in order."""
+    if len(items) <= count:
+        return items
+    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
+def _draw(detector: Detector, count: int, notes: list[str]) -> np.ndarray | None:
+    sample = detector.model.sample
+    if sample is None:
+        return None
+    try:
+        # One key for all runs: what differs between two pages is the model.
+        drawn = jax.jit(sample, static_argnums=2)(detector.variables, jax.random.key(0), count)
+        drawn = _on_host(drawn)
+        if kind_of("samples", drawn, images=0) != "pictures":
+            raise ValueError(f"they have the shape {drawn.shape}, not (n, h, w, 1 or 3)")
+    except ValueError as error:
+        notes.append(f"No samples: {_sentence(error)}")
+        return None
+    return to_pixels(drawn)
+
+
+def _photographs(
+    detector: Detector,
+    table: SampleTable,
+    record: Mapping[str, Any],
+    drawn: UInt8[np.ndarray, "n h w c"],
+    notes: list[str],
+) -> np.ndarray | None:
+    """As many training images as samples, cut to the samples' size around their middle."""
+    there = {table.relative(sample): sample for sample in table.train_good()}
+    paths = _spread([there[name] for name in record["training"] if name in there], len(drawn))
+    if not paths:
+        notes.append("No training image is left in the data set to hold beside the samples.")
+        return None
+    try:
+        pixels = decode(paths, detector.config.data, tuple(record["range_16bit"]))
+    except UserError as error:
+        notes.append(f"No training images beside the samples: {_sentence(error)}")
+        return None
+    top, left = ((a - b) // 2 for a, b in zip(pixels.shape[1:3], drawn.shape[1:3], strict=True))
+    return pixels[:, top : top + drawn.shape[1], left : left + drawn.shape[2]]
+
+
+def _diagnose(
+    detector: Detector, images: UInt8[np.ndarray, "b h w c"], notes: list[str]
+) -> dict[str, np.ndarray]:
+    diagnostics = detector.model.diagnostics
+    if diagnostics is None:
+        return {}
+    try:
+        values = jax.jit(diagnostics)(detector.variables, images)
+    except ValueError as error:
+        notes.append(f"No diagnostics: {_sentence(error)}")
+        return {}
+    kept = {}
+    for name, value in values.items():
+        value = _on_host(value)
+        try:
+            kind_of(name, value, images=len(images))
+        except ValueError as error:
+            notes.append(f"Left out: {_sentence(error)}")
+        else:
+            kept[name] = value
+    return kept
+
+
+def _on_host(values: Array) -> np.ndarray:
+    """As numpy's own types: bfloat16 is none of them."""
+    values = np.asarray(values)
+    return values.astype(np.float32) if jnp.issubdtype(values.dtype, jnp.floating) else values
+
+
+def _sentence(error: Exception) -> str:
+    """The first line of a message, closed: traces of compilers go on for pages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0][:300] if lines else type(error).__name__).rstrip(".") + "."
