@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxad.errors import UserError, did_you_mean
-from jaxad.models import cae, pca, vqvae
+from jaxad.models import cae, pca, vae, vqvae
 from jaxad.models.base import Detection, LossOutput, Model, Variables
 
 BUILDERS: dict[str, Callable[..., Model]] = {
     "pca": pca.build,
     "cae": cae.build,
     "vqvae": vqvae.build,
+    "vae": vae.build,
 }
 
 

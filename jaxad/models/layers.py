@@ -110,7 +110,11 @@ class BatchNorm(nn.BatchNorm):
 
 def uniform_within(bound: float) -> Initializer:
     """Uniform in [-bound, bound]."""
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    def draw(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return draw
 
 
 def pytorch_conv_init(in_features: int, kernel_size: Pair) -> dict[str, Initializer]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -105,5 +106,19 @@ class ResNetTrunk(nn.Module):
 
 
 def max_pool_3_2(x: Float[Array, "b h w d"]) -> Float[Array, "b h2 w2 d"]:
-    """Maximum over 3 x 3 windows at stride 2, padded by 1, as PyTorch's MaxPool2d(3, 2, 1)."""
-    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    """Maximum over 3 x 3 windows at stride 2, padded by 1, as PyTorch's MaxPool2d(3, 2, 1).
+
+    One axis after the other, by shifted slices: a CPU takes ten times as long for the gradient of
+    a windowed maximum. Where values of a window are equal they share the gradient, while PyTorch
+    gives it to the first; behind a ReLU that makes no difference.
+    """
+    for axis in (1, 2):
+        out = (x.shape[axis] + 1) // 2
+        pads = [(0, 0)] * 4
+        pads[axis] = (1, 1)
+        padded = jnp.pad(x, pads, constant_values=-jnp.inf)
+        shifted = lambda start, axis=axis, out=out, padded=padded: jax.lax.slice_in_dim(
+            padded, start, start + 2 * out - 1, stride=2, axis=axis
+        )
+        x = jnp.maximum(jnp.maximum(shifted(0), shifted(1)), shifted(2))
+    return x

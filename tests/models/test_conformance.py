@@ -39,6 +39,12 @@ CASES = {
         (16, 32, 1),
         {"features": 8, "codes": 6, "residual_layers": 1, "codebook": "ema", "downsampling": 2},
     ),
+    "vae": ("vae", (32, 32, 3), {"latent": 4, "width": 8}),
+    "vae-gray": (
+        "vae",
+        (16, 32, 1),
+        {"latent": 4, "width": 4, "downsampling": 2, "kl_unit": "vae_compare", "mean_clip": 1e-5},
+    ),
 }
 BATCH = 8
 

@@ -1,0 +1,58 @@
+r"""VAE with a ResNet18 encoder and a grid of latents (arXiv 2408.13561, column "VAE").
+
+    jaxad train --workdir=RUN --config=vae:small \
+        --config.data.root=DIR --config.data.category=bottle
+
+Variants
+  small      128 x 128, half the channels, 64 latent channels: minutes on 2 CPU cores
+  paper      as the paper says: 256 x 256, KL weight 1, Adam 1e-4, batches of 8, 100 epochs
+  reference  as its code ran: KL weight 1/1024 of the evidence lower bound, lambda limited
+"""
+
+from jaxad.config import apply_variants
+
+from . import common
+
+
+def get_config(variants: str = ""):
+    """The config of ``vae``."""
+    config = common.get_config()
+    config.model.name = "vae"
+    config.model.downsampling = 3  # halvings: 32 x 32 latents of 256 x 256 images
+    config.model.latent = 256  # channels of the latents
+    config.model.width = 64  # channels of the encoder's stem; converted weights need 64
+    config.model.kl_weight = 1.0  # in units of kl_unit
+    config.model.kl_unit = "elbo"  # elbo | vae_compare | vae_compare_grf | vae_grf_2024
+    config.model.mean_clip = 0.0  # limit of lambda in reconstructions; 0: none
+    config.model.ssim_window = 11
+    config.model.dtype = "float32"  # float32 | bfloat16
+    config.data.image_size = (256, 256)
+    config.train.batch_size = 8
+    config.train.learning_rate = 1e-4
+    config.train.epochs = 100
+    config.evaluate.primary_map = "mad*ssim"
+    config.evaluate.primary_score = "mad*ssim:top1"  # the paper has no image score
+    known = {"small": small, "paper": paper, "reference": reference}
+    return apply_variants(config, variants, known)
+
+
+def small(config):
+    """The same architecture, reduced."""
+    config.data.image_size = (128, 128)
+    config.model.latent = 64
+    config.model.width = 32
+    config.train.learning_rate = 1e-3
+    config.train.schedule = "cosine"
+    config.train.steps = 1500
+
+
+def paper(config):
+    """The paper's protocol: raw maps, per-image figures."""
+    config.evaluate.smoothing = 0.0
+
+
+def reference(config):
+    """As the public code ran for the paper's table."""
+    paper(config)
+    config.model.kl_unit = "vae_compare"
+    config.model.mean_clip = 1e-5

@@ -1,0 +1,237 @@
+"""What the variational autoencoders share: latents, prior, objective and anomaly maps.
+
+Source: the paper and the public code of "VAE, VAE-GRF, ViT-VAE" (arXiv 2408.13561, derived from
+the code of the VAE-GRF paper, Gangloff et al. 2022-2024).
+
+Objective, per image, divided by the number of pixel values h w c (a constant that Adam does not
+see, so that histories of different sizes can be compared)::
+
+    -log p(x | z) + kl_weight KL( q(z | x) || p(z) )          z ~ q(z | x) = N(mean, variance)
+
+with the continuous Bernoulli likelihood, and **both sums over all their dimensions**: weight 1 is
+the evidence lower bound. The published runs average one of the sums or both, which changes the
+weight by orders of magnitude; :data:`KL_UNITS` names them.
+
+Maps: ``mad``, the mean absolute deviation of the posterior mean across its channels (per image),
+repeated to image size; ``ssim``, the *product* over colour channels of 1 - SSIM (uniform window of
+11, sample covariance, mirrored border); ``mad*ssim``, their product. The paper takes the smallest
+value of each map of each image to 0 and the largest to 1 before and after the product: that
+belongs to its protocol (``evaluate.protocol=vae_compare``); the maps here are raw. The paper
+defines no image score; the configs' choice is this library's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Key, Shaped
+
+from jaxad.data.batch import Batch
+from jaxad.models.base import Detection, LossOutput, Model, Variables, to_unit_float
+from jaxad.ops import continuous_bernoulli
+from jaxad.ops.resize import repeat_upsample
+from jaxad.ops.ssim import ssim_map
+
+KL_UNITS = ("elbo", "vae_compare", "vae_compare_grf", "vae_grf_2024")
+
+
+class Posterior(NamedTuple):
+    """Independent normal distributions, one per latent."""
+
+    mean: Float[Array, "b i j d"]
+    log_variance: Float[Array, "b i j d"]
+
+
+class Prior(Protocol):
+    """What a Flax module must offer to be the prior of latents ``(i, j, d)``."""
+
+    def kl_divergence(self, posterior: Posterior) -> Float[Array, "b d"]:
+        """KL(posterior || prior) of every channel in nats, summed over positions."""
+
+    def image_loss(self, images: Float[Array, "b h w c"]) -> Float[Array, " b"] | None:
+        """A term of the objective that depends on the image alone, or None."""
+
+    def sample(
+        self, key: Key[Array, ""], shape: tuple[int, int, int, int]
+    ) -> Float[Array, "n i j d"]:
+        """Latents drawn from the prior."""
+
+    def scalars(self) -> dict[str, Float[Array, ""]]:
+        """What it has learned, for the history."""
+
+
+class StandardNormal(nn.Module):
+    """The usual prior: every latent N(0, 1), independent of all others."""
+
+    def kl_divergence(self, posterior: Posterior) -> Float[Array, "b d"]:
+        """KL(posterior || prior) of every channel in nats, summed over positions."""
+        mean, log_variance = posterior
+        terms = jnp.square(mean) + jnp.exp(log_variance) - log_variance - 1.0
+        return 0.5 * jnp.sum(terms, axis=(1, 2))
+
+    def image_loss(self, images: Float[Array, "b h w c"]) -> None:
+        """None: nothing is learned."""
+
+    def sample(
+        self, key: Key[Array, ""], shape: tuple[int, int, int, int]
+    ) -> Float[Array, "n i j d"]:
+        """Independent standard normal latents."""
+        return jax.random.normal(key, shape)
+
+    def scalars(self) -> dict[str, Float[Array, ""]]:
+        """Nothing is learned."""
+        return {}
+
+
+def draw(posterior: Posterior, keys: Key[Array, " b"]) -> Float[Array, "b i j d"]:
+    """One latent per image, reparametrised; each image has its own key."""
+    shape = posterior.mean.shape[1:]
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    return posterior.mean + jnp.exp(0.5 * posterior.log_variance) * noise
+
+
+def mean_absolute_deviation(latents: Float[Array, "b i j d"]) -> Float[Array, "b i j"]:
+    """MAD across channels, ``mean_d |z_d - mean_d' z_d'|``, at every position of every image."""
+    centre = jnp.mean(latents, axis=-1, keepdims=True)
+    return jnp.mean(jnp.abs(latents - centre), axis=-1)
+
+
+def structural_dissimilarity(
+    images: Float[Array, "b h w c"], reconstruction: Float[Array, "b h w c"], *, window: int
+) -> Float[Array, "b h w"]:
+    """Product over channels of 1 - SSIM, in [0, 2 ** c]."""
+    return jnp.prod(1.0 - ssim_map(images, reconstruction, window_size=window), axis=-1)
+
+
+def kl_unit(
+    name: str, image_shape: tuple[int, int, int], latent_shape: tuple[int, int, int]
+) -> float:
+    """The KL weight, relative to the evidence lower bound, of a published way of averaging.
+
+    Args:
+      name: ``"elbo"``, sums on both sides: 1; ``"vae_compare"`` (VAE and ViT-VAE of the paper's
+        code), likelihood summed, KL averaged over positions: 1 / (i j), which is 1/1024 and
+        1/196; ``"vae_compare_grf"`` (its VAE-GRF), both averaged: h w c / (i j d), which is 0.75;
+        ``"vae_grf_2024"`` (the VAE-GRF authors' later code), likelihood averaged over positions:
+        h w / (i j d), which is 1/4.
+      image_shape: ``(h, w, c)``.
+      latent_shape: ``(i, j, d)``.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    h, w, c = image_shape
+    i, j, d = latent_shape
+    units = {
+        "elbo": 1.0,
+        "vae_compare": 1.0 / (i * j),
+        "vae_compare_grf": h * w * c / (i * j * d),
+        "vae_grf_2024": h * w / (i * j * d),
+    }
+    if name not in units:
+        raise ValueError(f"model.kl_unit is {name!r}; give one of {', '.join(KL_UNITS)}")
+    return units[name]
+
+
+def make_model(
+    module: Any,
+    image_shape: tuple[int, int, int],
+    latent_shape: tuple[int, int, int],
+    *,
+    kl_weight: float,
+    mean_clip: float,
+    ssim_window: int,
+    param_labels: Any,
+) -> Model:
+    """The pure functions of a variational autoencoder.
+
+    Args:
+      module: has ``encode(images, train) -> Posterior``, ``decode(latents, train) -> logits`` and
+        a submodule ``prior`` (:class:`Prior`).
+      image_shape: ``(h, w, c)``.
+      latent_shape: ``(i, j, d)``, with h / i = w / j, a whole number.
+      kl_weight: in units of the evidence lower bound.
+      mean_clip: limit of the continuous Bernoulli's parameter when a reconstruction is shown or
+        compared, as :func:`jaxad.ops.continuous_bernoulli.mean` takes it; 0: none.
+      ssim_window: side of the uniform window of the ``ssim`` map.
+      param_labels: as in :class:`Model`.
+    """
+    h, w, c = image_shape
+    i, j, d = latent_shape
+    values = h * w * c
+
+    def everything(module, images):
+        # Touches every part once, so that init makes all parameters.
+        posterior = module.encode(images, train=False)
+        module.prior.kl_divergence(posterior)
+        return module.decode(posterior.mean, train=False)
+
+    def init(key) -> Variables:
+        return nn.init(everything, module)(key, jnp.zeros((1, h, w, c)))
+
+    def forward(module, images, keys, train: bool):
+        posterior = module.encode(images, train=train)
+        logits = module.decode(draw(posterior, keys), train=train)
+        prior = module.prior
+        return logits, prior.kl_divergence(posterior), prior.image_loss(images), prior.scalars()
+
+    def loss(variables, batch: Batch, keys, train: bool) -> LossOutput:
+        images = to_unit_float(batch.image)
+        mutable = [name for name in variables if name != "params"] if train else False
+        result = nn.apply(forward, module, mutable=mutable)(variables, images, keys, train)
+        (logits, kl, image_loss, scalars), collections = result if train else (result, {})
+        log_likelihood = continuous_bernoulli.log_likelihood(images, logits)
+        terms = {
+            "nll": -jnp.sum(log_likelihood, axis=(1, 2, 3)) / values,
+            "kl": jnp.sum(kl, axis=1) / values,
+        }
+        per_example = terms["nll"] + kl_weight * terms["kl"]
+        if image_loss is not None:
+            terms["image_nll"] = image_loss
+            per_example = per_example + image_loss
+        return LossOutput(per_example, terms, dict(collections), {}, scalars)
+
+    def show(logits):
+        return continuous_bernoulli.mean(logits, clip=mean_clip or None)
+
+    def reconstruct(module, images):
+        posterior = module.encode(images, train=False)
+        return posterior, show(module.decode(posterior.mean, train=False))
+
+    def detect(variables, images) -> Detection:
+        images = to_unit_float(images)
+        posterior, reconstruction = nn.apply(reconstruct, module)(variables, images)
+        mad = repeat_upsample(mean_absolute_deviation(posterior.mean), h // i)
+        ssim = structural_dissimilarity(images, reconstruction, window=ssim_window)
+        return Detection({"mad": mad, "ssim": ssim, "mad*ssim": mad * ssim}, {}, reconstruction)
+
+    def sample(variables, key: Key[Array, ""], n: int) -> Float[Array, "n h w c"]:
+        def decoded(module):
+            return show(module.decode(module.prior.sample(key, (n, i, j, d)), train=False))
+
+        return nn.apply(decoded, module)(variables)
+
+    def diagnostics(variables, images: Shaped[Array, "b h w c"]) -> dict[str, Array]:
+        """``kl_per_channel`` in nats per image, ``channel_activity``: variance of means."""
+
+        def latent(module, images):
+            posterior = module.encode(images, train=False)
+            return posterior, module.prior.kl_divergence(posterior), module.prior.scalars()
+
+        posterior, kl, scalars = nn.apply(latent, module)(variables, to_unit_float(images))
+        activity = jnp.var(posterior.mean, axis=(0, 1, 2))
+        return {"kl_per_channel": jnp.mean(kl, axis=0), "channel_activity": activity, **scalars}
+
+    return Model(
+        module=module,
+        image_shape=image_shape,
+        init=init,
+        loss=loss,
+        detect=detect,
+        param_labels=param_labels,
+        diagnostics=diagnostics,
+        sample=sample,
+    )
