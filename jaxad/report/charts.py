@@ -49,6 +49,7 @@ def _number(value: Any) -> float | None:
 
 _HELD_OUT = ("validation", "valid", "val", "held_out", "eval")
 _POSITIONS = ("step", "epoch")
+_OF_THE_OPTIMISER = ("gradient_norm", "learning_rate")
 
 
 def _split_name(column: str) -> tuple[str, str]:
@@ -71,8 +72,9 @@ def history_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
         or not finite are left out.
 
     Returns:
-      The charts, the loss first; none for an empty history. Quantities that stay positive and
-      span more than a factor of twenty have a logarithmic axis.
+      The charts, the loss first, the optimiser's quantities last; none for an empty history.
+      Quantities that stay positive and span more than a factor of twenty have a logarithmic axis.
+      ``NAME_unused`` makes no chart of its own: with ``NAME_used`` it only gives the whole.
     """
     columns = list(dict.fromkeys(name for row in history for name in row))
     position = next((name for name in _POSITIONS if name in columns), None)
@@ -89,10 +91,17 @@ def history_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
         if series:
             images, quantity = _split_name(column)
             quantities.setdefault(quantity, {})[images] = series
-    order = sorted(quantities, key=lambda name: (name != "loss", "loss" not in name))
+    place = lambda name: (name in _OF_THE_OPTIMISER, name != "loss", "loss" not in name)
+    wholes = {}
+    for name in [name for name in quantities if name.endswith("_used")]:
+        unused = quantities.pop(f"{name[:-5]}_unused", None)
+        if unused:
+            both = [next(iter(part.values()))[-1][1] for part in (quantities[name], unused)]
+            wholes[name] = f", of {sum(both):g}"
+    order = sorted(quantities, key=place)
     return [
         Chart(
-            name.replace("_", " ").replace("/", ": "),
+            name.replace("_", " ").replace("/", ": ") + wholes.get(name, ""),
             _history_chart(quantities[name], name, position or "line"),
         )
         for name in order

@@ -177,7 +177,9 @@ def category_colours(values: Int[np.ndarray, "b i j"]) -> UInt8[np.ndarray, "b i
 
 def small(pixels: UInt8[np.ndarray, "h w c"], *, alt: str, smooth: bool = True) -> str:
     """A small picture that grows on a click."""
-    shown = figures.fit(pixels, side=SIDE, smooth=smooth)
+    # A browser enlarges photographs by itself; pixels of a map are to stay squares.
+    enough = smooth and max(pixels.shape[:2]) <= SIDE
+    shown = pixels if enough else figures.fit(pixels, side=SIDE, smooth=smooth)
     return enlargeable(picture(shown, alt=alt, sharp=not smooth), alt=alt)
 
 
@@ -207,7 +209,8 @@ def _beside(name: str, coloured: np.ndarray, images: np.ndarray) -> str:
 
 
 def _heading(name: str, sentence: str) -> str:
-    return f'<h3>{escape(title_of(name))}</h3><p class="muted">{escape(sentence)}</p>'
+    below = f'<p class="muted">{escape(sentence)}</p>' if sentence else ""
+    return f"<h3>{escape(title_of(name))}</h3>{below}"
 
 
 def _categories(name: str, values: np.ndarray, images: np.ndarray, origin: str) -> str:
@@ -239,7 +242,7 @@ def _matrix(name: str, values: np.ndarray) -> str:
 
 def _pictures(name: str, values: np.ndarray) -> str:
     count = len(values)
-    sentence = f"{PICTURES_SHOWN} of {count}." if count > PICTURES_SHOWN else f"{count} in all."
+    sentence = f"The first {PICTURES_SHOWN} of {count}." if count > PICTURES_SHOWN else ""
     pixels = to_pixels(values[:PICTURES_SHOWN])
     return _heading(name, sentence) + mosaic(pixels, alt=title_of(name))
 

@@ -66,5 +66,8 @@ def _inside(learned: Learned) -> str:
     if not learned.diagnostics:
         return notes
     body = diagnostics.render(learned.diagnostics, learned.images, learned.origin)
-    text = f"<p>Measured on {len(learned.images)} {escape(learned.origin)}.</p>"
+    text = (
+        "<p>What the model says of itself; what depends on images was measured on "
+        f"{len(learned.images)} {escape(learned.origin)}.</p>"
+    )
     return f"{notes}{text}{body}"

@@ -51,7 +51,8 @@ def summarise_steps(steps: list[StepMetrics], *, first_step: int) -> dict[str, f
 
     Returns:
       Column -> value. A vector of counts (codes or memory items used) becomes three columns:
-      how many entries were used, how many were not, and the perplexity of their use.
+      how many entries were used, how many were not, and the perplexity of their use. A sum that
+      is one number is averaged over the steps.
 
     Raises:
       UserError: a value is not finite; says which term, at which step.
@@ -65,6 +66,9 @@ def summarise_steps(steps: list[StepMetrics], *, first_step: int) -> dict[str, f
     row |= {name: float(value) for name, value in steps[-1].scalars.items()}
     for name in steps[0].sums:
         counts = np.sum([s.sums[name] for s in steps], axis=0, dtype=np.float64)
+        if not counts.ndim:
+            row[name] = float(counts) / len(steps)
+            continue
         share = counts / max(counts.sum(), 1.0)
         entropy = -np.sum(share * np.log(np.where(share > 0, share, 1.0)))
         row[f"{name}_used"] = int(np.sum(counts > 0))

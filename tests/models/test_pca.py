@@ -200,23 +200,51 @@ def test_the_density_integrates_to_one_and_is_the_normal_one():
     np.testing.assert_allclose(log_likelihood[::50], normal, rtol=1e-4)
 
 
-def test_samples_have_the_covariance_of_the_axes():
-    model = pca.build((2, 3, 1), components=2, ssim_window=3)
-    axes = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 2)))[0].T.astype(np.float32)
-    variances = np.float32([0.01, 0.0025])
+def model_of_six_values(log_variances, log_noise):
+    """A model of 2 x 3 images around mid-gray, with two axes."""
+    axes = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 2)))[0].T
     params = {
         "mean": np.full(6, 0.5, np.float32),
-        "axes": axes,
-        "log_variances": np.log(variances),
-        "log_noise": np.float32(-20.0),
+        "axes": axes.astype(np.float32),
+        "log_variances": np.float32(log_variances),
+        "log_noise": np.float32(log_noise),
     }
+    return pca.build((2, 3, 1), components=2, ssim_window=3), params
+
+
+@pytest.mark.parametrize("noise", [0.0016, 0.006], ids=["less", "more"])
+def test_samples_have_the_covariance_of_the_density(noise):
+    """Also where the noise exceeds the variance of an axis, which a fit does not give."""
+    model, params = model_of_six_values(np.log([0.01, 0.0025]), np.log(noise))
     samples = model.sample({"params": params}, jax.random.key(0), 20_000)
     assert samples.shape == (20_000, 2, 3, 1)
+    assert samples.min() >= 0 and samples.max() <= 1
     # Within [0, 1] at 5 standard deviations. An entry's error is 0.01 / sqrt(20000) = 7e-5.
     samples = np.asarray(samples).reshape(-1, 6)
     np.testing.assert_allclose(samples.mean(axis=0), 0.5, atol=4e-3)
-    expected = (axes.T * variances[None]) @ axes
-    np.testing.assert_allclose(np.cov(samples.T), expected, atol=4e-4)
+    np.testing.assert_allclose(np.cov(samples.T), covariance_of(params), atol=4e-4)
+
+
+def test_samples_are_clipped():
+    model, params = model_of_six_values([0.0, 0.0], -20.0)
+    samples = model.sample({"params": params}, jax.random.key(0), 100)
+    assert samples.min() == 0.0 and samples.max() == 1.0
+
+
+def test_diagnostics_are_the_spectrum_and_the_first_axes():
+    model, params = model_of_six_values(np.log([0.03, 0.01]), np.log(0.0025))
+    images = np.zeros((2, 2, 3, 1), np.uint8)
+    told = jax.jit(model.diagnostics)({"params": params}, images)
+    # Two axes and four directions of noise: 0.03 + 0.01 + 4 * 0.0025 = 0.05 in all.
+    np.testing.assert_allclose(told["share_of_variance_per_axis"], [0.6, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(told["variance_explained_by_all_axes"], 0.8, rtol=1e-6)
+    np.testing.assert_allclose(told["standard_deviation_of_the_noise"], 0.05, rtol=1e-6)
+    np.testing.assert_allclose(told["mean"], np.full((1, 2, 3, 1), 0.5))
+    shown = np.asarray(told["first_axes"]).reshape(2, 6) - 0.5
+    np.testing.assert_allclose(np.abs(shown).max(axis=1), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(
+        shown / np.linalg.norm(shown, axis=1, keepdims=True), params["axes"], atol=1e-6
+    )
 
 
 # --- singular sets of images ------------------------------------------------------------------

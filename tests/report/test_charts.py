@@ -65,6 +65,20 @@ def test_tick_text(value, text):
     assert axes.tick_text(value) == text
 
 
+def test_used_entries_name_the_whole_and_the_optimiser_comes_last():
+    columns = ("learning_rate", "codes_used", "codes_unused", "range", "gradient_norm", "loss")
+    history = [
+        dict(zip(("step", *columns), (n, 1, 5 - n, 3 + n, 2, 1, 9), strict=True)) for n in (1, 2)
+    ]
+    assert [chart.title for chart in charts.history_charts(history)] == [
+        "loss",
+        "codes used, of 8",
+        "range",
+        "learning rate",
+        "gradient norm",
+    ]
+
+
 def test_history_pairs_training_and_held_out_and_ignores_bad_cells():
     history = [
         {"step": "10", "loss": "900", "kl": "-1"},

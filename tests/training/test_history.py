@@ -36,6 +36,12 @@ def test_perplexity_against_its_definition():
     assert summarise_steps([step(counts=[0, 0])], first_step=1)["codes_perplexity"] == 1.0
 
 
+def test_a_sum_that_is_one_number_is_averaged_over_the_steps():
+    steps = [step()._replace(sums={"masked": np.float32(n)}) for n in (4, 8)]
+    row = summarise_steps(steps, first_step=1)
+    assert row["masked"] == 6.0 and "masked_used" not in row
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_the_term_is_named_before_what_follows_from_it(value):
     broken = step(value, kl=np.float32(0.0), nll=np.float32(value))
