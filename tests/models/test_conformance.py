@@ -45,6 +45,11 @@ CASES = {
         (16, 32, 1),
         {"latent": 4, "width": 4, "downsampling": 2, "kl_unit": "vae_compare", "mean_clip": 1e-5},
     ),
+    "vit_vae": (
+        "vit_vae",
+        (16, 32, 3),
+        {"patch": 8, "features": 16, "depth": 1, "heads": 2, "symmetric_input": True},
+    ),
 }
 BATCH = 8
 

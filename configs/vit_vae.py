@@ -1,0 +1,62 @@
+r"""VAE with a vision transformer as encoder (arXiv 2408.13561, column "ViT-VAE").
+
+    jaxad train --workdir=RUN --config=vit_vae:small \
+        --config.data.root=DIR --config.data.category=bottle
+
+Variants
+  small      128 x 128, 4 blocks of 192 features: minutes on 2 CPU cores
+  paper      as the paper says: 224 x 224, ViT-B/16, KL weight 1, Adam 1e-4, batches of 8
+  reference  as its code ran: KL weight 1/196 of the evidence lower bound, lambda limited
+"""
+
+from jaxad.config import apply_variants
+
+from . import common
+
+
+def get_config(variants: str = ""):
+    """The config of ``vit_vae``."""
+    config = common.get_config()
+    config.model.name = "vit_vae"
+    config.model.patch = 16  # side of a patch in pixels, a power of 2
+    config.model.features = 768  # length of a token; half of it are the latents
+    config.model.depth = 12  # transformer blocks
+    config.model.heads = 12
+    config.model.symmetric_input = False  # images in [-1, 1], as public ViT weights expect
+    config.model.kl_weight = 1.0  # in units of kl_unit
+    config.model.kl_unit = "elbo"  # elbo | vae_compare | vae_compare_grf | vae_grf_2024
+    config.model.mean_clip = 0.0  # limit of lambda in reconstructions; 0: none
+    config.model.ssim_window = 11
+    config.model.dtype = "float32"  # float32 | bfloat16
+    config.data.image_size = (224, 224)
+    config.train.batch_size = 8
+    config.train.learning_rate = 1e-4
+    config.train.epochs = 100
+    config.evaluate.primary_map = "mad*ssim"
+    config.evaluate.primary_score = "mad*ssim:top1"  # the paper has no image score
+    known = {"small": small, "paper": paper, "reference": reference}
+    return apply_variants(config, variants, known)
+
+
+def small(config):
+    """The same architecture, reduced."""
+    config.data.image_size = (128, 128)
+    config.model.features = 192
+    config.model.depth = 4
+    config.model.heads = 3
+    config.train.learning_rate = 1e-3
+    config.train.schedule = "cosine"
+    config.train.warmup_steps = 100
+    config.train.steps = 3000
+
+
+def paper(config):
+    """The paper's protocol: raw maps, per-image figures."""
+    config.evaluate.smoothing = 0.0
+
+
+def reference(config):
+    """As the public code ran for the paper's table."""
+    paper(config)
+    config.model.kl_unit = "vae_compare"
+    config.model.mean_clip = 1e-5

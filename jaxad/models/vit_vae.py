@@ -1,0 +1,178 @@
+"""VAE with a vision transformer as encoder.
+
+Source: the column "ViT-VAE" of arXiv 2408.13561 and its public code. Encoder: ViT-B/16 at
+224 x 224; the 14 x 14 tokens after the last layer normalisation, without the class token, are the
+latents' parameters: the first 384 channels the mean, the last 384 the log-variance. Decoder: four
+4x4 transposed convolutions of stride 2, 384 -> 192 -> 96 -> 48 -> colours, each but the last with
+batch normalisation and ReLU. Objective, likelihood and maps: :mod:`jaxad.models.variational`.
+
+Where paper and code disagree or are silent, and what is taken:
+  * the paper speaks of an intermediate layer of the ViT: the code takes the last. The log-variance
+    is then the output of a layer normalisation, with no projection after it;
+  * the code averages the KL over the 196 positions and sums the likelihood
+    (``kl_unit=vae_compare``), and limits lambda (``mean_clip``), as its VAE does;
+  * the code starts from weights that were trained on images in [-1, 1] and shows it images in
+    [0, 1]; ``symmetric_input`` brings them to [-1, 1];
+  * all parameters are trained; a label for the encoder lets a config freeze it
+    (``train.learning_rate_multipliers.encoder=0``), as some of the published logs did.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxad.models.base import Model
+from jaxad.models.layers import BatchNorm, ConvTranspose, pytorch_conv_init
+from jaxad.models.variational import (
+    Posterior,
+    StandardNormal,
+    kl_unit as unit_of,
+    make_model,
+)
+from jaxad.models.vit import VisionTransformer
+
+
+class ViTVAE(nn.Module):
+    """ViT encoder, latents with a prior, transposed-convolution decoder.
+
+    Attributes:
+      image_shape: ``(h, w, c)``, sides divisible by ``patch``.
+      prior: a :class:`jaxad.models.variational.Prior`.
+      patch: side of a patch in pixels, a power of 2.
+      features: length of a token, divisible by 2 and by the heads; half of it are the latents.
+      depth: number of transformer blocks.
+      heads: number of attention heads.
+      symmetric_input: show the encoder images in [-1, 1] instead of [0, 1].
+      axis_name: mapped axis for batch statistics.
+      dtype: of the computation; parameters, normalisation, latents and logits are float32.
+    """
+
+    image_shape: tuple[int, int, int]
+    prior: nn.Module
+    patch: int = 16
+    features: int = 768
+    depth: int = 12
+    heads: int = 12
+    symmetric_input: bool = False
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        """Declares the layers."""
+        h, w, c = self.image_shape
+        self.encoder = VisionTransformer(
+            image_size=(h, w),
+            patch=self.patch,
+            features=self.features,
+            depth=self.depth,
+            heads=self.heads,
+            epsilon=1e-12,
+            dtype=self.dtype,
+        )
+        halvings = self.patch.bit_length() - 1
+        outputs = [self.features >> k for k in range(2, halvings + 1)] + [c]
+        self.up = [
+            ConvTranspose(f, (4, 4), strides=2, dtype=self.dtype, **pytorch_conv_init(f, (4, 4)))
+            for f in outputs
+        ]
+        self.up_norm = [BatchNorm(axis_name=self.axis_name, dtype=self.dtype) for _ in outputs[:-1]]
+
+    def encode(self, images: Float[Array, "b h w c"], *, train: bool) -> Posterior:
+        """The posterior of the latents of images in [0, 1], float32."""
+        del train  # nothing in the encoder depends on it
+        h, w, _ = self.image_shape
+        x = 2.0 * images - 1.0 if self.symmetric_input else images
+        tokens = self.encoder(x)[:, 1:].astype(jnp.float32)
+        grid = tokens.reshape(-1, h // self.patch, w // self.patch, self.features)
+        half = self.features // 2
+        return Posterior(grid[..., :half], grid[..., half:])
+
+    def decode(self, latents: Float[Array, "b i j d"], *, train: bool) -> Float[Array, "b h w c"]:
+        """Logits of the continuous Bernoulli, float32."""
+        x = latents
+        for layer, norm in zip(self.up[:-1], self.up_norm, strict=True):
+            x = nn.relu(norm(layer(x), train=train))
+        return self.up[-1](x).astype(jnp.float32)
+
+
+def build(
+    image_shape: tuple[int, int, int],
+    *,
+    axis_name: str | None = None,
+    patch: int = 16,
+    features: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    symmetric_input: bool = False,
+    kl_weight: float = 1.0,
+    kl_unit: str = "elbo",
+    mean_clip: float = 0.0,
+    ssim_window: int = 11,
+    dtype: str = "float32",
+) -> Model:
+    """Builds ``vit_vae``.
+
+    Args:
+      image_shape: ``(h, w, c)``, sides divisible by ``patch``.
+      axis_name: the mapped axis over which batch statistics are reduced.
+      patch: side of a patch in pixels, a power of 2.
+      features: length of a token; half of it are the channels of the latents.
+      depth: number of transformer blocks.
+      heads: number of attention heads.
+      symmetric_input: show the encoder images in [-1, 1], as public ViT weights expect.
+      kl_weight: weight of the KL divergence, in units of ``kl_unit``.
+      kl_unit: ``"elbo"``, or a published averaging (:func:`jaxad.models.variational.kl_unit`).
+      mean_clip: limit of lambda in reconstructions (1e-5 in the public code); 0: none.
+      ssim_window: side of the uniform window of the ``ssim`` map.
+      dtype: ``"float32"`` or ``"bfloat16"``, of the network.
+
+    Raises:
+      ValueError: options that do not fit together.
+    """
+    h, w, c = image_shape
+    if patch < 2 or patch & (patch - 1):
+        raise ValueError(f"model.patch is {patch}; the decoder doubles, so give a power of 2")
+    if h % patch or w % patch:
+        raise ValueError(
+            f"images of {h} x {w} do not divide into patches of {patch}; set data.image_size to "
+            f"multiples of {patch}"
+        )
+    if features % 2 or features % heads or features < 2 * patch:
+        raise ValueError(
+            f"model.features is {features}; it must be divisible by 2 and by model.heads {heads}, "
+            f"and at least {2 * patch} for the decoder's halvings"
+        )
+    latent_shape = (h // patch, w // patch, features // 2)
+    module = ViTVAE(
+        (h, w, c),
+        StandardNormal(),
+        patch,
+        features,
+        depth,
+        heads,
+        symmetric_input,
+        axis_name,
+        jnp.dtype(dtype),
+    )
+    return make_model(
+        module,
+        (h, w, c),
+        latent_shape,
+        kl_weight=kl_weight * unit_of(kl_unit, image_shape, latent_shape),
+        mean_clip=mean_clip,
+        ssim_window=ssim_window,
+        param_labels=label_encoder,
+    )
+
+
+def label_encoder(params: Any) -> Any:
+    """``"encoder"`` for the encoder's parameters, ``"default"`` for all others."""
+    return {
+        name: jax.tree.map(lambda _, label="encoder" if name == "encoder" else "default": label, p)
+        for name, p in params.items()
+    }
