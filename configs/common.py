@@ -58,6 +58,7 @@ def get_config() -> ConfigDict:
     config.evaluate.primary_map = ""  # the map that is shown and thresholded
     config.evaluate.primary_score = ""  # MAP:max, MAP:mean, MAP:top1 (mean of top 1 %) or a score
     config.evaluate.resolution = "model"  # model | original: at which size pixels are judged
+    config.evaluate.protocol = "jaxad"  # jaxad | vae_compare | mvtec_official ...: protocol_figures
     config.evaluate.image_false_positive_rate = 0.05  # of the image threshold, on held-out images
     config.evaluate.pixel_false_positive_rate = 0.005  # of the pixel threshold, likewise
     config.evaluate.aupro_limit = 0.3  # false-positive rate to which AUPRO integrates

@@ -140,6 +140,10 @@ def check_values(config: ConfigDict) -> None:
                 raise UserError(f"the config key {key!r} must be {wanted}, not {value!r}")
     if config.model.get("dtype", DTYPES[0]) not in DTYPES:
         raise UserError(f"model.dtype is {config.model.dtype!r}; give {' or '.join(DTYPES)}")
+    # Imported here: the way to the help is light.
+    from jaxad.evaluation.protocols import get_protocol
+
+    get_protocol(config.evaluate.protocol)
 
 
 def with_absolute_root(config: ConfigDict) -> ConfigDict:

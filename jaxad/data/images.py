@@ -156,6 +156,31 @@ def read_mask(
     return _resize_mask(mask, image_size, resize_rule)
 
 
+def read_mask_values(path: str | os.PathLike) -> UInt8[np.ndarray, "h w"]:
+    """Reads a ground-truth mask with its gray levels, at its own size.
+
+    For rules that weigh them; otherwise :func:`read_mask` says what is defective.
+
+    Args:
+      path: the file.
+
+    Returns:
+      ``(h, w)`` uint8, the highest colour channel. Masks that tell but two levels apart are 0 and
+      255: those of 1 bit or of the values 0 and 1, of more than 8 bits, and in formats with loss.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    with _opened(path) as image:
+        lossy = image.format in _LOSSY
+        image = ImageOps.exif_transpose(image)
+        if lossy or _is_deep(image) or image.mode == "1":
+            return _nonzero(image, threshold=128 if lossy else 1).astype(np.uint8) * 255
+        rgba = np.asarray(image.convert("RGBA"))
+    values = np.where(rgba[..., 3] > 0, rgba[..., :3].max(axis=-1), 0).astype(np.uint8)
+    return values * 255 if values.max() <= 1 else values
+
+
 def image_dimensions(path: str | os.PathLike) -> tuple[int, int]:
     """Returns ``(height, width)`` of an image file after EXIF rotation, from its header only."""
     with _opened(path) as image:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from jaxad import config as config_lib, environment, models
 from jaxad.data.pipeline import evaluation_batches
 from jaxad.errors import UserError, did_you_mean
+from jaxad.evaluation.protocols import get_protocol
 from jaxad.models.base import Model, Variables
 from jaxad.ops.blur import gaussian_blur
 from jaxad.progress import Progress
@@ -157,6 +158,8 @@ def override_evaluation(config: ConfigDict, overrides: Mapping[str, Any]) -> Con
     """
     config = config.copy_and_resolve_references()
     with config.unlocked():
+        # Runs of earlier versions lack the key.
+        config.evaluate.protocol = config.evaluate.get("protocol", "jaxad")
         for key, value in overrides.items():
             if not key.startswith("evaluate."):
                 raise UserError(
@@ -186,6 +189,7 @@ def check_options(options: ConfigDict) -> None:
     for key, (good, wanted) in rules.items():
         if not good:
             raise UserError(f"evaluate.{key} is {options[key]!r}; it must be {wanted}")
+    get_protocol(options.protocol)
 
 
 def make_detect(model: Model, *, smoothing: float) -> Callable[..., Findings]:

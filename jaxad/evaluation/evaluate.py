@@ -18,6 +18,7 @@ from jaxad.data.table import Sample, SampleTable
 from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibration_of
 from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings, override_evaluation
+from jaxad.evaluation.judging import judge_run
 from jaxad.evaluation.learned import ask
 from jaxad.evaluation.names import printable
 from jaxad.evaluation.presentation import Masks, make_case, present
@@ -25,9 +26,6 @@ from jaxad.evaluation.resize import at_size
 from jaxad.report.content import ScoreRow
 from jaxad.run_folder import RunFolder, write_json, write_text
 from jaxad.training.inputs import decode, open_table
-
-PROTOCOL = "jaxad"
-"""Pixels of all test images pooled, raw maps, masks by nearest neighbour at the stated size."""
 
 
 def evaluate(
@@ -66,7 +64,9 @@ def evaluate(
     masks = read_masks(samples, detector.config)
     calibration = calibration_of(run, detector, table)
     findings = detector(images)
-    result = judge(detector, findings, samples, masks) | {
+    result = judge(detector, findings, samples, masks)
+    result |= judge_run(findings, samples, detector.config.evaluate, result)
+    result |= {
         "image_threshold": calibration["image_threshold"],
         "pixel_threshold": calibration["pixel_threshold"],
     }
@@ -145,11 +145,12 @@ def judge(
         name: metrics.image_metrics(labels, scores)[0] for name, scores in findings.scores.items()
     }
     return {
-        "protocol": PROTOCOL,
+        "protocol": options.protocol,
         "checkpoint": detector.step,
         "primary_map": detector.primary_map,
         "primary_score": detector.primary_score,
         "resolution": options.resolution,
+        "smoothing": options.smoothing,
         "mask_rule": "nearest neighbour, above zero is defective",
         "aupro_limit": options.aupro_limit,
         **primary,
