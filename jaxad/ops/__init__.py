@@ -1,9 +1,14 @@
 """Pure maths on arrays, with JAX only: everything can be jitted, vmapped and differentiated.
 
-`continuous_bernoulli` is used by its module name, for a distribution's ``mean`` says little alone.
+`continuous_bernoulli`, `memory` and `mixture_density` are used by their module names, for a
+distribution's ``mean`` or a memory's ``read`` says little alone.
 """
 
-from jaxad.ops import continuous_bernoulli as continuous_bernoulli
+from jaxad.ops import (
+    continuous_bernoulli as continuous_bernoulli,
+    memory as memory,
+    mixture_density as mixture_density,
+)
 from jaxad.ops.blur import gaussian_blur as gaussian_blur
 from jaxad.ops.morphology import (
     grey_closing as grey_closing,

@@ -1,0 +1,214 @@
+"""Gaussian mixtures as the output of a network: densities, responsibilities, samples.
+
+Bishop 1994, "Mixture density networks". The density of a vector y of length d is
+
+    p(y) = sum_k w_k N(y; mu_k, Sigma_k),        w = softmax(logits)
+
+A network that maps x to (logits, mu, Sigma) makes it the conditional density p(y | x). Training
+minimises ``-log p(y)``. Mishra et al. 2021 (VT-ADL) print, as their equation 8, an arg min under a
+minus sign of a sum of log-likelihoods: taken literally it would make normal data unlikely. What is
+meant, and what :func:`log_likelihood` gives the negative of, is the likelihood's maximum.
+
+Covariances are diagonal (logarithms of variances) or full (Cholesky factors L, Sigma = L L^T).
+Everything is float32 or wider inside, whatever comes in.
+
+Memory: with n vectors the parameters of a diagonal mixture are 2 n k d numbers. A density adds
+none of that size to them, its gradient the two cotangents and three products in between: 7 n k d
+numbers at its peak (measured on a CPU), whatever d; no ``(n, k, d, d)`` exists. Full covariances
+are ``(n, k, d, d)`` by nature, so they are for small d.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+LOG_2PI = math.log(2.0 * math.pi)
+
+LARGEST_LOG_VARIANCE = 64.0
+"""Log-variances are cut to plus or minus this: standard deviations from 1e-14 to 8e13."""
+
+LARGEST_DISTANCE = 1e12
+"""Distances are cut to this many standard deviations per dimension, so that nothing overflows."""
+
+
+def diagonal_log_densities(
+    y: Float[Array, "*n d"], means: Float[Array, "*m k d"], log_variances: Float[Array, "*m k d"]
+) -> Float[Array, "*n k"]:
+    """Log-density of every component with a diagonal covariance.
+
+    Args:
+      y: vectors.
+      means: of the components; ``*m`` broadcasts against ``*n``, so ``(k, d)`` is one mixture for
+        all vectors.
+      log_variances: natural logarithms of the variances.
+
+    Returns:
+      ``log N(y; mu_k, diag(exp(log_variances_k)))``. Beyond :data:`LARGEST_DISTANCE` standard
+      deviations it is constant and its gradient zero, rather than infinite and not a number.
+    """
+    y, means, log_variances = _wide(y, means, log_variances)
+    means, log_variances = (_lift(p, y.ndim + 1) for p in (means, log_variances))
+    log_variances = jnp.clip(log_variances, -LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
+    # Scaled before it is squared: a variance's inverse overflows where its root's does not.
+    distance = (y[..., None, :] - means) * jnp.exp(-0.5 * log_variances)
+    distance = jnp.clip(distance, -LARGEST_DISTANCE, LARGEST_DISTANCE)
+    return -0.5 * jnp.sum(LOG_2PI + log_variances + jnp.square(distance), axis=-1)
+
+
+def full_log_densities(
+    y: Float[Array, "*n d"], means: Float[Array, "*m k d"], cholesky: Float[Array, "*m k d d"]
+) -> Float[Array, "*n k"]:
+    """Log-density of every component with a full covariance.
+
+    Args:
+      y: vectors.
+      means: of the components; ``*m`` broadcasts against ``*n`` as for a diagonal covariance.
+      cholesky: lower-triangular L with a positive diagonal, ``Sigma = L L^T``; what is above its
+        diagonal is not read.
+
+    Returns:
+      ``log N(y; mu_k, L_k L_k^T)``.
+    """
+    y, means, cholesky = _wide(y, means, cholesky)
+    means, cholesky = _lift(means, y.ndim + 1), _lift(cholesky, y.ndim + 2)
+    difference = y[..., None, :] - means
+    shape = jnp.broadcast_shapes(cholesky.shape[:-1], difference.shape)
+    cholesky = jnp.broadcast_to(cholesky, (*shape, shape[-1]))
+    difference = jnp.broadcast_to(difference, shape)
+    whitened = lax.linalg.triangular_solve(
+        cholesky, difference[..., None], left_side=True, lower=True
+    )[..., 0]
+    whitened = jnp.clip(whitened, -LARGEST_DISTANCE, LARGEST_DISTANCE)
+    diagonal = jnp.diagonal(cholesky, axis1=-2, axis2=-1)
+    return -0.5 * jnp.sum(LOG_2PI + 2.0 * jnp.log(diagonal) + jnp.square(whitened), axis=-1)
+
+
+def log_likelihood(
+    logits: Float[Array, "*m k"], log_densities: Float[Array, "*n k"]
+) -> Float[Array, "*n"]:
+    """``log sum_k softmax(logits)_k exp(log_densities_k)``, the mixture's log-density.
+
+    Args:
+      logits: of the weights; logarithms of normalised weights will do.
+      log_densities: of the components.
+    """
+    return jax.nn.logsumexp(_joint(logits, log_densities), axis=-1)
+
+
+def responsibilities(
+    logits: Float[Array, "*m k"], log_densities: Float[Array, "*n k"]
+) -> Float[Array, "*n k"]:
+    """Probability of each component given the vector: sums to 1 over k, however far it lies."""
+    return jax.nn.softmax(_joint(logits, log_densities), axis=-1)
+
+
+def expected_component_nll(
+    logits: Float[Array, "*m k"], log_densities: Float[Array, "*n k"], *, dimensions: int
+) -> Float[Array, "*n"]:
+    """What the public code of VT-ADL minimises in the place of the likelihood.
+
+    The weighted sum of the components' negative log-likelihoods, with the constant ``log 2 pi``
+    counted once and not ``dimensions`` times. With the constant in full it is, by Jensen's
+    inequality, an upper bound of ``-log_likelihood``; it is not the likelihood of any density.
+    There the variances come from a softplus taken as their logarithm, so they are at least 1.
+
+    Args:
+      logits: of the weights.
+      log_densities: of the components, in full as the other functions give them.
+      dimensions: length d of the vectors.
+    """
+    log_densities = _wide(log_densities)[0]
+    weights = jax.nn.softmax(_lift(_wide(logits)[0], log_densities.ndim), axis=-1)
+    return -jnp.sum(weights * log_densities, axis=-1) - 0.5 * (dimensions - 1) * LOG_2PI
+
+
+def log_variance_of_softplus(raw: Float[Array, "*n"], *, floor: float = 0.0) -> Float[Array, "*n"]:
+    """``log(softplus(raw)^2 + floor)``: standard deviations by softplus, as VT-ADL's equation 6.
+
+    Args:
+      raw: a network's output.
+      floor: added to the variance. With 0 the variance may fall towards zero, and a likelihood
+        that has a component at the target itself then grows without bound.
+    """
+    raw = _wide(raw)[0]
+    # Below -20 the softplus is exp(raw) to float32, and its logarithm would be that of zero.
+    inner = jnp.maximum(raw, -20.0)
+    log_scale = jnp.where(raw < -20.0, raw, jnp.log(jax.nn.softplus(inner)))
+    if floor <= 0.0:
+        return 2.0 * log_scale
+    return jnp.logaddexp(2.0 * log_scale, jnp.full_like(raw, math.log(floor)))
+
+
+def cholesky_of_raw(
+    raw: Float[Array, "*n p"], *, dimensions: int, floor: float = 0.0
+) -> Float[Array, "*n d d"]:
+    """Cholesky factors from unconstrained numbers, ``p = d (d + 1) / 2``.
+
+    Args:
+      raw: the rows of the lower triangle one after the other.
+      dimensions: d.
+      floor: added to the squared diagonal, which is ``softplus(raw)^2`` without it: the variance
+        of each dimension given those before it is at least this.
+    """
+    rows, columns = np.tril_indices(dimensions)
+    raw = _wide(raw)[0]
+    log_variances = log_variance_of_softplus(raw, floor=floor)
+    diagonal = jnp.exp(0.5 * jnp.clip(log_variances, -LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE))
+    on_diagonal = jnp.asarray(rows == columns).reshape((1,) * (raw.ndim - 1) + (-1,))
+    factors = jnp.zeros((*raw.shape[:-1], dimensions, dimensions), raw.dtype)
+    return factors.at[..., rows, columns].set(jnp.where(on_diagonal, diagonal, raw))
+
+
+def sample_diagonal(
+    key: Key[Array, ""],
+    logits: Float[Array, "*n k"],
+    means: Float[Array, "*n k d"],
+    log_variances: Float[Array, "*n k d"],
+) -> Float[Array, "*n d"]:
+    """One draw from each mixture; broadcast or vmap over keys for more."""
+    choice_key, noise_key = jax.random.split(key)
+    means, log_variances = _wide(means, log_variances)
+    chosen = jax.random.categorical(choice_key, logits)[..., None, None]
+    mean = jnp.take_along_axis(means, chosen, axis=-2)[..., 0, :]
+    log_variance = jnp.take_along_axis(log_variances, chosen, axis=-2)[..., 0, :]
+    noise = jax.random.normal(noise_key, mean.shape, mean.dtype)
+    return mean + jnp.exp(0.5 * log_variance) * noise
+
+
+def sample_full(
+    key: Key[Array, ""],
+    logits: Float[Array, "*n k"],
+    means: Float[Array, "*n k d"],
+    cholesky: Float[Array, "*n k d d"],
+) -> Float[Array, "*n d"]:
+    """One draw from each mixture; broadcast or vmap over keys for more."""
+    choice_key, noise_key = jax.random.split(key)
+    means, cholesky = _wide(means, jnp.tril(cholesky))
+    chosen = jax.random.categorical(choice_key, logits)[..., None, None]
+    mean = jnp.take_along_axis(means, chosen, axis=-2)[..., 0, :]
+    factor = jnp.take_along_axis(cholesky, chosen[..., None], axis=-3)[..., 0, :, :]
+    noise = jax.random.normal(noise_key, mean.shape, mean.dtype)
+    return mean + jnp.einsum("...ij,...j->...i", factor, noise, precision=lax.Precision.HIGHEST)
+
+
+def _joint(logits: Array, log_densities: Array) -> Array:
+    """Logarithm of weight times density."""
+    logits, log_densities = _wide(logits, log_densities)
+    return jax.nn.log_softmax(_lift(logits, log_densities.ndim), axis=-1) + log_densities
+
+
+def _wide(*arrays: Array) -> tuple[Array, ...]:
+    """The arrays in their common dtype, float32 at least."""
+    dtype = jnp.result_type(jnp.float32, *arrays)
+    return tuple(jnp.asarray(array).astype(dtype) for array in arrays)
+
+
+def _lift(array: Array, ndim: int) -> Array:
+    """The array with axes of 1 in front, to this many axes."""
+    return array.reshape((1,) * (ndim - array.ndim) + array.shape)
