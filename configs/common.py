@@ -47,6 +47,7 @@ def get_config() -> ConfigDict:
     config.train.weight_decay = 0.0  # adamw: decoupled; adam, sgd: added to the gradient (L2)
     config.train.gradient_clip = 0.0  # global norm; 0 = none
     config.train.learning_rate_multipliers = ConfigDict()  # parameter label -> factor; 0 freezes
+    config.train.weights = ""  # folder of `jaxad convert` whose weights the encoder starts from
     config.train.log_every = 20  # steps between rows of history.csv
     config.train.checkpoint_every = 100  # steps between checkpoints, each validated first
     config.train.devices = 0  # how many local devices; 0 = all

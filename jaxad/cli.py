@@ -14,7 +14,7 @@ from typing import NoReturn
 from jaxad import __version__
 from jaxad.errors import UserError, did_you_mean
 
-VERBS = ("train", "evaluate", "predict", "benchmark", "config", "data", "demo")
+VERBS = ("train", "evaluate", "predict", "benchmark", "config", "convert", "data", "demo")
 FAILED_PARTS = 1
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -147,6 +147,21 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("config", nargs="?", metavar="NAME[:VARIANT,...]", help="none: the names")
     verb.set_defaults(takes_overrides=True)
 
+    verb = _verb(verbs, "convert", _convert, "bring weights of a PyTorch project to jaxad")
+    verb.add_argument("--from", required=True, dest="family", metavar="FAMILY",
+                      help="resnet18, timm-vit, hf-vit, mae or hf-mae")  # fmt: skip
+    verb.add_argument("--input", required=True, dest="source", metavar="FILE",
+                      help=".pth, .bin or .safetensors, or a folder of the hub")  # fmt: skip
+    verb.add_argument("--output", required=True, help="new folder; for --config.train.weights")
+    verb.add_argument("--image-size", type=int, default=0, metavar="PIXELS",
+                      help="resize position embeddings to images of this side")  # fmt: skip
+    verb.add_argument("--heads", type=int, default=0, metavar="N",
+                      help="attention heads, where they are not 64 wide")  # fmt: skip
+    verb.add_argument("--decoder-heads", type=int, default=0, metavar="N",
+                      help="of a masked autoencoder's decoder (default 16)")  # fmt: skip
+    verb.add_argument("--stages", type=int, default=2, metavar="N",
+                      help="of a ResNet18: how many of layer1 to layer4 (default 2)")  # fmt: skip
+
     verb = _verb(verbs, "data", _data, "show what a folder of images is read as")
     verb.add_argument("action", choices=["inspect"], help="inspect: counts by split and kind")
     verb.add_argument("--root", required=True, help="folder of the images")
@@ -278,6 +293,29 @@ def _config(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         return
     for key, value in flatten(load_config(arguments.config, overrides)).items():
         print(f"{key} = {value!r}")
+
+
+def _convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.convert.convert import convert
+
+    record = convert(
+        arguments.family,
+        arguments.source,
+        arguments.output,
+        image_size=arguments.image_size,
+        heads=arguments.heads,
+        decoder_heads=arguments.decoder_heads,
+        stages=arguments.stages,
+    )
+    print(f"{record['source']} (sha256 {record['sha256'][:12]}...): {record['network']}")
+    for reason in dict.fromkeys(record["dropped"].values()):
+        keys = [key for key, why in record["dropped"].items() if why == reason]
+        print(f"left out: {keys[0]}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+              + f" ({reason})")  # fmt: skip
+    for submodule, meaning in record["absent"].items():
+        print(f"no {submodule}: {meaning}")
+    print(f"licence: {record['licence']}")
+    print(f"next: jaxad train --config.train.weights={arguments.output} ...")
 
 
 def _data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

@@ -1,0 +1,1 @@
+"""Weights of PyTorch projects, converted to Flax (``jaxad convert``)."""

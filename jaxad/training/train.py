@@ -29,6 +29,7 @@ from jaxad.training.optimizer import make_optimizer, make_schedule
 from jaxad.training.parallel import Devices
 from jaxad.training.state import TrainState, create_state
 from jaxad.training.step import make_train_step, make_validation_step
+from jaxad.training.weights import check_network, load_weights, read_provenance
 
 FIT_BATCH = 64
 """Images per block of a closed-form fit."""
@@ -63,13 +64,15 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
     model = models.build(name, image_shape, axis_name=devices.axis_name, **model_options)
     _check_model(name, model)
     run = RunFolder(workdir)
+    # A run that goes on has no more need of them.
+    weights = {} if run.has_checkpoint() else _weights_record(config, model)
     run.create()
     with run.locked():
         _check_same_run(run, config)
         inputs = prepare_inputs(config)
         if model.fit is None:
             _check_batches(config, inputs, devices)
-        _record_run(run, config, inputs)
+        _record_run(run, config, inputs, weights)
         checkpoints = Checkpoints(run.checkpoints)
         try:
             if model.fit is not None:
@@ -90,6 +93,20 @@ def _check_model(name: str, model: Model) -> None:
         raise UserError(
             f"the model {name!r} cannot be made with these options: {reason}"
         ) from error
+
+
+def _weights_record(config: ConfigDict, model: Model) -> dict[str, Any]:
+    """Where the weights are from that the encoder starts with; {} where it starts at random."""
+    if not config.train.weights:
+        return {}
+    if model.fit is not None:
+        raise UserError(
+            f"the model {config.model.name!r} is fitted in closed form and starts from no weights; "
+            "leave train.weights empty"
+        )
+    record = read_provenance(config.train.weights)
+    check_network(record, config.model)
+    return {key: record[key] for key in ("family", "source", "sha256", "licence")}
 
 
 def _check_same_run(run: RunFolder, config: ConfigDict) -> None:
@@ -124,7 +141,9 @@ def _check_batches(config: ConfigDict, inputs: Inputs, devices: Devices) -> None
         )
 
 
-def _record_run(run: RunFolder, config: ConfigDict, inputs: Inputs) -> None:
+def _record_run(
+    run: RunFolder, config: ConfigDict, inputs: Inputs, weights: dict[str, Any]
+) -> None:
     if run.has_checkpoint() and run.data.exists():
         before = run.read_json(run.data)
         if (before["training"], before["holdout"]) != (
@@ -138,7 +157,8 @@ def _record_run(run: RunFolder, config: ConfigDict, inputs: Inputs) -> None:
         return  # what the run was started with stays, and what an evaluation has set since
     write_json(run.data, inputs.record)
     write_text(run.config, config_lib.to_json(config))
-    write_json(run.environment, environment.describe(config.seed))
+    described = environment.describe(config.seed)
+    write_json(run.environment, described | ({"weights": weights} if weights else {}))
 
 
 class Stopwatch:
@@ -262,6 +282,9 @@ def _start(
     """The state to go on from, its optimiser, and how many steps it has behind it."""
     first = checkpoints.latest_step() or 0
     variables = jax.jit(model.init)(parameter_key(config.seed))
+    if config.train.weights and not first:
+        variables = load_weights(variables, config.train.weights)
+        _say(f"the encoder starts from {config.train.weights}")
     if model.initialise is not None and not first:
         variables = model.initialise(variables, _Passes(inputs.train, "memory"))
     labels = model.param_labels(variables["params"])

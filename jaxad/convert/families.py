@@ -1,0 +1,263 @@
+"""What each family of PyTorch files holds, as tables: source key, Flax path, layout rule.
+
+In keys and paths ``{i}`` stands for a block's number. A path begins with the Flax collection and
+the submodule (``params/encoder``); the names after it are those of :mod:`jaxad.models.vit` and
+:mod:`jaxad.models.resnet`. Keys that are known and not needed are listed with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from jaxad.convert.layout import CONV, LINEAR, SPLIT_QKV, SPLIT_QKV_BIAS, TOKENS, VECTOR, Rule
+
+STAGES = 4
+"""Of a ResNet18: layer1 to layer4."""
+
+
+class Entry(NamedTuple):
+    """One line of a table.
+
+    Attributes:
+      sources: keys of the PyTorch file, one or, where tensors are joined, several.
+      path: of the Flax leaf, parts separated by slashes.
+      rule: how the one lies in the other.
+    """
+
+    sources: tuple[str, ...]
+    path: str
+    rule: Rule
+
+
+class Refusal(NamedTuple):
+    """Keys that show a file to be of another kind.
+
+    Attributes:
+      key: the file has it ...
+      without: ... and lacks this one (empty: nothing needs to be lacking).
+      reason: a sentence.
+    """
+
+    key: str
+    without: str
+    reason: str
+
+
+class Family(NamedTuple):
+    """One family of files.
+
+    Attributes:
+      name: as ``--from`` has it.
+      entries: the table.
+      dropped: pattern of keys (``*`` is anything) -> why they are not needed.
+      aliases: spellings of the beginning of a key -> the one in the table.
+      optional: submodules that a file may lack as a whole, with what that means.
+      refusals: files that look alike but do not serve.
+      licence: of the public weights of this family, as their publishers state it.
+      epsilon: of the layer normalisations of the networks (the file does not say).
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    dropped: Mapping[str, str]
+    licence: str
+    aliases: tuple[tuple[str, str], ...] = ()
+    optional: Mapping[str, str] = MappingProxyType({})
+    refusals: tuple[Refusal, ...] = ()
+    epsilon: float | None = None
+
+
+Line = tuple[str | tuple[str, ...], str, Rule]
+
+
+def _lines(source: str, path: str, lines: tuple[Line, ...]) -> tuple[Entry, ...]:
+    """A part of a table below a prefix on both sides."""
+    entries = []
+    for keys, leaf, rule in lines:
+        keys = (keys,) if isinstance(keys, str) else keys
+        entries.append(Entry(tuple(source + key for key in keys), path + leaf, rule))
+    return tuple(entries)
+
+
+NORM: tuple[Line, ...] = (("weight", "scale", VECTOR), ("bias", "bias", VECTOR))
+DENSE: tuple[Line, ...] = (("weight", "kernel", LINEAR), ("bias", "bias", VECTOR))
+PATCHES: tuple[Line, ...] = (("weight", "kernel", CONV), ("bias", "bias", VECTOR))
+SPLIT: tuple[Line, ...] = (
+    (("query.weight", "key.weight", "value.weight"), "kernel", SPLIT_QKV),
+    (("query.bias", "key.bias", "value.bias"), "bias", SPLIT_QKV_BIAS),
+)
+
+
+def _timm_block(source: str, path: str) -> tuple[Entry, ...]:
+    """A transformer block as timm and MAE name it."""
+    return (
+        *_lines(f"{source}norm1.", f"{path}norm1/", NORM),
+        *_lines(f"{source}attn.qkv.", f"{path}attention/qkv/", DENSE),
+        *_lines(f"{source}attn.proj.", f"{path}attention/out/", DENSE),
+        *_lines(f"{source}norm2.", f"{path}norm2/", NORM),
+        *_lines(f"{source}mlp.fc1.", f"{path}mlp/fc1/", DENSE),
+        *_lines(f"{source}mlp.fc2.", f"{path}mlp/fc2/", DENSE),
+    )
+
+
+def _hf_block(source: str, path: str) -> tuple[Entry, ...]:
+    """The same as the files of Hugging Face's transformers name it."""
+    return (
+        *_lines(f"{source}layernorm_before.", f"{path}norm1/", NORM),
+        *_lines(f"{source}attention.attention.", f"{path}attention/qkv/", SPLIT),
+        *_lines(f"{source}attention.output.dense.", f"{path}attention/out/", DENSE),
+        *_lines(f"{source}layernorm_after.", f"{path}norm2/", NORM),
+        *_lines(f"{source}intermediate.dense.", f"{path}mlp/fc1/", DENSE),
+        *_lines(f"{source}output.dense.", f"{path}mlp/fc2/", DENSE),
+    )
+
+
+TIMM_ENCODER = (
+    Entry(("cls_token",), "params/encoder/class_token", TOKENS),
+    Entry(("pos_embed",), "params/encoder/positions", TOKENS),
+    *_lines("patch_embed.proj.", "params/encoder/patch_embedding/", PATCHES),
+    *_timm_block("blocks.{i}.", "params/encoder/block_{i}/"),
+    *_lines("norm.", "params/encoder/norm/", NORM),
+)
+
+HF_ENCODER = (
+    Entry(("embeddings.cls_token",), "params/encoder/class_token", TOKENS),
+    Entry(("embeddings.position_embeddings",), "params/encoder/positions", TOKENS),
+    *_lines("embeddings.patch_embeddings.projection.", "params/encoder/patch_embedding/", PATCHES),
+    *_hf_block("encoder.layer.{i}.", "params/encoder/block_{i}/"),
+    *_lines("layernorm.", "params/encoder/norm/", NORM),
+)
+
+MAE_DECODER = (
+    Entry(("mask_token",), "params/decoder/mask_token", TOKENS),
+    Entry(("decoder_pos_embed",), "params/decoder/positions", TOKENS),
+    *_lines("decoder_embed.", "params/decoder/embed/", DENSE),
+    *_timm_block("decoder_blocks.{i}.", "params/decoder/block_{i}/"),
+    *_lines("decoder_norm.", "params/decoder/norm/", NORM),
+    *_lines("decoder_pred.", "params/decoder/predict/", DENSE),
+)
+
+HF_MAE_DECODER = (
+    Entry(("decoder.mask_token",), "params/decoder/mask_token", TOKENS),
+    Entry(("decoder.decoder_pos_embed",), "params/decoder/positions", TOKENS),
+    *_lines("decoder.decoder_embed.", "params/decoder/embed/", DENSE),
+    *_hf_block("decoder.decoder_layers.{i}.", "params/decoder/block_{i}/"),
+    *_lines("decoder.decoder_norm.", "params/decoder/norm/", NORM),
+    *_lines("decoder.decoder_pred.", "params/decoder/predict/", DENSE),
+)
+
+
+def _batch_norm(source: str, path: str) -> tuple[Entry, ...]:
+    """Scale and shift are parameters, the running statistics a collection of their own."""
+    return (
+        *_lines(source, f"params/{path}", NORM),
+        Entry((f"{source}running_mean",), f"batch_stats/{path}mean", VECTOR),
+        Entry((f"{source}running_var",), f"batch_stats/{path}var", VECTOR),
+    )
+
+
+def _basic_block(stage: int, block: int) -> tuple[Entry, ...]:
+    source, path = f"layer{stage}.{block}.", f"encoder/layer{stage}_{block}/"
+    entries = []
+    for k in (1, 2):
+        entries.append(Entry((f"{source}conv{k}.weight",), f"params/{path}conv{k}/kernel", CONV))
+        entries += _batch_norm(f"{source}bn{k}.", f"{path}norm{k}/")
+    if stage > 1 and block == 0:
+        kernel = f"params/{path}shortcut_conv/kernel"
+        entries.append(Entry((f"{source}downsample.0.weight",), kernel, CONV))
+        entries += _batch_norm(f"{source}downsample.1.", f"{path}shortcut_norm/")
+    return tuple(entries)
+
+
+def resnet18(stages: int) -> Family:
+    """The family of torchvision's ResNet18, of which the first stages are kept."""
+    blocks = [_basic_block(stage, block) for stage in range(1, stages + 1) for block in (0, 1)]
+    later = {f"layer{k}.*": f"the encoder ends after layer{stages}" for k in
+             range(stages + 1, STAGES + 1)}  # fmt: skip
+    return Family(
+        name="resnet18",
+        entries=(
+            Entry(("conv1.weight",), "params/encoder/stem_conv/kernel", CONV),
+            *_batch_norm("bn1.", "encoder/stem_norm/"),
+            *(entry for block in blocks for entry in block),
+        ),
+        dropped={
+            "fc.*": "the classifier",
+            "*num_batches_tracked": "a counter that the running statistics do not need",
+            **later,
+        },
+        licence="torchvision's code is BSD-3-Clause; its weights were trained on ImageNet, whose "
+        "terms allow non-commercial research and education",
+    )
+
+
+_CLASSIFIER = "the classifier"
+_POOLED = Refusal(
+    "fc_norm.weight",
+    "norm.weight",
+    "it has fc_norm in place of norm: it was made to average its tokens before they are "
+    "normalised, so the normalisation that the encoder ends with is not in it; take a file with "
+    "norm.* (of MAE: the visualize or pretrain files, not the finetuned ones)",
+)
+_NO_DECODER = (
+    "this file holds no decoder (mask token, decoder blocks, prediction): a masked autoencoder "
+    "that starts from it learns its decoder anew; the files mae_visualize_* and *_full have one"
+)
+
+TIMM_VIT = Family(
+    name="timm-vit",
+    entries=TIMM_ENCODER,
+    dropped={"head.*": _CLASSIFIER, "pre_logits.*": _CLASSIFIER},
+    refusals=(_POOLED,),
+    licence="timm's code is Apache-2.0; each model's weights have the licence of their page on the "
+    "Hugging Face hub",
+    epsilon=1e-6,
+)
+
+HF_VIT = Family(
+    name="hf-vit",
+    entries=HF_ENCODER,
+    dropped={"pooler.*": "the pooled class token", "classifier.*": _CLASSIFIER},
+    aliases=(("vit.", ""),),
+    licence="as the model's page on the Hugging Face hub states it (google/vit-*: Apache-2.0)",
+    epsilon=1e-12,
+)
+
+MAE = Family(
+    name="mae",
+    entries=(*TIMM_ENCODER, *MAE_DECODER),
+    dropped={"head.*": _CLASSIFIER},
+    optional={"decoder": _NO_DECODER},
+    refusals=(_POOLED,),
+    licence="CC BY-NC 4.0: no commercial use (facebookresearch/mae)",
+    epsilon=1e-6,
+)
+
+HF_MAE = Family(
+    name="hf-mae",
+    entries=(*HF_ENCODER, *HF_MAE_DECODER),
+    dropped={},
+    # Transformers 5 saves the decoder's blocks under the second name.
+    aliases=(("vit.", ""), ("decoder.decoder_encoder.layer.", "decoder.decoder_layers.")),
+    optional={"decoder": _NO_DECODER},
+    licence="as the model's page states it; the weights are those of facebookresearch/mae, which "
+    "are CC BY-NC 4.0: no commercial use",
+    epsilon=1e-12,
+)
+
+FAMILIES = ("resnet18", "timm-vit", "hf-vit", "mae", "hf-mae")
+"""The names that ``--from`` takes."""
+
+
+def family(name: str, *, stages: int = 2) -> Family:
+    """The tables of one family.
+
+    Args:
+      name: one of :data:`FAMILIES`.
+      stages: for ``resnet18``, how many of layer1 to layer4 are kept.
+    """
+    if name == "resnet18":
+        return resnet18(stages)
+    return {entry.name: entry for entry in (TIMM_VIT, HF_VIT, MAE, HF_MAE)}[name]

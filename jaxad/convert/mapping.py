@@ -1,0 +1,172 @@
+"""Carries a state dict over by a table: every key has a place and every place has a key.
+
+What is left over or missing is never guessed at; all of it is named in one error.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from jaxad.convert.families import Entry, Family
+from jaxad.errors import UserError
+
+SHOWN = 40
+"""Keys that an error names before it only counts."""
+
+
+class Source(Protocol):
+    """A tensor of a file, read when asked for."""
+
+    shape: tuple[int, ...]
+
+    def read(self) -> np.ndarray:
+        """Its values."""
+
+
+class Mapped(NamedTuple):
+    """What a table made of a file.
+
+    Attributes:
+      leaves: Flax path -> float32 array.
+      dropped: keys that were left out -> why.
+      absent: optional submodules that the file lacks -> what that means.
+      blocks: submodule -> number of its blocks.
+      stored_as: dtypes of the file's numbers.
+    """
+
+    leaves: dict[str, np.ndarray]
+    dropped: dict[str, str]
+    absent: dict[str, str]
+    blocks: dict[str, int]
+    stored_as: list[str]
+
+
+def map_weights(state: Mapping[str, Source], family: Family, *, source: str) -> Mapped:
+    """Brings a PyTorch state dict into Flax's names and layouts.
+
+    Args:
+      state: key -> tensor.
+      family: the table.
+      source: the file's name, for messages.
+
+    Raises:
+      UserError: keys are left over or missing, all of them listed; or values are of no use.
+    """
+    state = _with_the_tables_names(state, family, source)
+    for refusal in family.refusals:
+        if refusal.key in state and refusal.without not in state:
+            raise UserError(f"{source} does not serve: {refusal.reason}")
+    entries, blocks = _expand(family.entries, state)
+    entries, absent = _without_optional(entries, family, state)
+    wanted = {key for entry in entries for key in entry.sources}
+    dropped = {
+        key: reason
+        for key in sorted(set(state) - wanted)
+        for pattern, reason in family.dropped.items()
+        if fnmatch.fnmatchcase(key, pattern)
+    }
+    left, missing = set(state) - wanted - set(dropped), wanted - set(state)
+    if left or missing:
+        raise UserError(_mismatch(source, family, left, missing))
+    leaves, stored_as = {}, set()
+    for entry in entries:
+        arrays = [_values(state[key], key, entry, source) for key in entry.sources]
+        stored_as |= {str(array.dtype) for array in arrays}
+        try:
+            array = entry.rule.to_flax(*arrays)
+        except ValueError:
+            shapes = ", ".join(f"{k} {state[k].shape}" for k in entry.sources)
+            raise UserError(f"{source}: these do not fit together: {shapes}") from None
+        leaves[entry.path] = np.ascontiguousarray(array, dtype=np.float32)
+    blocks = {module: n for module, n in blocks.items() if module not in absent}
+    return Mapped(leaves, dropped, absent, blocks, sorted(stored_as))
+
+
+def _with_the_tables_names(
+    state: Mapping[str, Source], family: Family, source: str
+) -> dict[str, Source]:
+    renamed: dict[str, Source] = {}
+    for key, value in state.items():
+        name = key
+        for other, own in family.aliases:
+            if name.startswith(other):
+                name = own + name.removeprefix(other)
+        if name in renamed:
+            raise UserError(f"{source} holds {name} twice, once as {key}")
+        renamed[name] = value
+    return renamed
+
+
+def _expand(entries: Iterable[Entry], state: Iterable[str]) -> tuple[list[Entry], dict[str, int]]:
+    """Writes ``{i}`` out for as many blocks as the file has."""
+    entries = list(entries)
+    blocks: dict[str, int] = {}
+    for prefix, module in {
+        (entry.sources[0].partition("{i}")[0], entry.path.split("/")[1])
+        for entry in entries
+        if "{i}" in entry.path
+    }:
+        number = re.compile(re.escape(prefix) + r"(\d+)\.")
+        found = {match[1] for key in state if (match := number.match(key))}
+        # A file without any block is told which keys of the first it lacks.
+        blocks[module] = max(1, len(found))
+    expanded = []
+    for entry in entries:
+        count = blocks[entry.path.split("/")[1]] if "{i}" in entry.path else None
+        if count is None:
+            expanded.append(entry)
+            continue
+        for i in range(count):
+            sources = tuple(key.replace("{i}", str(i)) for key in entry.sources)
+            expanded.append(Entry(sources, entry.path.replace("{i}", str(i)), entry.rule))
+    return expanded, blocks
+
+
+def _without_optional(
+    entries: list[Entry], family: Family, state: Mapping[str, Source]
+) -> tuple[list[Entry], dict[str, str]]:
+    """Leaves out a submodule of which the file has not one key."""
+    absent = {}
+    for module, meaning in family.optional.items():
+        own = [entry for entry in entries if entry.path.split("/")[1] == module]
+        if not any(key in state for entry in own for key in entry.sources):
+            absent[module] = meaning
+            entries = [entry for entry in entries if entry not in own]
+    return entries, absent
+
+
+def _values(tensor: Source, key: str, entry: Entry, source: str) -> np.ndarray:
+    if entry.rule.rank is not None and len(tensor.shape) != entry.rule.rank:
+        raise UserError(
+            f"{source}: {key} has the shape {tuple(tensor.shape)}; it should have "
+            f"{entry.rule.rank} dimensions"
+        )
+    array = tensor.read()
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        raise UserError(f"{source}: {key} holds {array.dtype}, not real numbers")
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is refused
+        finite = np.isfinite(array.astype(np.float32, copy=False)).all()
+    if not finite:
+        raise UserError(f"{source}: {key} holds values that are not finite")
+    return array
+
+
+def _mismatch(source: str, family: Family, left: set[str], missing: set[str]) -> str:
+    text = f"{source} is not what --from={family.name} expects"
+    if left:
+        text += f"; keys that have no place: {listing(left)}"
+    if missing:
+        text += f"; keys that are missing: {listing(missing)}"
+    return text + ". Nothing was written"
+
+
+def listing(names: Iterable[str]) -> str:
+    """Names in order, a long list shortened with a count."""
+    names = sorted(names)
+    shown = ", ".join(names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

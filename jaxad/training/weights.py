@@ -1,0 +1,232 @@
+"""Converted weights (``jaxad convert``) on disk, and their way into a model's variables.
+
+A folder holds ``weights/``, an Orbax checkpoint of ``{collection: {submodule: tree}}``, and
+``provenance.json``. The submodule ``encoder`` is the trunk that every pretrained architecture
+names so; that of a masked autoencoder may be accompanied by its ``decoder``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxad.errors import UserError
+from jaxad.models.base import Variables
+from jaxad.ops.positions import sincos_positions
+
+PROVENANCE = "provenance.json"
+SCHEMA_VERSION = 1
+"""Of provenance.json."""
+
+WEIGHTS = "weights"
+MASK_TOKEN = ("params", "decoder", "mask_token")
+"""Tells a masked autoencoder's decoder from any other submodule of that name."""
+
+SHOWN = 40
+"""Leaves that an error names before it only counts."""
+
+Path = tuple[str, ...]
+
+
+def save_tree(tree: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """Writes ``folder/weights``.
+
+    Args:
+      tree: ``{collection: {submodule: ...}}`` of numpy arrays.
+      folder: exists.
+
+    Raises:
+      UserError: the disk is full or the folder cannot be written.
+    """
+    with _quiet_checkpointer() as checkpointer:
+        try:
+            checkpointer.save((folder / WEIGHTS).resolve(), dict(tree))
+            checkpointer.wait_until_finished()
+        # Orbax and tensorstore wrap an operating-system error in several types of their own.
+        except Exception as error:
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise UserError(f"the weights could not be written to {folder}: {reason}") from error
+
+
+def read_provenance(folder: str | os.PathLike) -> dict[str, Any]:
+    """What a folder of converted weights says about itself.
+
+    Raises:
+      UserError: it is no such folder.
+    """
+    path = pathlib.Path(folder) / PROVENANCE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema_version"] != SCHEMA_VERSION:
+            raise UserError(f"{path} is of another version of jaxad; convert the file again")
+        return record
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"train.weights: {folder} is no folder of `jaxad convert`: it has no {PROVENANCE}"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def check_network(record: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Refuses weights whose number of attention heads is not the model's: no shape tells it.
+
+    Args:
+      record: as :func:`read_provenance` gives it.
+      options: ``config.model``.
+
+    Raises:
+      UserError: names both numbers.
+    """
+    for module, option in (("encoder", "heads"), ("decoder", "decoder_heads")):
+        there = record.get("network", {}).get(module, {}).get("heads")
+        here = options.get(option)
+        if None not in (here, there) and here != there:
+            raise UserError(
+                f"train.weights: its {module} has {there} attention heads, but model.{option} is "
+                f"{here}: set model.{option}={there}"
+            )
+
+
+def load_weights(variables: Variables, folder: str | os.PathLike) -> Variables:
+    """Puts converted weights in the place of a model's first values.
+
+    The subtree ``encoder`` of every collection is replaced, and ``decoder`` where both the model
+    and the folder have a masked autoencoder's. Fixed position embeddings, which are no parameters
+    of the model, are compared with those of the file.
+
+    Args:
+      variables: as ``model.init`` gives them.
+      folder: the output of ``jaxad convert``.
+
+    Returns:
+      Variables of the same structure, shapes and dtypes.
+
+    Raises:
+      UserError: a leaf is missing, superfluous or of another shape; all of them are listed.
+    """
+    read_provenance(folder)
+    own = flatten_dict(dict(variables))
+    found = flatten_dict(_read_tree(pathlib.Path(folder)))
+    if MASK_TOKEN not in own:
+        found = {path: leaf for path, leaf in found.items() if path[1] != "decoder"}
+    modules = {path[1] for path in found}
+    if not any(path[1] == "encoder" for path in own):
+        raise UserError(
+            f"train.weights: the model has no encoder that could start from {folder}; "
+            "leave train.weights empty"
+        )
+    places = {path: leaf for path, leaf in own.items() if path[1] in modules}
+    _check_channels(places, found, folder)
+    found = _without_fixed_positions(places, found, folder)
+    problems = _differences(places, found)
+    if problems:
+        shown = "; ".join(problems[:SHOWN])
+        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise UserError(f"train.weights: {folder} does not fit the model: {shown}{more}")
+    loaded = {path: jnp.asarray(leaf, own[path].dtype) for path, leaf in found.items()}
+    return unflatten_dict({**own, **loaded})
+
+
+@contextlib.contextmanager
+def _quiet_checkpointer() -> Iterator[ocp.StandardCheckpointer]:
+    """Orbax narrates every step; a failure is raised as one sentence."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL + 1)
+    checkpointer = ocp.StandardCheckpointer()
+    try:
+        yield checkpointer
+    finally:
+        with contextlib.suppress(Exception):
+            checkpointer.close()
+
+
+def _read_tree(folder: pathlib.Path) -> dict[str, Any]:
+    path = (folder / WEIGHTS).resolve()
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    with _quiet_checkpointer() as checkpointer:
+        try:
+            shapes = checkpointer.metadata(path).item_metadata.tree
+            like = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+                dict(shapes),
+            )
+            return checkpointer.restore(path, like)
+        # Orbax and tensorstore raise many types for files that are not theirs.
+        except Exception as error:
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise UserError(
+                f"train.weights: {folder} is damaged ({reason}); convert the file again"
+            ) from error
+
+
+def _check_channels(
+    places: Mapping[Path, Any], found: Mapping[Path, Any], folder: str | os.PathLike
+) -> None:
+    """Colour weights and gray images differ in one leaf; that has a sentence of its own."""
+    for name in ("patch_embedding", "stem_conv"):
+        path = ("params", "encoder", name, "kernel")
+        if path in places and path in found:
+            here, there = places[path].shape[2], found[path].shape[2]
+            if here != there:
+                raise UserError(
+                    f"train.weights: the weights in {folder} take images of {there} channels, the "
+                    f"model's have {here}: set data.channels={there}"
+                )
+
+
+def _without_fixed_positions(
+    places: Mapping[Path, Any], found: Mapping[Path, Any], folder: str | os.PathLike
+) -> dict[Path, Any]:
+    """Leaves out positions that the model computes, once they are known to be the same table."""
+    result = dict(found)
+    for path, leaf in found.items():
+        if path[-1] != "positions" or path in places:
+            continue
+        side = math.isqrt(leaf.shape[1] - 1)
+        table = np.asarray(sincos_positions((side, side), leaf.shape[2]))
+        # Files hold them in float32, computed in float64.
+        if not np.allclose(np.asarray(leaf)[0, 1:], table, atol=1e-5) or np.any(leaf[0, 0]):
+            raise UserError(
+                f"train.weights: the model computes its position embeddings (sine and cosine), but "
+                f"those in {folder} are others: resized by --image-size, or learned"
+            )
+        del result[path]
+    return result
+
+
+def _differences(places: Mapping[Path, Any], found: Mapping[Path, Any]) -> list[str]:
+    """One clause for every leaf that does not fit, in order."""
+    problems = []
+    for path in sorted({*places, *found}):
+        name = "/".join(path)
+        if path not in found:
+            problems.append(f"{name} is missing in the folder")
+        elif path not in places:
+            problems.append(f"{name} is not in the model")
+        elif tuple(places[path].shape) != tuple(found[path].shape):
+            here, there = tuple(places[path].shape), tuple(found[path].shape)
+            problems.append(f"{name} is {there}, the model's is {here}{_hint(path, here, places)}")
+    return problems
+
+
+def _hint(path: Path, shape: tuple[int, ...], places: Mapping[Path, Any]) -> str:
+    """What to do about positions of another grid."""
+    kernel = places.get(("params", "encoder", "patch_embedding", "kernel"))
+    if path[-1] != "positions" or kernel is None:
+        return ""
+    side = math.isqrt(shape[1] - 1)
+    if side * side != shape[1] - 1:
+        return ""
+    return f" (convert the file again with --image-size={side * kernel.shape[0]})"
