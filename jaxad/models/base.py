@@ -124,3 +124,21 @@ def parameter_key(seed: int) -> Key[Array, ""]:
 def label_all_trainable(params: Any) -> Any:
     """The usual ``param_labels``: every leaf carries the label ``"default"``."""
     return jax.tree.map(lambda _: "default", params)
+
+
+def label_encoder(params: Any) -> Any:
+    """``"encoder"`` for the sub-tree of that name (a trunk), ``"default"`` for everything else."""
+    return {
+        name: jax.tree.map(lambda _, label="encoder" if name == "encoder" else "default": label, p)
+        for name, p in params.items()
+    }
+
+
+def check_one_of(option: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuses a value that an option does not know.
+
+    Raises:
+      ValueError: names those it knows.
+    """
+    if value not in known:
+        raise ValueError(f"model.{option} is {value!r}; give one of {', '.join(known)}")

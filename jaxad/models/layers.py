@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
+from jax import lax
 from jax.nn import initializers
 from jaxtyping import Array, Float
 
@@ -106,6 +107,26 @@ class BatchNorm(nn.BatchNorm):
     def __call__(self, x: Float[Array, "*b d"], *, train: bool) -> Float[Array, "*b d"]:
         """Normalises by the batch (training) or by the running statistics."""
         return super().__call__(x, use_running_average=not train)
+
+
+class InstanceNorm(nn.Module):
+    """Brings every channel of every image to mean 0 and variance 1, without parameters.
+
+    PyTorch's ``InstanceNorm2d`` with its defaults. What the mean of a channel told is lost.
+
+    Attributes:
+      epsilon: added to the variance.
+    """
+
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
+        """Normalises in float32 at least, and returns the dtype of ``x``."""
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        centred = wide - jnp.mean(wide, axis=(1, 2), keepdims=True)
+        variance = jnp.mean(jnp.square(centred), axis=(1, 2), keepdims=True)
+        return (centred * lax.rsqrt(variance + self.epsilon)).astype(x.dtype)
 
 
 def uniform_within(bound: float) -> Initializer:

@@ -21,12 +21,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxad.models.base import Model
+from jaxad.models.base import Model, label_encoder
 from jaxad.models.layers import BatchNorm, ConvTranspose, pytorch_conv_init
 from jaxad.models.variational import (
     Posterior,
@@ -168,11 +167,3 @@ def build(
         ssim_window=ssim_window,
         param_labels=label_encoder,
     )
-
-
-def label_encoder(params: Any) -> Any:
-    """``"encoder"`` for the encoder's parameters, ``"default"`` for all others."""
-    return {
-        name: jax.tree.map(lambda _, label="encoder" if name == "encoder" else "default": label, p)
-        for name, p in params.items()
-    }
