@@ -151,9 +151,10 @@ def judge_by(
     if set(protocol.figures) & PER_IMAGE_FIGURES.keys():
         areas, skipped = _areas(formed, truth, [i for i in masked if anomalous[i]])
         counts |= skipped | {"images_in_per_image_figures": len(areas)}
-        parts.append(_per_image(areas, skipped, counts))
+        reason = _why_no_area(skipped, counts)
+        parts.append(_per_image(areas, reason))
         if "pixel_auroc_mean_over_kinds" in protocol.figures:
-            parts.append(_over_kinds(areas, {i: kinds[i] for i in chosen if anomalous[i]}))
+            parts.append(_over_kinds(areas, {i: kinds[i] for i in chosen if anomalous[i]}, reason))
     figures, undefined = {}, {}
     for values, reasons in parts:
         figures |= values
@@ -281,34 +282,35 @@ def _areas(
     return areas, {"images_with_constant_map": constant, "images_of_one_class": one_class}
 
 
-def _per_image(
-    areas: Mapping[int, float], skipped: Mapping[str, int], counts: Mapping[str, int]
-) -> tuple[Figures, Undefined]:
+def _why_no_area(skipped: Mapping[str, int], counts: Mapping[str, int]) -> str:
+    if any(skipped.values()):
+        return "no image has both classes of pixels and a map that varies"
+    without_mask = counts["images_without_mask"]
+    return "no anomalous image has a mask" if without_mask else "no image is anomalous"
+
+
+def _per_image(areas: Mapping[int, float], reason: str) -> tuple[Figures, Undefined]:
     names = ("pixel_auroc_per_image_mean", "pixel_auroc_per_image_std")
     if not areas:
-        if not any(skipped.values()):
-            none = "no anomalous image has a mask" if counts["images_without_mask"] else None
-            return _undefined(names, none or "no image is anomalous")
-        return _undefined(names, "no image has both classes of pixels and a map that varies")
+        return _undefined(names, reason)
     values = list(areas.values())
     return dict(zip(names, (float(np.mean(values)), float(np.std(values))), strict=True)), {}
 
 
 def _over_kinds(
-    areas: Mapping[int, float], kind_of: Mapping[int, str]
+    areas: Mapping[int, float], kind_of: Mapping[int, str], reason: str
 ) -> tuple[Figures, Undefined]:
-    reason = "no image of this kind has a mask, both classes of pixels and a map that varies"
+    name = "pixel_auroc_mean_over_kinds"
     per_kind: dict[str, float | None] = {}
     for kind in sorted(set(kind_of.values())):
         values = [areas[i] for i, its in kind_of.items() if its == kind and i in areas]
         per_kind[kind] = float(np.mean(values)) if values else None
-    known = [value for value in per_kind.values() if value is not None]
-    name = "pixel_auroc_mean_over_kinds"
-    figures = {name: float(np.mean(known)) if known else None, "per_defect": per_kind}
-    undefined = {f"per_defect.{kind}": reason for kind, v in per_kind.items() if v is None}
-    if not known:
-        undefined[name] = "no kind of defect has a figure"
-    return figures, undefined
+    none = "no image of this kind has a mask, both classes of pixels and a map that varies"
+    undefined = {f"per_defect.{kind}": none for kind, v in per_kind.items() if v is None}
+    if not areas:
+        return {name: None, "per_defect": per_kind}, undefined | {name: reason}
+    mean = float(np.mean([value for value in per_kind.values() if value is not None]))
+    return {name: mean, "per_defect": per_kind}, undefined
 
 
 def _undefined(names: Sequence[str] | Mapping[str, Any], why: str) -> tuple[Figures, Undefined]:
