@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxad.errors import UserError, did_you_mean
-from jaxad.models import cae, pca, vae, vit_vae, vqvae
+from jaxad.models import cae, pca, vae, vae_grf, vit_vae, vqvae
 from jaxad.models.base import Detection, LossOutput, Model, Variables
 
 BUILDERS: dict[str, Callable[..., Model]] = {
@@ -15,6 +15,7 @@ BUILDERS: dict[str, Callable[..., Model]] = {
     "cae": cae.build,
     "vqvae": vqvae.build,
     "vae": vae.build,
+    "vae_grf": vae_grf.build,
     "vit_vae": vit_vae.build,
 }
 

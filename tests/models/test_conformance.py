@@ -45,6 +45,19 @@ CASES = {
         (16, 32, 1),
         {"latent": 4, "width": 4, "downsampling": 2, "kl_unit": "vae_compare", "mean_clip": 1e-5},
     ),
+    "vae_grf": ("vae_grf", (16, 24, 3), {"latent": 3, "width": 4, "downsampling": 2}),
+    "vae_grf-elbo": (
+        "vae_grf",
+        (16, 16, 1),
+        {
+            "latent": 3,
+            "width": 4,
+            "downsampling": 2,
+            "learn": "elbo",
+            "wrap": "nearest",
+            "start_range": 4.0,
+        },
+    ),
     "vit_vae": (
         "vit_vae",
         (16, 32, 3),
