@@ -55,6 +55,7 @@ def render_report(content: ReportContent) -> str:
     good.sort(key=lambda one: -one[1].score)
     sections = [
         ("summary", "Summary", _summary(content)),
+        ("protocol", "Protocol", _protocol(content.metrics)),
         ("threshold", "Threshold", _threshold(content)),
         gallery.mistakes(content, numbered, scale),
         ("defective", "Defective images", gallery.cards(defective, content, scale, by_kind=True)),
@@ -111,6 +112,30 @@ def _summary(content: ReportContent) -> str:
             "What the calibrated threshold gives stands in the next section.</p>"
         )
     return "".join(parts)
+
+
+def _protocol(metrics: Mapping[str, Any]) -> str:
+    """The protocol in words, and its figures where they are not those of the summary."""
+    statement = metrics.get("protocol_statement")
+    if not statement:
+        return ""
+    parts = [f"<p><b>{escape(metrics['protocol'])}</b>. {escape(statement)}</p>"]
+    parts += [f'<p class="note">{escape(one)}</p>' for one in metrics["protocol_departures"]]
+    if metrics["protocol"] == "jaxad":
+        return "".join(parts)
+    parts.append(_figures_table(metrics, "protocol_maps", "Map", metrics.get("primary_map")))
+    kinds = metrics["protocol_figures"].get("per_defect")
+    if kinds:
+        rows = [[escape(kind), figure(value)] for kind, value in kinds.items()]
+        parts.append(table(["Kind", "Mean over its images"], rows))
+    counts = ", ".join(
+        f"{escape(key.replace('_', ' '))}: {number}"
+        for key, number in metrics["protocol_counts"].items()
+    )
+    return "".join(parts) + (
+        f'<p class="muted">{counts[:1].upper()}{counts[1:]}. All other figures on this page are by '
+        "the protocol jaxad: pixels pooled over all test images, maps as they are.</p>"
+    )
 
 
 def _counts(content: ReportContent) -> str:

@@ -22,6 +22,8 @@ METRIC_TITLES = {
     "image_pr_auc_trapezoid": "Image PR-AUC (trapezoid)",
     "pixel_auroc_per_image_mean": "Pixel AUROC per image, mean",
     "pixel_auroc_per_image_std": "Pixel AUROC per image, std",
+    "pixel_auroc_mean_over_kinds": "Pixel AUROC per image, mean over kinds",
+    "pro_as_released": "Pixel AUROC (released as PRO)",
 }
 
 Columns = Sequence[str] | Mapping[str, str]

@@ -269,6 +269,30 @@ def test_names_from_outside_are_escaped():
     assert "<script" not in text.lower() and "&lt;script&gt;" in text
 
 
+def test_a_protocol_is_told_in_words_with_its_figures_and_what_it_left_out():
+    judged = {"pixel_auroc_per_image_mean": 0.8125, "per_defect": {"scratch": 0.75, NASTY: None}}
+    metrics = {
+        **METRICS,
+        "protocol": "vae_compare",
+        "protocol_statement": f"What is judged, and how {NASTY}.",
+        "protocol_departures": ["evaluate.smoothing is 2."],
+        "protocol_figures": judged,
+        "protocol_maps": {"mad": judged, "ssim": {"pixel_auroc_per_image_mean": None}},
+        "protocol_counts": {"images": 8, "images_of_one_class": 1},
+        "undefined": {"protocol_maps.ssim.pixel_auroc_per_image_mean": "no image has both"},
+    }
+    text = html.render_report(make_content(metrics=metrics))
+    parsed = Page(text)
+    assert_self_contained(parsed, text)
+    for part in ("What is judged", "smoothing is 2", "0.8125", "0.7500", "images of one class: 1"):
+        assert part in parsed.text, part
+    assert "Pixel AUROC per image, mean" in parsed.text and "no image has both" in text
+    # The library's own protocol is told in words; its figures stand above.
+    own = html.render_report(make_content(metrics=metrics | {"protocol": "jaxad"}))
+    assert "What is judged" in own and "images of one class" not in own
+    assert "What is judged" not in html.render_report(make_content())
+
+
 def test_a_path_that_is_not_unicode_is_written(tmp_path):
     case = make_cases(1)[0]
     content = make_content(cases=[Case(**{**vars(case), "path": "\udcff.png"})])
