@@ -18,6 +18,7 @@ import jaxad
 from jaxad.convert.families import FAMILIES, STAGES, family as family_of
 from jaxad.convert.hyperparameters import hyperparameters
 from jaxad.convert.mapping import Mapped, map_weights
+from jaxad.convert.positions import resize_positions
 from jaxad.convert.reading import open_weights
 from jaxad.errors import UserError, did_you_mean
 from jaxad.run_folder import write_json
@@ -102,8 +103,6 @@ def _resize(
     mapped: Mapped, sizes: dict[str, Any], image_size: int
 ) -> tuple[Mapped, dict[str, Any]]:
     """Position embeddings for images of another size."""
-    from jaxad.ops.positions import resize_positions
-
     if "patch" not in sizes:
         raise UserError("--image-size is for position embeddings; this network has none")
     patch = sizes["patch"]

@@ -28,14 +28,32 @@ class Source(Protocol):
         """Its values."""
 
 
+class Plan(NamedTuple):
+    """Which tensor of a file goes where.
+
+    Attributes:
+      state: the tensors, under the table's names.
+      entries: the table, every block written out.
+      dropped: keys that are left out -> why.
+      absent: optional submodules that the file lacks -> what that means.
+      blocks: submodule -> number of its blocks.
+    """
+
+    state: dict[str, Source]
+    entries: list[Entry]
+    dropped: dict[str, str]
+    absent: dict[str, str]
+    blocks: dict[str, int]
+
+
 class Mapped(NamedTuple):
-    """What a table made of a file.
+    """What a plan makes of a file.
 
     Attributes:
       leaves: Flax path -> float32 array.
-      dropped: keys that were left out -> why.
-      absent: optional submodules that the file lacks -> what that means.
-      blocks: submodule -> number of its blocks.
+      dropped: as in :class:`Plan`.
+      absent: likewise.
+      blocks: likewise.
       stored_as: dtypes of the file's numbers.
     """
 
@@ -46,8 +64,8 @@ class Mapped(NamedTuple):
     stored_as: list[str]
 
 
-def map_weights(state: Mapping[str, Source], family: Family, *, source: str) -> Mapped:
-    """Brings a PyTorch state dict into Flax's names and layouts.
+def plan_mapping(state: Mapping[str, Source], family: Family, *, source: str) -> Plan:
+    """Finds a place for every key and a key for every place, without reading a number.
 
     Args:
       state: key -> tensor.
@@ -55,7 +73,8 @@ def map_weights(state: Mapping[str, Source], family: Family, *, source: str) -> 
       source: the file's name, for messages.
 
     Raises:
-      UserError: keys are left over or missing, all of them listed; or values are of no use.
+      UserError: keys are left over or missing, all of them listed; or the file is of a kind that
+        does not serve.
     """
     state = _with_the_tables_names(state, family, source)
     for refusal in family.refusals:
@@ -73,18 +92,33 @@ def map_weights(state: Mapping[str, Source], family: Family, *, source: str) -> 
     left, missing = set(state) - wanted - set(dropped), wanted - set(state)
     if left or missing:
         raise UserError(_mismatch(source, family, left, missing))
+    blocks = {module: n for module, n in blocks.items() if module not in absent}
+    return Plan(state, entries, dropped, absent, blocks)
+
+
+def map_weights(state: Mapping[str, Source], family: Family, *, source: str) -> Mapped:
+    """Brings a PyTorch state dict into Flax's names and layouts.
+
+    Args:
+      state: key -> tensor.
+      family: the table.
+      source: the file's name, for messages.
+
+    Raises:
+      UserError: as :func:`plan_mapping`; or values are of no use.
+    """
+    plan = plan_mapping(state, family, source=source)
     leaves, stored_as = {}, set()
-    for entry in entries:
-        arrays = [_values(state[key], key, entry, source) for key in entry.sources]
+    for entry in plan.entries:
+        arrays = [_values(plan.state[key], key, entry, source) for key in entry.sources]
         stored_as |= {str(array.dtype) for array in arrays}
         try:
             array = entry.rule.to_flax(*arrays)
         except ValueError:
-            shapes = ", ".join(f"{k} {state[k].shape}" for k in entry.sources)
+            shapes = ", ".join(f"{key} {plan.state[key].shape}" for key in entry.sources)
             raise UserError(f"{source}: these do not fit together: {shapes}") from None
         leaves[entry.path] = np.ascontiguousarray(array, dtype=np.float32)
-    blocks = {module: n for module, n in blocks.items() if module not in absent}
-    return Mapped(leaves, dropped, absent, blocks, sorted(stored_as))
+    return Mapped(leaves, plan.dropped, plan.absent, plan.blocks, sorted(stored_as))
 
 
 def _with_the_tables_names(

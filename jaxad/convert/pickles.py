@@ -171,6 +171,11 @@ class _Machine:
                 raise BadPickleError(f"a {type(key).__name__} as a key")
             target[key] = value
 
+    def _dict(self) -> None:
+        items = self._to_mark()
+        self._stack.append({})
+        self._set(items)
+
     def _memoize(self, index: int | None) -> None:
         value = self._stack[-1]
         if isinstance(value, _Mark):
@@ -291,6 +296,8 @@ _STEPS = {
     "TUPLE1": lambda m, _: m._tuple(1),
     "TUPLE2": lambda m, _: m._tuple(2),
     "TUPLE3": lambda m, _: m._tuple(3),
+    "LIST": lambda m, _: m._stack.append(m._to_mark()),
+    "DICT": lambda m, _: m._dict(),
     "APPEND": lambda m, _: m._append([m._pop()]),
     "APPENDS": lambda m, _: m._append(m._to_mark()),
     "SETITEM": lambda m, _: m._set([m._pop(), m._pop()][::-1]),

@@ -1,0 +1,67 @@
+"""Files and values of tools/make_golden_convert.py, and weights drawn as it draws them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import zlib
+
+import numpy as np
+import pytest
+
+FOLDER = pathlib.Path(__file__).parent.parent / "golden" / "convert"
+
+
+@pytest.fixture(scope="session")
+def files() -> pathlib.Path:
+    """The folder of files that the PyTorch projects wrote."""
+    return FOLDER
+
+
+@pytest.fixture(scope="session")
+def values() -> dict[str, np.ndarray]:
+    """What their networks make of them."""
+    with np.load(FOLDER / "values.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
+@pytest.fixture(scope="session")
+def full_size(values) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Network -> key -> shape, of the public networks."""
+    found = json.loads(str(values["full_size"]))
+    return {name: {k: tuple(v) for k, v in keys.items()} for name, keys in found.items()}
+
+
+class Array:
+    """A tensor as the readers give it."""
+
+    def __init__(self, array: np.ndarray):
+        self._array, self.shape = array, array.shape
+
+    def read(self) -> np.ndarray:
+        return self._array
+
+
+@pytest.fixture(scope="session")
+def as_state():
+    """``{key: array} -> state dict``."""
+    return lambda arrays: {key: Array(array) for key, array in arrays.items()}
+
+
+def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    if key.endswith("running_var"):
+        values = rng.uniform(0.5, 1.5, shape)
+    elif len(shape) == 1 and key.endswith("weight"):
+        values = rng.uniform(0.8, 1.2, shape)
+    elif len(shape) < 2 or 1 in shape[:1]:
+        values = 0.2 * rng.standard_normal(shape)
+    else:
+        values = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+    return values.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def draw_weights():
+    """``{key: shape} -> {key: array}``, the values of the golden networks."""
+    return lambda shapes: {key: draw(key, shape) for key, shape in shapes.items()}
