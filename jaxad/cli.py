@@ -263,8 +263,8 @@ def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from jaxad.environment import keep_freed_memory
 
     keep_freed_memory()
-    from jaxad.benchmark import FIGURES, benchmark, mean_rows
-    from jaxad.report.tables import format_metrics_table
+    from jaxad.benchmark import benchmark, figure_columns, mean_rows
+    from jaxad.report.tables import format_metrics_table, metric_title
 
     # A quoted list and separate words are the same to a user.
     configs = [config for words in arguments.configs for config in words.split()]
@@ -276,8 +276,8 @@ def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         ) from None
     categories = [name.strip() for name in arguments.categories.split(",") if name.strip()]
     rows = benchmark(configs, categories, seeds, arguments.workdir, overrides=overrides)
-    columns = ["config", "category", "seed", "seconds", *FIGURES]
-    print(format_metrics_table([*rows, *mean_rows(rows)], columns))
+    columns = {key: metric_title(key) for key in ("config", "category", "seed", "seconds")}
+    print(format_metrics_table([*rows, *mean_rows(rows)], columns | figure_columns(rows)))
     for row in rows:
         if row["error"]:
             print(f"{row['folder']}: {row['error']}")

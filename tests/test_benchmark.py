@@ -92,13 +92,74 @@ def test_a_misprint_shows_before_the_first_run(tmp_path, overrides):
         benchmark(["pca"], [], [], tmp_path)
 
 
+def row(config, category, *, seed=0, error="", **figures):
+    return {"config": config, "category": category, "seed": seed, "error": error, **figures}
+
+
 def test_means_leave_out_what_is_undefined():
     rows = [
-        {"config": "pca", "error": "", "seconds": 1.0, **dict.fromkeys(module.FIGURES, value)}
-        for value in (None, 0.5)
+        row("pca", category, seconds=1.0, **dict.fromkeys(module.FIGURES, value))
+        for category, value in (("a", None), ("b", 0.5))
     ]
     (mean,) = mean_rows(rows)
     assert mean["aupro"] == 0.5 and mean["seconds"] == 1.0
+
+
+def test_means_of_textures_and_of_objects_with_and_without_hazelnut():
+    values = {"grid": 0.2, "wood": 0.4, "hazelnut": 0.9, "bottle": 0.5, "screw": 0.7}
+    rows = [row("pca", category, aupro=value) for category, value in values.items()]
+    # A second seed weighs nothing more than the first: categories count alike.
+    rows.append(row("pca", "bottle", seed=1, aupro=0.7))
+    rows.append(row("pca", "tile", error="no such folder"))
+    means = {mean["category"]: mean for mean in mean_rows(rows)}
+    assert [*means] == ["mean", *module.GROUPS]
+    bottle = 0.6
+    expected = {
+        "mean": (0.2 + 0.4 + 0.9 + bottle + 0.7) / 5,
+        "mean of textures": 0.3,
+        "mean of objects": (0.9 + bottle + 0.7) / 3,
+        "mean of textures with hazelnut": 0.5,
+        "mean of objects without hazelnut": (bottle + 0.7) / 2,
+    }
+    assert {name: mean["aupro"] for name, mean in means.items()} == pytest.approx(expected)
+    assert means["mean"]["seed"] == "6 runs"
+    assert means["mean of objects"]["seed"] == "3 of 10 categories"
+    # Nothing to part, or categories of another data set: one mean.
+    for category in ("mine", "tile"):
+        means = mean_rows([row("pca", one, aupro=0.5) for one in ("grid", "wood", category)])
+        assert [mean["category"] for mean in means] == ["mean"]
+
+
+def test_the_groups_are_those_of_the_data_set_and_of_the_comparison():
+    own_textures, own_objects, textures, rest = map(set, module.GROUPS.values())
+    assert len(own_textures) == 5 and len(own_objects) == 10 and not own_textures & own_objects
+    assert textures - own_textures == own_objects - rest == {"hazelnut"}
+    assert textures | rest == own_textures | own_objects
+
+
+def test_another_protocol_is_judged_without_training_again(
+    tiny_data, overrides, tmp_path, monkeypatch
+):
+    benchmark(["pca"], ["stripes"], [0], tmp_path, overrides=overrides)
+    trained = (tmp_path / "pca" / "stripes" / "seed0" / "timing.json").read_bytes()
+    keys = {**overrides, "evaluate.protocol": "vae_compare"}
+    (one,) = benchmark(["pca"], ["stripes"], [0], tmp_path, overrides=keys)
+    assert (tmp_path / "pca" / "stripes" / "seed0" / "timing.json").read_bytes() == trained
+    assert one["protocol"] == "vae_compare"
+    key = "vae_compare:pixel_auroc_per_image_mean"
+    metrics = json.loads((tmp_path / one["folder"] / "metrics.json").read_text())
+    assert one[key] == metrics["protocol_figures"]["pixel_auroc_per_image_mean"] is not None
+    with open(tmp_path / "results.csv", newline="") as file:
+        (written,) = csv.DictReader(file)
+    assert float(written[key]) == one[key] and written["protocol"] == "vae_compare"
+    text = (tmp_path / "results.md").read_text()
+    assert "vae_compare: Pixel AUROC per image, mean" in text
+    assert metrics["protocol_statement"] in text
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["means"][0][key] == one[key]
+    # And the third time there is nothing left to do.
+    monkeypatch.delattr(module, "evaluate")
+    assert benchmark(["pca"], ["stripes"], [0], tmp_path, overrides=keys) == [one]
 
 
 def test_folders_of_cells_are_plain_names():
