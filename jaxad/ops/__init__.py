@@ -16,7 +16,10 @@ from jaxad.ops.morphology import (
     grey_erosion as grey_erosion,
     grey_opening as grey_opening,
 )
-from jaxad.ops.resize import repeat_upsample as repeat_upsample
+from jaxad.ops.resize import (
+    bilinear_resize_align_corners as bilinear_resize_align_corners,
+    repeat_upsample as repeat_upsample,
+)
 from jaxad.ops.ssim import ssim_map as ssim_map
 from jaxad.ops.tiles import (
     average_tiles as average_tiles,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import operator
 
 import jax.numpy as jnp
-from jaxtyping import Array, Shaped
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Shaped
 
 
 def repeat_upsample(maps: Shaped[Array, "*b h w"], factor: int) -> Shaped[Array, "*b fh fw"]:
@@ -35,3 +37,50 @@ def repeat_upsample(maps: Shaped[Array, "*b h w"], factor: int) -> Shaped[Array,
     if maps.ndim < 2:
         raise ValueError(f"Upsampling takes maps of shape (..., h, w), not {maps.shape}.")
     return jnp.repeat(jnp.repeat(maps, repeats, axis=-2), repeats, axis=-1)
+
+
+def bilinear_resize_align_corners(
+    images: Float[Array, "*b h w c"], size: tuple[int, int]
+) -> Float[Array, "*b oh ow c"]:
+    """Interpolates linearly between pixel centres; the corner pixels stay the corners.
+
+    PyTorch's ``UpsamplingBilinear2d`` and ``interpolate(mode="bilinear", align_corners=True)``.
+    ``jax.image.resize`` knows only the other convention, in which the corners of the *area* stay.
+    A smaller size takes fewer samples, nothing is averaged. Of a single row or column out of
+    several, the first is taken (as PyTorch does).
+
+    Args:
+      images: images or feature maps.
+      size: ``(oh, ow)`` of the result.
+
+    Returns:
+      The images in their dtype; sums are taken in at least float32.
+
+    Raises:
+      ValueError: if a side of the result is below 1, or the images lack three axes.
+    """
+    if images.ndim < 3:
+        raise ValueError(f"Resizing takes images of shape (..., h, w, c), not {images.shape}.")
+    if min(size) < 1:
+        raise ValueError(f"Images are resized to sides of 1 or more, not to {size}.")
+    dtype = jnp.promote_types(images.dtype, jnp.float32)
+    rows, columns = (
+        jnp.asarray(_linear_weights(before, after), dtype)
+        for before, after in zip(images.shape[-3:-1], size, strict=True)
+    )
+    # As in the blur: one matrix product per axis, at full precision.
+    high = lax.Precision.HIGHEST
+    resized = jnp.einsum("ij,...jwc->...iwc", rows, images.astype(dtype), precision=high)
+    resized = jnp.einsum("ij,...hjc->...hic", columns, resized, precision=high)
+    return resized.astype(images.dtype)
+
+
+def _linear_weights(before: int, after: int) -> np.ndarray:
+    """The (after, before) matrix of a one-dimensional interpolation; its rows sum to 1."""
+    position = np.linspace(0.0, before - 1.0, after) if after > 1 else np.zeros(1)
+    left = np.minimum(np.int64(position), max(before - 2, 0))
+    matrix = np.zeros((after, before))
+    share = position - left
+    matrix[np.arange(after), left] = 1.0 - share
+    matrix[np.arange(after), np.minimum(left + 1, before - 1)] += share
+    return matrix
