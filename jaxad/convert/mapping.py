@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from jaxad.convert.families import Entry, Family
+from jaxad.convert.families import FAMILIES, Entry, Family, family as family_of
 from jaxad.errors import UserError
 
 SHOWN = 40
@@ -91,7 +91,7 @@ def plan_mapping(state: Mapping[str, Source], family: Family, *, source: str) ->
     }
     left, missing = set(state) - wanted - set(dropped), wanted - set(state)
     if left or missing:
-        raise UserError(_mismatch(source, family, left, missing))
+        raise UserError(_mismatch(source, family, state, left, missing))
     blocks = {module: n for module, n in blocks.items() if module not in absent}
     return Plan(state, entries, dropped, absent, blocks)
 
@@ -126,14 +126,19 @@ def _with_the_tables_names(
 ) -> dict[str, Source]:
     renamed: dict[str, Source] = {}
     for key, value in state.items():
-        name = key
-        for other, own in family.aliases:
-            if name.startswith(other):
-                name = own + name.removeprefix(other)
+        name = _own_name(key, family)
         if name in renamed:
             raise UserError(f"{source} holds {name} twice, once as {key}")
         renamed[name] = value
     return renamed
+
+
+def _own_name(key: str, family: Family) -> str:
+    """A key as the family's table spells it."""
+    for other, own in family.aliases:
+        if key.startswith(other):
+            key = own + key.removeprefix(other)
+    return key
 
 
 def _expand(entries: Iterable[Entry], state: Iterable[str]) -> tuple[list[Entry], dict[str, int]]:
@@ -190,13 +195,30 @@ def _values(tensor: Source, key: str, entry: Entry, source: str) -> np.ndarray:
     return array
 
 
-def _mismatch(source: str, family: Family, left: set[str], missing: set[str]) -> str:
+def _mismatch(
+    source: str, family: Family, state: Mapping[str, Source], left: set[str], missing: set[str]
+) -> str:
     text = f"{source} is not what --from={family.name} expects"
+    likely = max((family_of(name) for name in FAMILIES), key=lambda other: _share(other, state))
+    if _share(likely, state) > _share(family, state):
+        text += f"; did you mean --from={likely.name}?"
     if left:
         text += f"; keys that have no place: {listing(left)}"
     if missing:
         text += f"; keys that are missing: {listing(missing)}"
     return text + ". Nothing was written"
+
+
+def _share(family: Family, state: Mapping[str, Source]) -> float:
+    """How much of a table a file has: of the encoder's keys outside the blocks."""
+    keys = {_own_name(key, family) for key in state}
+    wanted = [
+        key
+        for entry in family.entries
+        for key in entry.sources
+        if "{i}" not in key and entry.path.split("/")[1] == "encoder"
+    ]
+    return sum(key in keys for key in wanted) / len(wanted)
 
 
 def listing(names: Iterable[str]) -> str:

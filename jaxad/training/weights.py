@@ -119,7 +119,7 @@ def load_weights(variables: Variables, folder: str | os.PathLike) -> Variables:
     """
     read_provenance(folder)
     own = flatten_dict(dict(variables))
-    found = flatten_dict(_read_tree(pathlib.Path(folder)))
+    found = flatten_dict(read_tree(pathlib.Path(folder)))
     if MASK_TOKEN not in own:
         found = {path: leaf for path, leaf in found.items() if path[1] != "decoder"}
     modules = {path[1] for path in found}
@@ -152,7 +152,12 @@ def _quiet_checkpointer() -> Iterator[ocp.StandardCheckpointer]:
             checkpointer.close()
 
 
-def _read_tree(folder: pathlib.Path) -> dict[str, Any]:
+def read_tree(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads ``folder/weights``: ``{collection: {submodule: ...}}``.
+
+    Raises:
+      UserError: the folder is damaged.
+    """
     path = (folder / WEIGHTS).resolve()
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with _quiet_checkpointer() as checkpointer:
