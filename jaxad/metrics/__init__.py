@@ -11,20 +11,26 @@ from jaxad.metrics.roc import (
     auroc,
     average_precision,
     best_f1,
+    fpr_at_tpr,
+    partial_auroc,
     pr_auc_trapezoid,
     precision_recall_curve,
     roc_curve,
 )
+from jaxad.metrics.streaming import Accumulator
 from jaxad.metrics.summary import evaluate_maps, image_metrics, pixel_metrics
 
 __all__ = [
+    "Accumulator",
     "UndefinedMetric",
     "aupro",
     "auroc",
     "average_precision",
     "best_f1",
     "evaluate_maps",
+    "fpr_at_tpr",
     "image_metrics",
+    "partial_auroc",
     "pixel_metrics",
     "pr_auc_trapezoid",
     "precision_recall_curve",

@@ -9,6 +9,7 @@ positives and negatives are exact: ``fp_above`` and ``fp`` bracket them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -74,6 +75,52 @@ def count(
     )
 
 
+class Tally(NamedTuple):
+    """How many pixels, or how much weight, stand at each of k distinct scores, ascending."""
+
+    value: Shaped[np.ndarray, " k"]
+    number: Shaped[np.ndarray, " k"]
+
+    def at_least(self) -> Shaped[np.ndarray, " k"]:
+        """The number at or above each score."""
+        return np.cumsum(self.number[::-1])[::-1]
+
+    def reach(self, score: Shaped[np.ndarray, " m"]) -> Shaped[np.ndarray, " m"]:
+        """The number at or above other scores."""
+        return self._beyond(score, "left")
+
+    def exceed(self, score: Shaped[np.ndarray, " m"]) -> Shaped[np.ndarray, " m"]:
+        """The number above other scores."""
+        return self._beyond(score, "right")
+
+    def _beyond(self, score, side):
+        return np.append(self.at_least(), 0)[np.searchsorted(self.value, score, side=side)]
+
+
+def tally(value: Shaped[np.ndarray, " k"], number: Shaped[np.ndarray, " k"]) -> Tally:
+    """Sorts scores and adds up the numbers at equal ones."""
+    if not value.size:
+        return Tally(value, number)
+    order = np.argsort(value)
+    value, number = value[order], number[order]
+    start = np.flatnonzero(np.append(True, value[1:] != value[:-1]))
+    return Tally(value[start], np.add.reduceat(number, start))
+
+
+def count_tallies(positive: Tally, negative: Tally) -> Counts:
+    """Counts of tallied scores; see `count`."""
+    tp = positive.at_least()[::-1]
+    threshold = positive.value[::-1]
+    return Counts(
+        threshold=threshold,
+        tp=tp,
+        fp=negative.reach(threshold),
+        fp_above=negative.exceed(threshold),
+        positives=int(tp[-1]),
+        negatives=int(negative.number.sum()),
+    )
+
+
 def require_both_classes(positives: int, negatives: int, unit: str) -> None:
     """Raises `UndefinedMetric` unless there are positives and negatives.
 
@@ -118,6 +165,13 @@ def best_f1_of(counts: Counts) -> tuple[float, float]:
     f1 = 2.0 * counts.tp / (counts.positives + counts.tp + counts.fp)
     best = int(np.argmax(f1))
     return float(f1[best]), float(counts.threshold[best])
+
+
+def fpr_at_tpr_of(counts: Counts, tpr: float) -> float:
+    """False-positive rate at the highest threshold whose true-positive rate is at least ``tpr``."""
+    # An integer bound, so that a share such as 0.95 of 20 is met by 19 despite its rounding.
+    enough = max(math.ceil(tpr * counts.positives - 1e-9 * counts.positives), 1)
+    return float(counts.fp[np.searchsorted(counts.tp, enough)] / counts.negatives)
 
 
 def _hits(counts: Counts) -> Float[np.ndarray, " k"]:

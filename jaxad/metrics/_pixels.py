@@ -65,6 +65,16 @@ def split_pixels(
     )
 
 
+def concatenate(parts: Sequence[PixelScores]) -> PixelScores:
+    """Unsorted pixels of several sets of images as one, the normal ones in one array."""
+    return PixelScores(
+        (np.concatenate([normal for part in parts for normal in part.normal]),),
+        np.concatenate([part.defect for part in parts]),
+        np.concatenate([part.weight for part in parts]),
+        sum(part.components for part in parts),
+    )
+
+
 def sort_pixels(pixels: PixelScores) -> PixelScores:
     """Sorts every array in ascending order, the normal pixels in place."""
     for part in pixels.normal:

@@ -127,10 +127,22 @@ def pro_polyline(
         only the highest were counted the curve ends at their share; it is flat there.
       defect_pixels: number of all defect pixels.
     """
-    covered = np.cumsum(pixels.weight[::-1])
-    pro = np.minimum(covered[counts.tp - 1] / pixels.components, 1.0)
+    pro = coverage(counts, pixels)
     if counts.positives == defect_pixels:
         pro[-1] = 1.0  # all is covered, which the sum of weights gives only up to rounding
+    return corners(counts, pro, normal_pixels)
+
+
+def coverage(counts: _counts.Counts, pixels: _pixels.PixelScores) -> Float[np.ndarray, " k"]:
+    """PRO at each of the k distinct defect scores, the highest first."""
+    covered = np.cumsum(pixels.weight[::-1])
+    return np.minimum(covered[counts.tp - 1] / pixels.components, 1.0)
+
+
+def corners(
+    counts: _counts.Counts, pro: Float[np.ndarray, " k"], normal_pixels: int
+) -> tuple[Float[np.ndarray, " corners"], Float[np.ndarray, " corners"]]:
+    """The same from the PRO at each of the k scores."""
     before = np.concatenate([[0.0], pro])[:-1]
     corners_pro = np.stack([before, pro], axis=1).reshape(-1)
     corners_fp = np.stack([counts.fp_above, counts.fp], axis=1).reshape(-1)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
-from jaxad.metrics import _counts
+from jaxad.metrics import _counts, pro
 from jaxad.metrics._inputs import as_labels_scores
 
 
@@ -179,6 +179,71 @@ def best_f1(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float, float]
       (0.8, 2.0)
     """
     return _counts.best_f1_of(_count(labels, scores))
+
+
+def fpr_at_tpr(labels: npt.ArrayLike, scores: npt.ArrayLike, *, tpr: float = 0.95) -> float:
+    """False-positive rate at the highest threshold that finds a share of the anomalous samples.
+
+    The "FPR95" of the literature for ``tpr=0.95``: a step of the ROC curve, not interpolated.
+
+    Args:
+      labels: 0 or 1.
+      scores: as many, raw.
+      tpr: the true-positive rate to reach, in (0, 1].
+
+    Raises:
+      UndefinedMetric: only one class is there.
+
+    Examples:
+      >>> from jaxad import metrics
+      >>> metrics.fpr_at_tpr([0, 0, 1, 1], [1.0, 4.0, 3.0, 8.0])
+      0.5
+      >>> metrics.fpr_at_tpr([0, 0, 1, 1], [1.0, 4.0, 3.0, 8.0], tpr=0.5)
+      0.0
+    """
+    _check_rate("tpr", tpr)
+    return _counts.fpr_at_tpr_of(_count(labels, scores), tpr)
+
+
+def partial_auroc(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, *, max_fpr: float, standardise: bool = True
+) -> float:
+    """Area under the ROC curve up to a false-positive rate, interpolated linearly there.
+
+    Equal to scikit-learn's ``roc_auc_score(max_fpr=...)`` while standardised.
+
+    Args:
+      labels: 0 or 1.
+      scores: as many, raw.
+      max_fpr: where the area ends, in (0, 1].
+      standardise: rescale so that 0.5 is chance and 1 perfect [1]_; else the mean true-positive
+        rate over [0, max_fpr], whose chance is ``max_fpr / 2``.
+
+    Raises:
+      UndefinedMetric: only one class is there.
+
+    References:
+      .. [1] D. K. McClish, "Analyzing a portion of the ROC curve", Medical Decision Making 9, 1989.
+
+    Examples:
+      >>> from jaxad import metrics
+      >>> labels, scores = [0, 0, 1, 1], [1.0, 4.0, 3.0, 8.0]
+      >>> metrics.partial_auroc(labels, scores, max_fpr=0.5, standardise=False)
+      0.5
+      >>> round(metrics.partial_auroc(labels, scores, max_fpr=0.5), 4)
+      0.6667
+    """
+    _check_rate("max_fpr", max_fpr)
+    counts = _count(labels, scores)
+    curve = pro.corners(counts, counts.tp / counts.positives, counts.negatives)
+    mean = pro.area_up_to(*curve, max_fpr)
+    chance = 0.5 * max_fpr
+    return 0.5 * (1.0 + (mean - chance) / (1.0 - chance)) if standardise else mean
+
+
+def _check_rate(name: str, rate: float) -> None:
+    if not 0.0 < rate <= 1.0:
+        raise ValueError(f"{name} must be a rate in (0, 1], not {rate}")
 
 
 def _count(labels: npt.ArrayLike, scores: npt.ArrayLike) -> _counts.Counts:

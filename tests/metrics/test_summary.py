@@ -14,8 +14,11 @@ FIGURES = {
     "image_ap",
     "image_pr_auc_trapezoid",
     "image_f1_max",
+    "image_fpr95",
     "pixel_auroc",
     "pixel_ap",
+    "pixel_f1_max",
+    "pixel_fpr95",
     "aupro",
     "pixel_auroc_per_image_mean",
     "pixel_auroc_per_image_std",
@@ -36,10 +39,20 @@ def images():
     return np.round(rng.normal(30, 3, masks.shape) + 5 * (masks > 0), 1), masks
 
 
+def fpr95(labels, scores):
+    fpr, tpr, _ = sklearn.metrics.roc_curve(labels, scores, drop_intermediate=False)
+    return fpr[tpr >= 0.95][0]
+
+
+def max_f1(labels, scores):
+    precision, recall, _ = sklearn.metrics.precision_recall_curve(labels, scores)
+    return np.max(2 * precision * recall / np.maximum(precision + recall, 1e-300))
+
+
 def test_every_figure(images):
     maps, masks = images
     result = metrics.evaluate_maps(maps, masks, defects=KINDS)
-    assert set(result) == FIGURES | {"counts", "per_defect", "undefined"}
+    assert set(result) == FIGURES | {"method", "counts", "per_defect", "undefined", "brackets"}
     truth, labels, scores = masks > 0, np.array(KINDS) != "good", maps.max(axis=(1, 2))
     per_image = [
         sklearn.metrics.roc_auc_score(t.ravel(), m.ravel())
@@ -51,6 +64,9 @@ def test_every_figure(images):
         "image_ap": sklearn.metrics.average_precision_score(labels, scores),
         "image_pr_auc_trapezoid": metrics.pr_auc_trapezoid(labels, scores),
         "image_f1_max": metrics.best_f1(labels, scores)[0],
+        "image_fpr95": fpr95(labels, scores),
+        "pixel_f1_max": max_f1(truth.ravel(), maps.ravel()),
+        "pixel_fpr95": fpr95(truth.ravel(), maps.ravel()),
         "pixel_auroc": sklearn.metrics.roc_auc_score(truth.ravel(), maps.ravel()),
         "pixel_ap": sklearn.metrics.average_precision_score(truth.ravel(), maps.ravel()),
         "aupro": metrics.aupro(maps, masks),
@@ -210,8 +226,8 @@ def test_bad_input_is_named(images):
         ({"labels": [3] * 8}, r"labels\[0\] is 3"),
         ({"defects": ["hole"]}, "8 maps but 1 defects"),
         ({"defects": [None] * 8}, r"defects\[3\] is None"),
-        ({"image_scores": [1.0]}, "one score per label"),
-        ({"image_scores": [np.nan] * 8}, r"scores\[0\] is nan"),
+        ({"image_scores": [1.0]}, "8 maps but 1 image_scores"),
+        ({"image_scores": [np.nan] * 8}, r"image_scores\[0\] is nan"),
     ]
     for options, message in cases:
         with pytest.raises(ValueError, match=message):
