@@ -7,6 +7,7 @@ Variants
   small        128 x 128, half the channels, 64 latent channels: minutes on 2 CPU cores
   matern32     Matern 3/2 correlation (the default: what the method is)
   exponential  exponential correlation
+  identity     no correlation: the standard normal prior
   elbo         range and deviation learned through the lower bound instead of from the image
   paper        as arXiv 2408.13561 says: identity correlation, KL weight 1
   reference    as its code ran: identity, KL weight 0.75 of the lower bound, lambda limited
@@ -45,6 +46,7 @@ def get_config(variants: str = ""):
         "small": small,
         "matern32": matern32,
         "exponential": exponential,
+        "identity": identity,
         "elbo": elbo,
         "paper": paper,
         "reference": reference,
@@ -73,16 +75,21 @@ def exponential(config):
     config.model.family = "exponential"
 
 
+def identity(config):
+    """The standard normal prior, which has neither range nor deviation."""
+    config.model.family = "identity"
+    config.model.learn = "no"
+    del config.train.learning_rate_multipliers["prior"]
+
+
 def elbo(config):
     """Range and deviation through the KL divergence."""
     config.model.learn = "elbo"
 
 
 def paper(config):
-    """The identity is the standard normal prior; judged as the paper does."""
-    config.model.family = "identity"
-    config.model.learn = "no"
-    del config.train.learning_rate_multipliers["prior"]
+    """Identity correlation; judged as the paper does."""
+    identity(config)
     config.data.holdout = 0.0
     config.evaluate.smoothing = 0.0
     config.evaluate.protocol = "vae_compare"
