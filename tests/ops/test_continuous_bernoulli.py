@@ -1,5 +1,7 @@
 """Continuous Bernoulli against numerical integration and the paper's formulas in float64."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,3 +132,69 @@ def test_bfloat16_is_evaluated_in_float32():
         cb.mean(logits, clip=1e-5), cb.mean(jnp.float32(logits), clip=1e-5)
     )
     np.testing.assert_array_equal(cb.log_normaliser(logits), cb.log_normaliser(jnp.float32(logits)))
+
+
+# --- the functions of the VAE-GRF authors -----------------------------------------------------
+
+# They work with lambda, limited to [1e-6, 1 - 1e-6] for the normaliser and [1e-5, 1 - 1e-5] for the
+# mean; where lambda is within [0.49, 0.51] they put 0.49 in its place instead of a series; and they
+# add 1e-6 within each logarithm. Here there are no such constants: the logit says it all.
+EPSILON = 1e-6
+
+
+@pytest.fixture(scope="module")
+def authors():
+    """Arrays of golden/grf.npz, with the parameters that the authors treat apart."""
+    with np.load(pathlib.Path(__file__).parent.parent / "golden" / "grf.npz") as file:
+        values = {name: file[name] for name in file.files if "/matern" not in name}
+    lam = values["lam"]
+    values["middle"] = ~((lam < 0.49) | (lam > 0.51))
+    values["end"] = (lam <= 1e-5) | (lam >= 1 - 1e-5)
+    assert values["middle"].sum() >= 8 and values["end"].sum() >= 8
+    return values
+
+
+def logits_of(lam):
+    """In float64, -inf and inf kept finite."""
+    lam = np.clip(lam, 1e-300, 1 - 1e-16)
+    return jnp.asarray(np.log(lam) - np.log1p(-lam))
+
+
+@pytest.mark.parametrize("repository", ["vae_grf", "VAE-compare"])
+def test_mean_equals_the_authors(repository, authors):
+    expected = authors[f"{repository}/mean_from_lambda"]
+    with jax.enable_x64(True):
+        actual = np.asarray(cb.mean(logits_of(authors["lam"]), clip=1e-5))
+        constant = cb.mean(logits_of(np.float64(0.49)))
+    middle = authors["middle"]
+    np.testing.assert_allclose(actual[~middle], expected[~middle], rtol=1e-10)
+    # In the middle theirs is one number, 0.4967, and so off by up to twice its distance from 1/2.
+    np.testing.assert_allclose(expected[middle], constant, rtol=1e-10)
+    assert np.abs(actual - expected)[middle].max() < 0.0067
+
+
+@pytest.mark.parametrize("repository", ["vae_grf", "VAE-compare"])
+def test_likelihood_equals_the_authors(repository, authors):
+    x, lam, middle, end = (authors[name] for name in ("x", "lam", "middle", "end"))
+    with jax.enable_x64(True):
+        ours = np.asarray(cb.log_likelihood(jnp.asarray(x), logits_of(lam)))
+        replaced = np.where(middle, 0.49, np.clip(lam, EPSILON, 1 - EPSILON))
+        log_c = np.asarray(cb.log_normaliser(logits_of(replaced)))
+    # With their constants put in, it is theirs: mean over pixels of the sum over channels in the
+    # newer repository, mean over channels of the sum over pixels in the older one.
+    theirs = x * np.log(lam + EPSILON) + (1 - x) * np.log(1 - lam + EPSILON)
+    theirs += np.log(np.exp(log_c) + EPSILON)
+    reduced = {
+        "vae_grf": theirs.mean(axis=(1, 2)).sum(axis=-1),
+        "VAE-compare": theirs.sum(axis=(1, 2)).mean(axis=-1),
+    }
+    np.testing.assert_allclose(reduced[repository], authors[f"{repository}/xent"], rtol=1e-10)
+    # What the constants change, in nats a value: in the middle log C(0.49) - log C(1/2) = 1.3e-4;
+    # elsewhere first order in 1e-6, over lambda or 1 - lambda; at the ends there is no comparison,
+    # for a likelihood of 0 becomes one of 1e-6.
+    difference = np.abs(theirs - ours)
+    assert 1e-5 < difference[middle].max() < 1.4e-4
+    inside = ~middle & ~end
+    bound = EPSILON * (x[inside] / lam[inside] + (1 - x[inside]) / (1 - lam[inside]) + 1)
+    assert np.all(difference[inside] <= 1.01 * bound)
+    assert difference[end].max() > 1
