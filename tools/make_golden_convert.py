@@ -181,7 +181,11 @@ def masked_autoencoders(module: Any, x: torch.Tensor, output: pathlib.Path):
         decoder_intermediate_size=4 * DECODER_FEATURES,
         mask_ratio=0.0,
     )
+    tables = network.pos_embed, network.decoder_pos_embed
     network = randomise(ViTMAEForPreTraining(config))
+    # A new network of transformers 5.23 has zeros there; the published files hold the tables.
+    network.vit.embeddings.position_embeddings.copy_(tables[0])
+    network.decoder.decoder_pos_embed.copy_(tables[1])
     network.save_pretrained(output / "hf_mae")
     noise = torch.arange((SIZE // PATCH) ** 2).float().repeat(len(x), 1)
     return values | {

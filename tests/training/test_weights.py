@@ -1,0 +1,234 @@
+"""Converted weights in a model's variables, and in a run."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
+
+from jaxad import models
+from jaxad.config import load_config
+from jaxad.convert.convert import convert
+from jaxad.errors import UserError
+from jaxad.models.base import parameter_key
+from jaxad.models.vit import VisionTransformer
+from jaxad.training.checkpoints import Checkpoints
+from jaxad.training.train import train
+from jaxad.training.weights import check_network, load_weights, read_provenance, read_tree
+
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden" / "convert"
+OPTIONS = {"patch": 4, "features": 16, "depth": 2, "heads": 2}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> pathlib.Path:
+    """Folders of converted weights by family."""
+    folder = tmp_path_factory.mktemp("weights")
+    convert("hf-vit", GOLDEN / "hf_vit", folder / "hf-vit")
+    convert("hf-mae", GOLDEN / "hf_mae", folder / "hf-mae")
+    return folder
+
+
+def vit_variables(shape=(12, 12, 3), **changes):
+    model = models.build("vit_vae", shape, **{**OPTIONS, **changes})
+    return jax.jit(model.init)(parameter_key(0))
+
+
+def same(a, b) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_the_encoder_is_filled_and_nothing_else(weights):
+    before = vit_variables()
+    after = load_weights(before, weights / "hf-vit")
+    assert jax.tree.structure(after) == jax.tree.structure(before)
+    source = flatten_dict(read_tree(weights / "hf-vit"))
+    for path, leaf in flatten_dict(after).items():
+        assert (leaf.shape, leaf.dtype) == (flatten_dict(before)[path].shape, jnp.float32)
+        expected = source[path] if path[1] == "encoder" else flatten_dict(before)[path]
+        np.testing.assert_array_equal(leaf, expected, err_msg="/".join(path))
+
+
+class Decoder(nn.Module):
+    """The parameters of a masked autoencoder's decoder that the golden file has."""
+
+    @nn.compact
+    def __call__(self, tokens):
+        from jaxad.models.vit import Transformer
+
+        stack = Transformer(features=8, depth=1, heads=2)
+        x = nn.Dense(8, name="embed")(tokens)
+        self.param("mask_token", nn.initializers.zeros, (1, 1, 8))
+        variables = stack.init(parameter_key(0), x)["params"]
+        for name, value in variables.items():
+            self.param(name, lambda _, v=value: v)
+        return nn.Dense(48, name="predict")(x)
+
+
+class Autoencoder(nn.Module):
+    """Fixed positions, as masked autoencoders have them."""
+
+    size: int = 12
+
+    def setup(self):
+        self.encoder = VisionTransformer(
+            features=16, depth=2, heads=2, patch=4, image_size=(self.size,) * 2, position="sincos"
+        )
+        self.decoder = Decoder()
+
+    def __call__(self, images):
+        return self.decoder(self.encoder(images))
+
+
+def autoencoder_variables(size=12):
+    images = jnp.zeros((1, size, size, 3))
+    return jax.jit(Autoencoder(size).init)(parameter_key(0), images)
+
+
+def test_a_masked_autoencoder_gets_its_decoder_and_keeps_its_constant_positions(weights):
+    after = flatten_dict(load_weights(autoencoder_variables(), weights / "hf-mae"))
+    source = flatten_dict(read_tree(weights / "hf-mae"))
+    assert set(source) - set(after) == {
+        ("params", "encoder", "positions"),
+        ("params", "decoder", "positions"),
+    }
+    for path, leaf in after.items():
+        np.testing.assert_array_equal(leaf, source[path], err_msg="/".join(path))
+
+
+def test_a_decoder_of_another_kind_is_not_touched(weights):
+    """A ViT whose own decoder has the same name, started from a masked autoencoder."""
+
+    class Other(nn.Module):
+        def setup(self):
+            self.encoder = VisionTransformer(16, 2, 2, patch=4, image_size=(12, 12))
+            self.decoder = nn.Dense(5)
+
+        def __call__(self, x):
+            return self.decoder(self.encoder(x))
+
+    before = jax.jit(Other().init)(parameter_key(0), jnp.zeros((1, 12, 12, 3)))
+    after = load_weights(before, weights / "hf-mae")
+    assert same(*(jax.tree.leaves(v["params"]["decoder"]) for v in (before, after)))
+    assert not same(*(jax.tree.leaves(v["params"]["encoder"]) for v in (before, after)))
+
+
+def test_positions_that_are_no_constants_do_not_pass_for_them(weights, tmp_path):
+    """Resized ones are no table of sines any more."""
+    convert("hf-mae", GOLDEN / "hf_mae", tmp_path / "resized", image_size=20)
+    with pytest.raises(UserError, match="resized by --image-size, or learned"):
+        load_weights(jax.eval_shape(lambda: autoencoder_variables(20)), tmp_path / "resized")
+
+
+@pytest.mark.parametrize(
+    "shape, changes, sentence",
+    [
+        ((20, 20, 3), {}, r"positions is \(1, 10, 16\), .*\(1, 26, 16\) \(convert the file again "
+                          r"with --image-size=20\)"),
+        ((12, 12, 1), {}, "take images of 3 channels, the model's have 1: set data.channels=3"),
+        ((12, 12, 3), {"depth": 3}, "block_2/attention/out/bias is missing in the folder; "),
+        ((12, 12, 3), {"depth": 1}, "block_1/attention/out/bias is not in the model; "),
+        ((12, 12, 3), {"features": 32}, r"mlp/fc1/kernel is \(16, 64\), the model's is \(32, 128\)"),
+    ],
+)  # fmt: skip
+def test_every_leaf_that_does_not_fit_is_named(weights, shape, changes, sentence):
+    variables = jax.eval_shape(lambda: vit_variables(shape, **changes))
+    with pytest.raises(UserError, match=sentence):
+        load_weights(variables, weights / "hf-vit")
+
+
+def test_the_number_of_heads_is_compared_since_no_shape_tells_it(weights):
+    record = read_provenance(weights / "hf-mae")
+    check_network(record, {"heads": 2, "decoder_heads": 2})
+    check_network(record, {})
+    with pytest.raises(UserError, match=r"has 2 attention heads, but model\.heads is 4: set"):
+        check_network(record, {"heads": 4})
+    with pytest.raises(UserError, match=r"its decoder has 2 .* model\.decoder_heads is 1"):
+        check_network(record, {"heads": 2, "decoder_heads": 1})
+    check_network({"network": {"width": 64}}, {"heads": 4})  # no attention at all
+
+
+def test_folders_of_another_kind_are_refused(weights, tmp_path):
+    variables = jax.eval_shape(vit_variables)
+    with pytest.raises(
+        UserError, match=r"no folder of `jaxad convert`: it has no provenance\.json"
+    ):
+        load_weights(variables, tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(weights / "hf-vit", copy)
+    shutil.rmtree(copy / "weights")
+    with pytest.raises(UserError, match=r"is damaged .*; convert the file again"):
+        load_weights(variables, copy)
+    (copy / "provenance.json").write_text('{"schema_version": 99}')
+    with pytest.raises(UserError, match="of another version of jaxad"):
+        load_weights(variables, copy)
+    for text in ("{", "[]", "{}"):
+        (copy / "provenance.json").write_text(text)
+        with pytest.raises(UserError, match=r"provenance\.json cannot be read"):
+            load_weights(variables, copy)
+
+
+def test_a_model_without_an_encoder_says_so(weights):
+    with pytest.raises(UserError, match="the model has no encoder"):
+        load_weights({"params": {"layer": {"kernel": jnp.zeros(3)}}}, weights / "hf-vit")
+
+
+def config(data, weights, **changes):
+    overrides = {
+        "data.root": str(data),
+        "data.image_size": "12,12",
+        "data.pipeline": "memory",
+        "data.holdout": "0.0",
+        "model.patch": "4",
+        "model.features": "16",
+        "model.depth": "2",
+        "model.heads": "2",
+        "train.weights": str(weights),
+        "train.batch_size": "4",
+        "train.steps": "1",
+        "train.learning_rate": "0.0",
+        "train.devices": "1",
+        **changes,
+    }
+    return load_config("vit_vae", overrides)
+
+
+def test_a_run_starts_from_the_weights_and_records_them(weights, tiny_data, tmp_path, capsys):
+    """Trained at learning rate zero, the encoder of the checkpoint is the file's."""
+    moved = tmp_path / "weights"
+    shutil.copytree(weights / "hf-vit", moved)
+    run = train(config(tiny_data, moved), tmp_path / "run")
+    assert f"the encoder starts from {moved}" in capsys.readouterr().err
+    record = json.loads(run.environment.read_text())["weights"]
+    assert record["family"] == "hf-vit" and record["source"] == "model.safetensors"
+    assert len(record["sha256"]) == 64 and record["licence"]
+    checkpoints = Checkpoints(run.checkpoints, read_only=True)
+    found = flatten_dict(dict(checkpoints.restore_variables(vit_variables())[0]))
+    for path, leaf in flatten_dict(read_tree(moved)).items():
+        np.testing.assert_array_equal(found[path], leaf, err_msg="/".join(path))
+    # A run that goes on does not read the folder again.
+    shutil.rmtree(moved)
+    train(config(tiny_data, moved), tmp_path / "run")
+    assert "already trained" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"train\.weights is .* there"):
+        train(config(tiny_data, ""), tmp_path / "run")
+
+
+def test_mistakes_are_found_before_the_data_is_read(weights, tmp_path):
+    missing = tmp_path / "no-data"
+    for data, folder, changes, sentence in (
+        (missing, tmp_path, {}, "no folder of `jaxad convert`"),
+        (missing, weights / "hf-vit", {"model.heads": "4"}, "set model.heads=2"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            train(config(data, folder, **changes), tmp_path / "run")
+    pca = load_config("pca", {"train.weights": str(weights / "hf-vit")})
+    with pytest.raises(UserError, match="fitted in closed form and starts from no weights"):
+        train(pca, tmp_path / "run")
