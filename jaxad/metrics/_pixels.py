@@ -13,7 +13,7 @@ from jaxad.metrics import _counts
 from jaxad.metrics._inputs import UndefinedMetric, defect_pixels, working_dtype
 
 # Pixels which touch at a corner belong to one component, as in MVTec's evaluation.
-_EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
 
 class PixelScores(NamedTuple):
@@ -132,7 +132,7 @@ def _component_size_per_pixel(
     rows = np.flatnonzero(inside.any(axis=1))
     cols = np.flatnonzero(inside.any(axis=0))
     box = inside[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-    label, components = ndimage.label(box, _EIGHT_NEIGHBOURS)
+    label, components = ndimage.label(box, EIGHT_NEIGHBOURS)
     # Inside the box the defect pixels keep the row-by-row order they have in the image.
     component = label[box]
     return np.bincount(component).astype(np.float64)[component], components

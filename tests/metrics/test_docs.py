@@ -6,10 +6,12 @@ import sys
 
 import pytest
 
-from jaxad.metrics import pro, roc, streaming, summary
+from jaxad.metrics import bootstrap, pimo, pro, regions, roc, streaming, summary
 
 
-@pytest.mark.parametrize("module", [pro, roc, streaming, summary], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [bootstrap, pimo, pro, regions, roc, streaming, summary], ids=lambda m: m.__name__
+)
 def test_examples(module):
     result = doctest.testmod(module)
     assert result.attempted > 0 and result.failed == 0

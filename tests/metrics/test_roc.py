@@ -159,3 +159,36 @@ def test_bad_input_is_named(figure, labels, scores, message):
     with pytest.raises(ValueError, match=message) as caught:
         figure(labels, scores)
     assert not isinstance(caught.value, metrics.UndefinedMetric)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([2, 5, 1000]), st.sampled_from([0.01, 0.1, 0.5, 1.0]))
+def test_partial_auroc_is_that_of_scikit_learn(seed, levels, max_fpr):
+    rng = np.random.default_rng(seed)
+    labels = np.append(rng.random(40) < 0.4, [False, True])
+    scores = rng.integers(0, levels, 42) + 0.3 * levels * labels
+    expected = sklearn.metrics.roc_auc_score(labels, scores, max_fpr=max_fpr)
+    value = metrics.partial_auroc(labels, scores, max_fpr=max_fpr)
+    # scikit-learn leaves the whole area, max_fpr = 1, as it is: the same number.
+    assert value == pytest.approx(expected, abs=1e-9)
+    raw = metrics.partial_auroc(labels, scores, max_fpr=max_fpr, standardise=False)
+    assert 0.5 * (1 + (raw - max_fpr / 2) / (1 - max_fpr / 2)) == pytest.approx(value, abs=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([2, 5, 1000]), st.sampled_from([0.05, 0.7, 0.95, 1]))
+def test_fpr_at_tpr_is_a_step_of_the_roc_curve(seed, levels, tpr):
+    rng = np.random.default_rng(seed)
+    labels = np.append(rng.random(38) < 0.4, [False, True])
+    scores = rng.integers(0, levels, 40)
+    rates = sklearn.metrics.roc_curve(labels, scores, drop_intermediate=False)
+    expected = rates[0][rates[1] >= tpr - 1e-12][0]
+    assert metrics.fpr_at_tpr(labels, scores, tpr=tpr) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, 1.5, float("nan")])
+def test_rates_out_of_range(rate):
+    with pytest.raises(ValueError, match="max_fpr must be"):
+        metrics.partial_auroc([0, 1], [0, 1], max_fpr=rate)
+    with pytest.raises(ValueError, match="tpr must be"):
+        metrics.fpr_at_tpr([0, 1], [0, 1], tpr=rate)

@@ -1,0 +1,138 @@
+"""Which defects are found at a threshold: recall of regions, also by kind of defect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from jaxad.metrics import _pixels
+from jaxad.metrics._inputs import (
+    UndefinedMetric,
+    as_maps,
+    as_masks,
+    common_dtype,
+    defect_pixels,
+    require_all_masks,
+)
+
+
+def threshold_at_fpr(
+    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None], *, fpr: float
+) -> float:
+    """The lowest score that at most a share of the normal pixels reach.
+
+    Args:
+      maps: (n, h, w), (n, 1, h, w) or a sequence of (h, w) arrays of any sizes; raw scores.
+      masks: one per map, same size, defect pixels > 0; all zeros for a good image.
+      fpr: the share, in [0, 1).
+
+    Returns:
+      A score of some pixel, normal or not; infinity when all reach the highest of them.
+
+    Raises:
+      UndefinedMetric: the masks leave no normal pixel.
+      ValueError: sizes differ, a map holds NaN or infinity, or the share is out of range.
+
+    Examples:
+      >>> from jaxad import metrics
+      >>> metrics.threshold_at_fpr([[[1.0, 2.0, 3.0, 4.0, 9.0]]], [[[0, 0, 0, 0, 1]]], fpr=0.25)
+      4.0
+    """
+    if not 0.0 <= fpr < 1.0:
+        raise ValueError(f"fpr must be a rate in [0, 1), not {fpr}")
+    images = as_maps(maps)
+    truth = require_all_masks(as_masks(masks, images))
+    pixels = _pixels.split_pixels(images, truth, common_dtype(images))
+    normal = np.sort(pixels.normal[0])
+    if not normal.size:
+        raise UndefinedMetric("no pixel is normal")
+    allowed = int(fpr * normal.size + 1e-9)
+    # All normal pixels above this score may pass, it and its equals may not.
+    barrier = normal[normal.size - 1 - allowed]
+    higher = [part[part > barrier].min(initial=np.inf) for part in (normal, pixels.defect)]
+    return float(min(higher))
+
+
+def region_recall(
+    maps: Iterable[npt.ArrayLike],
+    masks: Iterable[npt.ArrayLike | None],
+    *,
+    threshold: float,
+    overlap: float = 0.0,
+    defects: Sequence[str | None] | None = None,
+) -> dict[str, Any]:
+    """How many defect regions are found at a threshold.
+
+    A region (8-connected, as in AUPRO) is found when more than ``overlap`` of its pixels score at
+    or above the threshold.
+
+    Args:
+      maps: (n, h, w), (n, 1, h, w) or a sequence of (h, w) arrays of any sizes; raw scores.
+      masks: one per map, same size, defect pixels > 0; all zeros for a good image.
+      threshold: score from which a pixel is called anomalous, as from `threshold_at_fpr`.
+      overlap: share of a region in [0, 1) that has to be exceeded; 0 means any pixel will do.
+      defects: (n,) kind of defect of each image; only read where the mask holds one.
+
+    Returns:
+      ``regions``, ``found``, ``recall`` (found / regions), ``coverage`` (mean covered share, the
+      PRO at this threshold), ``false_positive_rate`` (share of normal pixels at or above it; None
+      without normal pixels) and ``per_defect``: kind -> the first four.
+
+    Raises:
+      UndefinedMetric: the masks hold no defect pixel.
+      ValueError: sizes differ, a map holds NaN or infinity, or ``overlap`` is out of range.
+
+    Examples:
+      >>> from jaxad import metrics
+      >>> maps, masks = [[[9.0, 1.0, 1.0, 2.0]]], [[[1, 0, 1, 1]]]
+      >>> result = metrics.region_recall(maps, masks, threshold=2.0, defects=["hole"])
+      >>> result["found"], result["coverage"], result["false_positive_rate"]
+      (2, 0.75, 0.0)
+      >>> metrics.region_recall(maps, masks, threshold=2.0, overlap=0.5)["recall"]
+      0.5
+    """
+    if not 0.0 <= overlap < 1.0:
+        raise ValueError(f"overlap must be a share in [0, 1), not {overlap}")
+    images = as_maps(maps)
+    truth = [defect_pixels(mask) for mask in require_all_masks(as_masks(masks, images))]
+    if defects is not None and len(defects) != len(images):
+        raise ValueError(f"there are {len(images)} maps but {len(defects)} defects")
+    shares: dict[str | None, list[np.ndarray]] = {}
+    false = normal = 0
+    for i, (image, mask) in enumerate(zip(images, truth, strict=True)):
+        hit = image >= threshold
+        normal += mask.size - int(np.count_nonzero(mask))
+        false += int(np.count_nonzero(hit & ~mask))
+        if mask.any():
+            kind = None if defects is None else str(defects[i])
+            shares.setdefault(kind, []).append(_covered(hit, mask))
+    if not shares:
+        raise UndefinedMetric("no mask holds a defect pixel")
+    result = _summary(np.concatenate([s for kind in shares.values() for s in kind]), overlap)
+    result["false_positive_rate"] = false / normal if normal else None
+    result["per_defect"] = {
+        kind: _summary(np.concatenate(shares[kind]), overlap)
+        for kind in sorted(k for k in shares if k is not None)
+    }
+    return result
+
+
+def _covered(hit: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Covered share of each region of an image."""
+    label, regions = ndimage.label(mask, _pixels.EIGHT_NEIGHBOURS)
+    size = np.bincount(label[mask], minlength=regions + 1)[1:]
+    return np.bincount(label[mask & hit], minlength=regions + 1)[1:] / size
+
+
+def _summary(share: np.ndarray, overlap: float) -> dict[str, Any]:
+    found = int(np.count_nonzero(share > overlap))
+    return {
+        "regions": share.size,
+        "found": found,
+        "recall": found / share.size,
+        "coverage": float(share.mean()),
+    }
