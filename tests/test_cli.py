@@ -163,7 +163,14 @@ def test_data_inspect_counts_what_a_folder_holds(tiny_data, capsys):
 
 def test_config_lists_names_and_shows_every_key(capsys):
     assert cli.main(["config"]) == 0
-    assert capsys.readouterr().out.split() == ["cae", "pca", "vqvae"]
+    assert capsys.readouterr().out.split() == [
+        "anovit",
+        "cae",
+        "pca",
+        "vit_memory",
+        "vqvae",
+        "vt_adl",
+    ]
     assert cli.main(["config", "vqvae:small", "--config.train.epochs=7"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert "train.epochs = 7" in printed and "model.features = 64" in printed

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxad.errors import UserError, did_you_mean
-from jaxad.models import cae, pca, vae, vae_grf, vit_vae, vqvae
+from jaxad.models import anovit, cae, pca, vae, vae_grf, vit_memory, vit_vae, vqvae, vt_adl
 from jaxad.models.base import Detection, LossOutput, Model, Variables
 
 BUILDERS: dict[str, Callable[..., Model]] = {
@@ -17,6 +17,9 @@ BUILDERS: dict[str, Callable[..., Model]] = {
     "vae": vae.build,
     "vae_grf": vae_grf.build,
     "vit_vae": vit_vae.build,
+    "anovit": anovit.build,
+    "vit_memory": vit_memory.build,
+    "vt_adl": vt_adl.build,
 }
 
 

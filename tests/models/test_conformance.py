@@ -63,6 +63,52 @@ CASES = {
         (16, 32, 3),
         {"patch": 8, "features": 16, "depth": 1, "heads": 2, "symmetric_input": True},
     ),
+    "anovit": (
+        "anovit",
+        (16, 24, 3),
+        {"patch": 4, "features": 16, "depth": 1, "heads": 2, "width": 0.1},
+    ),
+    "vit_memory": (
+        "vit_memory",
+        (16, 24, 3),
+        {
+            "patch": 4,
+            "features": 16,
+            "depth": 1,
+            "heads": 2,
+            "memory_items": 7,
+            "temperature": 0.2,
+            "width": 0.1,
+        },
+    ),
+    "vt_adl": (
+        "vt_adl",
+        (16, 32, 3),
+        {
+            "patch": 8,
+            "features": 8,
+            "depth": 1,
+            "heads": 2,
+            "mlp_features": 16,
+            "decoder": "doubling",
+            "components": 3,
+        },
+    ),
+    "vt_adl-published": (
+        "vt_adl",
+        (16, 16, 1),
+        {
+            "patch": 4,
+            "features": 8,
+            "depth": 1,
+            "heads": 2,
+            "mlp_features": 16,
+            "decoder": "doubling",
+            "density": "published",
+            "attention_scale": "full",
+            "components": 3,
+        },
+    ),
 }
 BATCH = 8
 

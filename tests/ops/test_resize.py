@@ -68,5 +68,5 @@ def test_bilinear_keeps_corners_planes_and_sizes():
 
 @pytest.mark.parametrize(("shape", "size"), [((4, 4), (2, 2)), ((4, 4, 1), (0, 2))])
 def test_bilinear_refuses_what_is_no_image_or_no_size(shape, size):
-    with pytest.raises(ValueError, match="Resizing takes images|Images are resized"):
+    with pytest.raises(ValueError, match=r"Resizing takes images|Images are resized"):
         bilinear_resize_align_corners(jnp.ones(shape), size)

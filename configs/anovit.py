@@ -1,0 +1,91 @@
+r"""AnoViT (Lee and Kang, IEEE Access 2022): vision transformer and transposed convolutions.
+
+    jaxad train --workdir=RUN --config=anovit:small \
+        --config.data.root=DIR --config.data.category=bottle
+
+Variants
+  small          128 x 128, patches of 8, 4 blocks of 192 features: minutes on 2 CPU cores
+  decoder2022    the decoder and the standardised input of the public code of 2022
+  decoder2024    those of the public code of 2024 (the default)
+  paper          the code of 2022: its decoder, its 200 epochs
+  reference      the code of 2024: Adam 1e-4 with beta 0.5, batches of 8, 20 epochs
+
+Both published runs start from ImageNet weights of ViT-B/16 at 384:
+--config.train.weights=DIR, made by `jaxad convert --from=timm-vit`.
+"""
+
+from jaxad.config import apply_variants
+
+from . import common
+
+
+def get_config(variants: str = ""):
+    """The config of ``anovit``."""
+    config = common.get_config()
+    config.model.name = "anovit"
+    config.model.patch = 16  # side of a patch in pixels
+    config.model.features = 768  # length of a token
+    config.model.depth = 12  # transformer blocks
+    config.model.heads = 12
+    config.model.decoder = "2024"  # 2022 | 2024
+    config.model.width = 1.0  # factor on the decoder's channels
+    config.model.normalise = "none"  # none | symmetric ([-1, 1]) | train (standardised)
+    config.model.remat = False  # recompute blocks in the backward pass, to save memory
+    config.model.dtype = "float32"  # float32 | bfloat16
+    config.data.image_size = (384, 384)
+    config.train.batch_size = 8
+    config.train.learning_rate = 1e-4
+    config.train.epochs = 20
+    config.evaluate.smoothing = 6.0
+    config.evaluate.primary_map = "l2"
+    config.evaluate.primary_score = "l2_max"
+    known = {
+        "small": small,
+        "decoder2022": decoder2022,
+        "decoder2024": decoder2024,
+        "paper": paper,
+        "reference": reference,
+    }
+    return apply_variants(config, variants, known)
+
+
+def small(config):
+    """The same architecture, reduced."""
+    config.data.image_size = (128, 128)
+    config.model.patch = 8
+    config.model.features = 192
+    config.model.depth = 4
+    config.model.heads = 4
+    config.model.width = 0.5
+    config.train.learning_rate = 1e-3
+    config.train.schedule = "cosine"
+    config.train.warmup_steps = 100
+    config.train.epochs = 0
+    config.train.steps = 1200
+    config.evaluate.smoothing = 2.0
+    config.evaluate.primary_score = "l2:max"  # of the smoothed map
+
+
+def decoder2022(config):
+    """Six blocks up to the colours, tanh; input standardised by the training images."""
+    config.model.decoder = "2022"
+    config.model.normalise = "train"
+
+
+def decoder2024(config):
+    """Five blocks, a convolution, sigmoid; input in [0, 1]."""
+    config.model.decoder = "2024"
+    config.model.normalise = "none"
+
+
+def paper(config):
+    """The code of 2022."""
+    decoder2022(config)
+    config.train.epochs = 200
+    config.evaluate.protocol = "anovit"
+
+
+def reference(config):
+    """The code of 2024."""
+    decoder2024(config)
+    config.evaluate.protocol = "anovit"

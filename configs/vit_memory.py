@@ -1,0 +1,124 @@
+r"""Vision transformer with a memory and coordinate attention (Yang and Guo, Sensors 2024).
+
+    jaxad train --workdir=RUN --config=vit_memory:small \
+        --config.data.root=DIR --config.data.category=bottle
+
+Its ablation, table 6, is one command (add :small for 2 CPU cores):
+
+    jaxad benchmark --workdir=RUN --data-root=DIR --categories=bottle,cable \
+        --configs="vit_memory:base vit_memory:base_m vit_memory:base_ca vit_memory:base_m_ca"
+
+Variants
+  small      128 x 128, patches of 8, 4 blocks of 192 features: minutes on 2 CPU cores
+  base       neither memory nor attention
+  base_m     memory
+  base_ca    coordinate attention
+  base_m_ca  both (the default)
+  before     the attention between encoder and memory (section 3.3) instead of after it
+  memae      memory as in MemAE's code: dot product, threshold 5 / N, entropy weight 2e-4
+  paper      as the paper: 384 x 384, 768 features, 8 heads, Adam 2e-4, 200 epochs
+  reference  the same; no public code of the paper is known
+"""
+
+from jaxad.config import apply_variants
+
+from . import common
+
+
+def get_config(variants: str = ""):
+    """The config of ``vit_memory``."""
+    config = common.get_config()
+    config.model.name = "vit_memory"
+    config.model.patch = 16  # side of a patch in pixels
+    config.model.features = 768  # length of a token
+    config.model.depth = 12  # transformer blocks; the paper is silent
+    config.model.heads = 8
+    config.model.memory_items = 2000  # N; 0: no memory; the paper is silent
+    config.model.similarity = "cosine"  # cosine (the paper) | dot (MemAE)
+    config.model.temperature = 1.0  # of the softmax over items; the paper has none
+    config.model.shrink = 1.0  # threshold in units of 1 / N
+    config.model.attention = "after"  # none | before | after the memory
+    config.model.decoder = "tanh"  # tanh | 2022 | 2024
+    config.model.width = 1.0  # factor on the decoder's channels
+    config.model.norm = "batch"  # batch (the paper) | instance
+    config.model.ssim_weight = 1.0  # lambda; the paper is silent
+    config.model.entropy_weight = 0.001
+    config.model.ssim_window = 11
+    config.model.score_terms = "l2+ssim+entropy"  # of the map anomaly
+    config.model.remat = False  # recompute blocks in the backward pass, to save memory
+    config.model.dtype = "float32"  # float32 | bfloat16
+    config.data.image_size = (384, 384)
+    config.train.batch_size = 8
+    config.train.learning_rate = 2e-4
+    config.train.epochs = 200
+    config.evaluate.smoothing = 4.0  # the paper is silent on sigma
+    config.evaluate.primary_map = "anomaly"
+    config.evaluate.primary_score = "anomaly:max"
+    known = {
+        "small": small,
+        "base": base,
+        "base_m": base_m,
+        "base_ca": base_ca,
+        "base_m_ca": base_m_ca,
+        "before": before,
+        "memae": memae,
+        "paper": paper,
+        "reference": paper,
+    }
+    return apply_variants(config, variants, known)
+
+
+def small(config):
+    """The same architecture, reduced."""
+    config.data.image_size = (128, 128)
+    config.model.patch = 8
+    config.model.features = 192
+    config.model.depth = 4
+    config.model.heads = 4
+    config.model.width = 0.5
+    if config.model.memory_items:
+        config.model.memory_items = 200
+    config.train.learning_rate = 1e-3
+    config.train.schedule = "cosine"
+    config.train.warmup_steps = 100
+    config.train.epochs = 0
+    config.train.steps = 1200
+    config.evaluate.smoothing = 2.0
+
+
+def base(config):
+    """Encoder and decoder."""
+    config.model.memory_items = 0
+    config.model.attention = "none"
+
+
+def base_m(config):
+    """Memory."""
+    config.model.attention = "none"
+
+
+def base_ca(config):
+    """Coordinate attention."""
+    config.model.memory_items = 0
+
+
+def base_m_ca(config):
+    """Memory and coordinate attention."""
+    config.model.attention = "after"
+
+
+def before(config):
+    """Coordinate attention, then memory."""
+    config.model.attention = "before"
+
+
+def memae(config):
+    """Memory as in MemAE's code."""
+    config.model.similarity = "dot"
+    config.model.shrink = 5.0
+    config.model.entropy_weight = 2e-4
+
+
+def paper(config):
+    """The paper's protocol."""
+    config.evaluate.protocol = "vit_memory"

@@ -1,0 +1,121 @@
+r"""VT-ADL (Mishra et al., ISIE 2021): vision transformer with a mixture density network.
+
+    jaxad train --workdir=RUN --config=vt_adl:small \
+        --config.data.root=DIR --config.data.category=bottle
+
+Variants
+  small      128 x 128, patches of 16, 3 blocks of 128 features, 20 Gaussians: minutes on 2 cores
+  mnist      32 x 32, patches of 8, score by reconstruction alone (the paper gives no sizes)
+  no_noise   without noise on the embeddings
+  full       full covariances of few Gaussians over 16 features
+  paper      as the paper: 512 x 512, patches of 64, 150 Gaussians, noise 0.2, Adam 1e-4 with
+             weight decay 1e-4, 400 epochs
+  reference  what the public code computes: its density, 10 Gaussians, noise on everything
+"""
+
+from jaxad.config import apply_variants
+
+from . import common
+
+
+def get_config(variants: str = ""):
+    """The config of ``vt_adl``."""
+    config = common.get_config()
+    config.model.name = "vt_adl"
+    config.model.patch = 64  # side of a patch in pixels
+    config.model.features = 512  # length of an embedding
+    config.model.depth = 6  # transformer blocks
+    config.model.heads = 8
+    config.model.mlp_features = 1024  # hidden features of a block's MLP
+    config.model.attention_scale = "head"  # head | full (the code)
+    config.model.decoder = "published"  # published (512 x 512) | doubling
+    config.model.width = 1.0  # factor on the channels of the doubling decoder
+    config.model.density = "likelihood"  # likelihood (the paper) | published (the code)
+    config.model.components = 150  # Gaussians
+    config.model.covariance = "diagonal"  # diagonal | full (few features)
+    config.model.noise = 0.2  # standard deviation, on embeddings in training
+    config.model.variance_floor = 0.04  # added to variances; 0: the likelihood has no maximum
+    config.model.stop_gradient = False  # on the density's target
+    config.model.mse_weight = 5.0
+    config.model.ssim_weight = 0.5
+    config.model.density_weight = 1.0
+    config.model.remat = False  # recompute blocks in the backward pass, to save memory
+    config.model.dtype = "float32"  # float32 | bfloat16
+    config.data.image_size = (512, 512)
+    config.train.batch_size = 8
+    config.train.learning_rate = 1e-4
+    config.train.weight_decay = 1e-4
+    config.train.epochs = 400
+    config.evaluate.smoothing = 4.0
+    config.evaluate.primary_map = "nll"
+    config.evaluate.primary_score = "reconstruction+nll"
+    known = {
+        "small": small,
+        "mnist": mnist,
+        "no_noise": no_noise,
+        "full": full,
+        "paper": paper,
+        "reference": reference,
+    }
+    return apply_variants(config, variants, known)
+
+
+def small(config):
+    """The same architecture, reduced."""
+    config.data.image_size = (128, 128)
+    config.model.patch = 16
+    config.model.features = 128
+    config.model.depth = 3
+    config.model.heads = 4
+    config.model.mlp_features = 256
+    config.model.decoder = "doubling"
+    config.model.components = 20
+    config.train.learning_rate = 1e-3
+    config.train.schedule = "cosine"
+    config.train.warmup_steps = 100
+    config.train.epochs = 0
+    config.train.steps = 1200
+
+
+def mnist(config):
+    """One digit as normal."""
+    config.data.image_size = (32, 32)
+    config.data.channels = 1
+    config.model.patch = 8
+    config.model.features = 64
+    config.model.depth = 3
+    config.model.heads = 4
+    config.model.mlp_features = 128
+    config.model.decoder = "doubling"
+    config.model.components = 20
+    config.train.batch_size = 64
+    config.train.learning_rate = 1e-3
+    config.evaluate.smoothing = 0.0
+    config.evaluate.primary_score = "reconstruction"
+
+
+def no_noise(config):
+    """As the paper's second run."""
+    config.model.noise = 0.0
+
+
+def full(config):
+    """Full covariances, which only few features allow."""
+    config.model.covariance = "full"
+    config.model.features = 16
+    config.model.heads = 4
+    config.model.components = 5
+
+
+def paper(config):
+    """The paper's protocol."""
+    config.evaluate.protocol = "vt_adl"
+
+
+def reference(config):
+    """What the public code computes."""
+    config.model.density = "published"
+    config.model.attention_scale = "full"
+    config.model.components = 10
+    config.evaluate.protocol = "vt_adl"
+    config.evaluate.primary_score = "published"

@@ -1,0 +1,229 @@
+"""AnoViT: a vision transformer as encoder, transposed convolutions as decoder, squared error.
+
+Source: Y. Lee, P. Kang, "AnoViT: Unsupervised Anomaly Detection and Localization with Vision
+Transformer-based Encoder-Decoder", IEEE Access 2022, and two public code drops of its authors'
+circle that disagree: one of 2022 and a lecture's notebook of 2024.
+
+Encoder: ViT-B/16 at 384 x 384 with class token and final layer normalisation; the 24 x 24 tokens
+without the class token are the features. Decoder: blocks of [3x3 transposed convolution, instance
+normalisation without parameters, ReLU], three of stride 1 without padding, then of stride 2::
+
+    2022   256 128 64 | 64 32 16 3   six blocks, the last on the image itself;
+           sides 24 26 28 30 59 117 233, bilinear (align corners) to 384, tanh
+    2024   256 128 64 | 32 16        five blocks; sides ... 117, bilinear (align corners) to 384,
+           3x3 convolution to the colours, sigmoid
+
+    (channel counts 256, 128, 64, 32, 16 and, in 2022, 3)
+
+Loss: mean squared error. Map: ``l2``, the channel mean of the squared error. Scores: ``l2_max``,
+its maximum over pixels *and channels* before any smoothing (the code of 2024); ``l2_mean``, its
+mean, which is the loss.
+
+What the two do otherwise, and the options:
+  * input: 2022 standardises by mean and standard deviation of the category's training images
+    (``normalise="train"``, taken before the first step), 2024 shows images in [0, 1] as they are
+    (``"none"``), to weights that were trained on images in [-1, 1] (``"symmetric"``);
+  * the output of 2022 lies in [0, 1) because of its last ReLU, while its target is standardised
+    and half of it negative, and instance normalisation takes the mean and contrast of the output
+    from it: that decoder cannot reproduce its target, and is here as published;
+  * 2024 fine-tunes the encoder and freezes the unused classifier only. Encoder parameters carry
+    the label ``encoder`` (``train.learning_rate_multipliers.encoder=0`` freezes them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxad.data.batch import Batch
+from jaxad.models.base import (
+    Detection,
+    LossOutput,
+    Model,
+    Variables,
+    check_one_of,
+    label_encoder,
+    to_unit_float,
+)
+from jaxad.models.layers import BatchNorm, Conv, ConvTranspose, InstanceNorm, pytorch_conv_init
+from jaxad.models.token_grid import check_grid, token_grid
+from jaxad.models.vit import VisionTransformer
+from jaxad.ops.resize import bilinear_resize_align_corners
+
+DECODERS = ("2022", "2024")
+NORMALISATIONS = ("none", "symmetric", "train")
+CHANNELS = (256, 128, 64, 32, 16)
+
+
+class Decoder(nn.Module):
+    """A grid of features to an image.
+
+    Attributes:
+      image_shape: ``(h, w, c)`` of the output.
+      kind: ``"2022"`` or ``"2024"``: see the head of this file; ``"tanh"``: as 2022 without the
+        last normalisation and ReLU, so that the whole range of the tanh can be reached.
+      width: factor on the channel counts of the blocks.
+      norm: ``"instance"`` as published, or ``"batch"``.
+      axis_name: mapped axis for batch statistics.
+      dtype: of the computation.
+    """
+
+    image_shape: tuple[int, int, int]
+    kind: str = "2024"
+    width: float = 1.0
+    norm: str = "instance"
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b i j d"], *, train: bool) -> Float[Array, "b h w c"]:
+        """Values in (0, 1) (2024), [0, 1) (2022) or (-1, 1) (tanh), float32."""
+        h, w, c = self.image_shape
+        features = [max(1, round(f * self.width)) for f in CHANNELS]
+        for i, f in enumerate(features if self.kind == "2024" else [*features, c]):
+            strides, padding = (1, 2) if i < 3 else (2, 1)  # PyTorch's paddings 0 and 1
+            x = ConvTranspose(
+                f, (3, 3), strides=strides, padding=padding, dtype=self.dtype, name=f"up_{i}",
+                **pytorch_conv_init(f, (3, 3)),
+            )(x)  # fmt: skip
+            if self.kind == "tanh" and i == len(features):
+                break
+            if self.norm == "batch":
+                x = BatchNorm(axis_name=self.axis_name, dtype=self.dtype, name=f"norm_{i}")(
+                    x, train=train
+                )
+            else:
+                x = InstanceNorm()(x)
+            x = nn.relu(x)
+        x = bilinear_resize_align_corners(x, (h, w))
+        if self.kind != "2024":
+            return nn.tanh(x.astype(jnp.float32))
+        options = {"dtype": self.dtype, **pytorch_conv_init(features[-1], (3, 3))}
+        return nn.sigmoid(Conv(c, (3, 3), name="to_image", **options)(x).astype(jnp.float32))
+
+
+class AnoViT(nn.Module):
+    """Encoder and decoder.
+
+    Attributes:
+      encoder: a vision transformer with a class token.
+      decoder: the decoder.
+    """
+
+    encoder: VisionTransformer
+    decoder: Decoder
+
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool = False
+    ) -> Float[Array, "b h w c"]:
+        """Reconstructs images, both as the network sees them."""
+        return self.decoder(token_grid(self.encoder, images), train=train)
+
+
+def build(
+    image_shape: tuple[int, int, int],
+    *,
+    axis_name: str | None = None,
+    patch: int = 16,
+    features: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    decoder: str = "2024",
+    width: float = 1.0,
+    normalise: str = "none",
+    remat: bool = False,
+    dtype: str = "float32",
+) -> Model:
+    """Builds ``anovit``.
+
+    Args:
+      image_shape: ``(h, w, c)``, sides divisible by ``patch``.
+      axis_name: unused, nothing is reduced over devices inside the model.
+      patch: side of a patch in pixels.
+      features: length of a token, divisible by ``heads``.
+      depth: number of transformer blocks.
+      heads: number of attention heads.
+      decoder: ``"2022"`` or ``"2024"``.
+      width: factor on the decoder's channel counts.
+      normalise: what the network sees: ``"none"``: images in [0, 1]; ``"symmetric"``: the encoder
+        sees [-1, 1]; ``"train"``: standardised by the training images.
+      remat: recompute the encoder's blocks in the backward pass, to save memory.
+      dtype: ``"float32"`` or ``"bfloat16"``, of the network's computation.
+
+    Raises:
+      ValueError: options that do not fit together.
+    """
+    del axis_name
+    h, w, c = image_shape
+    check_grid(image_shape, patch=patch, features=features, heads=heads)
+    check_one_of("decoder", decoder, DECODERS)
+    check_one_of("normalise", normalise, NORMALISATIONS)
+    options = {"heads": heads, "remat": remat, "dtype": jnp.dtype(dtype)}
+    module = AnoViT(
+        VisionTransformer(features, depth, image_size=(h, w), patch=patch, **options),
+        Decoder(image_shape, decoder, width, dtype=jnp.dtype(dtype)),
+    )
+    standardised = normalise == "train"
+
+    def init(key) -> Variables:
+        variables = module.init(key, jnp.zeros((1, h, w, c)))
+        if standardised:
+            pixels = {"mean": jnp.zeros(c), "std": jnp.ones(c)}
+            variables = {**variables, "pixels": pixels}
+        return variables
+
+    def forward(variables, images):
+        """What the network is to reproduce, and its output."""
+        if standardised:
+            mean, std = (variables["pixels"][k][None, None, None] for k in ("mean", "std"))
+            images = (images - mean) / std
+        seen = 2.0 * images - 1.0 if normalise == "symmetric" else images
+        return images, module.apply({"params": variables["params"]}, seen)
+
+    def loss(variables, batch: Batch, keys, train: bool) -> LossOutput:
+        del keys, train  # nothing is drawn
+        target, output = forward(variables, to_unit_float(batch.image))
+        l2 = jnp.mean(jnp.square(target - output), axis=(1, 2, 3))
+        return LossOutput(l2, {"l2": l2}, {}, {}, {})
+
+    def detect(variables, images) -> Detection:
+        target, output = forward(variables, to_unit_float(images))
+        squared = jnp.square(target - output)
+        scores = {
+            "l2_max": jnp.max(squared, axis=(1, 2, 3)),
+            "l2_mean": jnp.mean(squared, axis=(1, 2, 3)),
+        }
+        if standardised:
+            mean, std = (variables["pixels"][k][None, None, None] for k in ("mean", "std"))
+            output = output * std + mean
+        maps = {"l2": jnp.mean(squared, axis=-1)}
+        return Detection(maps, scores, jnp.clip(output, 0.0, 1.0))
+
+    return Model(
+        module=module,
+        image_shape=image_shape,
+        init=init,
+        loss=loss,
+        detect=detect,
+        param_labels=label_encoder,
+        initialise=measure_pixels if standardised else None,
+    )
+
+
+def measure_pixels(variables: Variables, batches: Iterable[Batch]) -> Variables:
+    """The variables with mean and standard deviation of the training images, per channel."""
+    count, sums, squares = 0, 0.0, 0.0
+    for batch in batches:
+        valid = np.asarray(to_unit_float(batch.image), np.float64)[np.asarray(batch.valid)]
+        count += valid[..., 0].size
+        sums = sums + valid.sum(axis=(0, 1, 2))
+        squares = squares + np.square(valid).sum(axis=(0, 1, 2))
+    mean = sums / count
+    # Flat images have no contrast to divide by: a grey level at the least.
+    std = np.sqrt(np.maximum(squares / count - np.square(mean), 1.0 / 255**2))
+    return {**variables, "pixels": {"mean": jnp.float32(mean), "std": jnp.float32(std)}}
