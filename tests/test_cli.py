@@ -167,7 +167,10 @@ def test_config_lists_names_and_shows_every_key(capsys):
         "anovit",
         "cae",
         "pca",
+        "vae",
+        "vae_grf",
         "vit_memory",
+        "vit_vae",
         "vqvae",
         "vt_adl",
     ]
