@@ -1,8 +1,9 @@
-"""Position embeddings of a grid of tokens: sine-cosine tables, and their resizing."""
+"""Fixed position embeddings of a grid of tokens."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -18,7 +19,7 @@ def sincos_positions(grid: tuple[int, int], features: int) -> Float[Array, "n d"
       features: length of an embedding, a multiple of 4.
 
     Returns:
-      The embeddings, row by row of the grid, in float32.
+      The embeddings, row by row of the grid, computed in float64 and rounded to float32.
 
     Raises:
       ValueError: if the features are not a multiple of 4.
@@ -29,10 +30,11 @@ def sincos_positions(grid: tuple[int, int], features: int) -> Float[Array, "n d"
             "with a sine and a cosine each."
         )
     rows, columns = grid
-    frequency = 10000.0 ** (-jnp.arange(features // 4) / (features // 4))
-    angle = lambda count: jnp.arange(count)[:, None] * frequency[None]
-    wave = lambda angles: jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    frequency = 10000.0 ** (-np.arange(features // 4) / (features // 4))
+    angle = lambda count: np.arange(count)[:, None] * frequency[None]
+    wave = lambda angles: np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
     shape = (rows, columns, features // 2)
-    column = jnp.broadcast_to(wave(angle(columns))[None], shape)
-    row = jnp.broadcast_to(wave(angle(rows))[:, None], shape)
-    return jnp.concatenate([column, row], axis=-1).reshape(rows * columns, features)
+    column = np.broadcast_to(wave(angle(columns))[None], shape)
+    row = np.broadcast_to(wave(angle(rows))[:, None], shape)
+    table = np.concatenate([column, row], axis=-1).reshape(rows * columns, features)
+    return jnp.asarray(table, jnp.float32)

@@ -1,0 +1,64 @@
+"""Layer normalisation with a backward pass of its own.
+
+The chain rule through mean and variance makes XLA walk over the tokens many times on CPUs: of a
+training step of a small transformer, the normalisations took a third. Writing the gradient down
+(and keeping the normalised tokens) brings that to a few percent.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def layer_norm(
+    x: Float[Array, "*b d"], scale: Float[Array, " d"], bias: Float[Array, " d"], epsilon: float
+) -> Float[Array, "*b d"]:
+    """Each vector less its mean, by its standard deviation, times ``scale``, plus ``bias``.
+
+    Computed in float32 with the two-pass variance (that of large numbers with a small spread is
+    right); first-order reverse mode only.
+
+    Args:
+      x: vectors of any number.
+      scale: per feature.
+      bias: per feature.
+      epsilon: added to the (biased) variance.
+
+    Returns:
+      float32, or float64 for float64.
+    """
+    return _forward(x, scale, bias, epsilon)[0]
+
+
+def _forward(x, scale, bias, epsilon):
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    rows = x.reshape(-1, x.shape[-1]).astype(dtype)
+    centred = rows - jnp.mean(rows, axis=1, keepdims=True)
+    inverse = lax.rsqrt(jnp.mean(centred * centred, axis=1, keepdims=True) + epsilon)
+    normed = centred * inverse
+    y = normed * scale[None, :] + bias[None, :]
+    # An empty array, for the dtype of x.
+    return y.reshape(x.shape), (normed, inverse, scale, jnp.zeros(0, x.dtype))
+
+
+def _backward(epsilon, residuals, gradient):
+    normed, inverse, scale, like = residuals
+    rows = gradient.reshape(normed.shape).astype(normed.dtype)
+    scaled = rows * scale[None, :]
+    along = jnp.mean(scaled * normed, axis=1, keepdims=True)
+    of_x = inverse * (scaled - jnp.mean(scaled, axis=1, keepdims=True) - normed * along)
+    of_scale = jnp.sum(rows * normed, axis=0).astype(scale.dtype)
+    return (
+        of_x.reshape(gradient.shape).astype(like.dtype),
+        of_scale,
+        jnp.sum(rows, axis=0).astype(scale.dtype),
+    )
+
+
+layer_norm.defvjp(_forward, _backward)
