@@ -203,43 +203,44 @@ def test_density_integrates_to_one(x64):
 
 
 def test_identity_gives_the_divergence_from_the_standard_normal():
-    mean, log_variance = (jnp.float32(a) for a in draw((8, 6)))
+    mean, log_variance = (np.float32(a) for a in draw((5, 5)))
     for range_, variance in ((1.0, 1.0), (3.0, 5.0)):  # both are ignored
-        lam = grf.eigenvalues(grf.covariance_base((8, 6), "identity", range_, variance))
-        np.testing.assert_array_equal(lam, jnp.ones((8, 6)))
-        excess = jnp.expm1(log_variance) - log_variance
-        expected = 0.5 * jnp.sum(jnp.square(mean) + excess, axis=(1, 2))
-        np.testing.assert_allclose(grf.kl_divergence(mean, log_variance, lam), expected, rtol=1e-6)
-    zero = jnp.zeros((2, 8, 6, 3))
-    np.testing.assert_array_equal(grf.kl_divergence(zero, zero, lam), 0.0)
+        base = jitted_base((5, 5), "identity")(range_, variance)
+        result = everything(base, mean, log_variance)
+        np.testing.assert_array_equal(result["eigenvalues"], np.ones((5, 5)))
+        expected = 0.5 * np.sum(mean**2 + np.expm1(log_variance) - log_variance, axis=(1, 2))
+        np.testing.assert_allclose(result["kl"], expected, rtol=1e-6)
+    zero = np.zeros((2, 5, 5, 3), np.float32)
+    np.testing.assert_array_equal(everything(base, zero, zero)["kl"], 0.0)
 
 
 def test_divergence_has_its_least_where_theory_says():
     """At mean 0 and v = 1 / precision; what is left is the price of independent sites, not 0."""
-    base = grf.covariance_base((8, 8), "matern32", 1.0)
-    lam = grf.eigenvalues(base)
-    least = jnp.full((1, 8, 8, 1), -jnp.log(grf.precision_diagonal(lam)))
-    total = lambda m, l: jnp.sum(grf.kl_divergence(m, l, lam))
-    for part in jax.jit(jax.grad(total, argnums=(0, 1)))(jnp.zeros_like(least), least):
-        np.testing.assert_allclose(part, 0.0, atol=1e-6)
-    value = grf.kl_divergence(jnp.zeros_like(least), least, lam)
-    price = 0.5 * (64 * jnp.log(jnp.mean(1 / lam)) + jnp.sum(jnp.log(lam)))
-    np.testing.assert_allclose(value, price.reshape(1, 1), rtol=1e-5)
+    mean = np.zeros((2, 5, 5, 3), np.float32)
+    base = jitted_base((5, 5), "matern32")(0.7, 1.0)
+    result = everything(base, mean, mean)
+    diagonal = result["precision_diagonal"]
+    least = jnp.full_like(mean, -jnp.log(diagonal))
+    price = 0.5 * (25 * np.log(diagonal) + result["log_determinant"])
     assert price > 1.0
+    np.testing.assert_allclose(everything(base, mean, least)["kl"], price, rtol=1e-5)
+    total = lambda m, l: jnp.sum(grf.kl_divergence(m, l, result["eigenvalues"]))
+    for part in jax.jit(jax.grad(total, argnums=(0, 1)))(mean, least):
+        np.testing.assert_allclose(part, 0.0, atol=1e-6)
 
 
 # --- positive definiteness --------------------------------------------------------------------
 
 
 def test_nearest_copies_may_not_be_positive_definite():
-    base = grf.covariance_base((32, 32), "matern32", 4.0, 3.0)
-    np.testing.assert_allclose(grf.smallest_eigenvalue(base), -0.464, atol=1e-3)
-    np.testing.assert_allclose(grf.floored_share(base), 74 / 1024)
-    lam = grf.eigenvalues(base)
-    np.testing.assert_allclose(np.min(lam), 3.0 * grf.FLOOR, rtol=1e-6)
-    x, log_variance = (jnp.float32(a) for a in draw((32, 32)))
-    for values in (grf.log_density(x, lam), grf.kl_divergence(x, log_variance, lam)):
-        assert np.all(np.isfinite(values))
+    result = everything(
+        jitted_base((32, 32), "matern32")(4.0, 3.0), *map(np.float32, draw((32, 32)))
+    )
+    np.testing.assert_allclose(result["smallest"], -0.464, atol=1e-3)
+    np.testing.assert_allclose(result["floored"], 74 / 1024)
+    np.testing.assert_allclose(np.min(result["eigenvalues"]), 3.0 * grf.FLOOR, rtol=1e-6)
+    for name, value in result.items():
+        assert np.all(np.isfinite(value)), name
 
 
 def test_projection_is_the_nearest_positive_definite_matrix(x64):
@@ -420,17 +421,16 @@ def test_eight_ranges_in_one_vmap():
 
 
 def test_bfloat16_is_evaluated_in_float32():
-    lam = grf.eigenvalues(grf.covariance_base((4, 6), "matern32", jnp.bfloat16(0.75)))
-    assert lam.dtype == jnp.float32
-    x, log_variance = (jnp.bfloat16(a) for a in draw((4, 6)))
-    wide, wide_variance = jnp.float32(x), jnp.float32(log_variance)
-    for actual, expected in (
-        (grf.log_density(x, lam), grf.log_density(wide, lam)),
-        (grf.precision_product(x, lam), grf.precision_product(wide, lam)),
-        (grf.kl_divergence(x, log_variance, lam), grf.kl_divergence(wide, wide_variance, lam)),
-    ):
-        assert actual.dtype == jnp.float32
-        np.testing.assert_array_equal(actual, expected)
+    base = jitted_base((5, 5), "matern32")
+    # 0.5 and 1.25 are the same number in both.
+    np.testing.assert_array_equal(base(jnp.bfloat16(0.5), jnp.bfloat16(1.25)), base(0.5, 1.25))
+    fields = [jnp.bfloat16(a) for a in draw((5, 5))]
+    narrow = everything(base(0.5, 1.25), *fields)
+    wide = everything(base(0.5, 1.25), *(jnp.float32(a) for a in fields))
+    for name, value in wide.items():
+        assert narrow[name].dtype == jnp.float32
+        # Compiled apart, they may round apart.
+        np.testing.assert_allclose(narrow[name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_mistakes_are_told():
