@@ -79,7 +79,6 @@ def identity(config):
     """The standard normal prior, which has neither range nor deviation."""
     config.model.family = "identity"
     config.model.learn = "no"
-    del config.train.learning_rate_multipliers["prior"]
 
 
 def elbo(config):

@@ -74,12 +74,10 @@ class GaussianField(nn.Module):
 
     def setup(self):
         """Declares the logarithms of the two scalars: both stay positive."""
-        logs = {"log_range": self.start_range, "log_deviation": self.start_deviation}
+        starts = {"log_range": self.start_range, "log_deviation": self.start_deviation}
         constant = lambda value: nn.initializers.constant(math.log(value))
-        if self.learn == "no":
-            self.logs = {name: jnp.float32(math.log(value)) for name, value in logs.items()}
-        else:
-            self.logs = {name: self.param(name, constant(v), ()) for name, v in logs.items()}
+        logs = {name: self.param(name, constant(start), ()) for name, start in starts.items()}
+        self.logs = jax.lax.stop_gradient(logs) if self.learn == "no" else logs
 
     def base(
         self, logs: dict[str, Float[Array, ""]], shape: tuple[int, int], cell: int

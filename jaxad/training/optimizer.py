@@ -74,14 +74,20 @@ def _chain(train: ConfigDict, schedule: optax.Schedule, multiplier: float):
     if multiplier == 0.0:
         return optax.set_to_zero()
     rate = lambda step: schedule(step) * multiplier
-    coupled = [optax.add_decayed_weights(train.weight_decay)] if train.weight_decay else []
+    decay = train.weight_decay
+    coupled = [optax.add_decayed_weights(decay, _more_than_a_scalar)] if decay else []
     if train.optimizer == "adam":
         return optax.chain(*coupled, optax.adam(rate))
     if train.optimizer == "sgd":
         return optax.chain(*coupled, optax.sgd(rate, momentum=0.9))
     if train.optimizer == "adamw":
-        return optax.adamw(rate, weight_decay=train.weight_decay)
+        return optax.adamw(rate, weight_decay=decay, mask=_more_than_a_scalar)
     raise UserError(
         f"train.optimizer is {train.optimizer!r}"
         + did_you_mean(train.optimizer, ["adam", "adamw", "sgd"])
     )
+
+
+def _more_than_a_scalar(params: Any) -> Any:
+    """Which parameters decay: a scalar is a range or a temperature, which zero says nothing of."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 0, params)

@@ -295,10 +295,8 @@ def test_the_loss_of_the_field_prior_equals_the_authors(case, family, monkeypatc
     model = vae_grf.build((64, 64, 3), latent=6, family=family, learn=learn, wrap="nearest")
     golden, expected = Golden("vae"), Golden(case).section("loss")
     variables = convolutional_variables(golden.weights)
-    if learn == "image":
-        provenance = golden.provenance
-        logs = {n: jnp.float32(provenance[n]) for n in ("log_range", "log_deviation")}
-        variables["params"]["prior"] = logs
+    logs = {n: jnp.float32(golden.provenance[n]) for n in ("log_range", "log_deviation")}
+    variables["params"]["prior"] = logs
     terms = authors_terms(monkeypatch, model, variables, golden)
     assert abs(terms["nll"] + expected["rec_term"]) < LIKELIHOOD
     per_latent = terms["kl"] * (64 * 64 * 3) / (8 * 8 * 6)
@@ -372,7 +370,9 @@ def test_the_standard_normal_divergence_is_the_closed_form_and_the_identity_fiel
     expected = 0.5 * (np.float64(mean) ** 2 + variance - np.log(variance) - 1).sum(axis=(1, 2))
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
     field = vae_grf.GaussianField((64, 64), 8, "identity", "no")
-    same = field.apply({}, Posterior(mean, log_variance), method="kl_divergence")
+    # Far from the identity, if they were used.
+    logs = {"log_range": jnp.float32(3.0), "log_deviation": jnp.float32(2.0)}
+    same = field.apply({"params": logs}, Posterior(mean, log_variance), method="kl_divergence")
     np.testing.assert_allclose(same, expected, rtol=1e-5)
 
 
@@ -387,7 +387,9 @@ def test_the_range_of_the_latents_is_that_of_the_image_over_the_cell():
     )
 
 
-@pytest.mark.parametrize(("learn", "by_kl", "by_image"), [("image", 0, 1), ("elbo", 1, 0)])
+@pytest.mark.parametrize(
+    ("learn", "by_kl", "by_image"), [("image", 0, 1), ("elbo", 1, 0), ("no", 0, 0)]
+)
 def test_who_teaches_range_and_deviation(learn, by_kl, by_image):
     field = vae_grf.GaussianField((32, 32), 4, "matern32", learn, start_range=6.0)
     posterior = random_posterior()
@@ -404,11 +406,6 @@ def test_who_teaches_range_and_deviation(learn, by_kl, by_image):
     for function, taught in ((divergence, by_kl), (likelihood, by_image)):
         for gradient in jax.tree.leaves(jax.jit(jax.grad(function))(variables)):
             assert bool(gradient != 0) == bool(taught)
-
-
-def test_a_fixed_prior_has_no_parameters():
-    model = vae_grf.build((16, 16, 3), latent=3, width=4, downsampling=2, learn="no")
-    assert "prior" not in jax.eval_shape(model.init, parameter_key(0))["params"]
 
 
 def test_a_field_that_is_no_covariance_stays_finite_and_says_so():

@@ -118,3 +118,13 @@ def test_constant_with_and_without_warmup():
 def test_mistakes_are_named(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         make_optimizer(options(**changes), LABELS, total_steps=5)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_weight_decay_leaves_scalars_alone(name):
+    train = options(optimizer=name, weight_decay=0.5)
+    params = {"kernel": jnp.ones((2, 2)), "log_range": jnp.float32(1.0)}
+    optimizer = make_optimizer(train, jax.tree.map(lambda _: "default", params), total_steps=9)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zero, optimizer.init(params), params)
+    assert float(updates["log_range"]) == 0.0 and bool((updates["kernel"] < 0).all())
