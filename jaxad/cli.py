@@ -14,7 +14,7 @@ from typing import NoReturn
 from jaxad import __version__
 from jaxad.errors import UserError, did_you_mean
 
-VERBS = ("train", "evaluate", "predict", "benchmark", "config", "convert", "data", "demo")
+VERBS = ("train", "evaluate", "predict", "benchmark", "config", "convert", "data", "score", "demo")
 FAILED_PARTS = 1
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -167,6 +167,19 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--root", required=True, help="folder of the images")
     verb.add_argument("--category", default="", help="sub-folder of root (MVTec layout)")
     verb.add_argument("--name", default="auto", help="layout: auto (default), mvtec or folder")
+
+    verb = _verb(verbs, "score", _score, "measure anomaly maps of any tool against a data set")
+    verb.add_argument("--maps", required=True, metavar="DIR",
+                      help="float TIFFs: anomaly_maps/CATEGORY/test/KIND/NAME.tiff")  # fmt: skip
+    verb.add_argument("--root", required=True, help="folder of the data set (MVTec layout)")
+    verb.add_argument("--category", default="", help="the only one to score (default all)")
+    verb.add_argument("--resolution", default="image", metavar="image|map",
+                      help="size at which maps and masks are compared (default image)")  # fmt: skip
+    verb.add_argument("--aupro-limit", type=float, default=0.3, metavar="FPR",
+                      help="rate to which AUPRO integrates (default 0.3)")  # fmt: skip
+    verb.add_argument("--memory-limit-mb", type=float, default=2048, metavar="MB",
+                      help="beyond it pixel figures are brackets (default 2048)")  # fmt: skip
+    verb.add_argument("--output", metavar="FILE", help="JSON file for all figures")
 
     verb = _verb(verbs, "demo", _demo, "generated images, a linear and a deep model, a report")
     verb.add_argument("--workdir", default="jaxad-demo", help="default: jaxad-demo")
@@ -331,6 +344,33 @@ def _data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     ]
     print(f"{table.root}, read as {table.name}")
     print(format_metrics_table(rows, ["split", "kind", "images", "masks"]))
+
+
+def _score(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.evaluation.score_maps import score_maps
+    from jaxad.report.tables import format_metrics_table
+
+    result = score_maps(
+        arguments.maps,
+        arguments.root,
+        category=arguments.category,
+        resolution=arguments.resolution,
+        aupro_limit=arguments.aupro_limit,
+        memory_limit_mb=arguments.memory_limit_mb,
+        output=arguments.output,
+    )
+    rows = [{"category": name, **figures} for name, figures in result["categories"].items()]
+    rows += [{"category": "mean", **result["mean"]}] if len(rows) > 1 else []
+    columns = ["category", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "method"]
+    print(f"compared at the resolution of the {result['resolution']}s; image score: "
+          f"{result['image_score']}; AUPRO to {result['aupro_limit']:g}")  # fmt: skip
+    print(format_metrics_table(rows, columns))
+    for name, figures in result["categories"].items():
+        for figure, reason in figures["undefined"].items():
+            if "." not in figure:
+                print(f"{name}: {figure}: – because {reason}")
+    if arguments.output:
+        print(f"all figures: {arguments.output}")
 
 
 def _demo(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
