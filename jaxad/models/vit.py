@@ -20,8 +20,8 @@ The parameters of :class:`VisionTransformer`, which every architecture names ``e
 
 Arithmetic: with ``dtype`` bfloat16, matrix products and the GELU are bfloat16; layer normalisation,
 softmax and the sum that runs through the blocks are float32, and so are the tokens at the end. The
-attention never keeps its scores (:mod:`jaxad.ops.attention`), so 1,024 tokens cost what their
-arithmetic costs. Forward mode and second derivatives are not defined.
+attention keeps no large arrays of scores (:mod:`jaxad.ops.attention`), so that memory does not grow
+with the square of the tokens. Forward mode and second derivatives are not defined.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 The scores of all heads, ``b h n n`` numbers, are the largest array of a transformer, and a
 gradient by the chain rule keeps several of their size per layer. Here the backward pass computes
-them again from the logarithms of their sums (as T. Dao et al., "FlashAttention", NeurIPS 2022),
-and both passes go through the batch in parts whose scores fit into :data:`SCORE_BYTES`. On CPUs
-that costs no time: scores that stay in the cache are computed as fast as stored ones are read.
+them from query, key and the logarithms of their sums (as T. Dao et al., "FlashAttention", NeurIPS
+2022), and both passes go through the batch in parts whose scores take at most
+:data:`SCORE_BYTES`. If the scores of the whole batch take less than that, XLA sees that both passes
+compute the same product, and keeps it: few scores cost no second product, many cost no memory.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-SCORE_BYTES = 64 * 2**20
+SCORE_BYTES = 32 * 2**20
 """The most that the float32 scores of one part take, if one image does not take more."""
 
 

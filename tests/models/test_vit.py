@@ -9,6 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxad.models.vit import PatchEmbedding, SelfAttention, VisionTransformer
+from jaxad.ops.attention import SCORE_BYTES
 from jaxad.ops.positions import sincos_positions
 
 FILE = pathlib.Path(__file__).parent.parent / "golden" / "vit.npz"
@@ -151,8 +152,8 @@ def test_bfloat16_keeps_parameters_and_tokens_in_float32():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
-def test_no_layer_keeps_its_scores():
-    images = jnp.zeros((2, 64, 64, 3))
+def test_no_layer_keeps_many_scores():
+    images = jnp.zeros((4, 64, 64, 3))
 
     def temporary_bytes(depth):
         network = VisionTransformer(12, depth, 3, patch=2, image_size=(64, 64))
@@ -161,10 +162,11 @@ def test_no_layer_keeps_its_scores():
         compiled = jax.jit(jax.grad(loss)).lower(tree, images).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    scores = 2 * 3 * 1025**2 * 4
+    scores = 4 * 3 * 1025**2 * 4
+    assert scores > SCORE_BYTES
     # A layer keeps some dozens of numbers per token and feature; by the chain rule it would keep
     # two and more arrays of scores.
-    assert temporary_bytes(5) - temporary_bytes(2) < 3 * 0.5 * scores
+    assert temporary_bytes(5) - temporary_bytes(2) < 3 * 0.3 * scores
 
 
 def test_what_does_not_fit_is_refused():
