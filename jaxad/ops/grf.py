@@ -23,8 +23,8 @@ adds to the variance, which becomes ``mean(eigenvalues)``. ``smallest_eigenvalue
 ``floored_share`` tell whether it was needed.
 
 Precision. In float32 an eigenvalue has an error of up to 1e-7 times the largest one, which is
-about 6 pi range^2 variance for Matern 3/2: on 32 x 32 the smallest has 4 digits at range 2, 1 at
-range 10. A prior that is not learned can have its eigenvalues from float64, under
+about 6 pi range^2 variance for Matern 3/2: on 32 x 32 the smallest has 4 digits at range 2, 2 at
+range 4. A prior that is not learned can have its eigenvalues from float64, under
 ``jax.enable_x64``, and all the rest in float32 loses nothing.
 """
 
@@ -95,11 +95,12 @@ def covariance_base(
       variance: positive, a scalar or (c,).
       wrap: ``"nearest"`` evaluates the correlation at the distance on the torus. ``"sum"`` adds
         it up over the copies of each site in the plane, and divides by the sum at site (0, 0), so
-        that the variance stays ``variance``. The copies reach 4.5 times the longer side. What
-        they leave out is below 1e-6 as long as the correlation decays to exp(-20) by there
-        (Matern 3/2: range up to 0.22 sides). For longer ranges it is first multiplied by a
-        gaussian that makes it do so, which keeps it positive definite: ranges of about a side
-        and more are no longer told apart. For every family and range no eigenvalue is below
+        that the variance stays ``variance``. The copies reach 4.5 times the longer side, which
+        takes some 25 evaluations a site, and as many a channel for vectors. What they leave out
+        is below 1e-6 as long as the correlation decays to exp(-20) by there (Matern 3/2: range
+        up to 0.22 sides). For longer ranges it is first multiplied by a gaussian that makes it
+        do so, which keeps it positive definite; ranges of several sides, when a field is all but
+        constant, are then hardly told apart. For every family and range no eigenvalue is below
         -1e-9 N ``variance``, the part that was cut off, which float32 cannot see.
 
     Returns:
