@@ -127,6 +127,10 @@ class GaussianField(nn.Module):
             "smallest_eigenvalue": grf.smallest_eigenvalue(self.latent_base()),
         }
 
+    def diagnostics(self) -> dict[str, Array]:
+        """The scalars, and ``prior_covariance`` ``(i, j)`` of the latents with the middle one."""
+        return {**self.scalars(), "prior_covariance": jnp.fft.fftshift(self.latent_base())}
+
 
 def build(
     image_shape: tuple[int, int, int],

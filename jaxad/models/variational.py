@@ -62,6 +62,9 @@ class Prior(Protocol):
     def scalars(self) -> dict[str, Float[Array, ""]]:
         """What it has learned, for the history."""
 
+    def diagnostics(self) -> dict[str, Array]:
+        """The same, and what else a report should show (:class:`jaxad.models.base.Model`)."""
+
 
 class StandardNormal(nn.Module):
     """The usual prior: every latent N(0, 1), independent of all others."""
@@ -83,6 +86,10 @@ class StandardNormal(nn.Module):
 
     def scalars(self) -> dict[str, Float[Array, ""]]:
         """Nothing is learned."""
+        return {}
+
+    def diagnostics(self) -> dict[str, Array]:
+        """Nothing to show."""
         return {}
 
 
@@ -215,15 +222,16 @@ def make_model(
         return nn.apply(decoded, module)(variables)
 
     def diagnostics(variables, images: Shaped[Array, "b h w c"]) -> dict[str, Array]:
-        """``kl_per_channel`` in nats per image, ``channel_activity``: variance of means."""
+        """KL of each channel in nats per image, variance of its means, and the prior's own."""
 
         def latent(module, images):
             posterior = module.encode(images, train=False)
-            return posterior, module.prior.kl_divergence(posterior), module.prior.scalars()
+            prior = module.prior
+            return posterior, prior.kl_divergence(posterior), prior.diagnostics()
 
-        posterior, kl, scalars = nn.apply(latent, module)(variables, to_unit_float(images))
+        posterior, kl, more = nn.apply(latent, module)(variables, to_unit_float(images))
         activity = jnp.var(posterior.mean, axis=(0, 1, 2))
-        return {"kl_per_channel": jnp.mean(kl, axis=0), "channel_activity": activity, **scalars}
+        return {"kl_per_channel": jnp.mean(kl, axis=0), "channel_activity": activity, **more}
 
     return Model(
         module=module,
