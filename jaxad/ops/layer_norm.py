@@ -1,8 +1,8 @@
 """Layer normalisation with a backward pass of its own.
 
-The chain rule through mean and variance makes XLA walk over the tokens many times on CPUs: of a
-training step of a small transformer, the normalisations took a third. Writing the gradient down
-(and keeping the normalised tokens) brings that to a few percent.
+The variance is that of the centred values, exact for tokens with a large mean too. By the chain
+rule that costs a quarter of a small transformer's training step on a CPU; with the gradient
+written down it costs no more than the mean of squares less the squared mean, which loses digits.
 """
 
 from __future__ import annotations
