@@ -2,6 +2,7 @@
 
 import pytest
 
+from jaxad.config import load_config, shipped_names
 from jaxad.errors import UserError
 from jaxad.report.papers import get_table, load_papers, paper_tables, printed_figures
 
@@ -84,6 +85,15 @@ def test_printed_means_are_the_columns_means_but_for_the_annotated_ones(name):
         if s["kind"] == "mean"
     }
     assert found == annotated
+
+
+@every_table
+def test_the_configs_exist(name):
+    for column in get_table(name)["columns"]:
+        config = column.get("config")
+        if config is None or config.partition(":")[0] not in shipped_names():
+            continue
+        assert load_config(config).evaluate.protocol != "jaxad"
 
 
 def test_totals_of_the_table_of_counts():
