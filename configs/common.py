@@ -63,6 +63,7 @@ def get_config() -> ConfigDict:
     config.evaluate.image_false_positive_rate = 0.05  # of the image threshold, on held-out images
     config.evaluate.pixel_false_positive_rate = 0.005  # of the pixel threshold, likewise
     config.evaluate.aupro_limit = 0.3  # false-positive rate to which AUPRO integrates
+    config.evaluate.memory_limit_mb = 2048  # maps that would take more are judged batch by batch
     config.evaluate.report_images = 100  # most images shown in report.html
 
     return config

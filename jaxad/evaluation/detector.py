@@ -50,6 +50,7 @@ class Detector:
       step: of the checkpoint.
       batch_size: images in one call of the model: ``evaluate.batch_size``, raised to the next
         multiple of the number of devices.
+      maps: names of the model's maps.
       primary_map: name of the map that is shown and thresholded.
       primary_score: name of the score that decides about an image.
     """
@@ -105,11 +106,12 @@ class Detector:
         return cls(config, variables, model, step=step)
 
     def _check_names(self) -> tuple[str, str]:
-        """The primary map and score, checked without running the model."""
+        """The primary map and score, checked without running the model; notes all maps."""
         shape = jax.ShapeDtypeStruct((1, *self.model.image_shape), jnp.uint8)
         detection = jax.eval_shape(self.model.detect, self.variables, shape)
         scores = [*detection.scores]
         scores += [f"{m}:{r}" for m in detection.maps for r in REDUCTIONS]
+        self.maps = (*detection.maps,)
         chosen = []
         for key, known in (("primary_map", [*detection.maps]), ("primary_score", scores)):
             name = self.config.evaluate[key]
@@ -158,8 +160,6 @@ def override_evaluation(config: ConfigDict, overrides: Mapping[str, Any]) -> Con
     """
     config = config.copy_and_resolve_references()
     with config.unlocked():
-        # Runs of earlier versions lack the key.
-        config.evaluate.protocol = config.evaluate.get("protocol", "jaxad")
         for key, value in overrides.items():
             if not key.startswith("evaluate."):
                 raise UserError(
@@ -184,6 +184,7 @@ def check_options(options: ConfigDict) -> None:
         "image_false_positive_rate": (0 <= options.image_false_positive_rate < 1, "in [0, 1)"),
         "pixel_false_positive_rate": (0 <= options.pixel_false_positive_rate < 1, "in [0, 1)"),
         "aupro_limit": (0 < options.aupro_limit <= 1, "in (0, 1]"),
+        "memory_limit_mb": (options.memory_limit_mb >= 0, "0 or more"),
         "report_images": (options.report_images >= 0, "0 or more"),
     }
     for key, (good, wanted) in rules.items():

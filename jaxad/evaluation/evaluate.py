@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings, override_e
 from jaxad.evaluation.judging import judge_run
 from jaxad.evaluation.learned import ask
 from jaxad.evaluation.names import printable
-from jaxad.evaluation.presentation import Masks, make_case, present
+from jaxad.evaluation.presentation import Curves, Masks, make_case, pictured, present
 from jaxad.evaluation.resize import at_size
+from jaxad.evaluation.streaming import Again, LazyMasks, required_mb, stream
 from jaxad.report.content import ScoreRow
 from jaxad.run_folder import RunFolder, write_json, write_text
 from jaxad.training.inputs import decode, open_table
@@ -61,10 +63,16 @@ def evaluate(
         )
     record = run.read_json(run.data)
     images = decode(samples, detector.config.data, tuple(record["range_16bit"]))
-    masks = read_masks(samples, detector.config)
     calibration = calibration_of(run, detector, table)
-    findings = detector(images)
-    result = judge(detector, findings, samples, masks)
+    read = functools.partial(read_masks, config=detector.config)
+    if required_mb(detector, samples) > detector.config.evaluate.memory_limit_mb:
+        streamed = stream(detector, images, samples, read, map_score_pairs(detector))
+        findings, masks = Again(detector, images, streamed.scores), LazyMasks(samples, read)
+        figures, curves = streamed.figures, streamed.curves
+    else:
+        masks, findings = read(samples), detector(images)
+        figures, curves = judge_maps(detector, findings, samples, masks)
+    result = judge(detector, findings.scores, samples, figures)
     result |= judge_run(findings, samples, detector.config.evaluate, result)
     result |= {
         "image_threshold": calibration["image_threshold"],
@@ -78,8 +86,10 @@ def evaluate(
     rows = score_rows(table, samples, findings.scores[detector.primary_score], calibration)
     write_scores(run, rows)
     case = lambda i: make_case(i, rows[i], detector, calibration, images, findings, masks)
+    if isinstance(findings, Again):
+        findings.fetch(pictured(rows, detector.config.evaluate.report_images))
     learned = ask(detector, table, record, samples, images, findings)
-    present(run, detector.config, calibration, result, rows, case, learned)
+    present(run, detector.config, calibration, result, rows, case, learned, curves)
     return result
 
 
@@ -92,7 +102,7 @@ def run_table(run: RunFolder, config: ConfigDict, data_root: str | None) -> Samp
     return open_table(data)
 
 
-def read_masks(samples: list[Sample], config: ConfigDict) -> Masks:
+def read_masks(samples: Sequence[Sample], config: ConfigDict) -> Masks:
     """Ground truth at the resolution of the evaluation; None where a defective image has none.
 
     Raises:
@@ -116,33 +126,61 @@ def read_masks(samples: list[Sample], config: ConfigDict) -> Masks:
     return masks
 
 
-def judge(
+def map_score_pairs(detector: Detector) -> list[tuple[str, str]]:
+    """(map, image score) whose figures stand in metrics.json, the primary ones first."""
+    reduction = detector.primary_score.rpartition(":")[2]
+    reduction = reduction if reduction in REDUCTIONS else "max"
+    pairs = [(name, f"{name}:{reduction}") for name in detector.maps]
+    return [(detector.primary_map, detector.primary_score), *pairs]
+
+
+def judge_maps(
     detector: Detector, findings: Findings, samples: list[Sample], masks: Masks
+) -> tuple[dict[tuple[str, str], dict[str, Any]], Curves]:
+    """Figures of every map, and the curves of the primary one."""
+    has_masks = any(s.mask is not None for s in samples)
+    resized = lambda name: [
+        at_size(m, mask) for m, mask in zip(findings.maps[name], masks, strict=True)
+    ]
+    figures = {
+        (map_name, score_name): metrics.evaluate_maps(
+            resized(map_name),
+            masks if has_masks else None,
+            labels=np.array([s.label for s in samples]),
+            image_scores=findings.scores[score_name],
+            limit=detector.config.evaluate.aupro_limit,
+            defects=[s.defect for s in samples],
+            memory_limit_mb=math.inf,
+        )
+        for map_name, score_name in dict.fromkeys(map_score_pairs(detector))
+    }
+    marked = [i for i, mask in enumerate(masks) if mask is not None]
+    maps = resized(detector.primary_map)
+    try:
+        curves = metrics.pixel_curves([maps[i] for i in marked], [masks[i] for i in marked])
+    except metrics.UndefinedMetric:
+        curves = {}
+    return figures, curves
+
+
+def judge(
+    detector: Detector,
+    scores: Mapping[str, np.ndarray],
+    samples: list[Sample],
+    figures: Mapping[tuple[str, str], dict[str, Any]],
 ) -> dict[str, Any]:
     """All metrics of all maps and scores: the content of metrics.json without the thresholds."""
     options = detector.config.evaluate
     labels = np.array([s.label for s in samples])
-    kinds = [s.defect for s in samples]
-    reduction = detector.primary_score.rpartition(":")[2]
-    reduction = reduction if reduction in REDUCTIONS else "max"
-    has_masks = any(s.mask is not None for s in samples)
-
-    @functools.cache
-    def figures(map_name: str, score_name: str) -> dict[str, Any]:
-        maps = [at_size(m, mask) for m, mask in zip(findings.maps[map_name], masks, strict=True)]
-        return metrics.evaluate_maps(
-            maps,
-            masks if has_masks else None,
-            labels=labels,
-            image_scores=findings.scores[score_name],
-            limit=options.aupro_limit,
-            defects=kinds,
-        )
-
-    primary = figures(detector.primary_map, detector.primary_score)
-    per_map = {name: figures(name, f"{name}:{reduction}") for name in findings.maps}
-    per_score = {
-        name: metrics.image_metrics(labels, scores)[0] for name, scores in findings.scores.items()
+    pairs = map_score_pairs(detector)
+    primary = figures[pairs[0]]
+    per_map = {pair[0]: figures[pair] for pair in pairs[1:]}
+    aside = ("method", "counts", "per_defect", "undefined", "brackets")
+    brackets = {
+        f"maps.{name}.{k}": v
+        for name, one in per_map.items()
+        for k, v in one["brackets"].items()
+        if not k.startswith("per_defect.")
     }
     return {
         "protocol": options.protocol,
@@ -154,11 +192,11 @@ def judge(
         "mask_rule": "nearest neighbour, above zero is defective",
         "aupro_limit": options.aupro_limit,
         **primary,
+        "brackets": primary["brackets"] | brackets,
         "maps": {
-            name: {k: v for k, v in one.items() if k not in ("counts", "per_defect", "undefined")}
-            for name, one in per_map.items()
+            name: {k: v for k, v in one.items() if k not in aside} for name, one in per_map.items()
         },
-        "scores": per_score,
+        "scores": {name: metrics.image_metrics(labels, s)[0] for name, s in scores.items()},
     }
 
 

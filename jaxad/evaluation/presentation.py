@@ -25,6 +25,7 @@ from jaxad.training.history import read_history
 FIGURES = 12
 """Test images that are kept as panel strips and for comparisons between runs."""
 
+Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 Masks = list[Bool[np.ndarray, "h w"] | None]
 
 
@@ -36,6 +37,7 @@ def present(
     rows: list[ScoreRow],
     case: Callable[[int], Case],
     learned: Learned,
+    curves: Curves,
 ) -> None:
     """Writes report.html and figures/ of an evaluation.
 
@@ -47,10 +49,12 @@ def present(
       rows: all test images.
       case: index of a test image -> its pictures.
       learned: what the model shows of itself.
+      curves: of the pixels of the primary map, as `jaxad.metrics.pixel_curves` names them.
     """
     shown = images_to_show(rows, config.evaluate.report_images)
     content = report_content(run, config, calibration, result, rows, [case(i) for i in shown])
-    content = dataclasses.replace(content, learned=learned)
+    pixels = {f"pixel_{k}" if k != "pro" else k: points for k, points in curves.items()}
+    content = dataclasses.replace(content, learned=learned, curves={**content.curves, **pixels})
     write_report(run.report, content)
     write_figures(run, [case(i) for i in images_to_compare(rows, FIGURES)], calibration)
 
@@ -69,6 +73,12 @@ def report_content(
         notes.append(
             f"{len(cases)} of {len(rows)} test images are shown: the highest-scoring good ones "
             "and every kind of defect in turn; scores.csv lists all (evaluate.report_images)."
+        )
+    if result["brackets"]:
+        widest = max(high - low for low, high in result["brackets"].values())
+        notes.append(
+            "The maps were judged batch by batch to save memory (evaluate.memory_limit_mb): pixel "
+            f"figures are within {widest / 2:.1g} of the exact ones; metrics.json has the bounds."
         )
     record = run.read_json(run.data)
     curves = {}
@@ -132,6 +142,11 @@ def make_case(
         mask=mask,
         predicted=None if threshold is None else heat > threshold,
     )
+
+
+def pictured(rows: list[ScoreRow], limit: int) -> list[int]:
+    """All test images of which `present` makes pictures."""
+    return [*images_to_show(rows, limit), *images_to_compare(rows, FIGURES)]
 
 
 def images_to_show(rows: list[ScoreRow], limit: int) -> list[int]:

@@ -24,7 +24,7 @@ from jaxad.metrics.roc import (
     roc_curve,
 )
 from jaxad.metrics.streaming import Accumulator
-from jaxad.metrics.summary import evaluate_maps, image_metrics, pixel_metrics
+from jaxad.metrics.summary import evaluate_maps, image_metrics, pixel_curves, pixel_metrics
 
 __all__ = [
     "Accumulator",
@@ -40,6 +40,7 @@ __all__ = [
     "fpr_at_tpr",
     "image_metrics",
     "partial_auroc",
+    "pixel_curves",
     "pixel_metrics",
     "pr_auc_trapezoid",
     "precision_recall_curve",

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float
 
 from jaxad.metrics import _pixels, pro
 from jaxad.metrics._assemble import (
@@ -102,6 +103,36 @@ def pixel_metrics(
     figures, undefined, _ = pooled_figures(ExactPixels({None: pixels}), (None,), limit, NO_DEFECT)
     areas, missing = per_image_figures(_pixels.auroc_per_image(images, truth), MIXED)
     return figures | areas, undefined | missing
+
+
+def pixel_curves(
+    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None]
+) -> dict[str, tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]]:
+    """The curves behind the pixel figures, from one sort, corner by corner.
+
+    Args:
+      maps: (n, h, w), (n, 1, h, w) or a sequence of (h, w) arrays of any sizes; raw scores.
+      masks: one per map, same size, defect pixels > 0; all zeros for a good image.
+
+    Returns:
+      ``"roc"`` (false-positive rate, recall), ``"pr"`` (recall, precision) and ``"pro"``
+      (false-positive rate, mean region overlap); see `roc_curve` and `pro_curve` for thresholds.
+
+    Raises:
+      UndefinedMetric: the masks hold no defect pixel or no normal pixel.
+      ValueError: sizes differ, or a map holds NaN or infinity.
+
+    Examples:
+      >>> from jaxad import metrics
+      >>> curves = metrics.pixel_curves([[[9.0, 7.0, 5.0, 3.0]]], [[[1, 0, 0, 1]]])
+      >>> [axis.tolist() for axis in curves["pr"]]
+      [[0.0, 0.5, 1.0], [1.0, 1.0, 0.5]]
+    """
+    images = as_maps(maps)
+    truth = require_all_masks(as_masks(masks, images))
+    pixels = _pixels.split_pixels(images, truth, common_dtype(images))
+    _pixels.require_both_pixels(pixels, NO_DEFECT)
+    return ExactPixels({None: _pixels.sort_pixels(pixels)}).curves((None,))
 
 
 def evaluate_maps(

@@ -208,6 +208,7 @@ def curve(
     y_label: str,
     marker: tuple[float, float] | None = None,
     diagonal: bool = False,
+    limit: float = 1.0,
 ) -> str:
     """A curve in the unit square, such as ROC or precision over recall.
 
@@ -218,17 +219,18 @@ def curve(
       y_label: beside the axis.
       marker: a point to mark, the calibrated threshold's.
       diagonal: draws the line of a detector that guesses.
+      limit: end of the horizontal axis; a rising curve is cut there.
 
     Returns:
       An SVG element.
     """
-    unit = Axis(0.0, 1.0)
-    parts = axes.frame(unit, unit, x_label=x_label, y_label=y_label)
+    unit, across = Axis(0.0, 1.0), Axis(0.0, limit)
+    parts = axes.frame(across, unit, x_label=x_label, y_label=y_label)
     if diagonal:
-        parts.append(axes.line(LEFT, BOTTOM, RIGHT, TOP, "guess"))
+        parts.append(axes.line(LEFT, BOTTOM, RIGHT, unit.y(limit), "guess"))
     points = [
-        (unit.x(a), unit.y(b))
-        for a, b in _thin(list(zip(x, y, strict=True)))
+        (across.x(a), unit.y(b))
+        for a, b in _thin(_up_to(limit, x, y))
         if math.isfinite(a) and math.isfinite(b)
     ]
     if points:
@@ -236,11 +238,23 @@ def curve(
     if marker is not None:
         a, b = marker
         parts.append(
-            f'<circle cx="{unit.x(a):g}" cy="{unit.y(b):g}" r="5" class="marker"><title>'
+            f'<circle cx="{across.x(a):g}" cy="{unit.y(b):g}" r="5" class="marker"><title>'
             f"calibrated threshold: {html.escape(x_label)} {a:.3f}, {html.escape(y_label)} {b:.3f}"
             "</title></circle>"
         )
     return axes.svg(parts, label=f"{y_label} over {x_label}")
+
+
+def _up_to(limit: float, x: npt.ArrayLike, y: npt.ArrayLike) -> list[tuple[float, float]]:
+    """The points of a curve, up to a value of x that it is interpolated at."""
+    points = list(zip(np.asarray(x, np.float64), np.asarray(y, np.float64), strict=True))
+    if all(a <= limit for a, _ in points):
+        return points
+    end = next(i for i, (a, _) in enumerate(points) if a > limit)
+    if not end:
+        return []
+    (a, b), (c, d) = points[end - 1 : end + 1]
+    return [*points[:end], (limit, b + (d - b) * (limit - a) / (c - a))]
 
 
 def defect_bars(values: Mapping[str, float | None]) -> str:

@@ -129,8 +129,9 @@ class ReportContent:
       cases: the images to show, already capped in number by the caller.
       notes: sentences the reader must not miss.
       scores: every test image; where empty, the cases stand in.
-      curves: ``"roc"`` (false positive rate, true positive rate), ``"pr"`` (recall, precision),
-        ``"pro"`` (false positive rate, mean region overlap): pairs of equally long sequences.
+      curves: ``"roc"`` (false positive rate, true positive rate) and ``"pr"`` (recall, precision)
+        of the images, ``"pixel_roc"`` and ``"pixel_pr"`` of the pixels, ``"pro"`` (false positive
+        rate, mean region overlap): pairs of equally long sequences.
       learned: reconstructions, samples and diagnostics; None for pages without them.
     """
 

@@ -27,7 +27,15 @@ from jaxad.report.tables import (
 )
 
 _HEADLINE = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "image_f1_max")
-_FACTS = ("primary_map", "primary_score", "protocol", "checkpoint", "resolution", "mask_rule")
+_FACTS = (
+    "primary_map",
+    "primary_score",
+    "protocol",
+    "checkpoint",
+    "resolution",
+    "mask_rule",
+    "method",
+)
 
 
 def write_report(path: str | os.PathLike, content: ReportContent) -> None:
@@ -61,6 +69,7 @@ def render_report(content: ReportContent) -> str:
         ("defective", "Defective images", gallery.cards(defective, content, scale, by_kind=True)),
         ("extremes", "Most and least anomalous", gallery.extremes(numbered, scale)),
         ("good", "Good images", gallery.cards(good, content, scale, by_kind=False)),
+        ("pixels", "Pixels", _pixel_curves(content.metrics, content.curves)),
         ("kinds", "Kinds of defects", _kinds(content.metrics)),
         ("maps", "All maps and scores", _maps(content.metrics)),
         *learned.sections(content.learned),
@@ -221,10 +230,28 @@ def _curves(curves, outcome: Mapping[str, int], bad: int, fine: int) -> list[cha
         marker = (found / bad, found / (found + alarms)) if bad and found + alarms else None
         svg = charts.curve(*curves["pr"], x_label="recall", y_label="precision", marker=marker)
         drawn.append(charts.Chart("Precision and recall of the images", svg))
-    if "pro" in curves:
-        labels = {"x_label": "false-positive rate of pixels", "y_label": "mean region overlap"}
-        drawn.append(charts.Chart("Overlap of the regions", charts.curve(*curves["pro"], **labels)))
     return drawn
+
+
+def _pixel_curves(metrics: Mapping[str, Any], curves) -> str:
+    """ROC, precision and recall of all pixels, and the PRO curve as far as AUPRO integrates."""
+    drawn = []
+    rate = "false-positive rate of pixels"
+    if "pixel_roc" in curves:
+        svg = charts.curve(
+            *curves["pixel_roc"], x_label=rate, y_label="true-positive rate", diagonal=True
+        )
+        drawn.append(charts.Chart("ROC of the pixels", svg))
+    if "pixel_pr" in curves:
+        svg = charts.curve(*curves["pixel_pr"], x_label="recall", y_label="precision")
+        drawn.append(charts.Chart("Precision and recall of the pixels", svg))
+    if "pro" in curves:
+        limit = metrics.get("aupro_limit") or 1.0
+        svg = charts.curve(
+            *curves["pro"], x_label=rate, y_label="mean region overlap", diagonal=True, limit=limit
+        )
+        drawn.append(charts.Chart(f"Overlap of the regions, to a rate of {limit:g}", svg))
+    return _figures(drawn)
 
 
 def _figures(drawn: Sequence[charts.Chart]) -> str:

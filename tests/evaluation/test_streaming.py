@@ -1,0 +1,108 @@
+"""Evaluating with little memory gives what evaluating with much memory gives, within its bounds."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+
+from jaxad import metrics
+from jaxad.errors import UserError
+from jaxad.evaluation import streaming
+from jaxad.evaluation.detector import Detector
+from jaxad.evaluation.evaluate import evaluate
+
+LITTLE = {"evaluate.memory_limit_mb": 0}
+
+
+@pytest.fixture
+def binned(monkeypatch):
+    """Accumulators that keep 1500 pixels instead of four million."""
+    small = functools.partial(metrics.Accumulator, kept_pixels=1500)
+    monkeypatch.setattr(metrics, "Accumulator", small)
+
+
+@pytest.mark.parametrize("resolution", ["model", "original"])
+def test_same_result_within_the_bounds(run, binned, resolution):
+    at = {"evaluate.resolution": resolution}
+    whole = evaluate(run, overrides=at)
+    rows = (run / "scores.csv").read_text()
+    page = (run / "report.html").read_text()
+    figures = {p.name: p.read_bytes() for p in (run / "figures").iterdir()}
+    streamed = evaluate(run, overrides=at | LITTLE)
+    assert whole["method"] == "exact" and whole["brackets"] == {}
+    assert streamed["method"] == "streaming"
+    exact = lambda key: not key.startswith(("pixel_auroc", "pixel_ap", "aupro", "pixel_f", "maps"))
+    for key, (low, high) in streamed["brackets"].items():
+        value = whole
+        for part in key.split("."):
+            value = value[part]
+        assert low <= value <= high, key
+    for key in whole.keys() - {"method", "brackets", "maps", "per_defect"}:
+        if "per_image" in key or (exact(key) and key != "protocol_figures"
+                                  and key != "protocol_maps"):  # fmt: skip
+            assert streamed[key] == whole[key], key
+    # The figures of the other maps have their brackets too.
+    assert {f"maps.{name}.aupro" for name in whole["maps"]} <= streamed["brackets"].keys()
+    # Scores, pictures and cases are the same: those shown were run again.
+    assert (run / "scores.csv").read_text() == rows
+    assert {p.name: p.read_bytes() for p in (run / "figures").iterdir()} == figures
+    again = (run / "report.html").read_text()
+    assert "judged batch by batch" in again and "judged batch by batch" not in page
+    assert again.count("<svg") == page.count("<svg")
+    assert json.loads((run / "metrics.json").read_text())["method"] == "streaming"
+
+
+def test_few_pixels_are_exact_even_when_streamed(run):
+    whole, streamed = evaluate(run), evaluate(run, overrides=LITTLE)
+    assert streamed["method"] == "exact" and streamed["brackets"] == {}
+    for name in ("pixel_auroc", "pixel_ap", "aupro", "pixel_f1_max"):
+        assert streamed[name] == pytest.approx(whole[name], abs=1e-12)
+
+
+def test_only_pictured_images_run_twice(run, monkeypatch):
+    seen = []
+    original = Detector.batches
+
+    def counted(self, images):
+        seen.append(len(images))
+        yield from original(self, images)
+
+    monkeypatch.setattr(Detector, "batches", counted)
+    evaluate(run, overrides=LITTLE | {"evaluate.report_images": 2})
+    assert seen[:2] == [5, 8]  # the held-out good images, then all test images in one stream
+    assert sum(seen[2:]) <= 8  # and each at most once more
+
+
+def test_memory_estimate_counts_maps_and_pixels(run, data):
+    from jaxad.data import read_table
+
+    detector = Detector.load(run)
+    samples = read_table(data).test()
+    # 32 x 32: float32 maps and a byte per channel; judged: mask, resized map, sorted copy.
+    expected = 8 * 32 * 32 * (4 * len(detector.maps) + 3 + 9)
+    assert streaming.required_mb(detector, samples) == expected / 2**20
+    detector.config.evaluate.resolution = "original"
+    expected += 8 * 9 * (48 * 64 - 32 * 32)
+    assert streaming.required_mb(detector, samples) == expected / 2**20
+
+
+def test_protocols_that_need_all_maps_say_so(run):
+    with pytest.raises(UserError, match=r"'vae_compare' needs all maps in memory.*memory_limit_mb"):
+        evaluate(run, overrides=LITTLE | {"evaluate.protocol": "vae_compare"})
+
+
+def test_negative_limit_is_refused(run):
+    with pytest.raises(UserError, match=r"evaluate.memory_limit_mb is -1"):
+        evaluate(run, overrides={"evaluate.memory_limit_mb": -1})
+
+
+def test_again_answers_like_findings(run, data):
+    detector = Detector.load(run)
+    images = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8)
+    whole = detector(images)
+    again = streaming.Again(detector, images, whole.scores)
+    again.fetch([4, 1, 4])
+    np.testing.assert_array_equal(again.reconstruction[[1, 5]], whole.reconstruction[[1, 5]])
+    for name, values in whole.maps.items():
+        np.testing.assert_allclose(again.maps[name][4], values[4], rtol=1e-6, atol=1e-6)
