@@ -166,6 +166,7 @@ def test_config_lists_names_and_shows_every_key(capsys):
     assert capsys.readouterr().out.split() == [
         "anovit",
         "cae",
+        "mae",
         "pca",
         "vae",
         "vae_grf",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxad.errors import UserError, did_you_mean
-from jaxad.models import anovit, cae, pca, vae, vae_grf, vit_memory, vit_vae, vqvae, vt_adl
+from jaxad.models import anovit, cae, mae, pca, vae, vae_grf, vit_memory, vit_vae, vqvae, vt_adl
 from jaxad.models.base import Detection, LossOutput, Model, Variables
 
 BUILDERS: dict[str, Callable[..., Model]] = {
@@ -20,6 +20,7 @@ BUILDERS: dict[str, Callable[..., Model]] = {
     "anovit": anovit.build,
     "vit_memory": vit_memory.build,
     "vt_adl": vt_adl.build,
+    "mae": mae.build,
 }
 
 

@@ -109,6 +109,38 @@ CASES = {
             "components": 3,
         },
     ),
+    "mae": (
+        "mae",
+        (16, 24, 3),
+        {
+            "patch": 4,
+            "features": 16,
+            "depth": 1,
+            "heads": 2,
+            "decoder_features": 8,
+            "decoder_depth": 1,
+            "decoder_heads": 2,
+            "block": 1,
+            "passes_at_once": 5,
+        },
+    ),
+    "mae-fast": (
+        "mae",
+        (24, 16, 1),
+        {
+            "patch": 4,
+            "features": 8,
+            "depth": 1,
+            "heads": 2,
+            "decoder_features": 8,
+            "decoder_depth": 1,
+            "decoder_heads": 1,
+            "norm_pix": True,
+            "fill": "gray",
+            "schedule": "interleaved",
+            "passes": 2,
+        },
+    ),
 }
 BATCH = 8
 

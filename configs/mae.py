@@ -1,0 +1,110 @@
+r"""Masked autoencoder with a sliding mask (He et al. 2022; Dini and Rahtu 2024).
+
+    jaxad train --workdir=RUN --config=mae:small \
+        --config.data.root=DIR --config.data.category=bottle
+
+Variants
+  small     128 x 128, patches of 8, 6 blocks of 192 features: minutes on 2 CPU cores
+  b16       ViT-B/16 at 224 x 224, the published sizes (the default)
+  l16       ViT-L/16
+  h14       ViT-H/14
+  paper     the detection of 2024: ViT-H/14, every block of 2 x 2 patches in turn, no training
+
+The published networks come from converted weights: `jaxad convert --from=mae`, then
+--config.train.weights=DIR. The paper's has them as they are: --config.train.steps=1 with a rate
+of 0, which `paper` sets.
+"""
+
+from jaxad.config import apply_variants
+
+from . import common
+
+
+def get_config(variants: str = ""):
+    """The config of ``mae``."""
+    config = common.get_config()
+    config.model.name = "mae"
+    config.model.patch = 16  # side of a patch in pixels
+    config.model.features = 768  # length of a token
+    config.model.depth = 12  # blocks of the encoder
+    config.model.heads = 12
+    config.model.decoder_features = 512
+    config.model.decoder_depth = 8
+    config.model.decoder_heads = 16
+    config.model.layer_norm_epsilon = 1e-6  # 1e-12 for files of Hugging Face's hub
+    config.model.mask_ratio = 0.75  # share of the patches masked in training
+    config.model.norm_pix = False  # train on patches standardised one by one
+    config.model.schedule = "sliding"  # masks of detection: sliding | interleaved | random
+    config.model.block = 2  # side in patches of what is masked together, 1 to 4
+    config.model.stride = 0  # of the sliding block in patches; 0: its side
+    config.model.passes = 4  # interleaved: 2, 4, 9, 16; random: any number that covers the image
+    config.model.mask_seed = 0  # of the random masks
+    config.model.fill = "drop"  # drop | gray: whether the network sees masked patches, in gray
+    config.model.passes_at_once = 4  # computed side by side; more take more memory
+    config.model.ssim_window = 11  # 7, 9 or 11 in the paper
+    config.model.morphology = "opening"  # opening | closing | erosion | dilation of combined maps
+    config.model.morphology_size = 2  # in pixels, 2 or 4 in the paper; 0: none
+    config.model.map_threshold = 0.0  # combined maps are 0 where they do not exceed it
+    config.model.remat = False  # recompute blocks in the backward pass, to save memory
+    config.model.dtype = "float32"  # float32 | bfloat16
+    config.data.image_size = (224, 224)
+    config.train.batch_size = 32
+    config.train.optimizer = "adamw"
+    config.train.learning_rate = 1.5e-4
+    config.train.weight_decay = 0.05
+    config.train.schedule = "cosine"
+    config.train.warmup_steps = 100
+    config.train.epochs = 800
+    config.evaluate.primary_map = "ssim+l1"
+    config.evaluate.primary_score = "ssim+l1:mean"
+    known = {"small": small, "b16": b16, "l16": l16, "h14": h14, "paper": paper}
+    return apply_variants(config, variants, known)
+
+
+def small(config):
+    """The same architecture, reduced."""
+    config.data.image_size = (128, 128)
+    config.model.patch = 8
+    config.model.features = 192
+    config.model.depth = 6
+    config.model.heads = 3
+    config.model.decoder_features = 128
+    config.model.decoder_depth = 2
+    config.model.decoder_heads = 4
+    config.train.learning_rate = 1e-3
+    config.train.steps = 3000
+
+
+def b16(config):
+    """ViT-B/16."""
+    config.model.patch = 16
+    config.model.features = 768
+    config.model.depth = 12
+    config.model.heads = 12
+
+
+def l16(config):
+    """ViT-L/16."""
+    config.model.patch = 16
+    config.model.features = 1024
+    config.model.depth = 24
+    config.model.heads = 16
+
+
+def h14(config):
+    """ViT-H/14."""
+    config.model.patch = 14
+    config.model.features = 1280
+    config.model.depth = 32
+    config.model.heads = 16
+
+
+def paper(config):
+    """ViT-H/14 as it was published, raw maps, image scores by their mean."""
+    h14(config)
+    config.train.steps = 1
+    config.train.learning_rate = 0.0
+    config.train.weight_decay = 0.0
+    config.data.holdout = 0.0
+    config.evaluate.smoothing = 0.0
+    config.evaluate.protocol = "mae"
