@@ -328,6 +328,9 @@ def to_json(config: ConfigDict) -> str:
 def from_json(text: str, *, source: str = "config.json") -> ConfigDict:
     """Reads what :func:`to_json` wrote.
 
+    Keys that came after the run was written have the default of today: a new key's default is
+    what was done before there was one.
+
     Raises:
       UserError: not JSON, or written by a schema that this version does not read.
     """
@@ -341,9 +344,20 @@ def from_json(text: str, *, source: str = "config.json") -> ConfigDict:
             f"{source} has config schema {schema!r}, this jaxad reads {SCHEMA_VERSION}; "
             "evaluate it with the version in the run's environment.json"
         )
-    config = ConfigDict(_tuples(values))
+    defaults = _import_config("common").get_config().to_dict()
+    config = ConfigDict(_filled_up(_tuples(values), defaults))
     config.lock()
     return config
+
+
+def _filled_up(values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, and the defaults of what they lack."""
+    missing = {k: v for k, v in defaults.items() if k not in values}
+    filled = {
+        k: _filled_up(v, defaults[k]) if isinstance(v, dict) and k in defaults else v
+        for k, v in values.items()
+    }
+    return {**filled, **missing}
 
 
 def _tuples(value: Any) -> Any:

@@ -292,3 +292,11 @@ def test_every_key_of_common_has_a_comment():
         if not any(name in line for name in named_by_themselves)
     ]
     assert bare == []
+
+
+def test_a_run_written_before_a_key_existed_has_its_default():
+    config = load_config("pca", {"train.epochs": 7})
+    values = json.loads(to_json(config))
+    del values["evaluate"]["protocol"], values["train"]["weights"]
+    read = from_json(json.dumps(values))
+    assert flatten(read) == flatten(config)
