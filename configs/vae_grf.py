@@ -9,6 +9,7 @@ Variants
   exponential  exponential correlation
   identity     no correlation: the standard normal prior
   elbo         range and deviation learned through the lower bound instead of from the image
+  matched      range fixed where the images' correlation length is, for samples that look alike
   paper        as arXiv 2408.13561 says: identity correlation, KL weight 1
   reference    as its code ran: identity, KL weight 0.75 of the lower bound, lambda limited
 """
@@ -24,7 +25,7 @@ def get_config(variants: str = ""):
     config.model.name = "vae_grf"
     config.model.family = "matern32"  # exponential | matern32 | matern32_sqrt3 | matern52 | ...
     config.model.learn = "image"  # image (the authors) | elbo | no: range and deviation
-    config.model.start_range = 1.0  # in pixels; of the latents: this / side of a latent cell
+    config.model.start_range = 1.0  # pixels; / side of a latent cell: the latents'; 0: from images
     config.model.start_deviation = 1.0  # of a latent
     config.model.wrap = "sum"  # sum of all copies on the torus | nearest (the authors)
     config.model.downsampling = 3  # halvings: 32 x 32 latents of 256 x 256 images
@@ -48,6 +49,7 @@ def get_config(variants: str = ""):
         "exponential": exponential,
         "identity": identity,
         "elbo": elbo,
+        "matched": matched,
         "paper": paper,
         "reference": reference,
     }
@@ -84,6 +86,12 @@ def identity(config):
 def elbo(config):
     """Range and deviation through the KL divergence."""
     config.model.learn = "elbo"
+
+
+def matched(config):
+    """The range of the training images' correlation, not learned."""
+    config.model.learn = "no"
+    config.model.start_range = 0.0
 
 
 def paper(config):

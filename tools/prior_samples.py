@@ -19,39 +19,11 @@ import jax
 import numpy as np
 
 from jaxad.evaluation.detector import Detector
+from jaxad.models.vae_grf import to_gray
+from jaxad.ops.correlation import correlation_length, radial_autocorrelation
 from jaxad.report.tables import markdown_table
 from jaxad.run_folder import RunFolder, write_json
 from jaxad.training.inputs import prepare_inputs
-
-GRAY = np.array((0.2989, 0.587, 0.114))
-
-
-def autocorrelation(images: np.ndarray) -> np.ndarray:
-    """Mean autocorrelation of ``(n, h, w, c)`` images at distances of 0, 1, ... pixels."""
-    gray = images @ GRAY if images.shape[-1] == 3 else images[..., 0]
-    gray = gray - gray.mean(axis=(1, 2), keepdims=True)
-    h, w = gray.shape[1:]
-    padded = (2 * h, 2 * w)
-    power = np.square(np.abs(np.fft.rfft2(gray, padded))).mean(axis=0)
-    pairs = np.fft.irfft2(np.abs(np.fft.rfft2(np.ones((h, w)), padded)) ** 2, padded)
-    covariance = np.fft.irfft2(power, padded) / np.maximum(np.round(pairs), 1)
-    rows, columns = (np.minimum(np.arange(2 * n), 2 * n - np.arange(2 * n)) for n in (h, w))
-    distance = np.rint(np.hypot(rows[:, None], columns[None, :])).astype(int)
-    longest = min(h, w) // 2
-    near = distance <= longest
-    total = np.bincount(distance[near], covariance[near], longest + 1)
-    radial = total / np.bincount(distance[near], minlength=longest + 1)
-    return radial / radial[0]
-
-
-def length(correlation: np.ndarray) -> float:
-    """Distance at which the correlation first falls to 1/e, interpolated; NaN if it never does."""
-    below = np.flatnonzero(correlation < np.exp(-1))
-    if not below.size:
-        return float("nan")
-    k = below[0]
-    high, low = correlation[k - 1], correlation[k]
-    return float(k - 1 + (high - np.exp(-1)) / (high - low))
 
 
 def measure(folder: pathlib.Path, count: int) -> dict:
@@ -68,11 +40,13 @@ def measure(folder: pathlib.Path, count: int) -> dict:
         for k in range(-(-count // detector.batch_size))
     ]
     curves = {
-        "data": autocorrelation(images / 255.0),
-        "reconstructions": autocorrelation(detector(images).reconstruction / 255.0),
-        "samples": autocorrelation(np.concatenate(parts)[:count]),
+        "data": images / 255.0,
+        "reconstructions": detector(images).reconstruction / 255.0,
+        "samples": np.concatenate(parts)[:count],
     }
-    lengths = {name: length(curve) for name, curve in curves.items()}
+    measured = jax.jit(lambda x: radial_autocorrelation(to_gray(x)[..., 0]))
+    curves = {name: np.asarray(measured(np.float32(x))) for name, x in curves.items()}
+    lengths = {name: correlation_length(curve) for name, curve in curves.items()}
     history = run.history.read_text().splitlines()
     last = dict(zip(history[0].split(","), history[-1].split(","), strict=True))
     return {
@@ -87,7 +61,7 @@ def measure(folder: pathlib.Path, count: int) -> dict:
         "length_reconstructions": lengths["reconstructions"],
         "length_samples": lengths["samples"],
         "ratio": lengths["samples"] / lengths["data"],
-        "curves": {name: curve.round(5).tolist() for name, curve in curves.items()},
+        "curves": {name: [round(float(v), 5) for v in curve] for name, curve in curves.items()},
     }
 
 

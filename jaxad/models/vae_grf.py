@@ -15,6 +15,12 @@ How the two scalars are learned (``learn``):
     label ``prior``, 100 times the learning rate of the network in the published code.
   * ``"elbo"``, the principled way: through the KL divergence, as part of the lower bound.
   * ``"no"``: fixed.
+``start_range=0`` starts them from the training images: at the range whose correlation falls to
+1/e where that of the images does. Fixed there (variant ``matched``) the prior's samples have the
+images' correlation length. Neither way of learning finds it: the image's likelihood is about its
+smoothness, since a field without noise must explain pixel noise too; and the lower bound prefers
+short ranges, for a posterior that is independent at every site pays for every correlation of the
+prior (:func:`jaxad.ops.grf.kl_divergence`), and the network can correlate pixels by itself.
 
 Where paper and code disagree or are silent, and what is taken:
   * arXiv 2408.13561 ran its VAE-GRF column with the *identity* as correlation, which is the
@@ -33,7 +39,9 @@ Where paper and code disagree or are silent, and what is taken:
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -41,14 +49,20 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
-from jaxad.models.base import Model
+from jaxad.data.batch import Batch
+from jaxad.errors import UserError
+from jaxad.models.base import Model, Variables, to_unit_float
 from jaxad.models.vae import build_convolutional, latent_grid
 from jaxad.models.variational import Posterior
 from jaxad.ops import grf
+from jaxad.ops.correlation import correlation_length, radial_autocorrelation
 
 LEARN = ("image", "elbo", "no")
 GRAY = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in a gray image (ITU-R BT.601, four digits as in torchvision)."""
+
+MATCHED_IMAGES = 256
+"""Training images whose correlation length is measured for ``start_range=0``."""
 
 
 class GaussianField(nn.Module):
@@ -59,7 +73,7 @@ class GaussianField(nn.Module):
       cell: side of a latent cell in pixels.
       family: a key of :data:`jaxad.ops.grf.FAMILIES`.
       learn: ``"image"``, ``"elbo"`` or ``"no"``.
-      start_range: in pixels; the latents' is this divided by ``cell``.
+      start_range: in pixels; the latents' is this divided by ``cell``. 0: to be matched to images.
       start_deviation: standard deviation of a latent.
       wrap: ``"sum"`` or ``"nearest"`` copies (:func:`jaxad.ops.grf.covariance_base`).
     """
@@ -74,7 +88,7 @@ class GaussianField(nn.Module):
 
     def setup(self):
         """Declares the logarithms of the two scalars: both stay positive."""
-        starts = {"log_range": self.start_range, "log_deviation": self.start_deviation}
+        starts = {"log_range": self.start_range or 1.0, "log_deviation": self.start_deviation}
         constant = lambda value: nn.initializers.constant(math.log(value))
         logs = {name: self.param(name, constant(start), ()) for name, start in starts.items()}
         self.logs = jax.lax.stop_gradient(logs) if self.learn == "no" else logs
@@ -106,9 +120,8 @@ class GaussianField(nn.Module):
         """Negative log-likelihood of gray images as fields, in nats per pixel."""
         if self.learn != "image" or self.family == "identity":
             return None
-        h, w, c = images.shape[1:]
-        weights = jnp.asarray(GRAY if c == 3 else (1.0 / c,) * c)
-        gray = images @ weights[:, None]
+        h, w = images.shape[1:3]
+        gray = to_gray(images)
         centred = gray - jnp.mean(gray, axis=(1, 2, 3), keepdims=True)
         eigenvalues = grf.eigenvalues(self.base(self.logs, (h, w), 1))
         return -grf.log_density(centred, eigenvalues)[:, 0] / (h * w)
@@ -158,7 +171,8 @@ def build(
       family: of the correlation: ``"exponential"``, ``"matern32"``, ``"matern32_sqrt3"``,
         ``"matern52"``, ``"gaussian"`` or ``"identity"`` (the standard normal prior).
       learn: how range and deviation are learned: ``"image"``, ``"elbo"`` or ``"no"``.
-      start_range: in pixels; the latents' is this divided by the side of a latent cell.
+      start_range: in pixels; the latents' is this divided by the side of a latent cell. 0: the
+        range at which the field's correlation length is that of the training images.
       start_deviation: standard deviation of a latent.
       wrap: ``"sum"`` of all copies on the torus, or the ``"nearest"`` alone.
       downsampling: halvings of the side, 2 to 5.
@@ -184,15 +198,15 @@ def build(
         )
     if wrap not in ("sum", "nearest"):
         raise ValueError(f"model.wrap is {wrap!r}; give sum or nearest")
-    if start_range <= 0 or start_deviation <= 0:
+    if start_range < 0 or start_deviation <= 0:
         raise ValueError(
-            f"model.start_range {start_range} and model.start_deviation {start_deviation} must be "
-            "above 0"
+            f"model.start_range is {start_range} and model.start_deviation {start_deviation}; give "
+            "a range above 0, or 0 to match the images, and a deviation above 0"
         )
     prior = GaussianField(
         tuple(image_shape[:2]), 2**downsampling, family, learn, start_range, start_deviation, wrap
     )
-    return build_convolutional(
+    model = build_convolutional(
         image_shape,
         prior,
         axis_name=axis_name,
@@ -206,6 +220,43 @@ def build(
         dtype=dtype,
         param_labels=label_prior,
     )
+    if start_range or family == "identity":
+        return model
+    return model._replace(initialise=functools.partial(match_range, family))
+
+
+def match_range(family: str, variables: Variables, batches: Iterable[Batch]) -> Variables:
+    """The variables with the range whose correlation length is that of the images.
+
+    Args:
+      family: of the correlation.
+      variables: of the model.
+      batches: of good images; up to :data:`MATCHED_IMAGES` are looked at.
+
+    Raises:
+      UserError: no image varies, or all correlate over more than half their side.
+    """
+    found: list[Array] = []
+    for batch in batches:
+        found.append(to_gray(to_unit_float(jnp.asarray(batch.image)))[batch.valid, :, :, 0])
+        if sum(map(len, found)) >= MATCHED_IMAGES:
+            break
+    gray = jnp.concatenate(found)[:MATCHED_IMAGES]
+    length = correlation_length(radial_autocorrelation(gray))
+    if math.isnan(length):
+        raise UserError(
+            "the training images have no correlation length (they are flat, or correlate over more "
+            "than half their side); give model.start_range in pixels"
+        )
+    log_range = jnp.float32(math.log(length / grf.length_of_unit_range(family)))
+    prior = {**variables["params"]["prior"], "log_range": log_range}
+    return {**variables, "params": {**variables["params"], "prior": prior}}
+
+
+def to_gray(images: Float[Array, "b h w c"]) -> Float[Array, "b h w 1"]:
+    """The gray image of colours, the channel mean of anything else."""
+    c = images.shape[-1]
+    return images @ jnp.asarray(GRAY if c == 3 else (1.0 / c,) * c)[:, None]
 
 
 def label_prior(params: Any) -> Any:

@@ -130,6 +130,21 @@ def covariance_base(
     return base * jnp.broadcast_to(variance, channels)[None, None]
 
 
+def length_of_unit_range(family: Family) -> float:
+    """Returns the distance at which the correlation falls to 1/e, in units of the range.
+
+    1 for exponential and gaussian, 2.146 for matern32.
+
+    Raises:
+      ValueError: for the identity, which has no range.
+    """
+    if family == "identity":
+        raise ValueError("The identity correlation has no range, and so no length.")
+    distances = np.linspace(0.0, 4.0, 4001)
+    values = np.asarray(_correlation(jnp.asarray(distances), family, jnp.ones(())))
+    return float(np.interp(math.exp(-1), values[::-1], distances[::-1]))
+
+
 def raw_eigenvalues(base: Float[Array, "h w *c"]) -> Float[Array, "h w *c"]:
     """Returns F b, negative values included.
 

@@ -23,6 +23,7 @@ from jaxad.convert.layout import (
     qkv_weights_to_flax,
 )
 from jaxad.data.batch import Batch
+from jaxad.errors import UserError
 from jaxad.models import vae, vae_grf, variational, vit_vae
 from jaxad.models.base import parameter_key
 from jaxad.models.resnet import ResNetTrunk
@@ -478,7 +479,7 @@ def test_the_deviation_is_across_channels_of_each_image():
         (vae_grf, {"learn": "yes"}, "model.learn"),
         (vae_grf, {"family": "identity"}, "model.learn"),
         (vae_grf, {"wrap": "far"}, "model.wrap"),
-        (vae_grf, {"start_range": 0.0}, "model.start_range"),
+        (vae_grf, {"start_range": -1.0}, "model.start_range"),
         (vit_vae, {"patch": 12}, "model.patch"),
         (vit_vae, {"features": 100, "heads": 3}, "model.features"),
         (vit_vae, {"patch": 32}, "data.image_size"),
@@ -487,3 +488,23 @@ def test_the_deviation_is_across_channels_of_each_image():
 def test_options_that_do_not_fit_are_named(module, options, names):
     with pytest.raises(ValueError, match=names):
         module.build((48, 48, 3), **options)
+
+
+# --- a range from the images ------------------------------------------------------------------
+
+
+def test_the_matched_range_is_that_of_the_images():
+    """Fields of a known range as images; 256 of them, the mean takes about 2 % at this size."""
+    eigenvalues = grf.eigenvalues(grf.covariance_base((64, 64), "matern32", 2.0, wrap="sum"))
+    fields = grf.sample(jax.random.key(0), (96, 64, 64, 1), eigenvalues)
+    pictures = np.uint8(np.clip(127 + 40 * np.asarray(fields), 0, 255))
+    model = vae_grf.build((64, 64, 1), latent=2, width=4, learn="no", start_range=0.0)
+    variables = jax.jit(model.init)(parameter_key(0))
+    batches = [batch_of(part) for part in np.split(pictures, 3)]
+    started = model.initialise(variables, batches)
+    found = float(jnp.exp(started["params"]["prior"]["log_range"]))
+    assert found == pytest.approx(2.0, rel=0.08)
+    rest = lambda v: {k: x for k, x in v["params"].items() if k != "prior"}
+    assert jax.tree.all(jax.tree.map(lambda a, b: a is b, rest(variables), rest(started)))
+    with pytest.raises(UserError, match=r"model\.start_range"):
+        model.initialise(variables, [batch_of(np.full((2, 64, 64, 1), 7, np.uint8))])
