@@ -8,11 +8,13 @@ Variants
   b16       ViT-B/16 at 224 x 224, the published sizes (the default)
   l16       ViT-L/16
   h14       ViT-H/14
-  paper     the detection of 2024: ViT-H/14, every block of 2 x 2 patches in turn, no training
+  paper     the detection of 2024: ViT-H/14, every block of 2 x 2 patches in turn; its weights are
+            taken as they are (one step of rate 0)
+  reference the recipe that the code of 2022 gives for training: ViT-L/16, norm_pix, batches of
+            4096 (AdamW's second beta is 0.999 here, 0.95 there)
 
-The published networks come from converted weights: `jaxad convert --from=mae`, then
---config.train.weights=DIR. The paper's has them as they are: --config.train.steps=1 with a rate
-of 0, which `paper` sets.
+The published networks come from converted weights, --config.train.weights=DIR, made by
+`jaxad convert --from=mae`; `paper` is nothing without them.
 """
 
 from jaxad.config import apply_variants
@@ -57,7 +59,14 @@ def get_config(variants: str = ""):
     config.train.epochs = 800
     config.evaluate.primary_map = "ssim+l1"
     config.evaluate.primary_score = "ssim+l1:mean"
-    known = {"small": small, "b16": b16, "l16": l16, "h14": h14, "paper": paper}
+    known = {
+        "small": small,
+        "b16": b16,
+        "l16": l16,
+        "h14": h14,
+        "paper": paper,
+        "reference": reference,
+    }
     return apply_variants(config, variants, known)
 
 
@@ -108,3 +117,13 @@ def paper(config):
     config.data.holdout = 0.0
     config.evaluate.smoothing = 0.0
     config.evaluate.protocol = "mae"
+
+
+def reference(config):
+    """The public code's command for pre-training."""
+    l16(config)
+    config.model.norm_pix = True
+    config.augment.flip_left_right = True
+    config.train.batch_size = 4096
+    config.train.accumulate = 64
+    config.train.learning_rate = 2.4e-3  # 1.5e-4 for every 256 images of a batch
