@@ -22,6 +22,7 @@ defines no image score; the configs' choice is this library's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -30,7 +31,14 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key, Shaped
 
 from jaxad.data.batch import Batch
-from jaxad.models.base import Detection, LossOutput, Model, Variables, to_unit_float
+from jaxad.models.base import (
+    Detection,
+    LossOutput,
+    Model,
+    Variables,
+    label_all_trainable,
+    to_unit_float,
+)
 from jaxad.ops import continuous_bernoulli
 from jaxad.ops.resize import repeat_upsample
 from jaxad.ops.ssim import ssim_map
@@ -148,10 +156,10 @@ def make_model(
     image_shape: tuple[int, int, int],
     latent_shape: tuple[int, int, int],
     *,
-    kl_weight: float,
-    mean_clip: float,
-    ssim_window: int,
-    param_labels: Any,
+    kl_weight: float = 1.0,
+    mean_clip: float = 0.0,
+    ssim_window: int = 11,
+    param_labels: Callable[[Any], Any] = label_all_trainable,
 ) -> Model:
     """The pure functions of a variational autoencoder.
 

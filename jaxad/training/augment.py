@@ -12,6 +12,12 @@ from ml_collections import ConfigDict
 Augment = Callable[[Float[Array, "b h w c"], Key[Array, " b"]], Float[Array, "b h w c"]]
 
 
+def no_augment(images: Float[Array, "b h w c"], keys: Key[Array, " b"]) -> Float[Array, "b h w c"]:
+    """The images as they are."""
+    del keys
+    return images
+
+
 def make_augment(options: ConfigDict) -> Augment:
     """Builds the augmentation of ``config.augment``; parts that are off cost nothing."""
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxad.data.batch import Batch
 from jaxad.models.base import LossOutput, Model, Variables, to_unit_float
-from jaxad.training.augment import Augment
+from jaxad.training.augment import Augment, no_augment
 from jaxad.training.state import TrainState
 
 
@@ -108,13 +108,22 @@ def make_gradient_fn(model: Model, *, axis_name: str | None, accumulate: int = 1
 def make_train_step(
     model: Model,
     optimizer: optax.GradientTransformation,
-    augment: Augment,
+    augment: Augment = no_augment,
     *,
-    seed: int,
+    seed: int | Int[Array, ""],
     axis_name: str | None = None,
     accumulate: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
-    """Builds the training step ``(state, batch) -> (state, metrics)``."""
+    """Builds the training step ``(state, batch) -> (state, metrics)``.
+
+    Args:
+      model: whose loss is minimised.
+      optimizer: of the parameters.
+      augment: of the images; the default leaves them as they are.
+      seed: of what augmentation and loss draw; may be traced, for many seeds in one ``vmap``.
+      axis_name: the mapped axis, or None on one device.
+      accumulate: parts into which each device's batch is split.
+    """
     gradient_fn = make_gradient_fn(model, axis_name=axis_name, accumulate=accumulate)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
