@@ -7,8 +7,8 @@ Variants
   small          128 x 128, patches of 8, 4 blocks of 192 features: minutes on 2 CPU cores
   decoder2022    the decoder and the standardised input of the public code of 2022
   decoder2024    those of the public code of 2024 (the default)
-  paper          the code of 2022: its decoder, its 200 epochs
-  reference      the code of 2024: Adam 1e-4 with beta 0.5, batches of 8, 20 epochs
+  paper          the code of 2022: its decoder, its 200 epochs (without its early stop)
+  reference      the code of 2024: Adam 1e-4 (there with beta 0.5), batches of 8, 20 epochs
 
 Both published runs start from ImageNet weights of ViT-B/16 at 384:
 --config.train.weights=DIR, made by `jaxad convert --from=timm-vit`.

@@ -3,10 +3,10 @@ r"""Vision transformer with a memory and coordinate attention (Yang and Guo, Sen
     jaxad train --workdir=RUN --config=vit_memory:small \
         --config.data.root=DIR --config.data.category=bottle
 
-Its ablation, table 6, is one command (add :small for 2 CPU cores):
+Its ablation, table 6, is one command (on 2 CPU cores, with ``small`` as first variant):
 
-    jaxad benchmark --workdir=RUN --data-root=DIR --categories=bottle,cable \
-        --configs="vit_memory:base vit_memory:base_m vit_memory:base_ca vit_memory:base_m_ca"
+    jaxad benchmark --workdir=RUNS --config.data.root=DIR --categories=bottle,transistor \
+        --configs vit_memory:base vit_memory:base_m vit_memory:base_ca vit_memory:base_m_ca
 
 Variants
   small      128 x 128, patches of 8, 4 blocks of 192 features: minutes on 2 CPU cores

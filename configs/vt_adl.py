@@ -3,15 +3,24 @@ r"""VT-ADL (Mishra et al., ISIE 2021): vision transformer with a mixture density
     jaxad train --workdir=RUN --config=vt_adl:small \
         --config.data.root=DIR --config.data.category=bottle
 
+Its study of noise and of the number of Gaussians (figure 4), as one command on 2 CPU cores:
+
+    jaxad benchmark --workdir=RUNS --config.data.root=DIR --categories=bottle --configs \
+        vt_adl:small,k1 vt_adl:small,k10 vt_adl:small,k50 vt_adl:small,k150 \
+        vt_adl:small,k150,no_noise
+
 Variants
   small      128 x 128, patches of 16, 3 blocks of 128 features, 20 Gaussians: minutes on 2 cores
   mnist      32 x 32, patches of 8, score by reconstruction alone (the paper gives no sizes)
+  k1, k10, k50, k150  that many Gaussians
   no_noise   without noise on the embeddings
   full       full covariances of few Gaussians over 16 features
   paper      as the paper: 512 x 512, patches of 64, 150 Gaussians, noise 0.2, Adam 1e-4 with
              weight decay 1e-4, 400 epochs
   reference  what the public code computes: its density, 10 Gaussians, noise on everything
 """
+
+import functools
 
 from jaxad.config import apply_variants
 
@@ -52,6 +61,7 @@ def get_config(variants: str = ""):
     known = {
         "small": small,
         "mnist": mnist,
+        **{f"k{k}": functools.partial(gaussians, k=k) for k in (1, 10, 50, 150)},
         "no_noise": no_noise,
         "full": full,
         "paper": paper,
@@ -91,6 +101,11 @@ def mnist(config):
     config.train.learning_rate = 1e-3
     config.evaluate.smoothing = 0.0
     config.evaluate.primary_score = "reconstruction"
+
+
+def gaussians(config, *, k):
+    """This many Gaussians."""
+    config.model.components = k
 
 
 def no_noise(config):
