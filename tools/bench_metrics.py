@@ -208,7 +208,7 @@ def measure(title: str, folder: pathlib.Path, repeats: int) -> dict[str, object]
         seconds.append(time.perf_counter() - start)
         if not repeat:
             extra = resident("VmHWM") - before
-        if sum(seconds) > 60:
+        if sum(seconds) > 15:
             break
     return {"seconds": min(seconds), "extra_mib": max(extra, 0.0), "figures": figures}
 

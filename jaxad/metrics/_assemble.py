@@ -75,7 +75,9 @@ class ExactPixels:
         """ROC, PR and PRO curve of some groups together; see `curves_of`."""
         pixels = self._merged(kinds)
         counts = _counts.count(pixels.defect, pixels.normal)
-        return curves_of(counts, pro.coverage(counts, pixels))
+        covered = pro.coverage(counts, pixels)
+        covered[-1] = 1.0  # which the sum of weights gives only up to rounding
+        return curves_of(counts, covered)
 
 
 class BinnedPixels:

@@ -140,13 +140,13 @@ def require_both_classes(positives: int, negatives: int, unit: str) -> None:
 def auroc_of(counts: Counts) -> float:
     """Area under the ROC curve: the chance that a positive outranks a negative, ties half."""
     won = counts.negatives - 0.5 * (counts.fp + counts.fp_above)
-    return float(np.dot(_hits(counts), won) / (counts.positives * float(counts.negatives)))
+    return float(np.sum(_hits(counts) * won) / (counts.positives * float(counts.negatives)))
 
 
 def average_precision_of(counts: Counts) -> float:
     """Mean precision over the positives, each at its own score: the step-wise area under PR."""
     precision = counts.tp / (counts.tp + counts.fp)
-    return float(np.dot(_hits(counts), precision) / counts.positives)
+    return float(np.sum(_hits(counts) * precision) / counts.positives)
 
 
 def pr_auc_trapezoid_of(counts: Counts) -> float:
@@ -157,7 +157,7 @@ def pr_auc_trapezoid_of(counts: Counts) -> float:
     # With nothing above the first threshold the curve starts at its anchor, precision 1.
     precision_before = np.where(before > 0, before_tp / np.maximum(before, 1), 1.0)
     heights = 0.5 * (precision + precision_before)
-    return float(np.dot(_hits(counts), heights) / counts.positives)
+    return float(np.sum(_hits(counts) * heights) / counts.positives)
 
 
 def best_f1_of(counts: Counts) -> tuple[float, float]:

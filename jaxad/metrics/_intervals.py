@@ -164,7 +164,7 @@ class Bounds:
         part = self._defect
         hits = _counts.tally(part.high, part.defect).reach(part.low)
         false = self._normal_low.reach(part.high)
-        return float(np.dot(part.defect, hits / (hits + false)) / part.defect.sum())
+        return float(np.sum(part.defect * (hits / (hits + false))) / part.defect.sum())
 
     def _precision_by_interval(self) -> float:
         # The j-th best of an interval's t pixels has those certainly above it and j of its own.

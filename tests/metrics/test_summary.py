@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import sklearn.metrics
+from hypothesis import given, settings, strategies as st
 
 from jaxad import metrics
 
@@ -232,3 +233,54 @@ def test_bad_input_is_named(images):
     for options, message in cases:
         with pytest.raises(ValueError, match=message):
             metrics.evaluate_maps(maps, **{"masks": masks, **options})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused_by_name(images, value):
+    maps, masks = images
+    broken = maps.copy()
+    broken[4, 3, 2] = value
+    for call in (metrics.evaluate_maps, metrics.pixel_metrics, metrics.pixel_curves):
+        with pytest.raises(
+            ValueError, match=rf"maps\[4\]\[3, 2\] is {value}; scores must be finite"
+        ):
+            call(broken, masks)
+    with pytest.raises(ValueError, match=r"maps\[4\]\[3, 2\]"):
+        metrics.region_recall(broken, masks, threshold=1.0)
+
+
+def test_pixel_curves_are_those_of_the_single_functions(images):
+    maps, masks = images
+    curves = metrics.pixel_curves(maps, masks)
+    truth, scores = (masks > 0).ravel(), maps.ravel()
+    for name, value in (("roc", metrics.auroc(truth, scores)), ("pro", None)):
+        x, y = curves[name]
+        if value is None:
+            fpr, pro, _ = metrics.pro_curve(maps, masks)
+            value = np.trapezoid(pro, fpr)
+        assert np.trapezoid(y, x) == pytest.approx(value, abs=CLOSE)
+        assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+    recall, precision = curves["pr"]
+    expected = sklearn.metrics.average_precision_score(truth, scores)
+    assert np.sum(np.diff(recall) * precision[1:]) == pytest.approx(expected, abs=CLOSE)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([3, 50, 10**9]))
+def test_no_figure_changes_with_the_scale_or_the_order(seed, levels):
+    rng = np.random.default_rng(seed)
+    masks = rng.random((4, 6, 5)) < 0.25
+    masks[0], masks[1, 0, 0], masks[1, 0, 1] = False, True, False
+    maps = rng.integers(0, levels, masks.shape).astype(np.float64)
+    first = metrics.evaluate_maps(maps, masks)
+    order = rng.permutation(4)
+    for changed, truth in (
+        (np.exp(maps / levels) * 1e20, masks),  # one to one on these levels
+        (maps.astype(np.int64) - 2**40, masks),
+        (maps[order], masks[order]),
+        (maps[:, ::-1], masks[:, ::-1]),
+    ):
+        again = metrics.evaluate_maps(changed, truth)
+        assert {k: again[k] for k in FIGURES} == pytest.approx(
+            {k: first[k] for k in FIGURES}, abs=CLOSE
+        )

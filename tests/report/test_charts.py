@@ -160,6 +160,24 @@ def test_curve_goes_from_corner_to_corner_and_marks_the_point():
     assert {"a<b", "c&d"} <= set(texts(root))
 
 
+def test_curve_is_cut_at_its_limit_and_interpolated_there():
+    root = parse(
+        charts.curve([0, 0.2, 0.6, 1], [0, 0.5, 0.9, 1], x_label="x", y_label="y", limit=0.3)
+    )
+    (line,) = root.iter("polyline")
+    points = [tuple(map(float, p.split(","))) for p in line.attrib["points"].split()]
+    assert len(points) == 3
+    # A quarter of the way from 0.5 to 0.9, at the right end of the axis.
+    assert points[-1] == pytest.approx((axes.RIGHT, Axis(0.0, 1.0).y(0.6)), abs=0.1)
+    assert "0.3" in texts(root) and "0.6" in texts(root)
+
+
+def test_curve_that_ends_before_its_limit_is_left_as_it_is():
+    root = parse(charts.curve([0, 0.1], [0, 1], x_label="x", y_label="y", limit=0.3))
+    points = next(root.iter("polyline")).attrib["points"].split()
+    assert len(points) == 2
+
+
 def test_defect_bars_are_in_proportion_and_undefined_ones_say_so():
     root = parse(charts.defect_bars({"<i>": 0.25, "b" * 40: 1.0, "none": None, "nan": np.nan}))
     lengths = [float(bar.attrib["width"]) for bar in bars(root, "bar")]

@@ -165,6 +165,20 @@ def test_report_is_balanced_self_contained_and_in_order(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_pixel_curves_have_a_section_and_pro_ends_at_its_limit():
+    curves = {
+        "pixel_roc": ([0, 0.5, 1], [0, 1, 1]),
+        "pixel_pr": ([0, 1], [1, 0.5]),
+        "pro": ([0, 0.1, 1], [0, 0.8, 1]),
+    }
+    parsed = Page(html.render_report(make_content(curves=curves, metrics={"aupro_limit": 0.3})))
+    assert "pixels" in parsed.ids
+    for title in ("ROC of the pixels", "Precision and recall of the pixels"):
+        assert title in parsed.text
+    assert "Overlap of the regions, to a rate of 0.3" in parsed.text
+    assert "pixels" not in Page(html.render_report(make_content())).ids
+
+
 def test_headline_names_what_is_primary_and_why_figures_are_missing():
     parsed = Page(html.render_report(make_content()))
     assert "0.912 Image AUROC" in parsed.text
