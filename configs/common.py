@@ -14,9 +14,10 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of parameters, data order, augmentation, the held-out split
 
     config.data = ConfigDict()
-    config.data.name = "auto"  # auto | mvtec | folder | synthetic; auto: synthetic without a root
+    config.data.name = "auto"  # auto | mvtec | folder | synthetic | mvtec_ad ...: `jaxad data list`
     config.data.root = ""  # folder of the images; empty: generated images
-    config.data.category = ""  # sub-folder of root (MVTec layout), or the generated category
+    config.data.category = ""  # sub-folder of root (MVTec layout), normal class, generated category
+    config.data.anomalous = ""  # elpv: defect probabilities that are anomalous; "" = 1/3,2/3,1
     config.data.image_size = (128, 128)  # (height, width) in pixels that the model sees
     config.data.channels = 3  # 3 (RGB) or 1 (gray)
     config.data.range_16bit = "full"  # 16-bit images: full | a bit depth ("12") | percentiles

@@ -2,7 +2,7 @@
 
 from jaxad.data.batch import Batch
 from jaxad.data.cache import prepare_images, read_many
-from jaxad.data.datasets import find_images, read_table, summarise
+from jaxad.data.datasets import find_images, list_categories, read_table, summarise
 from jaxad.data.images import (
     decode,
     image_dimensions,
@@ -23,6 +23,7 @@ __all__ = [
     "evaluation_batches",
     "find_images",
     "image_dimensions",
+    "list_categories",
     "prepare_images",
     "read_image",
     "read_many",

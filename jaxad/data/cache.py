@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import UInt8
 
+from jaxad.data.containers import file_of
 from jaxad.data.images import FULL_RANGE, read_image
 from jaxad.data.table import Sample
 from jaxad.errors import UserError
@@ -156,7 +157,7 @@ def _key(paths: Sequence[str], options: dict) -> str:
     files = []
     for path in paths:
         try:
-            stat = os.stat(path)
+            stat = os.stat(file_of(path))
             files.append((os.path.abspath(path), stat.st_mtime_ns, stat.st_size))
         except OSError:
             files.append((os.path.abspath(path), None, None))

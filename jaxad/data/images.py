@@ -12,6 +12,7 @@ input pipelines see the same pixels. What happens to unusual files:
   and are treated as 16-bit images of full range.
 * 16-bit colour is read by its high bytes; a range other than the full one is an error for it.
 * Of a file with several frames the first is read.
+* ``FILE::MEMBER`` is an image in a file of many, see :mod:`jaxad.data.containers`.
 * More than ``2 * PIL.Image.MAX_IMAGE_PIXELS`` pixels (about 179 million) are refused; raise that
   attribute to read larger images.
 """
@@ -27,6 +28,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from jaxad.data.containers import open_member, split_member
 from jaxad.errors import UserError
 
 FULL_RANGE = (0.0, 65535.0)
@@ -238,6 +240,11 @@ def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
     """Opens an image; whatever fails on a bad file ends in one sentence that names it."""
     path = os.fspath(path)
     try:
+        member = split_member(path)
+        if member is not None:
+            with open_member(*member) as image:
+                yield image
+            return
         if os.path.getsize(path) == 0:
             raise UserError(f"{path} is empty (0 bytes)")
         with Image.open(path) as image:
@@ -267,7 +274,9 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _has_16bit_colour(image: Image.Image) -> bool:
     """True when Pillow drops the low bytes of this file; to be asked before it is loaded."""
-    return not _is_deep(image) and bool(_SIXTEEN_BIT_COLOUR.search(str(image.tile)))
+    # Images made from arrays have no tiles.
+    tiles = str(getattr(image, "tile", ""))
+    return not _is_deep(image) and bool(_SIXTEEN_BIT_COLOUR.search(tiles))
 
 
 def _deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:

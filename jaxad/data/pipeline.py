@@ -178,7 +178,7 @@ def _tf_training(
     first_epoch: int,
     skipped: int,
 ) -> Iterator[Batch]:
-    tf = _import_tensorflow()
+    tf = import_tensorflow()
 
     def rows_of_epoch(epoch):
         order = lambda number: epoch_order(int(number))
@@ -198,7 +198,7 @@ def _tf_training(
 def _tf_evaluation(
     images: np.ndarray, batch_at: Callable[[int], Batch], starts: range
 ) -> Iterator[Batch]:
-    tf = _import_tensorflow()
+    tf = import_tensorflow()
 
     def gather(start):
         return tf.numpy_function(
@@ -219,7 +219,7 @@ def _tf_batches(tf: Any, elements: Any, gather: Callable[..., Any]) -> Iterator[
         yield Batch(image, index, valid)
 
 
-def _import_tensorflow() -> Any:
+def import_tensorflow() -> Any:
     """Imports TensorFlow with the GPUs hidden from it: they belong to JAX."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf

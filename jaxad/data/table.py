@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 GOOD = "good"
@@ -35,15 +36,21 @@ class SampleTable:
 
     Attributes:
       root: folder that relative paths start from: the category's own folder.
-      name: the layout that was read, ``"mvtec"`` or ``"folder"``.
+      name: the layout that was read, ``"mvtec"`` or ``"folder"``, or the published data set.
       category: name of the category, ``""`` where the folder was named itself.
       samples: in natural order of their relative paths.
+      notes: sentences on what was chosen in reading, and on what is missing or odd.
     """
 
     root: str
     name: str
     category: str
     samples: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
+
+    def with_notes(self, notes: Iterable[str]) -> SampleTable:
+        """Returns the table with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
 
     def train_good(self) -> tuple[Sample, ...]:
         """Returns the good training images: all that training ever sees."""

@@ -19,9 +19,10 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxad import metrics
-from jaxad.data.datasets import GOOD_NAMES, read_table
+from jaxad.data.datasets import read_table
 from jaxad.data.files import natural_key
 from jaxad.data.images import image_dimensions, read_mask
+from jaxad.data.layouts import GOOD_NAMES
 from jaxad.data.table import Sample, SampleTable
 from jaxad.errors import UserError
 from jaxad.evaluation.float_tiff import read_float_tiff

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,9 +50,9 @@ def open_table(data: ConfigDict) -> SampleTable:
             image_size=tuple(data.image_size),
         )
         return read_table(root, name="mvtec")
-    if not data.root:
+    if not data.root and data.name != "elpv":  # which an installed package may hold
         raise UserError(f"data.name={data.name} needs data.root, the folder of the images")
-    return read_table(data.root, name=data.name, category=data.category)
+    return read_table(data.root, name=data.name, category=data.category, anomalous=data.anomalous)
 
 
 def decode(samples: list[Any], data: ConfigDict, range_16bit: tuple[float, float]) -> np.ndarray:
@@ -83,12 +84,15 @@ def prepare_inputs(config: ConfigDict) -> Inputs:
             f"{table.root} holds no good training image; put them into train/good "
             "(or a folder named good)"
         )
+    for note in table.notes:
+        print(f"data: {note}", file=sys.stderr)
     range_16bit = resolve_range_16bit([s.path for s in good], config.data.range_16bit)
     kept, held_out = split_holdout(len(good), share=config.data.holdout, seed=config.seed)
     record = {
         "name": table.name,
         "root": table.root,
         "category": table.category,
+        "notes": list(table.notes),
         "range_16bit": list(range_16bit),
         "training": [table.relative(good[i]) for i in kept],
         "holdout": [table.relative(good[i]) for i in held_out],

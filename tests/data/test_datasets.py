@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxad.data.datasets import GOOD_TEST_SHARE, find_images, read_table, summarise
+from jaxad.data.datasets import find_images, read_table, summarise
 from jaxad.data.files import natural_key
+from jaxad.data.layouts import GOOD_TEST_SHARE
 from jaxad.errors import UserError
 
 

@@ -1,0 +1,292 @@
+"""Files that hold many images, each image with a path of its own: ``mnist.npz::train/123``.
+
+A path of this kind goes wherever an image's path goes: the decoder opens it, the cache keys it by
+the file that holds it. What stands before ``::`` is the container, what stands behind it a member:
+
+* ``.npz``: ``train/123`` or ``test/123``, a row of the array of that split;
+* IDX (``train-images-idx3-ubyte``, with or without ``.gz``) and CIFAR's batches (``data_batch_1``,
+  ``test_batch``, with or without ``.bin``): the row;
+* ``.zip``: the name of a file in it;
+* a folder that TensorFlow Datasets prepared: ``train/123``, the row in its own order.
+
+Arrays are read once and kept; members of a zip file are read one at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import importlib
+import io
+import os
+import pickle
+import threading
+import zipfile
+import zlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from jaxad.errors import UserError
+
+SEPARATOR = "::"
+
+_NPZ_KEYS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
+_IDX_IMAGES, _IDX_LABELS = 0x00000803, 0x00000801
+_CIFAR_RECORD = 1 + 3 * 32 * 32
+
+
+class Labelled(NamedTuple):
+    """Images of one size with their classes.
+
+    Attributes:
+      images: ``(n, h, w)`` gray or ``(n, h, w, 3)``, uint8.
+      labels: ``(n,)`` class numbers; empty where the file holds none.
+    """
+
+    images: UInt8[np.ndarray, "n h w *c"]
+    labels: Int[np.ndarray, " n"]
+
+
+def member_path(container: str | os.PathLike, member: str | int) -> str:
+    """Returns the path of one image in a container."""
+    return f"{os.fspath(container)}{SEPARATOR}{member}"
+
+
+def split_member(path: str | os.PathLike) -> tuple[str, str] | None:
+    """Parts a member's path into container and member; None for any other path."""
+    container, separator, member = os.fspath(path).rpartition(SEPARATOR)
+    # A file whose own name has the separator in it is a file.
+    if not separator or not os.path.exists(container) or os.path.lexists(path):
+        return None
+    return container, member
+
+
+def file_of(path: str | os.PathLike) -> str:
+    """Returns the file that has to be there for a path to be read: the container, or the path."""
+    parts = split_member(path)
+    return os.fspath(path) if parts is None else parts[0]
+
+
+def open_member(container: str, member: str) -> Image.Image:
+    """Opens one image of a container.
+
+    Raises:
+      UserError: the container is of no known kind, is damaged, or has no such member.
+    """
+    stamp = _stamp(container)
+    if container.lower().endswith(".zip"):
+        archive, lock = _zip(container, stamp)
+        try:
+            with lock:
+                content = archive.read(member)
+        except KeyError as error:
+            raise UserError(f"{container} holds no {member!r}") from error
+        return Image.open(io.BytesIO(content))
+    split, _, row = member.rpartition("/")
+    arrays = read_arrays(container)
+    if split not in arrays or not row.isdecimal() or int(row) >= len(arrays[split].images):
+        raise UserError(f"{container} holds no {member!r}")
+    return Image.fromarray(arrays[split].images[int(row)])
+
+
+def read_arrays(container: str | os.PathLike) -> Mapping[str, Labelled]:
+    """Reads all images of a container that holds arrays.
+
+    Args:
+      container: anything but a zip file, see the module's text.
+
+    Returns:
+      ``"train"`` and ``"test"`` -> images, or ``""`` -> images where a file holds one split.
+
+    Raises:
+      UserError: the container is of no known kind, or damaged.
+    """
+    container = os.fspath(container)
+    return _arrays(container, _stamp(container))
+
+
+def zip_members(container: str | os.PathLike) -> list[str]:
+    """Returns the names of the files in a zip file.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    container = os.fspath(container)
+    archive, _ = _zip(container, _stamp(container))
+    return [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+
+
+def read_idx(file: str | os.PathLike) -> np.ndarray:
+    """Reads a file in MNIST's IDX format, packed by gzip or not.
+
+    Returns:
+      uint8, ``(n, h, w)`` for images and ``(n,)`` for labels.
+
+    Raises:
+      UserError: it is no IDX file of bytes, or its size contradicts its header.
+    """
+    opener = gzip.open if str(file).endswith(".gz") else open
+    try:
+        with opener(file, "rb") as stream:
+            content = stream.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    magic = int.from_bytes(content[:4], "big")
+    if magic not in (_IDX_IMAGES, _IDX_LABELS):
+        raise UserError(f"{file} is no IDX file of images or labels")
+    rank = magic & 0xFF
+    shape = tuple(int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank))
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * rank)
+    if values.size != np.prod(shape, dtype=np.int64):
+        raise UserError(f"{file} should hold {shape} bytes, its content is {values.size}")
+    return values.reshape(shape)
+
+
+def _stamp(container: str) -> tuple[int, int]:
+    try:
+        stat = os.stat(container)
+    except OSError as error:
+        raise UserError(f"{container} does not exist") from error
+    return stat.st_mtime_ns, stat.st_size
+
+
+@functools.lru_cache(maxsize=8)
+def _zip(container: str, stamp: tuple[int, int]) -> tuple[zipfile.ZipFile, threading.Lock]:
+    """An open zip file and the lock that its readers take; ``stamp`` makes changed files new."""
+    try:
+        return zipfile.ZipFile(container), threading.Lock()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{container} is no zip file that can be read: {error}") from error
+
+
+# Decoding threads ask for the same arrays at once; only one of them is to read.
+_reading = threading.Lock()
+
+
+def _arrays(container: str, stamp: tuple[int, int]) -> Mapping[str, Labelled]:
+    with _reading:
+        return _read_arrays(container, stamp)
+
+
+@functools.lru_cache(maxsize=16)
+def _read_arrays(container: str, stamp: tuple[int, int]) -> Mapping[str, Labelled]:
+    name = os.path.basename(container)
+    if os.path.isdir(container):
+        return _tensorflow_datasets(container)
+    if name.endswith(".npz"):
+        return _npz(container)
+    if "idx3-ubyte" in name:
+        return {"": Labelled(read_idx(container), np.zeros(0, np.int64))}
+    if name.endswith(".bin"):
+        return {"": _cifar_binary(container)}
+    if name.startswith(("data_batch", "test_batch")):
+        return {"": _cifar_pickle(container)}
+    raise UserError(f"{container} is no file of images that is known")
+
+
+def _npz(container: str) -> dict[str, Labelled]:
+    try:
+        with np.load(container, allow_pickle=False) as file:
+            for names in _NPZ_KEYS:
+                keys = {split: [n.format(split) for n in names] for split in ("train", "test")}
+                if all(key in file for pair in keys.values() for key in pair):
+                    found = {
+                        split: Labelled(*(file[key] for key in pair))
+                        for split, pair in keys.items()
+                    }
+                    break
+            else:
+                raise UserError(
+                    f"{container} holds {', '.join(file.files)}; expected are train_images, "
+                    "train_labels, test_images, test_labels (or x_train, y_train, x_test, y_test)"
+                )
+    except UserError:
+        raise
+    except Exception as error:
+        # A damaged file makes numpy and zipfile raise nearly anything.
+        raise UserError(f"{container} cannot be read, it may be damaged: {error}") from error
+    return {split: _checked(each.images, each.labels, container) for split, each in found.items()}
+
+
+def _checked(images: np.ndarray, labels: np.ndarray, container: str) -> Labelled:
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    right = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 3)
+    labels = np.asarray(labels).reshape(-1)
+    if images.dtype != np.uint8 or not right or len(labels) != len(images):
+        raise UserError(
+            f"{container} holds images {images.dtype} {images.shape} and {len(labels)} labels; "
+            "expected are uint8 images (n, h, w) or (n, h, w, 3) and n labels"
+        )
+    return Labelled(images, labels.astype(np.int64))
+
+
+def _cifar_binary(container: str) -> Labelled:
+    content = np.fromfile(container, np.uint8)
+    if content.size == 0 or content.size % _CIFAR_RECORD:
+        raise UserError(
+            f"{container} has {content.size} bytes, not a multiple of {_CIFAR_RECORD}: this is "
+            "not a batch of CIFAR-10's binary version"
+        )
+    records = content.reshape(-1, _CIFAR_RECORD)
+    return _from_planes(records[:, 1:], records[:, 0])
+
+
+def _from_planes(data: np.ndarray, labels: np.ndarray) -> Labelled:
+    """CIFAR's rows: 1024 bytes of red, of green, of blue."""
+    images = np.ascontiguousarray(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    return Labelled(images, np.asarray(labels, np.int64))
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads numpy arrays and Python's plain types, and runs nothing else."""
+
+    _ALLOWED = {  # noqa: RUF012
+        ("numpy.core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy", "ndarray"): ("numpy", "ndarray"),
+        ("numpy", "dtype"): ("numpy", "dtype"),
+        ("_codecs", "encode"): ("_codecs", "encode"),
+    }
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        module, name = self._ALLOWED[module, name]
+        return getattr(importlib.import_module(module), name)
+
+
+def _cifar_pickle(container: str) -> Labelled:
+    try:
+        with open(container, "rb") as stream:
+            batch = _ArraysOnly(stream, encoding="bytes").load()
+        return _from_planes(batch[b"data"], batch[b"labels"])
+    except Exception as error:
+        # Whatever a pickle may hold: it is not a batch of CIFAR-10.
+        raise UserError(f"{container} is no batch of CIFAR-10: {error}") from error
+
+
+def _tensorflow_datasets(container: str) -> dict[str, Labelled]:
+    from jaxad.data.pipeline import import_tensorflow
+
+    try:
+        import_tensorflow()  # first, so that it takes no GPU
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"{container} was prepared by TensorFlow Datasets, which is not installed; "
+            "install jaxad[tf]"
+        ) from error
+    builder = tfds.builder_from_directory(container)
+    found = {}
+    for split in ("train", "test"):
+        if split not in builder.info.splits:
+            raise UserError(f"{container} has no split {split!r}")
+        rows = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
+        images, labels = zip(*((row["image"], row["label"]) for row in rows), strict=True)
+        found[split] = _checked(np.stack(images), np.asarray(labels), container)
+    return found

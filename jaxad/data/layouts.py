@@ -1,0 +1,251 @@
+"""Folder layouts that hold any data, not one data set by name.
+
+Two layouts are known; ``auto`` takes the first where it fits.
+
+``mvtec``
+    ``train/good``, ``test/<good or kind>`` and optionally ``ground_truth/<kind>``, below
+    ``root/category`` or in ``root`` itself. ``ok`` and ``normal`` are accepted for ``good``.
+
+``folder``
+    Any other folder of images, read recursively:
+
+    * ``train`` and ``test``, as far as present. Under ``train`` all images are good unless there
+      are sub-folders ``good`` (``ok``, ``normal``) and others. Images directly in ``test`` need
+      masks, which tell the good ones from the others.
+    * ``good`` (``ok``, ``normal``) beside sub-folders of other kinds: the others are test images,
+      and so is a fifth of the good ones, chosen by a fixed seed, because without good test
+      images nothing can be measured. The rest of the good ones is for training.
+    * Neither of the two: all images are good training images, except those whose mask marks
+      something. If there are such, they are test images together with a fifth of the good ones.
+
+Masks lie in ``ground_truth`` or ``masks`` under the image's relative path or, directly in that
+folder, under its stem; or beside the image. They have the image's stem, with or without ``_mask``
+(beside the image: with it). Folders whose name begins with a dot are not read.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable, Sequence
+
+from jaxad.data.files import image_files, natural_key
+from jaxad.data.images import read_mask
+from jaxad.data.masks import MASK_FOLDERS, match_masks, split_sibling_masks
+from jaxad.data.split import split_holdout
+from jaxad.data.table import GOOD, Sample
+from jaxad.errors import UserError, did_you_mean
+
+LAYOUTS = ("auto", "mvtec", "folder")
+GOOD_NAMES = ("good", "ok", "normal")
+GOOD_TEST_SHARE = 0.2
+"""Share of the good images that become test images where the layout has no test split."""
+
+_SPLITS = ("train", "test")
+# Names that say that a folder does not hold good images.
+_BAD_NAMES = (
+    "abnormal",
+    "anomalies",
+    "anomalous",
+    "anomaly",
+    "bad",
+    "defect",
+    "defective",
+    "defects",
+    "ko",
+    "ng",
+    "nok",
+)
+
+# What a layout reader finds out about an image before masks are matched: path, split, kind.
+_Found = list[tuple[str, str, str]]
+
+
+def read_layout(base: pathlib.Path, layout: str = "auto") -> tuple[str, tuple[Sample, ...]]:
+    """Reads the folder of one category. No image is decoded, but masks that tell kinds are.
+
+    Args:
+      base: the folder.
+      layout: of :data:`LAYOUTS`.
+
+    Returns:
+      ``(layout, samples)``: ``"mvtec"`` or ``"folder"``, and the samples in natural order of
+      their relative paths.
+
+    Raises:
+      UserError: the layout does not fit or is ambiguous, or a mask has no image or several.
+    """
+    if layout == "auto":
+        layout = "mvtec" if is_mvtec(base) else "folder"
+    files, sibling_masks = split_sibling_masks(image_files(base, skip=MASK_FOLDERS))
+    if not files:
+        raise UserError(f"{base} holds no image")
+    masks = match_masks(base, files, sibling_masks)
+    found = _read_mvtec(base, files) if layout == "mvtec" else _read_folder(base, files, masks)
+    samples = tuple(
+        Sample(
+            path=str(base / path),
+            split=split,
+            label=int(kind != GOOD),
+            defect=kind,
+            mask=None if path not in masks else str(base / masks[path]),
+        )
+        for path, split, kind in sorted(found, key=lambda item: natural_key(item[0]))
+    )
+    return layout, samples
+
+
+def category_folder(root: pathlib.Path, category: str) -> tuple[pathlib.Path, str]:
+    """Finds the folder of a category in the MVTec layout.
+
+    Args:
+      root: folder of the data set or of the category itself.
+      category: its name; empty where ``root`` is the category, or holds but one.
+
+    Returns:
+      ``(folder, name)``; the name is empty where the folder was named itself.
+
+    Raises:
+      UserError: ``root`` is no folder, the category is not there, or has to be chosen.
+    """
+    if not root.is_dir():
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"data.root {root} {problem}")
+    known = [folder.name for folder in subfolders(root) if is_mvtec(folder)]
+    if category:
+        if (root / category).is_dir():
+            return root / category, category
+        if root.resolve().name == category and is_mvtec(root):
+            return root, category
+        known = known or [folder.name for folder in subfolders(root)]
+        raise UserError(f"{root} has no category {category!r}{did_you_mean(category, known)}")
+    if is_mvtec(root) or not known:
+        return root, ""
+    if len(known) == 1:
+        return root / known[0], known[0]
+    raise UserError(
+        f"{root} holds {len(known)} categories, choose one with data.category: {', '.join(known)}"
+    )
+
+
+def is_mvtec(folder: pathlib.Path) -> bool:
+    """True where a folder is a category in the MVTec layout."""
+    return any((folder / "train" / good).is_dir() for good in GOOD_NAMES)
+
+
+def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folders in a folder, without hidden ones, in natural order."""
+    found = [f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")]
+    return sorted(found, key=lambda f: natural_key(f.name))
+
+
+def _kind(folder_name: str) -> str:
+    return GOOD if folder_name.lower() in GOOD_NAMES else folder_name
+
+
+def _read_mvtec(base: pathlib.Path, files: Iterable[str]) -> _Found:
+    found = []
+    for path in files:
+        split, *folders, _ = path.split("/") if "/" in path else ("", path)
+        if split not in _SPLITS:
+            continue
+        if not folders:
+            raise UserError(
+                f"{base / path} lies outside any kind: put good images in {split}/good and "
+                f"others in {split}/<kind>"
+            )
+        found.append((path, split, _kind(folders[0])))
+    if not found:
+        raise UserError(
+            f"{base} has no images in train/good and test/<kind>: this is not the mvtec layout, "
+            "try data.name=folder"
+        )
+    return found
+
+
+def _read_folder(base: pathlib.Path, files: Sequence[str], masks: dict[str, str]) -> _Found:
+    top = {path.split("/")[0] for path in files if "/" in path}
+    if top & set(_SPLITS):
+        return _read_splits(base, files, masks)
+    if {_kind(name) for name in top} & {GOOD}:
+        loose = [path for path in files if "/" not in path]
+        if loose:
+            raise UserError(
+                f"{base / loose[0]} lies beside the folder of good images: is it good or not? "
+                "move it into a folder"
+            )
+        kinds = {path: _kind(path.split("/")[0]) for path in files}
+    else:
+        _refuse_named_folders(base, files)
+        kinds = _kinds_by_mask(base, files, masks)
+    return share_out(kinds)
+
+
+def _read_splits(base: pathlib.Path, files: Iterable[str], masks: dict[str, str]) -> _Found:
+    parts: dict[str, list[str]] = {"train": [], "test": []}
+    for path in files:
+        split = path.split("/")[0]
+        if split not in _SPLITS or "/" not in path:
+            raise UserError(f"{base / path} lies outside the folders train and test")
+        parts[split].append(path)
+    train = parts["train"]
+    kinds = [_kind(p.split("/")[1]) if p.count("/") > 1 else "" for p in train]
+    # Sub-folders of train are kinds as soon as one of them is called good, else just folders.
+    sorted_by_kind = GOOD in kinds
+    if not sorted_by_kind:
+        _refuse_named_folders(base, [path.partition("/")[2] for path in train])
+    found = [
+        (path, "train", (kind or GOOD) if sorted_by_kind else GOOD)
+        for path, kind in zip(train, kinds, strict=True)
+    ]
+    loose = [path for path in parts["test"] if path.count("/") == 1]
+    if loose and not any(path in masks for path in loose):
+        raise UserError(
+            f"{base / loose[0]} has neither a kind nor a mask: put good test images in test/good "
+            "and others in test/<kind>"
+        )
+    loose_kinds = _kinds_by_mask(base, loose, masks)
+    for path in parts["test"]:
+        found.append((path, "test", loose_kinds.get(path) or _kind(path.split("/")[1])))
+    return found
+
+
+def _refuse_named_folders(base: pathlib.Path, files: Iterable[str]) -> None:
+    """Stops before images are taken as good whose folders say otherwise."""
+    for path in files:
+        for folder in path.split("/")[:-1]:
+            if folder.lower() in (*_BAD_NAMES, *GOOD_NAMES, *_SPLITS):
+                raise UserError(
+                    f"{base} holds no good training image that is marked as such, but a folder "
+                    f"{folder!r} ({path}): put good images in a folder 'good' beside the others, "
+                    "or choose a category with data.category"
+                )
+
+
+def _kinds_by_mask(
+    base: pathlib.Path, files: Iterable[str], masks: dict[str, str]
+) -> dict[str, str]:
+    """Good or ``"defect"`` for images that lie in no kind's folder: what their masks say."""
+    return {
+        path: "defect" if path in masks and read_mask(base / masks[path]).any() else GOOD
+        for path in files
+    }
+
+
+def share_out(kinds: dict[str, str]) -> _Found:
+    """Splits a pool without a test split: defects and a fixed share of the good are for testing.
+
+    Args:
+      kinds: relative path -> ``"good"`` or the kind of defect.
+
+    Returns:
+      ``(path, split, kind)`` of each. The good test images, :data:`GOOD_TEST_SHARE` of the good
+      ones, are drawn by a fixed seed from their natural order, so every machine draws the same.
+    """
+    good = sorted((path for path, kind in kinds.items() if kind == GOOD), key=natural_key)
+    share = GOOD_TEST_SHARE if len(good) < len(kinds) else 0.0
+    _, test_rows = split_holdout(len(good), share=share, seed=0)
+    test = {good[row] for row in test_rows}
+    return [
+        (path, "test" if kind != GOOD or path in test else "train", kind)
+        for path, kind in kinds.items()
+    ]
