@@ -144,6 +144,16 @@ def test_the_history_and_the_report_know_how_the_memory_is_used(full):
     assert 1 <= float(told["memory_items_kept_per_position"]) < 9
 
 
+def test_bfloat16_is_for_the_network_alone(full):
+    """Memory, SSIM and loss stay float32; eight bits of the features' mantissa move them little."""
+    model, variables = full
+    half = vit_memory.build((16, 16, 3), **SMALL, temperature=0.2, dtype="bfloat16")
+    ours, exact = (loss_of(m, variables, images()) for m in (half, model))
+    assert ours.per_example.dtype == ours.sums["memory"].dtype == jnp.float32
+    np.testing.assert_allclose(ours.per_example, exact.per_example, rtol=2e-2)
+    assert np.all(ours.per_example != exact.per_example)
+
+
 def test_without_a_memory_nothing_speaks_of_it():
     model = vit_memory.build((16, 16, 3), **{**SMALL, "memory_items": 0})
     variables = jax.jit(model.init)(parameter_key(0))
