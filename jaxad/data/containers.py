@@ -286,7 +286,8 @@ def _tensorflow_datasets(container: str) -> dict[str, Labelled]:
     for split in ("train", "test"):
         if split not in builder.info.splits:
             raise UserError(f"{container} has no split {split!r}")
-        rows = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
-        images, labels = zip(*((row["image"], row["label"]) for row in rows), strict=True)
-        found[split] = _checked(np.stack(images), np.asarray(labels), container)
+        rows = builder.as_dataset(split=split, shuffle_files=False).batch(1024)
+        parts = [(part["image"], part["label"]) for part in tfds.as_numpy(rows)]
+        images, labels = (np.concatenate(each) for each in zip(*parts, strict=True))
+        found[split] = _checked(images, labels, container)
     return found

@@ -57,6 +57,8 @@ def read_table(
         layout, samples = read_layout(base, name)
         table = SampleTable(root=str(base), name=layout, category=category, samples=samples)
     else:
+        if not place.exists():
+            raise UserError(f"data.root {place} does not exist")
         options = {"anomalous": anomalous} if anomalous else {}
         table = READERS[name](place, category, **options)
         table = table.with_notes(differences(table, CATALOGUE[name], some_left_out=bool(anomalous)))

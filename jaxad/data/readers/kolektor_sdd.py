@@ -27,9 +27,8 @@ def read_kolektor_sdd(root: pathlib.Path, category: str) -> SampleTable:
     """
     if category:
         raise UserError(f"kolektor_sdd has no categories; leave out data.category={category}")
-    if not root.is_dir():
-        raise UserError(f"data.root {root} does not exist or is no folder")
-    parts = [folder for folder in subfolders(root) if folder.name.lower().startswith("kos")]
+    folders = subfolders(root) if root.is_dir() else []
+    parts = [folder for folder in folders if folder.name.lower().startswith("kos")]
     if not parts:
         raise UserError(f"{root} holds no folders kos01, kos02 ...: this is not kolektor_sdd")
     _, test_rows = split_holdout(len(parts), share=GOOD_TEST_SHARE, seed=0)

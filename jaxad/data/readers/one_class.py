@@ -53,8 +53,6 @@ def _read(root: pathlib.Path, category: str, name: str, classes: Sequence[str]) 
                 f"{name} needs the class that is normal: data.category={'|'.join(classes)}"
             )
         raise UserError(f"{name} has no class {category!r}{did_you_mean(category, classes)}")
-    if not root.exists():
-        raise UserError(f"data.root {root} does not exist")
     forms = ((form, find(root, name, classes)) for form, find in _FORMS.items())
     form, found = next(((form, found) for form, found in forms if found is not None), ("", None))
     if found is None:

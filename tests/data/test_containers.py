@@ -1,0 +1,126 @@
+"""Paths into files of many images, and what damaged or hostile files end in."""
+
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxad.data.cache import prepare_images, read_many
+from jaxad.data.containers import file_of, member_path, open_member, read_arrays, split_member
+from jaxad.data.images import decode, image_dimensions, read_image
+from jaxad.errors import UserError
+
+
+@pytest.fixture
+def npz(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, n in (("train", 5), ("test", 3)):
+        arrays[f"x_{split}"] = rng.integers(0, 256, (n, 9, 7, 3), dtype=np.uint8)
+        arrays[f"y_{split}"] = np.arange(n)
+    np.savez_compressed(tmp_path / "a.npz", **arrays)
+    return tmp_path / "a.npz", arrays
+
+
+def test_a_member_is_an_image_like_any_other(npz):
+    file, arrays = npz
+    path = member_path(file, "test/2")
+    assert path == f"{file}::test/2"
+    np.testing.assert_array_equal(decode(path, channels=3), arrays["x_test"][2])
+    assert image_dimensions(path) == (9, 7)
+    assert read_image(path, image_size=(4, 4), channels=1).shape == (4, 4, 1)
+    assert (split_member(path), file_of(path)) == ((str(file), "test/2"), str(file))
+    assert file_of(file) == str(file)
+
+
+def test_a_file_whose_name_has_the_separator_is_a_file(tmp_path):
+    Image.new("L", (3, 2)).save(tmp_path / "a.png")
+    odd = tmp_path / "a.png::1.png"
+    Image.new("L", (5, 4)).save(odd)
+    assert split_member(odd) is None
+    assert image_dimensions(odd) == (4, 5)
+    with pytest.raises(UserError, match="does not exist"):
+        decode(tmp_path / "b.png::1", channels=1)
+
+
+def test_the_cache_takes_members_and_notices_a_changed_container(npz, tmp_path):
+    file, arrays = npz
+    paths = [member_path(file, f"train/{i}") for i in range(5)]
+    options = {"image_size": (9, 7), "channels": 3, "memory_limit_mb": 0, "cache_dir": tmp_path}
+    images = prepare_images(paths, **options)
+    np.testing.assert_array_equal(images, arrays["x_train"])
+    changed = {**arrays, "x_train": 255 - arrays["x_train"]}
+    np.savez(file, **changed)
+    os.utime(file, ns=(1, 1))
+    np.testing.assert_array_equal(prepare_images(paths, **options), changed["x_train"])
+
+
+def test_members_that_are_not_there(npz):
+    file, _ = npz
+    images, failures = read_many(
+        [member_path(file, m) for m in ("train/0", "train/5", "train/x", "valid/0")],
+        image_size=(4, 4),
+        channels=3,
+    )
+    assert sorted(failures) == [1, 2, 3]
+    assert all("holds no" in text for text in failures.values())
+    assert images[0].any()
+
+
+def test_zip_members(tmp_path):
+    picture = np.arange(60, dtype=np.uint8).reshape(6, 10)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.png", "deep/a.png")
+        archive.writestr("deep/b.png", b"no image")
+    path = member_path(tmp_path / "a.zip", "deep/a.png")
+    np.testing.assert_array_equal(decode(path, channels=1)[..., 0], picture)
+    with pytest.raises(UserError, match="not an image"):
+        decode(member_path(tmp_path / "a.zip", "deep/b.png"), channels=1)
+    with pytest.raises(UserError, match="holds no"):
+        decode(member_path(tmp_path / "a.zip", "a.png"), channels=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.zip", b"PK\x03\x04 cut", "no zip file"),
+        ("a.npz", b"PK\x03\x04 cut", "may be damaged"),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03\0\0\0\x02\0\0\0\x04\0\0\0\x04abc", "should hold"),
+        ("train-images-idx3-ubyte", b"", "no IDX file"),
+        ("train-images-idx3-ubyte.gz", b"\x1f\x8b\x08 cut", "cannot be read|no IDX"),
+        ("data_batch_1.bin", b"12345", "not a multiple of 3073"),
+        ("data_batch_1", b"\x80\x02}.", "no batch of CIFAR-10"),
+        ("other.dat", b"1", "no file of images that is known"),
+    ],
+)  # fmt: skip
+def test_damaged_containers(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        open_member(str(tmp_path / name), "0")
+
+
+def test_npz_of_something_else(tmp_path):
+    np.savez(tmp_path / "a.npz", weights=np.zeros(3))
+    with pytest.raises(UserError, match="holds weights; expected are train_images"):
+        read_arrays(tmp_path / "a.npz")
+    keys = ("train_images", "train_labels", "test_images", "test_labels")
+    np.savez(tmp_path / "b.npz", **dict.fromkeys(keys, np.zeros((2, 3, 3))))
+    with pytest.raises(UserError, match="expected are uint8 images"):
+        read_arrays(tmp_path / "b.npz")
+
+
+class Hostile:
+    def __reduce__(self):
+        return (os.mkdir, ("was-here",))
+
+
+def test_a_pickle_runs_no_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": Hostile()}, protocol=2))
+    with pytest.raises(UserError, match=r"no batch of CIFAR-10: it asks for posix\.mkdir"):
+        read_arrays(tmp_path / "test_batch")
+    assert not (tmp_path / "was-here").exists()
