@@ -14,7 +14,18 @@ from typing import NoReturn
 from jaxad import __version__
 from jaxad.errors import UserError, did_you_mean
 
-VERBS = ("train", "evaluate", "predict", "benchmark", "config", "convert", "data", "score", "demo")
+VERBS = (
+    "train",
+    "evaluate",
+    "predict",
+    "benchmark",
+    "config",
+    "convert",
+    "export",
+    "data",
+    "score",
+    "demo",
+)
 FAILED_PARTS = 1
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -161,6 +172,14 @@ def _parser() -> argparse.ArgumentParser:
                       help="of a masked autoencoder's decoder (default 16)")  # fmt: skip
     verb.add_argument("--stages", type=int, default=2, metavar="N",
                       help="of a ResNet18: how many of layer1 to layer4 (default 2)")  # fmt: skip
+
+    verb = _verb(verbs, "export", _export, "write a run as one file that needs only jax")
+    verb.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
+    verb.add_argument("--output", required=True, metavar="FILE",
+                      help="StableHLO; FILE.json beside it says what it is")  # fmt: skip
+    verb.add_argument("--checkpoint", default="last", help="last (default), best or a step")
+    verb.add_argument("--data-root", help="where the training images are now, if they have moved")
+    verb.set_defaults(takes_overrides=True)
 
     verb = _verb(verbs, "data", _data, "show what a folder of images is read as")
     verb.add_argument("action", choices=["inspect"], help="inspect: counts by split and kind")
@@ -329,6 +348,24 @@ def _convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         print(f"no {submodule}: {meaning}")
     print(f"licence: {record['licence']}")
     print(f"next: jaxad train --config.train.weights={arguments.output} ...")
+
+
+def _export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.evaluation.export import export
+
+    record = export(
+        arguments.workdir,
+        arguments.output,
+        checkpoint=arguments.checkpoint,
+        data_root=arguments.data_root,
+        overrides=overrides,
+    )
+    size = " x ".join(str(side) for side in record["input"]["shape"][1:])
+    print(f"{arguments.output}: {record['bytes'] / 1e6:.1f} MB, takes uint8 images of {size}, "
+          f"for {' and '.join(record['platforms'])}")  # fmt: skip
+    if record["image_threshold"] is None:
+        print(f"no threshold inside: {record['no_threshold_because']}")
+    print(f"described in {arguments.output}.json")
 
 
 def _data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

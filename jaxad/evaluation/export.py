@@ -1,0 +1,196 @@
+"""``jaxad export``: a trained model as one file that needs nothing but jax.
+
+The file is StableHLO with its calling convention, as ``jax.export`` writes it. Inside are the
+parameters, the preprocessing (division by 255, the model's own normalisation), detection,
+smoothing, the image score and the thresholds. Beside it, FILE.json says what it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export as jax_export
+from jaxtyping import Array, UInt8
+
+import jaxad
+from jaxad.errors import UserError
+from jaxad.evaluation.detector import make_detect
+from jaxad.evaluation.predict import load_detector
+from jaxad.models.base import Model, Variables
+
+PLATFORMS = ("cpu", "cuda")
+SCHEMA_VERSION = 1
+"""Of FILE.json."""
+
+LARGEST = 2 * 10**9
+"""Bytes of parameters: the format's offsets have 31 bits."""
+
+
+def export(
+    workdir: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    checkpoint: str | int = "last",
+    data_root: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Writes a run's detector to one file, and a description beside it.
+
+    Args:
+      workdir: the run folder.
+      output: the file; FILE.json is written beside it.
+      checkpoint: ``"last"``, ``"best"`` or a step number.
+      data_root: where the training images are now, when they have moved; they are read only if
+        the run has no calibration yet.
+      overrides: ``evaluate.*`` keys that take the place of the run's.
+
+    Returns:
+      The content of FILE.json.
+
+    Raises:
+      UserError: it is no run folder, a key is wrong, the parameters are too large for the format,
+        or the output cannot be written.
+    """
+    target = pathlib.Path(output)
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise UserError(f"--output {target} must be a file in a folder that exists")
+    predictor = load_detector(
+        workdir, checkpoint=checkpoint, data_root=data_root, overrides=overrides
+    )
+    detector, options = predictor.detector, predictor.detector.config.evaluate
+    program = make_program(
+        detector.model,
+        detector.variables,
+        smoothing=options.smoothing,
+        primary_map=detector.primary_map,
+        primary_score=detector.primary_score,
+        image_threshold=predictor.image_threshold,
+        pixel_threshold=predictor.pixel_threshold,
+    )
+    data, outputs = serialise(program, detector.model.image_shape, detector.variables)
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "format": "StableHLO, serialised by jax.export",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "jax": jax.__version__,
+        "jaxad": jaxad.__version__,
+        "platforms": list(PLATFORMS),
+        "model": detector.config.model.name,
+        "variants": detector.config.variants,
+        "checkpoint": detector.step,
+        "category": predictor.category,
+        "input": {"shape": ["batch", *detector.model.image_shape], "dtype": "uint8"},
+        "outputs": outputs,
+        "primary_map": detector.primary_map,
+        "primary_score": detector.primary_score,
+        "smoothing": options.smoothing,
+        "image_threshold": predictor.image_threshold,
+        "pixel_threshold": predictor.pixel_threshold,
+        "no_threshold_because": predictor.reason,
+    }
+    _write(target, data)
+    _write(_description(target), (json.dumps(record, indent=1) + "\n").encode())
+    return record
+
+
+def make_program(
+    model: Model,
+    variables: Variables,
+    *,
+    smoothing: float,
+    primary_map: str,
+    primary_score: str,
+    image_threshold: float | None,
+    pixel_threshold: float | None,
+) -> Callable[[UInt8[Array, "b h w c"]], dict[str, Array]]:
+    """Builds the function that is exported.
+
+    Args:
+      model: whose maps are taken.
+      variables: its parameters, which become part of the function.
+      smoothing: sigma in pixels of the gaussian over every map; 0 for none.
+      primary_map: the map that is returned.
+      primary_score: the score that is returned.
+      image_threshold: over it an image is rejected; None: no decision is returned.
+      pixel_threshold: over it a pixel is defective; None: no mask is returned.
+
+    Returns:
+      ``images -> {"score": (b,), "map": (b, h, w), "reconstruction": (b, h, w, c) uint8,
+      "decision": (b,) bool, "mask": (b, h, w) bool}``.
+    """
+    detect = make_detect(model, smoothing=smoothing)
+
+    def program(images):
+        # Behind barriers XLA sees what it sees in a run: no parameter whose value it knows, and
+        # no map that nobody asks for. So it makes the same code, and the same bits.
+        known = jax.lax.optimization_barrier(jax.tree.map(jnp.asarray, dict(variables)))
+        findings = jax.lax.optimization_barrier(detect(known, images))
+        score, values = findings.scores[primary_score], findings.maps[primary_map]
+        result = {"score": score, "map": values, "reconstruction": findings.reconstruction}
+        if image_threshold is not None:
+            result["decision"] = score > jnp.float32(image_threshold)
+        if pixel_threshold is not None:
+            result["mask"] = values > jnp.float32(pixel_threshold)
+        return result
+
+    return program
+
+
+def serialise(
+    program: Callable[..., dict[str, Array]],
+    image_shape: tuple[int, int, int],
+    variables: Variables,
+) -> tuple[bytes, dict[str, Any]]:
+    """The program for any number of images, on every one of :data:`PLATFORMS`.
+
+    Args:
+      program: as :func:`make_program` builds it.
+      image_shape: ``(h, w, c)``.
+      variables: the parameters inside, whose size is checked.
+
+    Returns:
+      The file's content; name -> shape and dtype of the outputs.
+
+    Raises:
+      UserError: the parameters are too large for the format.
+    """
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(dict(variables)))
+    if size > LARGEST:
+        raise UserError(
+            f"the parameters take {size / 1e9:.1f} GB; a file of jax.export holds at most 2 GB"
+        )
+    (batch,) = jax_export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
+    exported = jax_export.export(jax.jit(program), platforms=PLATFORMS)(images)
+    shapes = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    outputs = {
+        name: {"shape": ["batch", *aval.shape[1:]], "dtype": aval.dtype.name}
+        for name, aval in shapes.items()
+    }
+    return bytes(exported.serialize()), outputs
+
+
+def _description(target: pathlib.Path) -> pathlib.Path:
+    return target.with_name(target.name + ".json")
+
+
+def _write(target: pathlib.Path, data: bytes) -> None:
+    """Whole or not at all."""
+    temporary = target.with_name(f".{target.name}.unfinished")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise UserError(
+            f"--output {target} could not be written: {error.strerror or error}"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,174 @@
+"""The exported file, in a process that has neither jaxad nor flax, gives the detector's bits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export as jax_export
+
+from jaxad import cli, models
+from jaxad.errors import UserError
+from jaxad.evaluation import export as export_module
+from jaxad.evaluation.detector import make_detect
+from jaxad.evaluation.export import export, make_program, serialise
+from jaxad.evaluation.predict import load_detector
+from jaxad.models.base import parameter_key
+
+TRANSFORMER = {"patch": 4, "features": 16, "depth": 1, "heads": 2}
+MODELS = {
+    "pca": ((16, 16, 3), {"components": 4}),
+    "cae": ((64, 64, 3), {"latent": 8, "width": 0.25, "loss": "l2"}),
+    "vqvae": ((16, 16, 3), {"features": 8, "codes": 6, "residual_layers": 1, "downsampling": 2}),
+    "vae": ((16, 16, 3), {"latent": 4, "width": 4, "downsampling": 2}),
+    "vae_grf": ((16, 16, 3), {"latent": 3, "width": 4, "downsampling": 2}),
+    "vit_vae": ((16, 16, 3), TRANSFORMER),
+    "anovit": ((16, 16, 3), TRANSFORMER | {"width": 0.1}),
+    "vit_memory": ((16, 16, 3), TRANSFORMER | {"memory_items": 7, "width": 0.1}),
+    "vt_adl": (
+        (16, 16, 3),
+        TRANSFORMER | {"mlp_features": 16, "decoder": "doubling", "components": 3},
+    ),
+    "mae": (
+        (16, 16, 3),
+        TRANSFORMER | {"block": 1, "decoder_features": 8, "decoder_depth": 1, "decoder_heads": 2},
+    ),
+}
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "export.md"
+BEFORE = """
+import importlib.abc, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("jaxad", "flax", "ml_collections", "orbax"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+AFTER = """
+np.savez("found.npz", **result)
+np.savez("two.npz", **program.call(images[:2]))
+assert not {"jaxad", "flax"} & set(sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    file = tmp_path_factory.mktemp("export") / "bottle.jaxexport"
+    return file, export(trained[0], file)
+
+
+def test_alone_it_gives_the_detectors_bits(trained, exported, tmp_path):
+    """The example of the page, run where jaxad and flax cannot be imported."""
+    file, record = exported
+    predictor = load_detector(trained[0])
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    shutil.copy(file, tmp_path / "bottle.jaxexport")
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", BEFORE + example + AFTER],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        cwd=tmp_path,
+    )
+    assert done.stdout.count("reject") == 4, "noise is no stripes"
+    with np.load(tmp_path / "found.npz") as archive:
+        found = dict(archive)
+    expected = predictor.detector(images)
+    score = expected.scores[record["primary_score"]]
+    values = expected.maps[record["primary_map"]]
+    np.testing.assert_array_equal(found["score"], score)
+    np.testing.assert_array_equal(found["map"], values)
+    np.testing.assert_array_equal(found["reconstruction"], expected.reconstruction)
+    np.testing.assert_array_equal(found["decision"], score > predictor.image_threshold)
+    np.testing.assert_array_equal(found["mask"], values > predictor.pixel_threshold)
+    assert found["decision"].all() and found["mask"].any()
+    with np.load(tmp_path / "two.npz") as archive:
+        # In a batch of two, float32 sums may come in another order.
+        np.testing.assert_allclose(archive["score"], score[:2], rtol=1e-5)
+
+
+def test_its_description_is_true(trained, exported):
+    file, record = exported
+    assert json.loads((file.parent / f"{file.name}.json").read_text()) == record
+    data = file.read_bytes()
+    assert record["sha256"] == hashlib.sha256(data).hexdigest()
+    assert record["bytes"] == len(data)
+    program = jax_export.deserialize(data)
+    assert list(program.platforms) == record["platforms"] == ["cpu", "cuda"]
+    assert record["input"] == {"shape": ["batch", 32, 32, 3], "dtype": "uint8"}
+    assert record["outputs"]["mask"] == {"shape": ["batch", 32, 32], "dtype": "bool"}
+    predictor = load_detector(trained[0])
+    assert record["image_threshold"] == predictor.image_threshold
+    assert record["no_threshold_because"] is None
+
+
+def test_without_held_out_images_nothing_is_decided(tiny, data, tmp_path):
+    run = tiny.fit(data, tmp_path / "run", data__holdout=0.0)
+    record = export(run, tmp_path / "file")
+    assert set(record["outputs"]) == {"score", "map", "reconstruction"}
+    assert record["image_threshold"] is None and "data.holdout=0" in record["no_threshold_because"]
+
+
+def test_every_builder_is_covered():
+    assert set(MODELS) == set(models.BUILDERS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_exported_with_its_bits(name):
+    shape, options = MODELS[name]
+    model = models.build(name, shape, **options)
+    variables = jax.jit(model.init)(parameter_key(0))
+    images = np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8)
+    expected = jax.jit(make_detect(model, smoothing=1.0))(variables, images)
+    primary = next(iter(expected.maps))
+    program = make_program(
+        model,
+        variables,
+        smoothing=1.0,
+        primary_map=primary,
+        primary_score=f"{primary}:max",
+        image_threshold=float(np.median(expected.scores[f"{primary}:max"])),
+        pixel_threshold=None,
+    )
+    data, outputs = serialise(program, shape, variables)
+    found = jax_export.deserialize(data).call(images)
+    assert set(found) == set(outputs) == {"score", "map", "reconstruction", "decision"}
+    np.testing.assert_array_equal(found["map"], expected.maps[primary])
+    np.testing.assert_array_equal(found["score"], expected.scores[f"{primary}:max"])
+    np.testing.assert_array_equal(found["reconstruction"], expected.reconstruction)
+    assert int(found["decision"].sum()) == 1, "the highest of three exceeds their median"
+
+
+def test_parameters_that_the_format_cannot_hold_are_refused(monkeypatch):
+    monkeypatch.setattr(export_module, "LARGEST", 3)
+    with pytest.raises(UserError, match="at most 2 GB"):
+        serialise(lambda images: {}, (4, 4, 3), {"params": {"x": jnp.zeros(1)}})
+
+
+def test_the_command(trained, tmp_path, capsys):
+    file = tmp_path / "file.jaxexport"
+    assert cli.main(["export", f"--workdir={trained[0]}", f"--output={file}"]) == 0
+    printed = capsys.readouterr().out
+    assert file.exists() and str(file) in printed and "32 x 32 x 3" in printed
+
+
+@pytest.mark.parametrize("place", ["", "nowhere/file"])
+def test_an_output_that_cannot_be_is_one_sentence(trained, tmp_path, capsys, place):
+    output = tmp_path / place
+    assert cli.main(["export", f"--workdir={trained[0]}", f"--output={output}"]) == 2
+    assert "must be a file in a folder that exists" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
