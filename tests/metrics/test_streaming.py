@@ -184,6 +184,21 @@ def test_bounds_contain_every_choice_within_the_intervals(seed, intervals, most)
             assert low <= value <= high, name
 
 
+def test_a_tie_across_nested_intervals_is_within_the_bounds_of_average_precision():
+    # All 200 defect pixels may tie at 0, below ten normal ones: better than any order of them.
+    held = _intervals.Intervals(
+        np.array([0.0, 0.0, 20.0]),
+        np.array([10.0, 5.0, 20.0]),
+        np.array([0, 0, 10]),
+        np.array([100, 100, 0]),
+        np.array([1.0, 1.0, 0.0]),
+    )
+    low, high = _intervals.Bounds(held, 2).average_precision()
+    assert high >= 200 / 210
+    # At best apart, at worst one by one.
+    assert low <= np.mean(np.arange(1, 201) / np.arange(11, 211))
+
+
 def weighted_aupro(score, defect, weight, limit):
     """Area of the polyline through all distinct scores, with any weights."""
     x, y = [0.0], [0.0]
