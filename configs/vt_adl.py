@@ -12,7 +12,10 @@ Its study of noise and of the number of Gaussians (figure 4), as one command on 
 Variants
   small      128 x 128, patches of 16, 3 blocks of 128 features, 20 Gaussians: minutes on 2 cores
   mnist      32 x 32, patches of 8, score by reconstruction alone (the paper gives no sizes)
-  k1, k10, k50, k150  that many Gaussians
+  k1         one Gaussian
+  k10        10 Gaussians
+  k50        50 Gaussians
+  k150       150 Gaussians
   no_noise   without noise on the embeddings
   full       full covariances of few Gaussians over 16 features
   paper      as the paper: 512 x 512, patches of 64, 150 Gaussians, noise 0.2, Adam 1e-4 with
@@ -61,7 +64,10 @@ def get_config(variants: str = ""):
     known = {
         "small": small,
         "mnist": mnist,
-        **{f"k{k}": functools.partial(gaussians, k=k) for k in (1, 10, 50, 150)},
+        "k1": functools.partial(gaussians, k=1),
+        "k10": functools.partial(gaussians, k=10),
+        "k50": functools.partial(gaussians, k=50),
+        "k150": functools.partial(gaussians, k=150),
         "no_noise": no_noise,
         "full": full,
         "paper": paper,
