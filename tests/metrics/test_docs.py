@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from jaxad import metrics
 from jaxad.metrics import bootstrap, pimo, pro, regions, roc, streaming, summary
 
 
@@ -22,3 +23,9 @@ def test_imports_neither_jax_nor_other_heavy_packages():
     code = f"import sys, jaxad.metrics; print(*sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", [n for n in metrics.__all__ if n != "UndefinedMetric"])
+def test_everything_public_has_an_example_and_says_what_it_takes(name):
+    text = getattr(metrics, name).__doc__
+    assert ">>> " in text and "Args:" in text
