@@ -181,11 +181,19 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--data-root", help="where the training images are now, if they have moved")
     verb.set_defaults(takes_overrides=True)
 
-    verb = _verb(verbs, "data", _data, "show what a folder of images is read as")
-    verb.add_argument("action", choices=["inspect"], help="inspect: counts by split and kind")
-    verb.add_argument("--root", required=True, help="folder of the images")
-    verb.add_argument("--category", default="", help="sub-folder of root (MVTec layout)")
-    verb.add_argument("--name", default="auto", help="layout: auto (default), mvtec or folder")
+    verb = _verb(verbs, "data", _data, "what a folder holds, known data sets, images prepared once")
+    verb.add_argument("action", choices=["list", "inspect", "prepare"],
+                      help="list: what the published data sets need; inspect: counts, sizes, "
+                      "masks of a folder; prepare: decode a config's images once")  # fmt: skip
+    verb.add_argument("--name", default="", help="auto (default), mvtec, folder, or of `data list`")
+    verb.add_argument("--root", default="", help="inspect: folder of the images")
+    verb.add_argument("--category", default="", help="inspect: sub-folder of root, normal class")
+    verb.add_argument("--anomalous", default="", help="inspect: as data.anomalous (elpv)")
+    verb.add_argument("--sheet", default="", metavar="FILE",
+                      help="inspect: write a contact sheet (PNG)")  # fmt: skip
+    verb.add_argument("--config", default="", metavar="NAME[:VARIANT,...]",
+                      help="prepare: as of `jaxad train`, overrides too")  # fmt: skip
+    verb.set_defaults(takes_overrides=True)
 
     verb = _verb(verbs, "score", _score, "measure anomaly maps of any tool against a data set")
     verb.add_argument("--maps", required=True, metavar="DIR",
@@ -369,18 +377,28 @@ def _export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
 
 
 def _data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
-    from jaxad.data import read_table, summarise
-    from jaxad.report.tables import format_metrics_table
+    from jaxad import data_command
 
-    table = read_table(arguments.root, name=arguments.name, category=arguments.category)
-    summary = summarise(table)
-    rows = [
-        {"split": split, "kind": kind, **counts}
-        for split in ("train", "test")
-        for kind, counts in summary[split].items()
-    ]
-    print(f"{table.root}, read as {table.name}")
-    print(format_metrics_table(rows, ["split", "kind", "images", "masks"]))
+    if overrides and arguments.action != "prepare":
+        raise UserError(f"jaxad data {arguments.action} takes no keys of a config; see --help")
+    if arguments.action == "list":
+        print(data_command.list_datasets(arguments.name))
+    elif arguments.action == "prepare":
+        if not arguments.config:
+            raise UserError("jaxad data prepare needs --config, and the data as its overrides")
+        print(data_command.prepare(arguments.config, overrides))
+    else:
+        if not arguments.root and arguments.name != "elpv":
+            raise UserError("jaxad data inspect needs --root, the folder of the images")
+        print(
+            data_command.inspect(
+                arguments.root,
+                name=arguments.name or "auto",
+                category=arguments.category,
+                anomalous=arguments.anomalous,
+                sheet=arguments.sheet,
+            )
+        )
 
 
 def _score(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

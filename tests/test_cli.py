@@ -154,9 +154,9 @@ def test_data_inspect_counts_what_a_folder_holds(tiny_data, capsys):
     assert cli.main(["data", "inspect", f"--root={tiny_data}"]) == 0
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     for row in (
-        ["train", "good", "20", "0"],
-        ["test", "good", "3", "0"],
-        ["test", "hole", "3", "3"],
+        ["train", "good", "20", "0", "–", "–"],
+        ["test", "good", "3", "0", "–", "–"],
+        ["test", "hole", "3", "3", "6.2500", "6.2500"],
     ):
         assert row in printed
 

@@ -1,0 +1,109 @@
+"""A contact sheet: some images of every kind, with the outlines of their masks, in one PNG."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from jaxad.data.datasets import summarise
+from jaxad.data.images import decode, read_mask
+from jaxad.data.inspection import SPLITS
+from jaxad.data.table import Sample, SampleTable
+from jaxad.errors import UserError
+
+_SIDE = 128
+_GAP = 8
+_CAPTION = 18
+_COLUMNS = 8
+_MOST_KINDS = 40
+_OUTLINE = (230, 30, 120)
+_INK, _PAPER = (40, 40, 40), (255, 255, 255)
+
+
+def contact_sheet(table: SampleTable, *, columns: int = _COLUMNS) -> bytes:
+    """Draws a row of images for every kind of both splits, spread evenly over its files.
+
+    Images keep their shape; gray images of more than 8 bits are shown by their full range. The
+    outline of a mask is drawn on its image. At most 40 rows.
+
+    Args:
+      table: of the data set.
+      columns: most images in a row.
+
+    Returns:
+      A PNG file's content.
+    """
+    rows = [
+        (f"{split}/{kind}: {number['images']} images, {number['masks']} masks",
+         [s for s in table.samples if (s.split, s.defect) == (split, kind)])
+        for split in SPLITS
+        for kind, number in summarise(table)[split].items()
+    ][:_MOST_KINDS]  # fmt: skip
+    height = _CAPTION + _SIDE + _GAP
+    sheet = Image.new("RGB", (_GAP + columns * (_SIDE + _GAP), _GAP + height * len(rows)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=13)
+    for row, (caption, samples) in enumerate(rows):
+        top = _GAP + row * height
+        draw.text((_GAP, top), caption, fill=_INK, font=font)
+        for column, sample in enumerate(_spread(samples, columns)):
+            thumbnail = Image.fromarray(_thumbnail(sample))
+            left = _GAP + column * (_SIDE + _GAP)
+            sheet.paste(thumbnail, (left, top + _CAPTION))
+    stream = io.BytesIO()
+    sheet.save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def write_contact_sheet(table: SampleTable, path: str | os.PathLike) -> None:
+    """Writes :func:`contact_sheet` to a file.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    content = contact_sheet(table)
+    try:
+        with open(path, "wb") as stream:
+            stream.write(content)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    if len(samples) <= count:
+        return list(samples)
+    return [samples[i] for i in np.linspace(0, len(samples) - 1, count).round().astype(int)]
+
+
+def _thumbnail(sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
+    """At most ``_SIDE`` pixels wide and high; a crossed square for a file that cannot be read."""
+    try:
+        pixels = decode(sample.path, channels=3)
+        mask = None if sample.mask is None else read_mask(sample.mask)
+    except UserError:
+        empty = Image.new("RGB", (_SIDE, _SIDE), (235, 235, 235))
+        draw = ImageDraw.Draw(empty)
+        draw.line((0, 0, _SIDE, _SIDE), fill=_OUTLINE)
+        draw.line((0, _SIDE, _SIDE, 0), fill=_OUTLINE)
+        return np.asarray(empty)
+    scale = _SIDE / max(pixels.shape[:2])
+    size = tuple(max(1, round(n * scale)) for n in pixels.shape[:2])
+    # Small images (digits) are enlarged without blur, so that their pixels show.
+    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
+    small = np.array(Image.fromarray(pixels).resize(size[::-1], how))
+    if mask is not None:
+        small[_outline(mask, size)] = _OUTLINE
+    return small
+
+
+def _outline(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "h2 w2"]:
+    """The rim around a mask, one pixel wide; however small the defect, it shows."""
+    coverage = Image.fromarray(mask.astype(np.float32))
+    small = np.asarray(coverage.resize(size[::-1], Image.Resampling.BILINEAR)) > 0
+    return ndimage.binary_dilation(small) & ~small

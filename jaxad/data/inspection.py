@@ -1,0 +1,141 @@
+"""What is in a data set: numbers, sizes, formats and masks, measured on the files themselves."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxad.data.containers import split_member
+from jaxad.data.datasets import summarise
+from jaxad.data.images import image_dimensions, read_mask
+from jaxad.data.table import Sample, SampleTable
+from jaxad.errors import UserError
+
+SPLITS = ("train", "test")
+
+
+class KindRow(NamedTuple):
+    """One kind of image in one split.
+
+    Attributes:
+      split: ``"train"`` or ``"test"``.
+      kind: ``"good"`` or a kind of defect.
+      images: their number.
+      masks: how many have a mask.
+      median_percent: of an image's pixels that its mask marks, over the masks that mark any;
+        None where there is no such mask.
+      largest_percent: likewise.
+    """
+
+    split: str
+    kind: str
+    images: int
+    masks: int
+    median_percent: float | None
+    largest_percent: float | None
+
+
+class Inspection(NamedTuple):
+    """What :func:`inspect_table` found.
+
+    Attributes:
+      rows: per split and kind.
+      sizes: ``(height, width)`` -> number of images, most frequent first.
+      formats: file name's ending -> number of images, likewise.
+      notes: the table's own, and what is odd in the files.
+    """
+
+    rows: tuple[KindRow, ...]
+    sizes: dict[tuple[int, int], int]
+    formats: dict[str, int]
+    notes: tuple[str, ...]
+
+
+class _Measured(NamedTuple):
+    size: tuple[int, int] | None
+    share: float | None
+    fault: str | None
+
+
+def inspect_table(table: SampleTable, *, workers: int | None = None) -> Inspection:
+    """Reads the header of every image and every mask.
+
+    Args:
+      table: of the data set.
+      workers: threads; None takes the number of CPU cores, at most 16.
+    """
+    with ThreadPoolExecutor(workers or min(16, os.cpu_count() or 1)) as pool:
+        measured = dict(zip(table.samples, pool.map(_measure, table.samples), strict=True))
+    rows = []
+    for split in SPLITS:
+        for kind, number in summarise(table)[split].items():
+            mine = [s for s in table.samples if (s.split, s.defect) == (split, kind)]
+            shares = [100 * m for s in mine if (m := measured[s].share)]
+            median = float(np.median(shares)) if shares else None
+            largest = max(shares) if shares else None
+            rows.append(KindRow(split, kind, number["images"], number["masks"], median, largest))
+    sizes = Counter(m.size for m in measured.values() if m.size is not None)
+    formats = Counter(_ending(s.path) for s in table.samples)
+    return Inspection(
+        rows=tuple(rows),
+        sizes=dict(sizes.most_common()),
+        formats=dict(formats.most_common()),
+        notes=(*table.notes, *_oddities(table, measured)),
+    )
+
+
+def _measure(sample: Sample) -> _Measured:
+    try:
+        size = image_dimensions(sample.path)
+    except UserError as error:
+        return _Measured(None, None, str(error))
+    if sample.mask is None:
+        return _Measured(size, None, None)
+    try:
+        mask = read_mask(sample.mask, expected_size=size)
+    except UserError as error:
+        return _Measured(size, None, str(error))
+    return _Measured(size, float(mask.mean()), None)
+
+
+def _ending(path: str) -> str:
+    container, member = split_member(path) or (None, path)
+    ending = pathlib.PurePath(member).suffix.lower()
+    # Rows of an array have no ending of their own.
+    return ending or pathlib.PurePath(container or path).suffix.lower() or "none"
+
+
+def _oddities(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str]:
+    notes = []
+    faults = [m.fault for m in measured.values() if m.fault]
+    if faults:
+        notes.append(f"{len(faults)} files cannot be used, first: {faults[0]}")
+    test = table.test()
+    bare = [s for s in test if s.label and s.mask is None]
+    if bare and any(s.mask for s in test):
+        notes.append(f"anomalous test images without a mask: {_named(table, bare)}")
+    empty = [s for s in measured if s.label and s.mask and measured[s].share == 0]
+    if empty:
+        notes.append(f"anomalous images whose mask marks nothing: {_named(table, empty)}")
+    full = [s for s in measured if s.label == 0 and s.mask and measured[s].share]
+    if full:
+        notes.append(f"good images whose mask marks something: {_named(table, full)}")
+    if not test:
+        notes.append("there are no test images, so nothing can be evaluated")
+    elif not any(s.label for s in test):
+        notes.append("there are no anomalous test images, so no ROC can be measured")
+    elif not any(s.label == 0 for s in test):
+        notes.append("there are no good test images, so no image ROC can be measured")
+    return notes
+
+
+def _named(table: SampleTable, samples: Sequence[Sample], at_most: int = 5) -> str:
+    names: Iterable[str] = (table.relative(s) for s in samples[:at_most])
+    more = f" and {len(samples) - at_most} more" if len(samples) > at_most else ""
+    return f"{len(samples)} ({', '.join(names)}{more})"

@@ -1,0 +1,85 @@
+"""What is measured on the files of a data set, and its contact sheet."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxad.data.contact_sheet import contact_sheet, write_contact_sheet
+from jaxad.data.datasets import read_table
+from jaxad.data.inspection import KindRow, inspect_table
+from jaxad.errors import UserError
+
+
+def save(place, pixels):
+    place.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(place)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for i in range(3):
+        save(tmp_path / f"train/good/{i}.png", np.full((20, 40, 3), 60 * i, np.uint8))
+    save(tmp_path / "test/good/0.jpg", np.full((20, 40, 3), 90, np.uint8))
+    for i, marked in enumerate((10, 40, 0)):
+        save(tmp_path / f"test/dent/{i}.png", np.full((20, 40, 3), 128, np.uint8))
+        mask = np.zeros((20, 40), np.uint8)
+        mask.flat[:marked] = 255
+        save(tmp_path / f"ground_truth/dent/{i}_mask.png", mask)
+    save(tmp_path / "test/hole/0.png", np.zeros((10, 40, 3), np.uint8))
+    return tmp_path
+
+
+def test_numbers_sizes_formats_masks(root):
+    found = inspect_table(read_table(root))
+    assert found.rows == (
+        KindRow("train", "good", 3, 0, None, None),
+        KindRow("test", "good", 1, 0, None, None),
+        # 10 and 40 of 800 pixels; the mask that marks nothing does not count.
+        KindRow("test", "dent", 3, 3, 3.125, 5.0),
+        KindRow("test", "hole", 1, 0, None, None),
+    )
+    assert found.sizes == {(20, 40): 7, (10, 40): 1}
+    assert found.formats == {".png": 7, ".jpg": 1}
+    assert any("marks nothing: 1 (test/dent/2.png)" in note for note in found.notes)
+    assert any("without a mask: 1 (test/hole/0.png)" in note for note in found.notes)
+
+
+def test_files_that_cannot_be_used_are_counted(root):
+    (root / "train/good/1.png").write_bytes(b"")
+    save(root / "ground_truth/dent/0_mask.png", np.zeros((5, 5), np.uint8))
+    notes = inspect_table(read_table(root)).notes
+    assert any(note.startswith("2 files cannot be used") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [(("good", "dent", "hole"), "no test images"), (("dent", "hole"), "no anomalous test images"),
+     (("good",), "no good test images")],
+)  # fmt: skip
+def test_what_cannot_be_measured(root, gone, words):
+    for kind in gone:
+        for file in [*(root / "test" / kind).iterdir(), *root.glob(f"ground_truth/{kind}/*")]:
+            file.unlink()
+    assert any(words in note for note in inspect_table(read_table(root)).notes)
+
+
+def test_contact_sheet(root):
+    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(read_table(root), columns=2))))
+    # Four kinds, two columns of 128 pixels with gaps of 8.
+    assert sheet.shape == (8 + 4 * (18 + 128 + 8), 8 + 2 * (128 + 8), 3)
+    # The first of three good images is black, the last of the two shown has the gray 120.
+    assert (sheet[8 + 18 : 8 + 18 + 64, 8 : 8 + 128] == 0).all()
+    assert (sheet[8 + 18 : 8 + 18 + 64, 144 : 144 + 128] == 120).all()
+    outlined = (sheet == (230, 30, 120)).all(axis=-1)
+    top = 8 + 2 * (18 + 128 + 8)
+    assert outlined[top : top + 154].any() and outlined.sum() == outlined[top : top + 154].sum()
+
+
+def test_contact_sheet_shows_what_cannot_be_read(root, tmp_path):
+    (root / "train/good/0.png").write_bytes(b"no image")
+    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(read_table(root)))))
+    assert (sheet[8 + 18 : 8 + 146, 8 : 8 + 128] == (230, 30, 120)).all(axis=-1).any()
+    with pytest.raises(UserError, match="cannot write"):
+        write_contact_sheet(read_table(root), tmp_path / "nowhere" / "sheet.png")
