@@ -388,7 +388,7 @@ def _data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
             raise UserError("jaxad data prepare needs --config, and the data as its overrides")
         print(data_command.prepare(arguments.config, overrides))
     else:
-        if not arguments.root and arguments.name != "elpv":
+        if not arguments.root and arguments.name not in ("elpv", "synthetic"):
             raise UserError("jaxad data inspect needs --root, the folder of the images")
         print(
             data_command.inspect(

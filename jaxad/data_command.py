@@ -68,6 +68,8 @@ def inspect(
     Raises:
       UserError: the folder cannot be read as the data set.
     """
+    if name == "synthetic":
+        root, name = str(_generated(category)), "mvtec"
     categories = list_categories(root, name=name)
     if not category and len(categories) > 1 and (name not in CATALOGUE or _in_folders(name)):
         return _overview(root, name, categories)
@@ -88,6 +90,14 @@ def inspect(
         write_contact_sheet(table, sheet)
         lines.append(f"contact sheet: {sheet}")
     return "\n".join(lines)
+
+
+def _generated(category: str) -> pathlib.Path:
+    """The generated images as configs take them by default, from the cache or made now."""
+    data = load_config("pca", {"data.name": "synthetic", "data.category": category}).data
+    from jaxad.training.inputs import open_table
+
+    return pathlib.Path(open_table(data).root)
 
 
 def prepare(config_name: str, overrides: Mapping[str, Any]) -> str:

@@ -102,3 +102,10 @@ def test_notes_of_the_data_stand_in_the_run_folders_record(tmp_path, capsys):
     record = prepare_inputs(load_config("pca", options)).record
     assert "train/good: 380 of 400 published images are missing" in record["notes"]
     assert "data: train/good: 380 of 400" in capsys.readouterr().err
+
+
+def test_inspect_generated_images(capsys):
+    assert cli.main(["data", "inspect", "--name=synthetic", "--category=fabric"]) == 0
+    rows = [line.split()[:4] for line in capsys.readouterr().out.splitlines()]
+    assert ["train", "good", "100", "0"] in rows
+    assert ["test", "good", "25", "0"] in rows

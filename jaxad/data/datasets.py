@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from jaxad.data.catalogue import CATALOGUE, published_categories
+from jaxad.data.containers import split_member
 from jaxad.data.files import image_files, natural_key
 from jaxad.data.layouts import LAYOUTS, category_folder, is_mvtec, read_layout, subfolders
 from jaxad.data.masks import MASK_FOLDERS
@@ -94,8 +95,8 @@ def find_images(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[s
     """Finds the images to predict on.
 
     Args:
-      path: a file, a folder (read recursively, in natural order, without folders of masks), or
-        a list of both.
+      path: a file, a folder (read recursively, in natural order, without folders of masks), an
+        image in a file of many (``mnist.npz::test/0``), or a list of these.
 
     Returns:
       Paths. A file that is named itself is returned whatever its extension.
@@ -111,7 +112,7 @@ def find_images(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[s
         if not images:
             raise UserError(f"{place} holds no image")
         return images
-    if not place.exists():
+    if not place.exists() and split_member(place) is None:
         raise UserError(f"{place} does not exist")
     return [str(place)]
 

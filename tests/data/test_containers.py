@@ -10,6 +10,7 @@ from PIL import Image
 
 from jaxad.data.cache import prepare_images, read_many
 from jaxad.data.containers import file_of, member_path, open_member, read_arrays, split_member
+from jaxad.data.datasets import find_images
 from jaxad.data.images import decode, image_dimensions, read_image
 from jaxad.errors import UserError
 
@@ -34,6 +35,7 @@ def test_a_member_is_an_image_like_any_other(npz):
     assert read_image(path, image_size=(4, 4), channels=1).shape == (4, 4, 1)
     assert (split_member(path), file_of(path)) == ((str(file), "test/2"), str(file))
     assert file_of(file) == str(file)
+    assert find_images([path]) == [path]
 
 
 def test_a_file_whose_name_has_the_separator_is_a_file(tmp_path):
