@@ -24,7 +24,7 @@ from jaxad.evaluation.learned import ask
 from jaxad.evaluation.names import printable
 from jaxad.evaluation.presentation import Curves, Masks, make_case, pictured, present
 from jaxad.evaluation.resize import at_size
-from jaxad.evaluation.streaming import Again, LazyMasks, required_mb, stream
+from jaxad.evaluation.streaming import Again, LazyMasks, above, required_mb, stream
 from jaxad.report.content import ScoreRow
 from jaxad.run_folder import RunFolder, write_json, write_text
 from jaxad.training.inputs import decode, open_table
@@ -66,12 +66,15 @@ def evaluate(
     calibration = calibration_of(run, detector, table)
     read = functools.partial(read_masks, config=detector.config)
     if required_mb(detector, samples) > detector.config.evaluate.memory_limit_mb:
-        streamed = stream(detector, images, samples, read, map_score_pairs(detector))
+        pairs, threshold = map_score_pairs(detector), calibration["pixel_threshold"]
+        streamed = stream(detector, images, samples, read, pairs, pixel_threshold=threshold)
         findings, masks = Again(detector, images, streamed.scores), LazyMasks(samples, read)
         figures, curves = streamed.figures, streamed.curves
     else:
         masks, findings = read(samples), detector(images)
-        figures, curves = judge_maps(detector, findings, samples, masks)
+        figures, curves = judge_maps(
+            detector, findings, samples, masks, pixel_threshold=calibration["pixel_threshold"]
+        )
     result = judge(detector, findings.scores, samples, figures)
     result |= judge_run(findings, samples, detector.config.evaluate, result)
     result |= {
@@ -135,9 +138,15 @@ def map_score_pairs(detector: Detector) -> list[tuple[str, str]]:
 
 
 def judge_maps(
-    detector: Detector, findings: Findings, samples: list[Sample], masks: Masks
+    detector: Detector,
+    findings: Findings,
+    samples: list[Sample],
+    masks: Masks,
+    *,
+    pixel_threshold: float | None,
 ) -> tuple[dict[tuple[str, str], dict[str, Any]], Curves]:
-    """Figures of every map, and the curves of the primary one."""
+    """Figures of every map, and the curves of the primary one, to which the threshold belongs."""
+    pairs = map_score_pairs(detector)
     has_masks = any(s.mask is not None for s in samples)
     resized = lambda name: [
         at_size(m, mask) for m, mask in zip(findings.maps[name], masks, strict=True)
@@ -150,9 +159,10 @@ def judge_maps(
             image_scores=findings.scores[score_name],
             limit=detector.config.evaluate.aupro_limit,
             defects=[s.defect for s in samples],
+            threshold=above(pixel_threshold) if (map_name, score_name) == pairs[0] else None,
             memory_limit_mb=math.inf,
         )
-        for map_name, score_name in dict.fromkeys(map_score_pairs(detector))
+        for map_name, score_name in dict.fromkeys(pairs)
     }
     marked = [i for i, mask in enumerate(masks) if mask is not None]
     maps = resized(detector.primary_map)
@@ -175,7 +185,7 @@ def judge(
     pairs = map_score_pairs(detector)
     primary = figures[pairs[0]]
     per_map = {pair[0]: figures[pair] for pair in pairs[1:]}
-    aside = ("method", "counts", "per_defect", "undefined", "brackets")
+    aside = ("method", "counts", "per_defect", "regions", "undefined", "brackets")
     brackets = {
         f"maps.{name}.{k}": v
         for name, one in per_map.items()

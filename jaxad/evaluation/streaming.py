@@ -56,7 +56,9 @@ def stream(
     images: UInt8[np.ndarray, "n h w c"],
     samples: Sequence[Sample],
     read_masks: ReadMasks,
-    pairs: Iterable[tuple[str, str]],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    pixel_threshold: float | None,
 ) -> Streamed:
     """Runs the detector over all images and judges their maps as they come.
 
@@ -65,7 +67,8 @@ def stream(
       images: the test images.
       samples: where their masks are and what they show.
       read_masks: masks of some samples, None for a defective image without one.
-      pairs: (map, score) whose figures are wanted.
+      pairs: (map, score) whose figures are wanted, the primary one first.
+      pixel_threshold: of the primary map; None for none.
 
     Raises:
       UserError: the protocol of the run needs all maps at once, or a mask is wrong.
@@ -78,6 +81,7 @@ def stream(
             f"{options.memory_limit_mb}; raise it, or take the protocol 'jaxad'"
         )
     accumulators = {pair: metrics.Accumulator() for pair in dict.fromkeys(pairs)}
+    accumulators[pairs[0]] = metrics.Accumulator(threshold=above(pixel_threshold))
     has_masks = any(sample.mask is not None for sample in samples)
     scores, done = [], 0
     with Progress("image", len(samples)) as progress:
@@ -96,12 +100,18 @@ def stream(
             scores.append(part.scores)
             done += len(some)
             progress.update(done)
-    primary = accumulators[detector.primary_map, detector.primary_score]
     return Streamed(
         scores={name: np.concatenate([s[name] for s in scores]) for name in scores[0]},
         figures={p: a.compute(limit=options.aupro_limit) for p, a in accumulators.items()},
-        curves=primary.curves(),
+        curves=accumulators[pairs[0]].curves(),
     )
+
+
+def above(threshold: float | None) -> float | None:
+    """The lowest value of a float32 map over a threshold, from which pixels are predicted."""
+    if threshold is None:
+        return None
+    return float(np.nextafter(np.float32(threshold), np.float32(np.inf)))
 
 
 class Again:

@@ -12,6 +12,7 @@ from jaxad.metrics import _counts, _pixels, pro
 from jaxad.metrics._inputs import UndefinedMetric
 from jaxad.metrics._intervals import Bounds, Bracket, Intervals, join
 from jaxad.metrics._prepare import Images
+from jaxad.metrics.regions import RegionCounts
 
 Figures = dict[str, Any]
 Undefined = dict[str, str]
@@ -143,7 +144,9 @@ def exact_figures(pixels: _pixels.PixelScores, limit: float) -> tuple[float, ...
     )
 
 
-def assemble(images: Images, pixels: Pixels, limit: float) -> Figures:
+def assemble(
+    images: Images, pixels: Pixels, limit: float, regions: RegionCounts | None = None
+) -> Figures:
     """The dictionary of `evaluate_maps`."""
     kinds = sorted({k for k in images.kind or () if k is not None})
     everything = (None, *kinds)
@@ -167,6 +170,12 @@ def assemble(images: Images, pixels: Pixels, limit: float) -> Figures:
         figures["per_defect"][kind] = {"count": int(ours.sum())} | {n: row[n] for n in PER_KIND}
         undefined |= {f"per_defect.{kind}.{n}": missing[n] for n in PER_KIND if n in missing}
         brackets |= {f"per_defect.{kind}.{n}": within[n] for n in PER_KIND if n in within}
+    if regions is not None:
+        figures["regions"] = None
+        if regions.shares:
+            figures["regions"] = {"threshold": float(regions.threshold)} | regions.summary()
+        else:
+            undefined["regions"] = no_defect
     return figures | {"undefined": undefined, "brackets": brackets}
 
 

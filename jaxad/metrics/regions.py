@@ -101,24 +101,50 @@ def region_recall(
     truth = [defect_pixels(mask) for mask in require_all_masks(as_masks(masks, images))]
     if defects is not None and len(defects) != len(images):
         raise ValueError(f"there are {len(images)} maps but {len(defects)} defects")
-    shares: dict[str | None, list[np.ndarray]] = {}
-    false = normal = 0
+    counts = RegionCounts(threshold)
     for i, (image, mask) in enumerate(zip(images, truth, strict=True)):
-        hit = image >= threshold
-        normal += mask.size - int(np.count_nonzero(mask))
-        false += int(np.count_nonzero(hit & ~mask))
-        if mask.any():
-            kind = None if defects is None else str(defects[i])
-            shares.setdefault(kind, []).append(_covered(hit, mask))
-    if not shares:
+        counts.add(image, mask, None if defects is None else str(defects[i]))
+    if not counts.shares:
         raise UndefinedMetric("no mask holds a defect pixel")
-    result = _summary(np.concatenate([s for kind in shares.values() for s in kind]), overlap)
-    result["false_positive_rate"] = false / normal if normal else None
-    result["per_defect"] = {
-        kind: _summary(np.concatenate(shares[kind]), overlap)
-        for kind in sorted(k for k in shares if k is not None)
-    }
-    return result
+    return counts.summary(overlap)
+
+
+class RegionCounts:
+    """What is found at a threshold, image by image: one number per region is kept.
+
+    Args:
+      threshold: score from which a pixel is called anomalous.
+    """
+
+    def __init__(self, threshold: float):
+        self.threshold = threshold
+        self.shares: dict[str | None, list[np.ndarray]] = {}
+        self._false = self._normal = 0
+
+    def add(self, image: np.ndarray, mask: np.ndarray, kind: str | None) -> None:
+        """Counts an image; ``mask`` is boolean, ``kind`` only read where it holds a defect."""
+        hit = image >= self.threshold
+        self._normal += mask.size - int(np.count_nonzero(mask))
+        self._false += int(np.count_nonzero(hit & ~mask))
+        if mask.any():
+            self.shares.setdefault(kind, []).append(_covered(hit, mask))
+
+    def merge(self, other: RegionCounts) -> None:
+        """Adds what another one has counted at the same threshold."""
+        self._false += other._false
+        self._normal += other._normal
+        for kind, parts in other.shares.items():
+            self.shares.setdefault(kind, []).extend(parts)
+
+    def summary(self, overlap: float = 0.0) -> dict[str, Any]:
+        """The dictionary of `region_recall`; there is at least one region."""
+        shares = {kind: np.concatenate(parts) for kind, parts in self.shares.items()}
+        result = _summary(np.concatenate([*shares.values()]), overlap)
+        result["false_positive_rate"] = self._false / self._normal if self._normal else None
+        result["per_defect"] = {
+            kind: _summary(shares[kind], overlap) for kind in sorted(k for k in shares if k)
+        }
+        return result
 
 
 def _covered(hit: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -19,8 +19,9 @@ from jaxtyping import Float
 from jaxad.metrics import _assemble, _pixels, pro
 from jaxad.metrics._assemble import BinnedPixels, ExactPixels, Figures, Kind
 from jaxad.metrics._bins import Bins
-from jaxad.metrics._inputs import working_dtype
+from jaxad.metrics._inputs import defect_pixels, working_dtype
 from jaxad.metrics._prepare import Images, join_images, prepare
+from jaxad.metrics.regions import RegionCounts
 
 KEPT_PIXELS = 4_000_000
 """Pixels that are kept as they are before they are counted into bins."""
@@ -37,6 +38,8 @@ class Accumulator:
     Args:
       kept_pixels: pixels kept as they are before any are counted into bins; up to as many the
         figures are exact.
+      threshold: score from which a pixel is called anomalous, for ``"regions"`` in the result (see
+        `region_recall`); exact at any size. None leaves it out.
 
     Examples:
       >>> import numpy as np
@@ -55,8 +58,9 @@ class Accumulator:
       (True, True)
     """
 
-    def __init__(self, *, kept_pixels: int = KEPT_PIXELS):
+    def __init__(self, *, kept_pixels: int = KEPT_PIXELS, threshold: float | None = None):
         self._kept_pixels = kept_pixels
+        self._regions = None if threshold is None else RegionCounts(threshold)
         self._images: list[Images] = []
         self._dtype = np.dtype(np.float32)
         self._waiting: dict[Kind, list[_pixels.PixelScores]] = {}
@@ -95,6 +99,8 @@ class Accumulator:
         for image, mask, kind in zip(images, truth, kinds, strict=True):
             if mask is None:
                 continue
+            if self._regions is not None:
+                self._regions.add(image, defect_pixels(mask), kind)
             pixels = _pixels.split_pixels([image], [mask], self._dtype)
             self._components[kind] = self._components.get(kind, 0) + pixels.components
             self._waiting.setdefault(kind, []).append(pixels)
@@ -108,8 +114,13 @@ class Accumulator:
         Brackets contain the exact value in whatever order accumulators are merged.
 
         Raises:
-          ValueError: kinds of defects are known to one of them only.
+          ValueError: kinds of defects are known to one of them only, or thresholds differ.
         """
+        if self._threshold != other._threshold:
+            raise ValueError(
+                f"the thresholds differ: {self._threshold} and {other._threshold}; merge "
+                "accumulators of the same threshold"
+            )
         if other._images:
             self._require_same_kinds(other._images[0].kind is None)
         dtype = np.result_type(self._dtype, other._dtype)
@@ -117,6 +128,8 @@ class Accumulator:
         self._widen(dtype)
         other._widen(dtype)
         self._images += other._images
+        if self._regions is not None:
+            self._regions.merge(other._regions)
         for kind, components in other._components.items():
             self._components[kind] = self._components.get(kind, 0) + components
         for kind, bins in other._bins.items():
@@ -143,7 +156,7 @@ class Accumulator:
           itself is the middle. As long as all pixels are kept it is ``"exact"``, without brackets.
         """
         pro.check_limit(limit)
-        return _assemble.assemble(join_images(self._images), self._pixels(), limit)
+        return _assemble.assemble(join_images(self._images), self._pixels(), limit, self._regions)
 
     def curves(self) -> Curves:
         """Pooled pixel curves of what was added so far.
@@ -158,6 +171,10 @@ class Accumulator:
         if not (totals.normal and totals.defect):
             return {}
         return pixels.curves(kinds)
+
+    @property
+    def _threshold(self) -> float | None:
+        return None if self._regions is None else self._regions.threshold
 
     def _pixels(self) -> ExactPixels | BinnedPixels:
         if not self._bins:

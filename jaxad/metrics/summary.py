@@ -34,9 +34,11 @@ from jaxad.metrics._inputs import (
     as_maps,
     as_masks,
     common_dtype,
+    defect_pixels,
     require_all_masks,
 )
 from jaxad.metrics._prepare import Images, prepare
+from jaxad.metrics.regions import RegionCounts
 from jaxad.metrics.streaming import Accumulator
 
 
@@ -143,6 +145,7 @@ def evaluate_maps(
     image_scores: npt.ArrayLike | None = None,
     limit: float = 0.3,
     defects: Sequence[str | None] | None = None,
+    threshold: float | None = None,
     memory_limit_mb: float = 4096.0,
 ) -> Figures:
     """Evaluates anomaly maps: image-level, pixel-level and per-defect figures.
@@ -161,12 +164,14 @@ def evaluate_maps(
       image_scores: (n,) raw image scores; by default the maximum of each map.
       limit: false-positive rate up to which AUPRO integrates, in (0, 1].
       defects: (n,) kind of defect of each image; only read for anomalous images.
+      threshold: score from which a pixel is called anomalous, for ``regions``.
       memory_limit_mb: 2**20 bytes that a copy of the maps may take; 0 always streams.
 
     Returns:
       A dictionary for JSON: the figures of `image_metrics` and `pixel_metrics`; ``method``
       (``"exact"`` or ``"streaming"``); ``counts``; ``per_defect`` (each kind against the good
       images: ``count``, ``image_auroc``, ``pixel_auroc``, ``aupro``; empty without ``defects``);
+      with ``threshold`` also ``regions`` (``threshold`` and what `region_recall` says);
       ``undefined``, the reason for every figure that is None, under its dotted key
       (``"per_defect.scratch.aupro"``); and ``brackets``, likewise ``[low, high]`` around every
       figure that is not exact.
@@ -192,12 +197,22 @@ def evaluate_maps(
     images = as_maps(maps)
     dtype = common_dtype(images)
     if sum(m.size for m in images) * dtype.itemsize > memory_limit_mb * 2**20:
-        accumulator = Accumulator()
+        accumulator = Accumulator(threshold=threshold)
         accumulator.update(images, masks, labels=labels, image_scores=image_scores, defects=defects)
         return accumulator.compute(limit=limit)
     images, truth, record = prepare(images, masks, labels, image_scores, defects)
     pixels = ExactPixels(_sorted_groups(images, truth, record, dtype))
-    return assemble(record, pixels, limit)
+    regions = None
+    if threshold is not None:
+        regions = RegionCounts(threshold)
+        for image, mask, kind in zip(images, truth, _kind_of(record), strict=True):
+            if mask is not None:
+                regions.add(image, defect_pixels(mask), kind)
+    return assemble(record, pixels, limit, regions)
+
+
+def _kind_of(record: Images) -> tuple[str | None, ...]:
+    return record.kind or (None,) * record.anomalous.size
 
 
 def _sorted_groups(
@@ -207,7 +222,7 @@ def _sorted_groups(
     dtype: np.dtype,
 ) -> dict[str | None, _pixels.PixelScores]:
     """Pixels of the good images and of each kind, sorted; images without a mask are left out."""
-    kind_of = record.kind or (None,) * len(maps)
+    kind_of = _kind_of(record)
     groups = {}
     for kind in dict.fromkeys((None, *kind_of)):
         members = [i for i, k in enumerate(kind_of) if k == kind and masks[i] is not None]

@@ -176,6 +176,14 @@ def _threshold(content: ReportContent) -> str:
             f"<p>On the test images it rejects <b>{_percent(outcome['found'], bad)}</b> defective "
             f"ones and <b>{_percent(outcome['false alarm'], fine)}</b> good ones.</p>"
         )
+    regions = content.metrics.get("regions")
+    if regions:
+        parts.append(
+            f"<p>The pixel threshold finds <b>{_percent(regions['found'], regions['regions'])}</b> "
+            "defect regions, by one pixel at least, and covers "
+            f"{100 * regions['coverage']:.1f}\u00a0% of a region on average. Of the normal pixels "
+            f"{100 * (regions['false_positive_rate'] or 0.0):.2g}\u00a0% exceed it.</p>"
+        )
     if calibration.get("heat_map_low") is None and content.cases:
         parts.append(
             '<p class="note">There is no calibrated heat-map scale: the scale on this page spans '

@@ -5,8 +5,10 @@ import json
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from jaxad import metrics
+from jaxad.data import read_image, read_mask, read_table
 from jaxad.errors import UserError
 from jaxad.evaluation import streaming
 from jaxad.evaluation.detector import Detector
@@ -53,6 +55,29 @@ def test_same_result_within_the_bounds(run, binned, resolution):
     assert json.loads((run / "metrics.json").read_text())["method"] == "streaming"
 
 
+def test_regions_found_are_those_of_the_predicted_pixels(run, data):
+    result = evaluate(run)
+    found = result["regions"]
+    detector = Detector.load(run)
+    samples = read_table(data).test()
+    images = np.stack([read_image(s.path, image_size=(32, 32), channels=3) for s in samples])
+    hit = detector(images).maps[detector.primary_map] > result["pixel_threshold"]
+    shares, false, normal = [], 0, 0
+    for sample, one in zip(samples, hit, strict=True):
+        mask = np.zeros((32, 32), bool)
+        if sample.mask:
+            mask = read_mask(sample.mask, image_size=(32, 32))
+        label, count = ndimage.label(mask, np.ones((3, 3)))
+        shares += [one[label == k].mean() for k in range(1, count + 1)]
+        false, normal = false + int(one[~mask].sum()), normal + int((~mask).sum())
+    assert found["regions"] == len(shares) == 4
+    assert found["found"] == sum(share > 0 for share in shares)
+    assert found["coverage"] == pytest.approx(np.mean(shares), abs=1e-12)
+    assert found["false_positive_rate"] == false / normal
+    assert set(found["per_defect"]) == {"box"}
+    assert "The pixel threshold finds" in (run / "report.html").read_text()
+
+
 def test_few_pixels_are_exact_even_when_streamed(run):
     whole, streamed = evaluate(run), evaluate(run, overrides=LITTLE)
     assert streamed["method"] == "exact" and streamed["brackets"] == {}
@@ -75,8 +100,6 @@ def test_only_pictured_images_run_twice(run, monkeypatch):
 
 
 def test_memory_estimate_counts_maps_and_pixels(run, data):
-    from jaxad.data import read_table
-
     detector = Detector.load(run)
     samples = read_table(data).test()
     # 32 x 32: float32 maps and a byte per channel; judged: mask, resized map, sorted copy.

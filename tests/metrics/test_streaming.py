@@ -273,6 +273,31 @@ def test_kinds_and_image_level_figures(kinds):
             assert low <= row[name] <= high
 
 
+@pytest.mark.parametrize("kept", [500, 10**6])
+def test_recall_of_regions_is_exact_at_any_size(kinds, kept):
+    maps, masks, defects = kinds
+    expected = metrics.region_recall(maps, masks, threshold=40.0, defects=defects)
+    assert 0 < expected["found"] < expected["regions"] and len(expected["per_defect"]) == 2
+    parts = [metrics.Accumulator(kept_pixels=kept, threshold=40.0) for _ in range(2)]
+    for i in range(0, 30, 5):
+        some = slice(i, i + 5)
+        parts[i % 2].update(maps[some], masks[some], defects=defects[some])
+    streamed = parts[0].merge(parts[1]).compute()
+    whole = metrics.evaluate_maps(maps, masks, defects=defects, threshold=40.0)
+    for result in (streamed, whole):
+        assert result["regions"].pop("threshold") == 40.0
+        assert result["regions"]["per_defect"] == {
+            k: pytest.approx(v, abs=SAME) for k, v in expected["per_defect"].items()
+        }
+        for name in ("regions", "found", "recall", "coverage", "false_positive_rate"):
+            assert result["regions"][name] == pytest.approx(expected[name], abs=SAME)
+    with pytest.raises(ValueError, match=r"thresholds differ: 40.0 and None"):
+        parts[0].merge(metrics.Accumulator())
+    assert "regions" not in metrics.evaluate_maps(maps, masks)
+    none = metrics.evaluate_maps(maps[:2], masks[:2] & False, threshold=1.0)
+    assert none["regions"] is None and none["undefined"]["regions"] == "no image is anomalous"
+
+
 def test_few_pixels_stay_exact(kinds):
     maps, masks, defects = kinds
     exact = metrics.evaluate_maps(maps, masks, defects=defects)
