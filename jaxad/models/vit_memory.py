@@ -32,6 +32,10 @@ Where the print is wrong, contradictory or silent, and what is taken:
     the entropy brought up bilinearly. The score ``loss`` is the image's loss.
 
 Maps: ``l2``, ``ssim`` (1 - SSIM), ``entropy`` (with a memory), ``anomaly``.
+
+The history tells how the memory is used: ``memory_hits``, how often an item was the strongest of a
+position, and ``memory_reads``, how often it had any weight after shrinkage. Items that are never
+read (``memory_reads_unused``) are dead.
 """
 
 from __future__ import annotations
@@ -223,7 +227,9 @@ def build(
         result = module.apply(variables, images, train=train, mutable=mutable)
         (reconstruction, weights), collections = result if mutable is not False else (result, {})
         terms, total = image_terms(pixel_terms(images, reconstruction), weights)
-        sums = {} if weights is None else {"memory": memory.hits(weights)}
+        sums = {}
+        if weights is not None:
+            sums = {"memory_hits": memory.hits(weights), "memory_reads": memory.reads(weights)}
         return LossOutput(total, terms, dict(collections), sums, {})
 
     def detect(variables, images) -> Detection:
@@ -243,7 +249,8 @@ def build(
         _, weights = module.apply(variables, to_unit_float(images))
         kept = jnp.sum(weights > 0, axis=-1)
         return {
-            "memory_items_counts": memory.hits(weights),
+            "memory_hits_counts": memory.hits(weights),
+            "memory_reads_counts": memory.reads(weights),
             "memory_items_kept_per_position": jnp.mean(kept.astype(jnp.float32)),
             "memory_entropy": memory.entropy(weights),
         }

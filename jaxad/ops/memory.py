@@ -149,6 +149,12 @@ def hits(weights: Float[Array, "*b n"]) -> Float[Array, " n"]:
     return jnp.sum(chosen.reshape(-1, n), axis=0)
 
 
+def reads(weights: Float[Array, "*b n"]) -> Float[Array, " n"]:
+    """How many queries read each item with any weight; an item with 0 is dead to them."""
+    n = weights.shape[-1]
+    return jnp.sum((weights > 0).astype(weights.dtype).reshape(-1, n), axis=0)
+
+
 def _unit(vectors: Array) -> Array:
     """Vectors of length 1; zero stays zero, with a finite gradient."""
     squared = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)

@@ -136,10 +136,13 @@ def test_the_map_takes_the_chosen_terms(full):
 def test_the_history_and_the_report_know_how_the_memory_is_used(full):
     model, variables = full
     output = loss_of(model, variables, images())
-    hits = np.asarray(output.sums["memory"])
+    hits, reads = (np.asarray(output.sums[f"memory_{name}"]) for name in ("hits", "reads"))
     assert hits.shape == (9,) and hits.sum() == 3 * 16
+    _, weights = apply(model, variables, images())
+    np.testing.assert_array_equal(reads, (np.asarray(weights) > 0).sum((0, 1, 2)))
     told = jax.jit(model.diagnostics)(variables, images())
-    np.testing.assert_array_equal(told["memory_items_counts"], hits)
+    np.testing.assert_array_equal(told["memory_hits_counts"], hits)
+    np.testing.assert_array_equal(told["memory_reads_counts"], reads)
     assert told["memory_entropy"].shape == (3, 4, 4)
     assert 1 <= float(told["memory_items_kept_per_position"]) < 9
 
@@ -149,7 +152,7 @@ def test_bfloat16_is_for_the_network_alone(full):
     model, variables = full
     half = vit_memory.build((16, 16, 3), **SMALL, temperature=0.2, dtype="bfloat16")
     ours, exact = (loss_of(m, variables, images()) for m in (half, model))
-    assert ours.per_example.dtype == ours.sums["memory"].dtype == jnp.float32
+    assert ours.per_example.dtype == ours.sums["memory_hits"].dtype == jnp.float32
     np.testing.assert_allclose(ours.per_example, exact.per_example, rtol=2e-2)
     assert np.all(ours.per_example != exact.per_example)
 

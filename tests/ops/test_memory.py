@@ -99,9 +99,10 @@ def test_entropy_is_that_of_a_distribution_and_the_printed_sign_would_spread_the
     assert descend(-1).max() < 0.26, "what is printed: all items alike"
 
 
-def test_hits_count_the_strongest_item_of_each_query():
+def test_hits_count_the_strongest_item_of_each_query_and_reads_all():
     weights = jnp.array([[[0.2, 0.8, 0.0], [0.6, 0.4, 0.0]], [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]])
     np.testing.assert_array_equal(memory.hits(weights), [1, 2, 0])
+    np.testing.assert_array_equal(memory.reads(weights), [2, 3, 0])
 
 
 # --- where gradients could break --------------------------------------------------------------
