@@ -193,6 +193,8 @@ def _parser() -> argparse.ArgumentParser:
                       help="inspect: write a contact sheet (PNG)")  # fmt: skip
     verb.add_argument("--config", default="", metavar="NAME[:VARIANT,...]",
                       help="prepare: as of `jaxad train`, overrides too")  # fmt: skip
+    verb.add_argument("--shards", default="", metavar="DIR",
+                      help="prepare: shards of TensorFlow Datasets instead")  # fmt: skip
     verb.set_defaults(takes_overrides=True)
 
     verb = _verb(verbs, "score", _score, "measure anomaly maps of any tool against a data set")
@@ -386,7 +388,7 @@ def _data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     elif arguments.action == "prepare":
         if not arguments.config:
             raise UserError("jaxad data prepare needs --config, and the data as its overrides")
-        print(data_command.prepare(arguments.config, overrides))
+        print(data_command.prepare(arguments.config, overrides, shards=arguments.shards))
     else:
         if not arguments.root and arguments.name not in ("elpv", "synthetic"):
             raise UserError("jaxad data inspect needs --root, the folder of the images")

@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from jaxad.config import load_config, set_key, with_absolute_root
 from jaxad.data.catalogue import CATALOGUE
 from jaxad.data.contact_sheet import write_contact_sheet
@@ -100,7 +102,7 @@ def _generated(category: str) -> pathlib.Path:
     return pathlib.Path(open_table(data).root)
 
 
-def prepare(config_name: str, overrides: Mapping[str, Any]) -> str:
+def prepare(config_name: str, overrides: Mapping[str, Any], *, shards: str = "") -> str:
     """Decodes and resizes all images of a config's data set once, into files in the cache.
 
     Training, calibration and evaluation with the same data, image size, channels, held-out share
@@ -109,10 +111,14 @@ def prepare(config_name: str, overrides: Mapping[str, Any]) -> str:
     Args:
       config_name: as of `jaxad train`.
       overrides: of its keys.
+      shards: folder for shards of TensorFlow Datasets instead (folder data sets only), which
+        pipelines of one's own stream; see :mod:`jaxad.data.tfds_builders`.
 
     Raises:
       UserError: as of `jaxad train`.
     """
+    if shards:
+        return _prepare_shards(load_config(config_name, overrides).data, shards)
     from jaxad.training.inputs import decode, open_table, prepare_inputs
 
     config = load_config(config_name, overrides)
@@ -131,6 +137,23 @@ def prepare(config_name: str, overrides: Mapping[str, Any]) -> str:
         if len(array)
     ]
     return "\n".join(lines)
+
+
+def _prepare_shards(data: ConfigDict, folder: str) -> str:
+    from jaxad.data.tfds_builders import prepare_shards
+
+    if not data.root:
+        raise UserError("shards are made of images in a folder: set data.root")
+    written = prepare_shards(
+        data.root,
+        data.name,
+        category=data.category,
+        anomalous=data.anomalous,
+        image_size=tuple(data.image_size),
+        channels=data.channels,
+        data_dir=folder,
+    )
+    return f"shards: {written}"
 
 
 def _file(array: Any) -> str:

@@ -92,6 +92,20 @@ def test_prepare_writes_what_training_and_evaluation_read(prepared, monkeypatch)
     assert {pathlib.Path(array.filename) for array in arrays} == set(files)
 
 
+def test_prepare_shards(tiny_data, tiny, tmp_path, capsys):
+    pytest.importorskip("tensorflow_datasets")
+    from jaxad.data.tfds_builders import share_of_process
+
+    words = [f"--config.{key}={value}" for key, value in tiny.items()]
+    command = ["data", "prepare", "--config=vqvae", *words, f"--shards={tmp_path}"]
+    assert cli.main(command) == cli.USER_ERROR
+    assert "set data.root" in capsys.readouterr().err
+    assert cli.main([*command, f"--config.data.root={tiny_data}"]) == 0
+    folder = capsys.readouterr().out.splitlines()[-1].partition(": ")[2]
+    dataset = share_of_process(folder, "test", process=1, processes=2)
+    assert [e["image"].shape for e in dataset.as_numpy_iterator()] == [(16, 16, 3)] * 3
+
+
 def test_notes_of_the_data_stand_in_the_run_folders_record(tmp_path, capsys):
     from jaxad.config import load_config
     from jaxad.training.inputs import prepare_inputs

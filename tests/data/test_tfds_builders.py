@@ -1,0 +1,75 @@
+"""Folder data sets as TensorFlow Datasets: the cache's pixels, in shards, read by share."""
+
+import numpy as np
+import pytest
+
+from jaxad.data.cache import prepare_images
+from jaxad.data.datasets import read_table
+from jaxad.data.images import read_mask
+from jaxad.data.tfds_builders import folder_builder, prepare_shards, share_of_process
+from jaxad.errors import UserError
+
+pytest.importorskip("tensorflow_datasets")
+
+SIZE = (12, 10)
+
+
+@pytest.fixture(scope="module")
+def shards(tiny_data, tmp_path_factory):
+    place = tmp_path_factory.mktemp("shards")
+    return prepare_shards(tiny_data, "mvtec", image_size=SIZE, data_dir=place)
+
+
+def examples(folder, split, process=0, processes=1):
+    dataset = share_of_process(folder, split, process=process, processes=processes)
+    return list(dataset.as_numpy_iterator())
+
+
+def test_examples_are_the_tables_samples_with_the_caches_pixels(shards, tiny_data):
+    table = read_table(tiny_data)
+    for split, samples in (("train", table.train_good()), ("test", table.test())):
+        found = examples(shards, split)
+        images = prepare_images(samples, image_size=SIZE, channels=3)
+        np.testing.assert_array_equal([e["image"] for e in found], images)
+        assert [e["index"] for e in found] == list(range(len(samples)))
+        assert [e["path"].decode() for e in found] == [table.relative(s) for s in samples]
+        assert [e["defect"].decode() for e in found] == [s.defect for s in samples]
+        assert [e["label"] for e in found] == [s.label for s in samples]
+        for example, sample in zip(found, samples, strict=True):
+            assert example["has_mask"] == (sample.mask is not None)
+            if sample.mask:
+                expected = read_mask(sample.mask, image_size=SIZE)
+                np.testing.assert_array_equal(example["mask"][..., 0] > 0, expected)
+                assert expected.any()
+            else:
+                assert not example["mask"].any()
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_shares_are_disjoint_and_cover_the_split(shards, processes):
+    parts = [
+        [e["index"] for e in examples(shards, "train", i, processes)] for i in range(processes)
+    ]
+    assert sorted(np.concatenate(parts)) == list(range(20))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_second_call_writes_nothing(shards, tiny_data):
+    before = {file: file.stat().st_mtime_ns for file in shards.iterdir()}
+    again = prepare_shards(tiny_data, "mvtec", image_size=SIZE, data_dir=shards.parents[2])
+    assert again == shards
+    assert before == {file: file.stat().st_mtime_ns for file in shards.iterdir()}
+
+
+def test_mistakes(shards, tmp_path):
+    with pytest.raises(UserError, match="no folder data set 'mnist'"):
+        folder_builder("mnist", image_size=SIZE, data_dir=tmp_path)
+    with pytest.raises(UserError, match="process 2 is none of 2"):
+        share_of_process(shards, "train", process=2, processes=2)
+    with pytest.raises(UserError, match="is no category of mvtec_ad"):
+        prepare_shards(tmp_path, "mvtec_ad", image_size=SIZE, data_dir=tmp_path / "shards")
+    assert not list((tmp_path / "shards").rglob("*.tfrecord*"))
+    with pytest.raises(UserError, match="holds no shards"):
+        share_of_process(tmp_path, "train", process=0, processes=1)
+    with pytest.raises(UserError, match="no split 'valid'"):
+        share_of_process(shards, "valid", process=0, processes=1)
