@@ -79,7 +79,7 @@ def small(config):
     config.model.heads = 3
     config.model.decoder_features = 128
     config.model.decoder_depth = 2
-    config.model.decoder_heads = 4
+    config.model.decoder_heads = 2
     config.train.learning_rate = 1e-3
     config.train.steps = 3000
 
