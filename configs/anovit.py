@@ -60,7 +60,7 @@ def small(config):
     config.train.learning_rate = 1e-3
     config.train.schedule = "cosine"
     config.train.warmup_steps = 100
-    config.train.steps = 1200
+    config.train.steps = 800
     config.evaluate.smoothing = 2.0
     config.evaluate.primary_score = "l2:max"  # of the smoothed map
 

@@ -89,7 +89,7 @@ def small(config):
     config.train.learning_rate = 1e-3
     config.train.schedule = "cosine"
     config.train.warmup_steps = 100
-    config.train.steps = 1200
+    config.train.steps = 1500
 
 
 def mnist(config):
