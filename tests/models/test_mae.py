@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 
 import jax
@@ -13,8 +14,10 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from jaxad import models
+from jaxad.config import load_config
+from jaxad.convert.convert import convert
 from jaxad.convert.families import family
-from jaxad.convert.mapping import map_weights
+from jaxad.convert.mapping import map_weights, plan_mapping
 from jaxad.data.batch import Batch
 from jaxad.models import mae
 from jaxad.models.base import parameter_key
@@ -30,8 +33,10 @@ from jaxad.models.masked_autoencoder import (
 from jaxad.ops.mask_schedules import random_ensemble, sliding
 from jaxad.ops.patches import patchify, unpatchify
 from jaxad.training.step import make_validation_step
+from jaxad.training.weights import load_weights
 
 FILE = pathlib.Path(__file__).parent.parent / "golden" / "mae.npz"
+CONVERT = FILE.parent / "convert"
 OPTIONS = {
     "patch": 4,
     "features": 16,
@@ -336,3 +341,53 @@ def test_diagnostics_show_the_visible_patches_and_fill_in_the_others(model, vari
 def test_options_that_do_not_fit_are_refused(options, sentence):
     with pytest.raises(models.UserError, match=sentence):
         models.build("mae", (32, 32, 3), **(OPTIONS | options))
+
+
+class Shape:
+    """A tensor of which only the shape is asked."""
+
+    def __init__(self, shape):
+        self.shape = shape
+
+
+@pytest.mark.parametrize("variant, size", [("b16", "base"), ("l16", "large"), ("h14", "huge")])
+def test_every_key_of_the_published_files_has_its_place_in_the_network(variant, size):
+    """By shapes alone, of encoder and decoder, all blocks."""
+    with np.load(CONVERT / "values.npz") as file:
+        keys = json.loads(str(file["full_size"]))[f"mae/{size}"]
+    plan = plan_mapping({k: Shape(tuple(v)) for k, v in keys.items()}, family("mae"), source=size)
+    assert not plan.absent and not plan.dropped
+    found = {
+        entry.path: entry.rule.to_flax(
+            *(np.broadcast_to(np.float32(0), plan.state[key].shape) for key in entry.sources)
+        ).shape
+        for entry in plan.entries
+    }
+    config = load_config(f"mae:{variant}")
+    options = config.model.to_dict()
+    model = models.build(options.pop("name"), (*config.data.image_size, 3), **options)
+    ours = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = {"/".join(path): leaf.shape for path, leaf in flatten_dict(dict(ours)).items()}
+    n = found["params/encoder/positions"][1]
+    assert n == 1 + (224 // options["patch"]) ** 2
+    positions = {"params/encoder/positions", "params/decoder/positions"}
+    assert {k: v for k, v in found.items() if k not in positions} == shapes
+
+
+@pytest.mark.parametrize("name, file", [("mae", "mae.pth"), ("hf-mae", "hf_mae")])
+def test_a_converted_file_predicts_what_its_network_did(tmp_path, name, file):
+    """From the file of the PyTorch project to this model; nothing is masked."""
+    convert(name, CONVERT / file, tmp_path / "weights", heads=2, decoder_heads=2)
+    epsilon = {"mae": 1e-6, "hf-mae": 1e-12}[name]
+    model = models.build("mae", (12, 12, 3), **OPTIONS, layer_norm_epsilon=epsilon, block=1)
+    variables = load_weights(jax.jit(model.init)(parameter_key(0)), tmp_path / "weights")
+    with np.load(CONVERT / "values.npz") as values:
+        key = {"mae": "mae", "hf-mae": "hf_mae"}[name]
+        images, expected = values["images"], values[f"{key}/prediction"]
+    places = jnp.tile(jnp.arange(9)[None], (len(images), 1))
+
+    def everything(module, images):
+        return module.fill_in(module.embed(images), places, 9)
+
+    found = jax.jit(lambda v, x: model.module.apply(v, x, method=everything))(variables, images)
+    assert_close(found, expected)
