@@ -1,43 +1,37 @@
-"""Many runs in one go: configs x categories x seeds, one table, nothing run twice."""
+"""Many runs in one go: configs x categories x seeds, nothing run twice, by one process or several.
+
+Every cell of the grid has a run folder. Whoever holds its lock runs it, others go on to the next
+cell and come back; its ``outcome.json``, written last, says that it is done, or why it failed.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import pathlib
 import re
 import sys
+import time
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
+from ml_collections import ConfigDict
 
-from jaxad.config import load_config, set_key, to_json, with_absolute_root
+from jaxad.benchmark_papers import write_paper_tables
+from jaxad.benchmark_tables import FIGURES, GROUPS, figure_columns, mean_rows, write_results
+from jaxad.config import flatten, load_config, set_key, with_absolute_root
 from jaxad.errors import UserError
 from jaxad.evaluation.evaluate import evaluate
-from jaxad.evaluation.protocols import get_protocol
 from jaxad.report.cases import load_cases
 from jaxad.report.compare import write_comparison
 from jaxad.report.content import RunSummary, common_scale
-from jaxad.report.tables import markdown_table, metric_title
-from jaxad.run_folder import RunFolder, write_json, write_text
-from jaxad.training.train import train
+from jaxad.run_folder import RunFolder, try_lock, write_json
+from jaxad.training.train import CHANGEABLE, train
 
-FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
+__all__ = ["FIGURES", "GROUPS", "Cell", "benchmark", "figure_columns", "mean_rows"]
 
-_TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
-_OBJECTS = ("bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush",
-            "transistor", "zipper")  # fmt: skip
-
-GROUPS = {
-    "mean of textures": _TEXTURES,
-    "mean of objects": _OBJECTS,
-    "mean of textures with hazelnut": (*_TEXTURES, "hazelnut"),
-    "mean of objects without hazelnut": tuple(k for k in _OBJECTS if k != "hazelnut"),
-}
-"""Groups of MVTec AD's categories. The first two are the data set's own; the comparison of VAE,
-VAE-GRF and ViT-VAE calls the other two texture and non-texture."""
+POLL_SECONDS = 1.0
+"""Between looks at cells that other processes are running."""
 
 
 class Cell(NamedTuple):
@@ -67,9 +61,16 @@ def benchmark(
     workdir: str | os.PathLike,
     *,
     overrides: Mapping[str, Any] | None = None,
+    own_overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    papers: Sequence[str] = (),
+    variant: str = "",
     title: str = "Benchmark",
+    failures_since: float | None = None,
 ) -> list[dict[str, Any]]:
     """Trains and evaluates every cell of a grid that is not finished yet.
+
+    Several processes may be given the same grid and workdir at once: each cell is run by one of
+    them, and each returns when all cells are done.
 
     Args:
       configs: such as ``["pca", "vqvae:small"]``.
@@ -78,7 +79,12 @@ def benchmark(
       workdir: one run folder per cell, ``results.csv``, ``results.json``, ``results.md`` and
         ``report.html`` (all runs side by side).
       overrides: config keys for every cell.
+      own_overrides: config -> keys that stand in place of ``overrides`` for its cells.
+      papers: ids of printed tables (:mod:`jaxad.report.papers`) to write beside the cells' figures.
+      variant: with which the configs of the printed tables are run.
       title: heading of the page.
+      failures_since: a cell that failed after this time (seconds since 1970) is not tried again;
+        by default, the time of the call.
 
     Returns:
       One row per cell: config, category, seed, seconds, the figures, ``protocol`` with its own
@@ -88,25 +94,36 @@ def benchmark(
     Raises:
       UserError: nothing to run, or the folder cannot be written.
     """
+    since = time.time() if failures_since is None else failures_since
     cells = [Cell(c, k, s) for k in categories or [""] for c in configs for s in seeds]
     if not cells:
         raise UserError("a benchmark needs at least one config and one seed")
     root = pathlib.Path(workdir)
     RunFolder(root).create()
     # Every config is read before the first is run: a misprint shows at once, not after hours.
-    settings = {cell: _settings(cell, overrides or {}) for cell in cells}
-    rows = []
-    for number, cell in enumerate(cells, start=1):
-        print(f"[{number}/{len(cells)}] {cell.config} {cell.category} seed {cell.seed}",
-              file=sys.stderr, flush=True)  # fmt: skip
-        rows.append(_run(cell, settings[cell], root))
-        write_results(root, rows)
-    finished = [summary_of(root, row) for row in rows if not row["error"]]
+    own = own_overrides or {}
+    settings = {cell: _settings(cell, own.get(cell.config, overrides or {})) for cell in cells}
+    rows: dict[Cell, dict[str, Any]] = {}
+    while len(rows) < len(cells):
+        before = len(rows)
+        for number, cell in enumerate(cells, start=1):
+            if cell in rows:
+                continue
+            name = f"[{number}/{len(cells)}] {cell.config} {cell.category} seed {cell.seed}"
+            row = _take(cell, settings[cell], root, since=since, name=name)
+            if row is not None:
+                rows[cell] = row
+                known = [rows[one] for one in cells if one in rows]
+                write_results(root, known)
+                write_paper_tables(root, papers, known, variant=variant)
+        if len(rows) == before:
+            time.sleep(POLL_SECONDS)  # the cells that are left are with other processes
+    finished = [summary_of(root, rows[cell]) for cell in cells if not rows[cell]["error"]]
     write_comparison(root / "report.html", finished, title=title)
-    return rows
+    return [rows[cell] for cell in cells]
 
 
-def _settings(cell: Cell, overrides: Mapping[str, Any]):
+def _settings(cell: Cell, overrides: Mapping[str, Any]) -> ConfigDict:
     config = load_config(cell.config, overrides)
     with config.unlocked():
         set_key(config, "seed", cell.seed)
@@ -115,24 +132,63 @@ def _settings(cell: Cell, overrides: Mapping[str, Any]):
     return with_absolute_root(config)
 
 
-def _run(cell: Cell, config: Any, root: pathlib.Path) -> dict[str, Any]:
+def _take(
+    cell: Cell, config: ConfigDict, root: pathlib.Path, *, since: float, name: str
+) -> dict[str, Any] | None:
+    """Runs a cell unless it is done; None where another process is at it."""
     run = RunFolder(root / cell.folder)
     row: dict[str, Any] = {**cell._asdict(), "folder": cell.folder, "error": ""}
     try:
-        if run.metrics.exists() and run.config.read_text() == to_json(config):
-            print("  already finished", file=sys.stderr)
-            metrics = run.read_json(run.metrics)
-        else:
-            train(config, run.path)
-            # A run that was trained before keeps the judgement it was trained with.
-            saved = run.read_config().evaluate
-            asked = {k: v for k, v in config.evaluate.items() if saved.get(k) != v}
-            overrides = {f"evaluate.{key}": value for key, value in asked.items()}
-            metrics = evaluate(run.path, overrides=overrides)
+        run.create()
+        with try_lock(run.path / ".cell.lock") as mine:
+            if not mine:
+                return None
+            outcome = run.read_json(run.outcome) if run.outcome.exists() else None
+            if outcome and outcome["error"] and outcome["time"] >= since:
+                raise UserError(outcome["error"])
+            done = outcome and not outcome["error"] and _is_of(run, config)
+            print(f"{name}: finished before" if done else name, file=sys.stderr, flush=True)
+            if not done:
+                _run(run, config)
+        return row | _figures(run)
     except UserError as error:
-        print(f"  failed: {error}", file=sys.stderr)
+        print(f"{name}: failed: {error}", file=sys.stderr, flush=True)
         return {**row, "error": str(error), **dict.fromkeys(("seconds", *FIGURES))}
-    seconds = run.read_json(run.timing)["train_seconds"]
+
+
+def _is_of(run: RunFolder, config: ConfigDict) -> bool:
+    """Whether the run has these settings, but for keys that change no figure."""
+    free = tuple(key for key in CHANGEABLE if not key.startswith("evaluate."))
+    # Lists and tuples are the same thing once they have been through JSON.
+    there, here = (
+        {k: list(v) if isinstance(v, tuple) else v for k, v in flatten(one).items()
+         if not k.startswith(free)}
+        for one in (run.read_config(), config)
+    )  # fmt: skip
+    return there == here and run.metrics.exists()
+
+
+def _run(run: RunFolder, config: ConfigDict) -> None:
+    run.outcome.unlink(missing_ok=True)
+    reason = ""
+    try:
+        train(config, run.path)
+        # A run that was trained before keeps the judgement it was trained with.
+        saved = run.read_config().evaluate
+        asked = {k: v for k, v in config.evaluate.items() if saved.get(k) != v}
+        evaluate(run.path, overrides={f"evaluate.{key}": value for key, value in asked.items()})
+    except UserError as error:
+        reason = str(error)
+    except Exception as error:  # out of memory, say: the other cells may still run
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    write_json(run.outcome, {"error": reason, "time": time.time()})
+    if reason:
+        raise UserError(reason)
+
+
+def _figures(run: RunFolder) -> dict[str, Any]:
+    metrics = run.read_json(run.metrics)
     figures = {name: metrics[name] for name in FIGURES}
     protocol = metrics.get("protocol", "jaxad")
     if protocol != "jaxad":
@@ -141,90 +197,17 @@ def _run(cell: Cell, config: Any, root: pathlib.Path) -> dict[str, Any]:
             for name, value in metrics["protocol_figures"].items()
             if not isinstance(value, Mapping)
         }
-    return {**row, "seconds": seconds, "protocol": protocol, **figures}
-
-
-def figure_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The columns of figures with their headings: those of every run, then the protocols'."""
-    own = {key: None for row in rows for key in row if ":" in key}
-    headings = {name: metric_title(name) for name in FIGURES}
-    for key in own:
-        protocol, _, name = key.partition(":")
-        headings[key] = f"{protocol}: {metric_title(name)}"
-    return headings
-
-
-def mean_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of means per config: over all its categories, then over each group of :data:`GROUPS`.
-
-    A mean is over categories, of each the mean over its seeds; cells without a figure are left
-    out. Groups are for MVTec AD's categories alone, and only where they part what was run.
-    """
-    means = []
-    for config in dict.fromkeys(row["config"] for row in rows):
-        mine = [row for row in rows if row["config"] == config and not row["error"]]
-        present = {row["category"] for row in mine}
-        means.append(_mean(mine, rows, config, "mean", f"{len(mine)} runs"))
-        if not present <= {*_TEXTURES, *_OBJECTS}:
-            continue
-        for name, group in GROUPS.items():
-            if present & set(group) and not present <= set(group):
-                inside = [row for row in mine if row["category"] in group]
-                count = f"{len(present & set(group))} of {len(group)} categories"
-                means.append(_mean(inside, rows, config, name, count))
-    return means
-
-
-def _mean(
-    mine: Sequence[Mapping[str, Any]],
-    rows: Sequence[Mapping[str, Any]],
-    config: str,
-    name: str,
-    count: str,
-) -> dict[str, Any]:
-    mean: dict[str, Any] = {"config": config, "category": name, "seed": count}
-    for key in ("seconds", *figure_columns(rows)):
-        per_category: dict[str, list[float]] = {}
-        for row in mine:
-            if row.get(key) is not None:
-                per_category.setdefault(row["category"], []).append(row[key])
-        known = [np.mean(values) for values in per_category.values()]
-        mean[key] = float(np.mean(known)) if known else None
-    return mean
-
-
-def write_results(root: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes results.csv, results.json and results.md."""
-    figures = figure_columns(rows)
-    columns = ["config", "category", "seed", "seconds", *figures, "protocol", "folder", "error"]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(root / "results.csv", buffer.getvalue())
-    means = mean_rows(rows)
-    protocols = {name: get_protocol(name).statement for name in _protocols_of(rows)}
-    write_json(
-        root / "results.json",
-        {"cells": list(rows), "means": means, "protocols": protocols, "groups": GROUPS},
-    )
-    shown = {key: metric_title(key) for key in ("config", "category", "seed", "seconds")}
-    parts = [markdown_table([*rows, *means], shown | figures)]
-    used = [name for name in GROUPS if any(mean["category"] == name for mean in means)]
-    parts += [f"- {name}: {', '.join(GROUPS[name])}" for name in used]
-    parts += [f"- protocol {name}: {statement}" for name, statement in protocols.items()]
-    write_text(root / "results.md", "\n\n".join(parts) + "\n")
-
-
-def _protocols_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(row["protocol"] for row in rows if not row["error"]))
+    seconds = run.read_json(run.timing)["train_seconds"]
+    return {"seconds": seconds, "protocol": protocol, **figures}
 
 
 def summary_of(root: pathlib.Path, row: Mapping[str, Any]) -> RunSummary:
     """What the page over all runs says of one."""
     run = RunFolder(root / row["folder"])
     return RunSummary(
-        name=" ".join(filter(None, [row["config"], row["category"], f"seed {row['seed']}"])),
+        name=row["config"],
+        category=row["category"],
+        seed=row["seed"],
         metrics=run.read_json(run.metrics),
         link=f"{row['folder']}/report.html",
         seconds=row["seconds"],

@@ -147,11 +147,20 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(takes_overrides=True)
 
     verb = _verb(verbs, "benchmark", _benchmark, "train and evaluate a grid of runs; one table")
-    verb.add_argument("--configs", required=True, nargs="+", metavar="CONFIG",
+    verb.add_argument("--configs", default=[], nargs="+", metavar="CONFIG",
                       help="with variants, separated by spaces: pca vqvae:small")  # fmt: skip
+    verb.add_argument("--paper", default="", metavar="ID",
+                      help="fill a printed table (docs/tables.md): configs, categories and "
+                      "protocol from there; several ids separated by commas")  # fmt: skip
+    verb.add_argument("--variant", default="", metavar="NAME",
+                      help="of a paper's configs: small runs on a CPU")  # fmt: skip
     verb.add_argument("--categories", default="", help="of the data set, separated by commas")
     verb.add_argument("--seeds", default="0", help="separated by commas (default 0)")
     verb.add_argument("--workdir", required=True, help="folder of all runs; resumes there")
+    verb.add_argument("--parallel", type=int, default=1, metavar="N",
+                      help="cells in N processes, each with its share of the GPUs (default 1: one "
+                      "cell after the other, each on all devices)")  # fmt: skip
+    verb.add_argument("--failures-since", type=float, default=0.0, help=argparse.SUPPRESS)
     verb.set_defaults(takes_overrides=True)
 
     verb = _verb(verbs, "config", _config, "list the configs, or show every key of one")
@@ -302,29 +311,9 @@ def _predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from jaxad.environment import keep_freed_memory
+    from jaxad import benchmark_command
 
-    keep_freed_memory()
-    from jaxad.benchmark import benchmark, figure_columns, mean_rows
-    from jaxad.report.tables import format_metrics_table, metric_title
-
-    # A quoted list and separate words are the same to a user.
-    configs = [config for words in arguments.configs for config in words.split()]
-    try:
-        seeds = [int(seed) for seed in arguments.seeds.split(",") if seed.strip()]
-    except ValueError:
-        raise UserError(
-            f"--seeds takes whole numbers such as 0,1,2, not {arguments.seeds}"
-        ) from None
-    categories = [name.strip() for name in arguments.categories.split(",") if name.strip()]
-    rows = benchmark(configs, categories, seeds, arguments.workdir, overrides=overrides)
-    columns = {key: metric_title(key) for key in ("config", "category", "seed", "seconds")}
-    print(format_metrics_table([*rows, *mean_rows(rows)], columns | figure_columns(rows)))
-    for row in rows:
-        if row["error"]:
-            print(f"{row['folder']}: {row['error']}")
-    print(f"tables: {arguments.workdir}/results.md, page: {arguments.workdir}/report.html")
-    return FAILED_PARTS if any(row["error"] for row in rows) else 0
+    return benchmark_command.run(arguments, overrides)
 
 
 def _config(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

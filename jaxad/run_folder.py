@@ -44,6 +44,7 @@ class RunFolder:
     report = property(lambda self: self.path / "report.html")
     figures = property(lambda self: self.path / "figures")
     cases = property(lambda self: self.path / "figures" / "cases.npz")
+    outcome = property(lambda self: self.path / "outcome.json")
 
     def create(self) -> None:
         """Makes the folder.
@@ -70,21 +71,12 @@ class RunFolder:
         Raises:
           UserError: another process is training here.
         """
-        try:
-            import fcntl
-        except ImportError:  # not a POSIX system
-            yield
-            return
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                # Some network file systems have no locks; there the user is on their own.
-                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise UserError(
-                        f"another process is training in {self.path}; wait for it, or use another "
-                        "--workdir"
-                    ) from None
+        with try_lock(self.path / ".lock") as mine:
+            if not mine:
+                raise UserError(
+                    f"another process is training in {self.path}; wait for it, or use another "
+                    "--workdir"
+                )
             yield
 
     def has_checkpoint(self) -> bool:
@@ -122,6 +114,27 @@ class RunFolder:
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read: {error}") from None
+
+
+@contextlib.contextmanager
+def try_lock(path: pathlib.Path) -> Iterator[bool]:
+    """Holds a lock file, without waiting; a kill frees it.
+
+    Gives False where another process holds it. Where there are no locks at all (systems that are
+    not POSIX, some network file systems) it gives True, and the user is on their own.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        yield True
+        return
+    with path.open("w") as file:
+        mine = True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            mine = error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+        yield mine
 
 
 @contextlib.contextmanager

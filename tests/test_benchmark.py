@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import statistics
+import time
 
 import pytest
 
 from jaxad import benchmark as module
 from jaxad.benchmark import Cell, benchmark, mean_rows
+from jaxad.benchmark_tables import seed_rows
 from jaxad.cli import main
 from jaxad.demo import CONFIGS, OVERRIDES
 from jaxad.errors import UserError
@@ -57,7 +60,13 @@ def test_the_files_hold_the_rows_and_their_means(finished):
     for mean in means:
         mine = [r["image_auroc"] for r in rows if r["config"] == mean["config"]]
         assert mean["image_auroc"] == pytest.approx(sum(mine) / 2)
-    assert (root / "results.md").read_text().count("\n| ") == len(rows) + len(means) + 1
+    seeds = json.loads((root / "results.json").read_text())["seeds"]
+    assert [(s["config"], s["statistic"]) for s in seeds] == [
+        (config, statistic) for config in ("pca", "pca:paper") for statistic in ("mean", "std")
+    ]
+    # Two tables with their headings and rules; the first line follows no line break.
+    lines = len(rows) + len(means) + len(seeds) + 3
+    assert (root / "results.md").read_text().count("\n| ") == lines
 
 
 def test_finished_cells_are_not_run_again(finished, overrides, monkeypatch):
@@ -159,6 +168,45 @@ def test_another_protocol_is_judged_without_training_again(
     assert results["means"][0][key] == one[key]
     # And the third time there is nothing left to do.
     monkeypatch.delattr(module, "evaluate")
+    assert benchmark(["pca"], ["stripes"], [0], tmp_path, overrides=keys) == [one]
+
+
+def test_spread_over_seeds_is_that_of_a_sample():
+    rows = [row("pca", "a", seed=seed, aupro=value) for seed, value in enumerate((0.2, 0.4, 0.9))]
+    rows += [row("pca", "b", aupro=0.5), row("pca", "a", seed=3, error="no such folder")]
+    mean, std = seed_rows(rows)
+    assert (mean["seeds"], mean["category"]) == (3, "a")
+    assert mean["aupro"] == pytest.approx(0.5)
+    assert std["aupro"] == pytest.approx(statistics.stdev((0.2, 0.4, 0.9)))
+    assert std["pixel_ap"] is None
+
+
+def test_any_failure_is_a_row_and_is_not_tried_again_by_others(
+    tiny_data, overrides, tmp_path, monkeypatch
+):
+    calls = []
+
+    def fail(config, workdir):
+        calls.append(workdir)
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    before = time.time()
+    monkeypatch.setattr(module, "train", fail)
+    (one,) = benchmark(["pca"], ["stripes"], [0], tmp_path, overrides=overrides)
+    assert one["error"] == "RuntimeError: RESOURCE_EXHAUSTED: out of memory"
+    # A process of the same benchmark, begun before the failure, takes it as the outcome ...
+    keys = {"overrides": overrides, "failures_since": before}
+    assert benchmark(["pca"], ["stripes"], [0], tmp_path, **keys) == [one] and len(calls) == 1
+    # ... a later one tries again.
+    monkeypatch.undo()
+    (again,) = benchmark(["pca"], ["stripes"], [0], tmp_path, overrides=overrides)
+    assert not again["error"]
+
+
+def test_keys_that_change_no_figure_run_nothing_again(tiny_data, overrides, tmp_path, monkeypatch):
+    (one,) = benchmark(["pca"], ["stripes"], [0], tmp_path, overrides=overrides)
+    monkeypatch.delattr(module, "train")
+    keys = {**overrides, "train.devices": "2", "data.memory_limit_mb": "100"}
     assert benchmark(["pca"], ["stripes"], [0], tmp_path, overrides=keys) == [one]
 
 

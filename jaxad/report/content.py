@@ -158,7 +158,9 @@ class RunSummary:
     """One run on a page that compares runs.
 
     Attributes:
-      name: what the table calls it.
+      name: what the table calls it: the model, or its config.
+      category: of the data set; images are compared within one.
+      seed: None where there is none to tell.
       metrics: the content of its ``metrics.json``.
       link: its own report, relative to the comparison page; None for no link.
       seconds: time to train (or to fit), None when unknown.
@@ -168,6 +170,8 @@ class RunSummary:
 
     name: str
     metrics: Mapping[str, Any]
+    category: str = ""
+    seed: int | None = None
     link: str | None = None
     seconds: float | None = None
     cases: Sequence[Case] = ()

@@ -16,7 +16,8 @@ A file is ``{"paper": {key, title, authors, year, source, protocol}, "tables": [
     there), ``unit`` (``"fraction"`` or ``"percent"``), ``decimals``, ``definition``.
 ``columns``
     ``name`` as printed, ``own`` (a method of the paper itself, not one it compares with),
-    ``config`` (ours that stands for it), ``source`` (whence the paper took it), ``note``.
+    ``config`` (ours that stands for it), ``map`` (of ours, where it is not the primary one),
+    ``source`` (whence the paper took it), ``note``.
 ``rows``
     ``printed``, ``category`` (as ``data.category``; ``"mean"`` where only a mean is printed),
     ``values`` per column (null where none is printed), ``std`` where printed, ``group``.
@@ -73,6 +74,11 @@ def get_table(table_id: str) -> Table:
     if table_id not in tables:
         raise UserError(f"no printed table {table_id!r}{did_you_mean(table_id, tables)}")
     return tables[table_id]
+
+
+def paper_of(table: Table) -> Mapping[str, Any]:
+    """Returns the paper (``title``, ``authors``, ``source``, ``protocol`` ...) of a table."""
+    return next(p["paper"] for p in load_papers().values() if table in p["tables"])
 
 
 def printed_figures(table: Table, column: str) -> dict[str, float]:
