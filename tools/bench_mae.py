@@ -264,7 +264,7 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help="time a training step instead")
     parser.add_argument("--batch", type=int, default=32, help="images in a training step")
     parser.add_argument("--images", type=int, default=1, help="images in a detection")
-    parser.add_argument("--passes-at-once", type=int, default=4)
+    parser.add_argument("--passes-at-once", type=int, default=0, help="0: as the model does")
     parser.add_argument("--rows", default="", help="some of the rows, separated by commas")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs in each process")
     parser.add_argument("--turns", type=int, default=2)
