@@ -10,6 +10,7 @@ from typing import Any
 from jaxad.config import load_config
 from jaxad.data.catalogue import CATALOGUE
 from jaxad.errors import UserError, did_you_mean
+from jaxad.evaluation.protocols import get_protocol
 from jaxad.report.paper_comparison import Column, write_comparison_of
 from jaxad.report.papers import Table, get_table, paper_of
 from jaxad.run_folder import RunFolder
@@ -175,7 +176,8 @@ def write_paper_tables(
             if column["own"]
         ]
         columns.append(_column(root, rows, table, name=BASELINE, spec=BASELINE, printed=False))
-        write_comparison_of(root, table, columns, categories_of(table))
+        statement = get_protocol(paper_of(table)["protocol"]).statement
+        write_comparison_of(root, table, columns, categories_of(table), statement=statement)
 
 
 def _column(

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from jaxad.data.groups import GROUPS, MVTEC_AD
-from jaxad.evaluation.protocols import get_protocol
 from jaxad.report.papers import Table, paper_of
 from jaxad.report.tables import MISSING, format_value, markdown_table
 from jaxad.run_folder import write_json, write_text
@@ -79,6 +78,9 @@ def _row_sources(table: Table, columns: Sequence[Column], categories: Sequence[s
     for mean, over in printed:
         group = f" ({mean['group']})" if mean.get("group") else ""
         yield f"{mean['printed']}{group}, as printed", over, mean
+        slips = [_slip(table, mean, column) for column in columns if column.printed]
+        if any(slip is not None for slip in slips):
+            yield f"{mean['printed']}{group}, computed from the rows", over, None
     run = tuple(c for c in categories if any(c in column.figures for column in columns))
     if 0 < len(run) < len(categories):
         yield f"mean of the {len(run)} of {len(categories)} run", run, None
@@ -148,24 +150,40 @@ def _printed(
     std = stds[place] if stds else None
     if "decimals" in source:
         decimals = source["decimals"][place] + shift
-    slip = None
-    if "over" in source:
-        for number, one in enumerate(table["slips"], start=1):
-            same = (one.get("column"), one.get("group")) == (column.name, source.get("group"))
-            if one["kind"] == "mean" and one["figure"] == "value" and same:
-                slip = number
     return (
-        None if value is None else value / divisor,
-        None if std is None else std / divisor,
+        # Rounded: 79.6 / 100 is to be the 0.796 that stands there.
+        None if value is None else round(value / divisor, decimals),
+        None if std is None else round(std / divisor, decimals),
         decimals,
-        slip,
+        _slip(table, source, column),
     )
 
 
+def _slip(table: Table, mean: Mapping[str, Any], column: Column) -> int | None:
+    """Number of the slip that annotates a printed mean of a column, from 1."""
+    for number, one in enumerate(table["slips"], start=1):
+        same = (one.get("column"), one.get("group")) == (column.name, mean.get("group"))
+        if "over" in mean and one["kind"] == "mean" and one["figure"] == "value" and same:
+            return number
+    return None
+
+
 def write_comparison_of(
-    root: pathlib.Path, table: Table, columns: Sequence[Column], categories: Sequence[str]
+    root: pathlib.Path,
+    table: Table,
+    columns: Sequence[Column],
+    categories: Sequence[str],
+    *,
+    statement: str = "",
 ) -> None:
     """Writes ``table_ID.md``, ``table_ID.csv`` and ``table_ID.json`` into a folder.
+
+    Args:
+      root: the folder.
+      table: the printed one.
+      columns: ours.
+      categories: that fill it.
+      statement: the protocol of ours, in words.
 
     Raises:
       UserError: it cannot be written.
@@ -183,7 +201,7 @@ def write_comparison_of(
         {
             "table": {key: table[key] for key in ("id", "number", "title", "data", "metric")},
             "paper": dict(paper),
-            "protocol": get_protocol(paper["protocol"]).statement,
+            "protocol": statement,
             "rows": rows,
             "columns": [
                 {"name": c.name, "config": c.config, "settings": c.settings, "errors": c.errors}
@@ -193,16 +211,23 @@ def write_comparison_of(
             "others_as_printed": _others(table),
         },
     )
-    write_text(root / f"{stem}.md", markdown(table, columns, rows))
+    write_text(root / f"{stem}.md", markdown(table, columns, rows, statement=statement))
 
 
-def markdown(table: Table, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:
+def markdown(
+    table: Table,
+    columns: Sequence[Column],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    statement: str = "",
+) -> str:
     """The comparison as a page.
 
     Args:
       table: the printed one.
       columns: ours.
       rows: of :func:`compare`.
+      statement: the protocol of ours, in words.
     """
     paper, metric = paper_of(table), table["metric"]
     lines: list[dict[str, Any]] = []
@@ -227,14 +252,11 @@ def markdown(table: Table, columns: Sequence[Column], rows: Sequence[Mapping[str
             shown[f"{place}.ours"] = column.name
     parts = [
         f"# {paper['authors']} ({paper['year']}), {table['number']}: {table['title']}",
-        f"{metric['printed']}, as a fraction. {metric['definition']}. " + _legend(rows),
+        f"{metric['printed']}, as a fraction. {metric['definition'].rstrip('.')}. " + _legend(rows),
         markdown_table(lines, shown),
-        f"Ours: protocol {paper['protocol']}. {get_protocol(paper['protocol']).statement}",
+        f"Ours: protocol {paper['protocol']}. {statement}".rstrip(),
     ]
-    parts.append("\n".join(
-        f"- {'ours beside ' if c.printed else ''}{c.name}: `{c.config}`"
-        + (f", {c.settings}" if c.settings else ", not run") for c in columns
-    ))  # fmt: skip
+    parts.append("\n".join(_about(table, column) for column in columns))
     errors = dict.fromkeys(error for column in columns for error in column.errors)
     if errors:
         parts.append("Failed:\n\n" + "\n".join(f"- {error}" for error in errors))
@@ -250,6 +272,14 @@ def markdown(table: Table, columns: Sequence[Column], rows: Sequence[Mapping[str
         ]
         parts.append("Other methods, as printed there:\n\n" + markdown_table(text, titles))
     return "\n\n".join(parts) + "\n"
+
+
+def _about(table: Table, column: Column) -> str:
+    """How a column of ours was run, and what is to be known of the printed one."""
+    notes = {one["name"]: one.get("note") for one in table["columns"] if column.printed}
+    beside = "ours beside " if column.printed else "baseline "
+    facts = [f"`{column.config}`", notes.get(column.name), column.settings or "not run"]
+    return f"- {beside}{column.name}: {', '.join(filter(None, facts))}"
 
 
 def _legend(rows: Sequence[Mapping[str, Any]]) -> str:
