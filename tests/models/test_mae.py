@@ -391,3 +391,23 @@ def test_a_converted_file_predicts_what_its_network_did(tmp_path, name, file):
 
     found = jax.jit(lambda v, x: model.module.apply(v, x, method=everything))(variables, images)
     assert_close(found, expected)
+
+
+def test_bfloat16_and_recomputed_blocks_change_rounding_alone(model, variables):
+    images = photographs()
+    batch = Batch(images, np.arange(2, dtype=np.int32), np.ones(2, bool))
+    keys = jax.random.split(jax.random.key(0), 2)
+
+    def gradient(options):
+        other = models.build("mae", (32, 32, 3), **OPTIONS, **options)
+        loss = lambda params: jnp.mean(other.loss({"params": params}, batch, keys, True)[0])
+        return jax.jit(jax.value_and_grad(loss))(variables["params"])
+
+    value, exact = gradient({})
+    again, recomputed = gradient({"remat": True})
+    np.testing.assert_allclose(again, value, rtol=1e-6)
+    for a, b in zip(jax.tree.leaves(recomputed), jax.tree.leaves(exact), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max() + 1e-8)
+    rough, of_rough = gradient({"dtype": "bfloat16"})
+    assert 0 < abs(float(rough - value)) < 0.02 * float(value)  # 8 bits, over a mean
+    assert {leaf.dtype for leaf in jax.tree.leaves(of_rough)} == {jnp.dtype("float32")}
