@@ -17,6 +17,7 @@ import numpy.typing as npt
 from jaxad.report import axes
 from jaxad.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis
 from jaxad.report.content import is_missing
+from jaxad.report.style import MODEL_COLOURS
 from jaxad.report.tables import format_score, format_value
 
 # A chart column is at most some 500 pixels wide: more points cannot be seen.
@@ -282,3 +283,45 @@ def defect_bars(values: Mapping[str, float | None]) -> str:
             )
         parts.append(axes.text(right + 8, y + 14, format_value(value, digits=3), anchor="start"))
     return axes.svg(parts, label="figure per kind of defect", height=16 + row * max(1, len(values)))
+
+
+def model_bars(values: Mapping[str, Mapping[str, Sequence[float]]], models: Sequence[str]) -> str:
+    """Horizontal bars per category, one for each model: means, with whiskers over several runs.
+
+    Args:
+      values: category -> model -> figures in [0, 1] of its runs; empty or absent where there is
+        none.
+      models: their names in order; the n-th has the n-th colour of the style sheet.
+
+    Returns:
+      An SVG element, as high as the bars ask for.
+    """
+    bar, gap, left, right = 13, 12, 128, WIDTH - 50
+    width = right - left
+    parts, y = [], 6
+    for category, by_model in values.items():
+        middle = y + bar * len(models) / 2 + 4
+        shown = category if len(category) <= 17 else category[:16] + "…"
+        parts.append(axes.text(left - 8, middle, shown, anchor="end", kind="label"))
+        for place, model in enumerate(models):
+            runs = [value for value in by_model.get(model, ()) if not is_missing(value)]
+            mean = sum(runs) / len(runs) if runs else None
+            said = f"{html.escape(model)}, {html.escape(category)}: {format_value(mean)}"
+            parts.append(
+                f'<rect x="{left}" y="{y}" width="{width}" height="{bar - 2}" class="track"/>'
+            )
+            if mean is not None:
+                length = min(max(mean, 0.0), 1.0) * width
+                parts.append(
+                    f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 2}" '
+                    f'class="m{place % len(MODEL_COLOURS)}"><title>{said}</title></rect>'
+                )
+                ends = [left + min(max(end, 0.0), 1.0) * width for end in (min(runs), max(runs))]
+                if len(runs) > 1:
+                    line = y + (bar - 2) / 2
+                    parts.append(axes.line(ends[0], line, ends[1], line, "whisker"))
+            text = format_value(mean, digits=3)
+            parts.append(axes.text(right + 6, y + 10, text, anchor="start"))
+            y += bar
+        y += gap
+    return axes.svg(parts, label="figure per category and model", height=max(y, 20))

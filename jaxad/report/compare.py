@@ -1,12 +1,12 @@
-"""One page over several runs: their figures in a table, their heat maps side by side."""
+"""One page over several runs: their figures in a table, in bars, and heat maps side by side."""
 
 from __future__ import annotations
 
 import os
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from jaxad.report import figures
+from jaxad.report import charts, figures
 from jaxad.report.content import Case, RunSummary, Scale, common_scale, is_missing
 from jaxad.report.gallery import badge
 from jaxad.report.page import (
@@ -16,9 +16,11 @@ from jaxad.report.page import (
     figure,
     page,
     picture,
+    sortable_table,
     table,
     write_page,
 )
+from jaxad.report.style import MODEL_COLOURS, SORTABLE_COLUMNS
 from jaxad.report.tables import (
     MISSING,
     format_score,
@@ -27,6 +29,7 @@ from jaxad.report.tables import (
 )
 
 _COMPARED = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
+_DRAWN = ("image_auroc", "pixel_auroc", "aupro")
 
 
 def write_comparison(
@@ -40,8 +43,8 @@ def write_comparison(
 
     Args:
       path: the HTML file.
-      runs: in the order of the table. Their images are matched by path; each run keeps its own
-        heat-map scale, because scores of different models have different units.
+      runs: in the order of the table. Images are matched by path within a category; each run
+        keeps its own heat-map scale, because scores of different models have different units.
       title: heading of the page.
       notes: sentences the reader must not miss.
 
@@ -49,9 +52,19 @@ def write_comparison(
       UserError: the file cannot be written.
     """
     sections = [("figures", "Figures", _notes(notes) + _figures_table(runs))]
-    images = _images(runs)
-    if images:
-        sections.append(("images", "The same images, side by side", images))
+    categories = list(dict.fromkeys(run.category for run in runs))
+    if len(categories) > 1:
+        sections.append(("means", "Means over categories", _means_table(runs)))
+    bars = _bars(runs, categories)
+    if bars:
+        sections.append(("bars", "Per category" if categories != [""] else "In bars", bars))
+    for number, category in enumerate(categories):
+        images = _images(_first_seeds(run for run in runs if run.category == category))
+        if images:
+            heading = "The same images, side by side"
+            if category:
+                heading = f"{category}: the same images"
+            sections.append((f"images-{number}" if number else "images", heading, images))
     write_page(path, page(title, sections))
 
 
@@ -71,25 +84,143 @@ def _linked(run: RunSummary) -> str:
     return f'<a href="{_address(run.link)}">{name}</a>' if run.link else name
 
 
-def _figures_table(runs: Sequence[RunSummary]) -> str:
-    best = {}
-    for key in _COMPARED:
+def _columns(runs: Sequence[RunSummary]) -> dict[str, str]:
+    """Figures of the table with their headings: those of every run, then those of protocols."""
+    columns = {key: metric_title(key) for key in _COMPARED}
+    for run in runs:
+        for name, value in (run.metrics.get("protocol_figures") or {}).items():
+            key = f"{run.metrics['protocol']}: {name}"
+            if run.metrics["protocol"] != "jaxad" and not isinstance(value, Mapping):
+                columns[key] = f"{run.metrics['protocol']}: {metric_title(name)}"
+    # Four more columns may tell the model, its category, its seed and its time.
+    return dict(list(columns.items())[: SORTABLE_COLUMNS - 4])
+
+
+def _value(run: RunSummary, key: str) -> float | None:
+    protocol, _, name = key.rpartition(": ")
+    if not protocol:
+        return run.metrics.get(key)
+    same = run.metrics.get("protocol") == protocol
+    return run.metrics["protocol_figures"].get(name) if same else None
+
+
+def _best(runs: Sequence[RunSummary], key: str) -> dict[str, float]:
+    """Category -> the best figure, where there is one that not all runs share."""
+    best: dict[str, float] = {}
+    if key.endswith("_std"):
+        return best  # no deviation is better than another
+    for category in {run.category for run in runs}:
         # Compared as printed: models that show the same figure share the mark, or none has it.
-        known = [run.metrics.get(key) for run in runs]
+        known = [_value(run, key) for run in runs if run.category == category]
         known = {round(value, 4) for value in known if not is_missing(value)}
-        best[key] = max(known) if len(known) > 1 else None
-    rows = []
+        if len(known) > 1:
+            best[category] = max(known)
+    return best
+
+
+def _figures_table(runs: Sequence[RunSummary]) -> str:
+    columns = _columns(runs)
+    best = {key: _best(runs, key) for key in columns}
+    with_category = any(run.category for run in runs)
+    with_seed = len({run.seed for run in runs}) > 1
+    rows, keys = [], []
     for run in runs:
         undefined = run.metrics.get("undefined") or {}
-        cells = [_linked(run), format_seconds(run.seconds)]
-        for key in _COMPARED:
-            value = run.metrics.get(key)
-            cell = figure(value, why=undefined.get(key, ""))
-            is_best = not is_missing(value) and round(value, 4) == best[key]
+        cells, key = [_linked(run)], [run.name]
+        if with_category:
+            cells.append(escape(run.category))
+            key.append(run.category)
+        if with_seed:
+            cells.append(MISSING if run.seed is None else str(run.seed))
+            key.append(run.seed)
+        cells.append(format_seconds(run.seconds))
+        key.append(run.seconds)
+        for column in columns:
+            value = _value(run, column)
+            where = column if ": " not in column else f"protocol_figures.{column.split(': ')[1]}"
+            cell = figure(value, why=undefined.get(where, ""))
+            is_best = not is_missing(value) and round(value, 4) == best[column].get(run.category)
             cells.append(f"<b>{cell}</b>" if is_best else cell)
+            key.append(value)
         rows.append(cells)
-    headers = ["Model", "Time to train", *map(metric_title, _COMPARED)]
-    return table(headers, rows) + '<p class="muted">Bold: the best of its column.</p>'
+        keys.append(key)
+    leading = ["Model", *(["Category"] if with_category else []), *(["Seed"] if with_seed else [])]
+    headers = [*leading, "Time to train", *map(escape, columns.values())]
+    upwards = range(1, len(leading) + 1)
+    within = "its column within a category" if with_category else "its column"
+    return sortable_table(headers, rows, keys, name="sort", smallest_first=upwards) + (
+        f'<p class="muted">Bold: the best of {within}. A heading sorts by its column; the first '
+        "restores the order.</p>"
+    )
+
+
+def _by_model(runs: Sequence[RunSummary], key: str) -> dict[str, dict[str, list[float]]]:
+    """Category -> model -> known figures of its runs."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for run in runs:
+        figures_of = found.setdefault(run.category, {}).setdefault(run.name, [])
+        value = _value(run, key)
+        if not is_missing(value):
+            figures_of.append(value)
+    return found
+
+
+def _means_table(runs: Sequence[RunSummary]) -> str:
+    """Means over the categories that all models have, of each the mean over its runs."""
+    columns, models = _columns(runs), list(dict.fromkeys(run.name for run in runs))
+    rows: dict[str, list[str]] = {model: [escape(model)] for model in models}
+    keys: dict[str, list[object]] = {model: [model] for model in models}
+    shared = {}
+    for column in columns:
+        by_category = _by_model(runs, column).values()
+        common = [one for one in by_category if all(one.get(model) for model in models)]
+        shared[column] = len(common)
+        for model in models:
+            means = [sum(one[model]) / len(one[model]) for one in common]
+            mean = sum(means) / len(means) if means else None
+            keys[model].append(mean)
+            rows[model].append(figure(mean, why="no category in which every model has it"))
+    heads = [f"{escape(title)} ({shared[key]})" for key, title in columns.items()]
+    return sortable_table(
+        ["Model", *heads], list(rows.values()), list(keys.values()), name="sort-means"
+    ) + (
+        '<p class="muted">In parentheses: over how many categories, those in which every model '
+        "has the figure.</p>"
+    )
+
+
+def _bars(runs: Sequence[RunSummary], categories: Sequence[str]) -> str:
+    models = list(dict.fromkeys(run.name for run in runs))
+    drawn = ""
+    for key in _DRAWN:
+        values = _by_model(runs, key)
+        if any(one for by_model in values.values() for one in by_model.values()):
+            named = {category: values.get(category, {}) for category in categories}
+            svg = charts.model_bars(named, models)
+            title = escape(metric_title(key))
+            drawn += f"<figure><figcaption>{title}</figcaption>{svg}</figure>"
+    if not drawn:
+        return ""
+    legend = "".join(
+        f'<span><svg viewBox="0 0 12 12" aria-hidden="true"><rect width="12" height="12" '
+        f'class="m{place % len(MODEL_COLOURS)}"/></svg>{escape(model)}</span>'
+        for place, model in enumerate(models)
+    )
+    counts = [
+        sum(r.category == c and r.name == m for r in runs) for c in categories for m in models
+    ]
+    note = ""
+    if max(counts) > 1:
+        note = '<p class="muted">Bars: means over runs; lines: from the lowest to the highest.</p>'
+    return f'<div class="legend">{legend}</div><div class="charts wide">{drawn}</div>{note}'
+
+
+def _first_seeds(runs) -> list[RunSummary]:
+    """One run of each model: pictures of every seed would fill the page with near copies."""
+    first: dict[str, RunSummary] = {}
+    for run in runs:
+        first.setdefault(run.name, run)
+    return list(first.values())
 
 
 def _images(runs: Sequence[RunSummary]) -> str:

@@ -11,7 +11,7 @@ import html
 import io
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -93,6 +93,61 @@ def table(
     return (
         f'<div class="scroll"><table class="{kind}"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def sortable_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    keys: Sequence[Sequence[object]],
+    *,
+    name: str,
+    smallest_first: Collection[int] = (),
+) -> str:
+    """A table whose column headings sort it, by the style sheet alone: no script runs.
+
+    A hidden radio button per column stands before the table; the checked one chooses which of the
+    places that every row carries is its order.
+
+    Args:
+      headers: HTML of the heading cells, at most :data:`~jaxad.report.style.SORTABLE_COLUMNS`.
+      rows: HTML of the body cells; the first heads its row, and its column means the order given.
+      keys: per row, what each column sorts by: numbers or texts; missing ones come last.
+      name: of the table, unique on the page.
+      smallest_first: columns that sort upwards; others have the largest first.
+
+    Returns:
+      HTML.
+    """
+    places = [[0] * len(headers) for _ in rows]
+    for column in range(len(headers)):
+        known = [i for i, key in enumerate(keys) if column and not is_missing(key[column])]
+        # Stable in both directions: rows that are equal keep the order given.
+        down = column not in smallest_first
+        known.sort(key=lambda i: keys[i][column], reverse=down)
+        order = known + [i for i in range(len(rows)) if i not in known]
+        for place, row in enumerate(order):
+            places[row][column] = place
+    buttons, head = [], []
+    for column, cell in enumerate(headers):
+        mark = f'{name}-{column}"{" checked" if column == 0 else ""}'
+        buttons.append(f'<input type="radio" name="{name}" id="{mark} aria-label="sort by {cell}">')
+        head.append(
+            f'<th scope="col" role="columnheader"><label for="{name}-{column}">{cell}</label></th>'
+        )
+    body = []
+    for (first, *rest), order in zip(rows, places, strict=True):
+        style = ";".join(f"--s{column}:{place}" for column, place in enumerate(order))
+        cells = "".join(f'<td role="cell">{cell}</td>' for cell in rest)
+        body.append(
+            f'<tr role="row" style="{style}"><th scope="row" role="rowheader">{first}</th>'
+            f"{cells}</tr>"
+        )
+    return (
+        f'<div class="sorter">{"".join(buttons)}<div class="scroll"><table role="table" '
+        f'class="figures sortable" style="--columns:{len(headers)}"><thead role="rowgroup">'
+        f'<tr role="row">{"".join(head)}</tr></thead><tbody role="rowgroup">{"".join(body)}'
+        "</tbody></table></div></div>"
     )
 
 

@@ -1,5 +1,22 @@
 """The style sheet of all our pages: dark on light, readable on a phone, fit to print."""
 
+SORTABLE_COLUMNS = 24
+"""Most columns of a table that can be sorted by any of them."""
+
+MODEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5d6675")
+"""Of models in charts, told apart by colour-blind readers too (Okabe and Ito)."""
+
+# The radio button that is checked says which of a row's places is its order.
+_SORTING = "".join(
+    f".sorter>input:nth-of-type({k + 1}):checked~.scroll tbody tr{{order:var(--s{k})}}"
+    f".sorter>input:nth-of-type({k + 1}):checked~.scroll th:nth-child({k + 1}) label::after"
+    '{content:" \\25be"}'
+    f".sorter>input:nth-of-type({k + 1}):focus-visible~.scroll th:nth-child({k + 1}) label"
+    "{outline:2px solid var(--accent);outline-offset:2px}\n"
+    for k in range(SORTABLE_COLUMNS)
+)
+_MODELS = "".join(f".m{k}{{fill:{colour}}}\n" for k, colour in enumerate(MODEL_COLOURS))
+
 STYLE = """
 :root{--ink:#1c2128;--muted:#5d6675;--line:#e1e5ea;--soft:#f5f6f8;--paper:#fff;--accent:#0b62a8;
 --good:#0072b2;--bad:#d55e00;--green:#14773f;--red:#b3261e;--amber:#8a5a00}
@@ -105,6 +122,19 @@ details{margin:0 0 10px}summary{cursor:pointer;font-weight:600}
 .settings{margin-top:8px}.settings td{text-align:left;overflow-wrap:anywhere;min-width:120px}
 .settings thead{display:none}
 .versus td,.versus th{padding:8px 12px 8px 0;text-align:left;width:212px;min-width:150px}
+.sorter{position:relative}
+.sorter>input{position:absolute;left:0;top:0;opacity:0;pointer-events:none}
+.sortable{display:grid;width:max-content;max-width:none;
+grid-template-columns:repeat(var(--columns),auto)}
+.sortable thead,.sortable tbody{display:contents}
+.sortable tr{display:grid;grid-column:1/-1;grid-template-columns:subgrid}
+.sortable thead tr{order:-1}.sortable thead th{align-self:end}
+.sortable label{cursor:pointer}.sortable label:hover{color:var(--accent)}
+.sortable thead th:not(:first-child){max-width:130px}
+.legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:0 0 10px;font-size:13.5px}
+.legend span{display:flex;align-items:center;gap:6px}.legend svg{width:12px;height:12px}
+.charts.wide{grid-template-columns:repeat(auto-fill,minmax(min(340px,100%),1fr))}
+.whisker{stroke:var(--ink)}
 @media(max-width:960px){
 body{display:block;padding:0 16px}
 nav{display:flex;gap:16px;white-space:nowrap;overflow-x:auto;background:var(--paper);
@@ -118,3 +148,5 @@ html{scroll-padding-top:52px}main{padding-top:20px}h1{font-size:23px}
 @media print{nav{display:none}body{display:block}.case,.tile,figure{break-inside:avoid}
 details>*{display:block}}
 """
+
+STYLE += _SORTING + _MODELS
