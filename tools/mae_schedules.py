@@ -11,7 +11,8 @@ Figures are means over seeds. Intervals are paired bootstraps over test images, 
 ones drawn each among themselves, the same draws for all schedules and seeds: they tell how sure the
 difference is for these networks and other images. `untrained` is the paper's schedule with the
 parameters that training began from. Pixel AUROC is pooled over all pixels, from histograms of 2,048
-bins. Speed is that of the detection step alone, compiled, in batches of `evaluate.batch_size`.
+bins. Speed is that of the detection step alone, compiled, in batches of `evaluate.batch_size`;
+where others use the machine too, compare the CPU seconds in the JSON file.
 
 A schedule qualifies when it is ten times as fast as the paper's and no interval of a difference
 lies below -0.005 as a whole; it is `as_good` when all intervals lie above -0.005 as a whole.
@@ -67,12 +68,14 @@ class Measured(NamedTuple):
       good: per image, a histogram of the pixels outside its mask.
       bad: likewise inside.
       seconds: per image.
+      cpu_seconds: per image, of all cores.
     """
 
     scores: np.ndarray
     good: np.ndarray
     bad: np.ndarray
     seconds: float
+    cpu_seconds: float
 
 
 # --- measuring --------------------------------------------------------------------------------
@@ -134,19 +137,21 @@ def measure(model, variables, options, images: np.ndarray, masks: list) -> Measu
         findings = detect(variables, images)
         return findings.scores[options.primary_score], findings.maps[options.primary_map]
 
-    size, scores, maps, seconds = options.batch_size, [], [], []
+    size, scores, maps, seconds, cpu_seconds = options.batch_size, [], [], [], []
     for start in range(0, len(images), size):
         part = images[start : start + size]
         padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
         if not start:
             jax.block_until_ready(step(variables, padded))
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         score, values = jax.device_get(step(variables, padded))
         seconds.append((time.perf_counter() - began) / size)
+        cpu_seconds.append((time.process_time() - began_cpu) / size)
         scores.append(score[: len(part)])
         maps.append(values[: len(part)])
     good, bad = histograms(np.concatenate(maps), masks)
-    return Measured(np.concatenate(scores), good, bad, float(np.median(seconds)))
+    times = (float(np.median(seconds)), float(np.median(cpu_seconds)))
+    return Measured(np.concatenate(scores), good, bad, *times)
 
 
 def histograms(maps: np.ndarray, masks: list) -> tuple[np.ndarray, np.ndarray]:
@@ -332,6 +337,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figures = figures_of(labels, runs, options.resamples, number)
         speed = {k: float(np.median([1 / run[k].seconds for run in runs])) for k in runs[0]}
         results[name] = summary(figures, speed)
+        for row in results[name]:
+            times = [run[row["schedule"]].cpu_seconds for run in runs]
+            row["cpu_seconds_per_image"] = float(np.median(times))
         counts[name] = {"good": int(np.sum(labels == 0)), "anomalous": int(np.sum(labels == 1))}
         all_figures.append(figures)
         all_speeds.append(speed)

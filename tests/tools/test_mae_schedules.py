@@ -60,8 +60,8 @@ def test_intervals_are_those_of_the_paired_bootstrap(study, scored):
     labels, first, second = scored
     empty = np.zeros((70, 2), int)
     one = {
-        study.PAPER: study.Measured(first, empty, empty, 1.0),
-        "interleaved 4": study.Measured(second, empty, empty, 0.05),
+        study.PAPER: study.Measured(first, empty, empty, 1.0, 1.0),
+        "interleaved 4": study.Measured(second, empty, empty, 0.05, 0.05),
     }
     figures = study.figures_of(labels, [one], 4000, seed=3)
     rows = study.summary(figures, {study.PAPER: 1.0, "interleaved 4": 20.0})
@@ -87,8 +87,8 @@ def test_a_schedule_qualifies_when_it_is_fast_and_no_worse(
     empty = np.zeros((70, 2), int)
     worse = first - shift * labels
     one = {
-        study.PAPER: study.Measured(first, empty, empty, 1.0),
-        "other": study.Measured(worse, empty, empty, 1.0),
+        study.PAPER: study.Measured(first, empty, empty, 1.0, 1.0),
+        "other": study.Measured(worse, empty, empty, 1.0, 1.0),
     }
     row = study.summary(
         study.figures_of(labels, [one], 500, 0), {study.PAPER: 1.0, "other": speed}
