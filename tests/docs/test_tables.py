@@ -1,0 +1,77 @@
+"""The page of the papers' tables: every table has a command that works, and its estimated time."""
+
+import importlib.util
+import json
+import re
+import shlex
+
+import pytest
+
+from jaxad.benchmark_papers import plan
+from jaxad.cli import _overrides, _parser
+from jaxad.report.papers import paper_tables
+
+
+@pytest.fixture(scope="module")
+def page(project_root):
+    return (project_root / "docs" / "tables.md").read_text(encoding="utf-8")
+
+
+def commands(page):
+    return [line for line in page.splitlines() if line.startswith("jaxad benchmark ")]
+
+
+def test_every_table_with_own_columns_has_a_command(page):
+    own = [
+        name for name, table in paper_tables().items() if any(c["own"] for c in table["columns"])
+    ]
+    given = [name for line in commands(page) for name in
+             re.search(r"--paper=(\S+)", line)[1].split(",")]  # fmt: skip
+    assert sorted(given) == sorted(own)
+    others = set(paper_tables()) - set(own)
+    assert others and all(f"`{name}`" in page for name in others)
+
+
+def test_the_commands_are_understood(page):
+    workdirs = set()
+    for line in commands(page):
+        arguments, rest = _parser().parse_known_args(shlex.split(line)[1:])
+        planned = plan(arguments.paper.split(","), overrides=_overrides(rest, allowed=True))
+        assert planned.categories
+        workdirs.add(arguments.workdir)
+    assert len(workdirs) == len(commands(page))  # no table writes over another's
+
+
+def test_the_options_exist(page):
+    known = {option for action in _parser()._subparsers._group_actions[0].choices["benchmark"]._actions
+             for option in action.option_strings}  # fmt: skip
+    section = page.partition("## Options")[2].partition("## ")[0]
+    named = set(re.findall(r"`(--[a-z]+)", section))
+    assert named - {"--config"} <= known and len(named) > 4
+
+
+def test_the_times_are_those_of_the_stored_estimate(page, project_root):
+    path = project_root / "tools" / "estimate_tables.py"
+    spec = importlib.util.spec_from_file_location("estimate_tables", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    stored = json.loads((project_root / "docs" / "results" / "table_costs.json").read_text())
+    assert tool.markdown(stored) in page
+    # Counted by hand: 280 images in batches of 8, 100 epochs; 1,500 steps of the small variant.
+    assert tool.steps_of(tool.load_config("vqvae:paper"), 280) == 3500
+    assert tool.steps_of(tool.load_config("vqvae:small"), 280) == 1500
+    assert (tool.in_words(0.31), tool.in_words(9.96), tool.in_words(48)) == (
+        "19 min", "10.0 h", "2 days")  # fmt: skip
+
+
+def test_operations_are_counted(project_root):
+    path = project_root / "tools" / "estimate_tables.py"
+    spec = importlib.util.spec_from_file_location("estimate_tables", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    config = tool.load_config("vt_adl:mnist")
+    with config.unlocked():
+        config.train.batch_size = 2
+    step, detection = tool.operations(config)
+    # Forward and backward of two images: twice three times the forward pass, more or less.
+    assert 4 < step / detection < 9
