@@ -14,9 +14,10 @@ Rows of detection, all with the same random weights and the same images:
 its multiplications would take at the rate of a large matrix product in the same process, and the
 same step in PyTorch.
 
-Each row is a process of its own that runs alone; rows take turns. The seconds are medians; where
-others use the machine too, compare the CPU seconds. The row of PyTorch is left out, with a line,
-where torch or transformers is missing.
+Each row is a process of its own that runs alone; rows take turns. The seconds are medians. Where
+others use the machine too, threads that wait for each other lose the most (PyTorch's spin while
+they wait), so a fair comparison there is `--cores=1`, read by CPU seconds. The row of PyTorch is
+left out, with a line, where torch or transformers is missing.
 """
 
 from __future__ import annotations
