@@ -126,3 +126,18 @@ def test_workers_part_the_gpus():
         device_environments(2, {}, gpus=1)
     with pytest.raises(UserError, match="from 1, not 0"):
         device_environments(0, os.environ)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "needs --configs, or --paper"),
+        (["--configs", "pca", "--variant=small"], "write it after the config"),
+        (["--configs", "pca", "--parallel=0"], "from 1, not 0"),
+        (["--paper=vt_adl_2"], "needs MNIST: --config.data.root=DIR"),
+    ],
+)
+def test_mistakes_in_the_options_are_told(tmp_path, capsys, more, message):
+    assert main(["benchmark", f"--workdir={tmp_path / 'runs'}", *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
