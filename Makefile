@@ -18,11 +18,14 @@ lint: .venv/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
+# Files of tests side by side, one process per core: most of the time is compilation, on one core.
+PYTEST := -m pytest -n auto --dist loadfile
+
 unit: .venv/.development
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 test-all: lint
-	$(BIN)/python -m pytest -m "slow or not slow"
+	JAXAD_FULL_OPTIMISATION=1 $(BIN)/python $(PYTEST) -m "slow or not slow"
 
 format: .venv/.development
 	$(BIN)/ruff format .

@@ -10,6 +10,11 @@ import pytest
 # Before JAX is imported anywhere: four devices, so that pmap is tested on every machine.
 os.environ.setdefault("JAX_PLATFORMS", os.environ.get("JAXAD_TEST_PLATFORM", "cpu"))
 
+# Most of the time of these tests is compilation, and nearly half of that is optimisation which tiny
+# shapes never pay back. `make test-all` compiles as users do.
+if not os.environ.get("JAXAD_FULL_OPTIMISATION"):
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
 # Nothing of a test goes into, or comes from, the cache of whoever runs it.
 os.environ["JAXAD_CACHE"] = tempfile.mkdtemp(prefix="jaxad-tests-")
 
