@@ -52,7 +52,10 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "interleaved 2": {"schedule": "interleaved", "passes": 2},
     "interleaved 4, blocks of 1": {"schedule": "interleaved", "passes": 4, "block": 1},
     "interleaved 4, blocks of 4": {"schedule": "interleaved", "passes": 4, "block": 4},
+    "interleaved 2, blocks of 4": {"schedule": "interleaved", "passes": 2, "block": 4},
     "random 4": {"schedule": "random", "passes": 4, "block": 1},
+    "random 4, blocks of 2": {"schedule": "random", "passes": 4, "block": 2},
+    "random 4, blocks of 4": {"schedule": "random", "passes": 4, "block": 4},
     "random 16": {"schedule": "random", "passes": 16, "block": 1},
 }
 FASTER, MARGIN = 10.0, 0.005
