@@ -34,6 +34,13 @@ def project_root() -> pathlib.Path:
     return PROJECT
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_functions():
+    """What a file of tests compiled is of no use to the next: a process would grow to 6 GB."""
+    yield
+    jax.clear_caches()
+
+
 def pytest_unconfigure():
     shutil.rmtree(os.environ["JAXAD_CACHE"], ignore_errors=True)
 

@@ -10,7 +10,6 @@ from jaxad.ops import (
     memory as memory,
     mixture_density as mixture_density,
 )
-from jaxad.ops.attention import attention as attention
 from jaxad.ops.blur import gaussian_blur as gaussian_blur
 from jaxad.ops.correlation import (
     correlation_length as correlation_length,

@@ -94,6 +94,13 @@ def trained(tmp_path_factory):
     return fit(data, folder / "run"), data
 
 
+@pytest.fixture(scope="module")
+def own_trained(trained, tmp_path_factory):
+    """The same as a copy that the tests of one file may change (a calibration, say)."""
+    run = shutil.copytree(trained[0], tmp_path_factory.mktemp("own") / "run")
+    return run, trained[1]
+
+
 @pytest.fixture
 def run(trained, tmp_path):
     """A fresh copy of the run."""

@@ -63,15 +63,15 @@ assert not {"jaxad", "flax"} & set(sys.modules)
 
 
 @pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory):
+def exported(own_trained, tmp_path_factory):
     file = tmp_path_factory.mktemp("export") / "bottle.jaxexport"
-    return file, export(trained[0], file)
+    return file, export(own_trained[0], file)
 
 
-def test_alone_it_gives_the_detectors_bits(trained, exported, tmp_path):
+def test_alone_it_gives_the_detectors_bits(own_trained, exported, tmp_path):
     """The example of the page, run where jaxad and flax cannot be imported."""
     file, record = exported
-    predictor = load_detector(trained[0])
+    predictor = load_detector(own_trained[0])
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     np.save(tmp_path / "images.npy", images)
     shutil.copy(file, tmp_path / "bottle.jaxexport")
@@ -101,7 +101,7 @@ def test_alone_it_gives_the_detectors_bits(trained, exported, tmp_path):
         np.testing.assert_allclose(archive["score"], score[:2], rtol=1e-5)
 
 
-def test_its_description_is_true(trained, exported):
+def test_its_description_is_true(own_trained, exported):
     file, record = exported
     assert json.loads((file.parent / f"{file.name}.json").read_text()) == record
     data = file.read_bytes()
@@ -111,7 +111,7 @@ def test_its_description_is_true(trained, exported):
     assert list(program.platforms) == record["platforms"] == ["cpu", "cuda"]
     assert record["input"] == {"shape": ["batch", 32, 32, 3], "dtype": "uint8"}
     assert record["outputs"]["mask"] == {"shape": ["batch", 32, 32], "dtype": "bool"}
-    predictor = load_detector(trained[0])
+    predictor = load_detector(own_trained[0])
     assert record["image_threshold"] == predictor.image_threshold
     assert record["no_threshold_because"] is None
 
@@ -159,16 +159,16 @@ def test_parameters_that_the_format_cannot_hold_are_refused(monkeypatch):
         serialise(lambda images: {}, (4, 4, 3), {"params": {"x": jnp.zeros(1)}})
 
 
-def test_the_command(trained, tmp_path, capsys):
+def test_the_command(own_trained, tmp_path, capsys):
     file = tmp_path / "file.jaxexport"
-    assert cli.main(["export", f"--workdir={trained[0]}", f"--output={file}"]) == 0
+    assert cli.main(["export", f"--workdir={own_trained[0]}", f"--output={file}"]) == 0
     printed = capsys.readouterr().out
     assert file.exists() and str(file) in printed and "32 x 32 x 3" in printed
 
 
 @pytest.mark.parametrize("place", ["", "nowhere/file"])
-def test_an_output_that_cannot_be_is_one_sentence(trained, tmp_path, capsys, place):
+def test_an_output_that_cannot_be_is_one_sentence(own_trained, tmp_path, capsys, place):
     output = tmp_path / place
-    assert cli.main(["export", f"--workdir={trained[0]}", f"--output={output}"]) == 2
+    assert cli.main(["export", f"--workdir={own_trained[0]}", f"--output={output}"]) == 2
     assert "must be a file in a folder that exists" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -271,7 +271,8 @@ def test_without_a_floor_the_likelihood_grows_without_end():
     assert np.all(np.isfinite(values))
     best = np.minimum.accumulate(values)
     early, later, last = best[[200, 1000, 1999]]
-    assert early - later > 3 and later - last > 3, (early, later, last)
+    # When it falls depends on rounding; that it goes on falling does not.
+    assert early - later > 0.5 and later - last > 0.5 and early - last > 6, (early, later, last)
 
 
 def test_a_floor_bounds_the_likelihood_and_noise_keeps_it_from_the_bound():
