@@ -4,9 +4,10 @@
 
 Runs, one after the other, each in a process of its own and each allowed to fail without stopping
 the rest: the tests of the operations and the conformance suite on the device, the time of a
-full-size VQ-VAE step (float32 and bfloat16, plain linen and jaxad layers, `jit` and `pmap`), and
-the full-size configs on every category given. The result is one JSON file with the device's name;
-it is rewritten after every part, so a machine that is taken away early leaves what was done.
+full-size training step of every model (float32 and bfloat16, `jit`, and `pmap` for the first), the
+cost of the field prior, and the full-size configs on every category given. The result is one JSON
+file with the device's name; it is rewritten after every part, so a machine that is taken away
+early leaves what was done.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ import sys
 import tempfile
 import time
 
+DTYPES = ("float32", "bfloat16")
+MODELS = ("vqvae", "vae", "vae_grf", "vit_vae", "anovit", "vit_memory", "vt_adl", "mae")
 
-def time_step(dtype: str, path: str, batch_size: int) -> dict:
-    """Times the training step of the full-size VQ-VAE: median of five times ten steps."""
+
+def time_step(name: str, dtype: str, path: str, batch_size: int) -> dict:
+    """Times the training step of a config's own sizes: median of five times ten steps."""
     import jax
     import numpy as np
     import optax
 
     from jaxad import models
+    from jaxad.config import load_config
     from jaxad.data.batch import Batch
     from jaxad.models.base import parameter_key
     from jaxad.training.parallel import Devices
@@ -36,15 +41,16 @@ def time_step(dtype: str, path: str, batch_size: int) -> dict:
     from jaxad.training.step import make_train_step
 
     devices = Devices(1, force_pmap=path == "pmap")
-    model = models.build("vqvae", (256, 256, 3), axis_name=devices.axis_name, dtype=dtype)
+    config = load_config(name, {"model.dtype": dtype})
+    shape = (*config.data.image_size, config.data.channels)
+    options = config.model.to_dict()
+    model = models.build(options.pop("name"), shape, axis_name=devices.axis_name, **options)
     optimizer = optax.adam(2e-4)
-    step = make_train_step(
-        model, optimizer, lambda images, keys: images, seed=0, axis_name=devices.axis_name
-    )
+    step = make_train_step(model, optimizer, seed=0, axis_name=devices.axis_name)
     step = devices.compile_step(step, donate_state=True)
     variables = jax.jit(model.init)(parameter_key(0))
     state = devices.replicate(create_state(variables, optimizer))
-    images = np.random.default_rng(0).integers(0, 255, (batch_size, 256, 256, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 255, (batch_size, *shape), np.uint8)
     valid = np.ones(batch_size, bool)
     batch = devices.split(Batch(images, np.arange(batch_size, dtype=np.int32), valid))
     begun = time.perf_counter()
@@ -59,6 +65,8 @@ def time_step(dtype: str, path: str, batch_size: int) -> dict:
         times.append((time.perf_counter() - begun) / 10)
     step_s = statistics.median(times)
     return {
+        "config": name,
+        "image": shape,
         "dtype": dtype,
         "path": path,
         "batch": batch_size,
@@ -87,7 +95,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="", help="folder of categories in MVTec's layout")
     parser.add_argument("--categories", default="bottle,transistor,screw")
-    parser.add_argument("--configs", nargs="+", default=["pca", "cae:ssim", "vqvae"])
+    parser.add_argument("--configs", nargs="+", default=["pca", "vqvae", "vae", "vit_vae"])
+    parser.add_argument("--models", nargs="+", default=MODELS, help="whose step is timed")
     parser.add_argument("--platform", default="cuda", help="JAX's name of the device: cuda, cpu")
     parser.add_argument(
         "--overrides", nargs="*", default=[], help="--config.KEY=VALUE for all runs"
@@ -95,12 +104,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="limit of one part")
     parser.add_argument("--batch", type=int, default=32, help="of the timed step")
     parser.add_argument("--output", default="docs/results/accelerator.json")
-    parser.add_argument("--step", nargs=3, metavar=("DTYPE", "PATH", "BATCH"),
+    parser.add_argument("--step", nargs=4, metavar=("CONFIG", "DTYPE", "PATH", "BATCH"),
                         help="only time one step and print it as JSON")  # fmt: skip
     arguments = parser.parse_args()
     if arguments.step:
-        dtype, path, batch = arguments.step
-        print(json.dumps(time_step(dtype, path, int(batch))))
+        name, dtype, path, batch = arguments.step
+        print(json.dumps(time_step(name, dtype, path, int(batch))))
         return
     output = pathlib.Path(arguments.output)
     result: dict = {"made_by": "tools/accelerator_report.py"}
@@ -123,15 +132,21 @@ def main() -> None:
         minutes=arguments.minutes, env={"JAXAD_TEST_PLATFORM": f"{arguments.platform},cpu"},
     ))  # fmt: skip
     steps = []
-    for dtype in ("float32", "bfloat16"):
-        for path in ("jit", "pmap"):
-            worker = [*python, __file__, "--step", dtype, path, str(arguments.batch)]
-            done = run(worker, minutes=arguments.minutes)
-            try:
-                steps.append(json.loads(done["tail"].strip().splitlines()[-1]))
-            except (ValueError, IndexError):
-                steps.append({"dtype": dtype, "path": path, **done})
-            keep("vqvae_step", steps)
+    cases = [(name, dtype, "jit") for name in arguments.models for dtype in DTYPES]
+    cases += [(arguments.models[0], dtype, "pmap") for dtype in DTYPES]
+    for case in cases:
+        worker = [*python, __file__, "--step", *case, str(arguments.batch)]
+        done = run(worker, minutes=arguments.minutes)
+        try:
+            steps.append(json.loads(done["tail"].strip().splitlines()[-1]))
+        except (ValueError, IndexError):
+            steps.append({"case": case, **done})
+        keep("steps", steps)
+    tools = pathlib.Path(__file__).parent
+    prior = output.with_name(f"grf_{output.name}")
+    keep("field_prior", run(
+        [*python, str(tools / "bench_grf.py"), f"--output={prior}"], minutes=arguments.minutes
+    ))  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         done = run(
             [*python, "-m", "jaxad", "benchmark", "--configs", *arguments.configs,
