@@ -22,6 +22,7 @@ from jaxad.benchmark_tables import FIGURES, GROUPS, figure_columns, mean_rows, w
 from jaxad.config import flatten, load_config, set_key, with_absolute_root
 from jaxad.errors import UserError
 from jaxad.evaluation.evaluate import evaluate
+from jaxad.models import detection_keys
 from jaxad.report.cases import load_cases
 from jaxad.report.compare import write_comparison
 from jaxad.report.content import RunSummary, common_scale
@@ -174,9 +175,15 @@ def _run(run: RunFolder, config: ConfigDict) -> None:
     try:
         train(config, run.path)
         # A run that was trained before keeps the judgement it was trained with.
-        saved = run.read_config().evaluate
-        asked = {k: v for k, v in config.evaluate.items() if saved.get(k) != v}
-        evaluate(run.path, overrides={f"evaluate.{key}": value for key, value in asked.items()})
+        saved, own = flatten(run.read_config()), detection_keys(config.model.name)
+        evaluate(
+            run.path,
+            overrides={
+                key: value
+                for key, value in flatten(config).items()
+                if (key.startswith("evaluate.") or key in own) and saved.get(key) != value
+            },
+        )
     except UserError as error:
         reason = str(error)
     except Exception as error:  # out of memory, say: the other cells may still run

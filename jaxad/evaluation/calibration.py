@@ -10,6 +10,7 @@ from jaxtyping import Float
 from jaxad.data.table import SampleTable
 from jaxad.errors import UserError
 from jaxad.evaluation.detector import Detector
+from jaxad.models import DETECTION_OPTIONS
 from jaxad.run_folder import RunFolder, write_json
 from jaxad.training.inputs import decode
 
@@ -52,8 +53,10 @@ def uncalibrated(detector: Detector, *, held_out: int, reason: str) -> dict[str,
 def _settings(detector: Detector) -> dict[str, Any]:
     """What a calibration belongs to: it is of no use with other settings."""
     options = detector.config.evaluate
+    model = detector.config.model
     return {
         "checkpoint": detector.step,
+        "model": {option: model[option] for option in DETECTION_OPTIONS.get(model.name, ())},
         "primary_map": detector.primary_map,
         "primary_score": detector.primary_score,
         "smoothing": options.smoothing,

@@ -83,14 +83,15 @@ class Detector:
         Args:
           workdir: the run folder.
           checkpoint: ``"last"``, ``"best"`` or a step number.
-          overrides: ``evaluate.*`` keys that take the place of the run's, for this detector.
+          overrides: keys of :func:`override_detection` that take the place of the run's, for
+            this detector.
 
         Raises:
           UserError: it is no run folder, has no such checkpoint, or a key or value is wrong.
         """
         environment.enable_compilation_cache()
         run = RunFolder(workdir)
-        config = override_evaluation(run.read_config(), overrides or {})
+        config = override_detection(run.read_config(), overrides or {})
         # A run trained on more devices than there are here is read all the same.
         with config.unlocked():
             config.train.devices = min(config.train.devices, len(jax.local_devices()))
@@ -152,19 +153,22 @@ class Detector:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def override_evaluation(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
-    """A copy of a run's config with other ``evaluate.*`` keys.
+def override_detection(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+    """A copy of a run's config with other keys of what comes after training.
+
+    These are ``evaluate.*`` and those of :func:`jaxad.models.detection_keys`.
 
     Raises:
-      UserError: a key outside ``evaluate``, an unknown one, or a bad value.
+      UserError: another key, an unknown one, or a bad value.
     """
     config = config.copy_and_resolve_references()
+    own = models.detection_keys(config.model.name)
     with config.unlocked():
         for key, value in overrides.items():
-            if not key.startswith("evaluate."):
+            if not key.startswith("evaluate.") and key not in own:
                 raise UserError(
-                    f"{key} cannot change after training, only evaluate.* keys can; "
-                    "train into a new --workdir"
+                    f"{key} cannot change after training, only "
+                    f"{', '.join(('evaluate.*', *own))} can; train into a new --workdir"
                 )
             config_lib.set_key(config, key, value)
     return config

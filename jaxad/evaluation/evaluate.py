@@ -18,7 +18,7 @@ from jaxad.data.images import image_dimensions, read_mask
 from jaxad.data.table import Sample, SampleTable
 from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibration_of
-from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings, override_evaluation
+from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings, override_detection
 from jaxad.evaluation.judging import judge_run
 from jaxad.evaluation.learned import ask
 from jaxad.evaluation.names import printable
@@ -43,8 +43,9 @@ def evaluate(
       workdir: the run folder.
       checkpoint: ``"last"``, ``"best"`` or a step number.
       data_root: where the data set is now, when it has moved since training.
-      overrides: ``evaluate.*`` keys to change; once they have worked they are kept in the run's
-        config, for every later evaluation and prediction.
+      overrides: ``evaluate.*`` keys, and of ``model.*`` those that detection alone reads
+        (:func:`jaxad.models.detection_keys`), to change; once they have worked they are kept in
+        the run's config, for every later evaluation and prediction.
 
     Returns:
       What metrics.json holds.
@@ -82,9 +83,7 @@ def evaluate(
         "pixel_threshold": calibration["pixel_threshold"],
     }
     if overrides:
-        write_text(
-            run.config, config_lib.to_json(override_evaluation(run.read_config(), overrides))
-        )
+        write_text(run.config, config_lib.to_json(override_detection(run.read_config(), overrides)))
     write_json(run.metrics, result)
     rows = score_rows(table, samples, findings.scores[detector.primary_score], calibration)
     write_scores(run, rows)

@@ -49,7 +49,7 @@ def export(
       checkpoint: ``"last"``, ``"best"`` or a step number.
       data_root: where the training images are now, when they have moved; they are read only if
         the run has no calibration yet.
-      overrides: ``evaluate.*`` keys that take the place of the run's.
+      overrides: keys as of :func:`jaxad.evaluate` that take the place of the run's.
 
     Returns:
       The content of FILE.json.

@@ -158,7 +158,7 @@ def load_detector(
       workdir: the run folder.
       checkpoint: ``"last"``, ``"best"`` or a step number.
       data_root: where the training images are now, when they have moved.
-      overrides: ``evaluate.*`` keys for this detector only, such as
+      overrides: keys as of :func:`jaxad.evaluate`, for this detector only, such as
         ``{"evaluate.batch_size": 1}`` for the shortest time from one image to its answer.
 
     Raises:

@@ -72,7 +72,7 @@ def predict_files(
       data_root: where the training images are now; only for a run without calibration.
       overlays: write the pictures.
       tiff: write the maps.
-      overrides: ``evaluate.*`` keys for this call only.
+      overrides: keys as of :func:`jaxad.evaluate`, for this call only.
 
     Returns:
       What predictions.json holds.

@@ -23,6 +23,34 @@ BUILDERS: dict[str, Callable[..., Model]] = {
     "mae": mae.build,
 }
 
+DETECTION_OPTIONS: dict[str, tuple[str, ...]] = {
+    "pca": ("ssim_window",),
+    "vqvae": ("ssim_window", "dilation", "dilate_ssim"),
+    "vae": ("ssim_window",),
+    "vae_grf": ("ssim_window",),
+    "vit_vae": ("ssim_window",),
+    "vit_memory": ("score_terms",),
+    "mae": (
+        "schedule",
+        "block",
+        "stride",
+        "passes",
+        "mask_seed",
+        "fill",
+        "passes_at_once",
+        "ssim_window",
+        "morphology",
+        "morphology_size",
+        "map_threshold",
+    ),
+}
+"""Options that detection alone reads: they may change after training, parameters are the same."""
+
+
+def detection_keys(name: str) -> tuple[str, ...]:
+    """The config keys of a model's :data:`DETECTION_OPTIONS`."""
+    return tuple(f"model.{option}" for option in DETECTION_OPTIONS.get(name, ()))
+
 
 def build(
     name: str,
@@ -57,4 +85,13 @@ def build(
         raise UserError(f"model {name!r}: {error}") from error
 
 
-__all__ = ["BUILDERS", "Detection", "LossOutput", "Model", "Variables", "build"]
+__all__ = [
+    "BUILDERS",
+    "DETECTION_OPTIONS",
+    "Detection",
+    "LossOutput",
+    "Model",
+    "Variables",
+    "build",
+    "detection_keys",
+]

@@ -35,7 +35,8 @@ FIT_BATCH = 64
 """Images per block of a closed-form fit."""
 
 CHANGEABLE = ("evaluate.", "data.pipeline", "data.memory_limit_mb", "train.devices")
-"""Keys that may differ when a run is resumed: they do not change what is learned."""
+"""Keys that may differ when a run is resumed: they do not change what is learned. Those of
+:func:`jaxad.models.detection_keys` do not either."""
 
 
 def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
@@ -115,8 +116,9 @@ def _check_same_run(run: RunFolder, config: ConfigDict) -> None:
     if not run.config.exists():
         raise UserError(f"{run.path} has checkpoints but no config.json; use a new --workdir")
     there, here = config_lib.flatten(run.read_config()), config_lib.flatten(config)
+    of_detection = models.detection_keys(config.model.name)
     for key in {**there, **here}:
-        changeable = key.startswith(CHANGEABLE)
+        changeable = key.startswith(CHANGEABLE) or key in of_detection
         # Lists and tuples are the same thing once they have been through JSON.
         if not changeable and repr(there.get(key)) != repr(here.get(key)):
             raise UserError(

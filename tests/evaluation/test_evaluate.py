@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+import jaxad
 from jaxad.errors import UserError
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import evaluate
@@ -160,6 +161,27 @@ def test_overrides_are_kept_when_they_worked_and_only_then(run, tmp_path):
     assert RunFolder(run).read_config().evaluate.smoothing == 0.0
     assert evaluate(run) == result
     assert json.loads((run / "calibration.json").read_text())["primary_score"] == "nll"
+
+
+def test_what_detection_alone_reads_may_change_and_is_calibrated_anew(run, data):
+    before = evaluate(run)
+    calibration = json.loads((run / "calibration.json").read_text())
+    assert calibration["model"] == {"ssim_window": 11}
+    parameters = RunFolder(run).read_config().model.components
+    after = evaluate(run, overrides={"model.ssim_window": "3"})
+    assert after["maps"]["ssim"] != before["maps"]["ssim"]
+    assert after["maps"]["l1"] == before["maps"]["l1"]
+    config = RunFolder(run).read_config()
+    assert (config.model.ssim_window, config.model.components) == (3, parameters)
+    assert json.loads((run / "calibration.json").read_text())["model"] == {"ssim_window": 3}
+    # The run goes on as its own, with either value.
+    for window in (3, 11):
+        with config.unlocked():
+            config.model.ssim_window = window
+        jaxad.train(config, run)
+    # And a key that training read is still refused.
+    with pytest.raises(UserError, match=r"only evaluate\.\*, model\.ssim_window can"):
+        evaluate(run, overrides={"model.components": "3"})
 
 
 def test_a_mask_on_a_good_image_and_a_mask_of_another_size_are_named(run, data, tmp_path, tiny):

@@ -221,6 +221,47 @@ def test_detect_has_the_shapes_and_types_of_the_contract(built):
     assert float(detection.reconstruction.max()) <= 1.0
 
 
+OTHER_VALUES = {
+    "ssim_window": 7,
+    "dilation": 5,
+    "dilate_ssim": True,
+    "score_terms": "l2",
+    "schedule": "random",
+    "block": 2,
+    "stride": 1,
+    "passes": 9,
+    "mask_seed": 3,
+    "fill": "gray",
+    "passes_at_once": 2,
+    "morphology": "closing",
+    "morphology_size": 4,
+    "map_threshold": 0.1,
+}
+
+
+@pytest.mark.parametrize(
+    "name, option", [(n, o) for n, options in models.DETECTION_OPTIONS.items() for o in options]
+)
+def test_what_may_change_after_training_changes_no_parameter_and_no_loss(name, option):
+    """The program of a training step's loss is the same to the letter, or the closed-form fit."""
+    builder, shape, options = CASES[name]
+    programs = []
+    for changed in (options, options | {option: OTHER_VALUES[option]}):
+        model = models.build(builder, shape, **changed)
+        variables = jax.eval_shape(model.init, parameter_key(0))
+        batch = Batch(
+            jax.ShapeDtypeStruct((2, *shape), jnp.uint8),
+            jax.ShapeDtypeStruct((2,), jnp.int32),
+            jax.ShapeDtypeStruct((2,), bool),
+        )
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
+        loss = jax.make_jaxpr(model.loss, static_argnums=3)(variables, batch, keys, True)
+        programs.append((str(jax.make_jaxpr(model.init)(parameter_key(0))), str(loss)))
+        if model.fit is not None:
+            programs[-1] += (str(model.fit([batch_of(images(shape))])),)
+    assert programs[0] == programs[1]
+
+
 def test_detect_does_not_depend_on_the_batch(built):
     """Batch 1 = batch 8; float32 sums in another order differ by a few parts in 1e5."""
     whole = built.detect(built.variables, built.batch.image)
