@@ -42,6 +42,7 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 8  # images in one optimiser step, over all devices
     config.train.accumulate = 1  # parts into which a batch is split to save memory
     config.train.optimizer = "adam"  # adam | adamw | sgd
+    config.train.betas = (0.9, 0.999)  # of adam and adamw: decay of the mean and of the square
     config.train.learning_rate = 1e-4
     config.train.schedule = "constant"  # constant | cosine (to zero at the last step)
     config.train.warmup_steps = 0  # linear from zero

@@ -11,7 +11,7 @@ Variants
   paper     the detection of 2024: ViT-H/14, every block of 2 x 2 patches in turn; its weights are
             taken as they are (one step of rate 0)
   reference the recipe that the code of 2022 gives for training: ViT-L/16, norm_pix, batches of
-            4096 (AdamW's second beta is 0.999 here, 0.95 there)
+            4096, AdamW with betas 0.9 and 0.95
 
 The published networks come from converted weights, --config.train.weights=DIR, made by
 `jaxad convert --from=mae`; `paper` is nothing without them.
@@ -126,4 +126,5 @@ def reference(config):
     config.augment.flip_left_right = True
     config.train.batch_size = 4096
     config.train.accumulate = 64
+    config.train.betas = (0.9, 0.95)
     config.train.learning_rate = 2.4e-3  # 1.5e-4 for every 256 images of a batch

@@ -58,6 +58,7 @@ NOT_NEGATIVE = (
 DTYPES = ("float32", "bfloat16")
 SHARES = (
     "data.holdout",
+    "train.betas",
     "evaluate.image_false_positive_rate",
     "evaluate.pixel_false_positive_rate",
 )
@@ -282,6 +283,8 @@ def _parse(key: str, value: Any, default: Any, kind: type) -> Any:
         return int(value)
     if kind is tuple and isinstance(value, (list, tuple, int)):
         value = (value, value) if isinstance(value, int) else tuple(value)
+        if default and type(default[0]) is float:
+            value = tuple(float(v) if type(v) is int else v for v in value)
         if isinstance(default, tuple) and len(default) and len(default) != len(value):
             raise UserError(f"the config key {key!r} takes {len(default)} numbers, not {value!r}")
         if default and any(type(v) is not type(default[0]) for v in value):

@@ -74,14 +74,14 @@ def _chain(train: ConfigDict, schedule: optax.Schedule, multiplier: float):
     if multiplier == 0.0:
         return optax.set_to_zero()
     rate = lambda step: schedule(step) * multiplier
-    decay = train.weight_decay
+    decay, (b1, b2) = train.weight_decay, train.betas
     coupled = [optax.add_decayed_weights(decay, _more_than_a_scalar)] if decay else []
     if train.optimizer == "adam":
-        return optax.chain(*coupled, optax.adam(rate))
+        return optax.chain(*coupled, optax.adam(rate, b1=b1, b2=b2))
     if train.optimizer == "sgd":
         return optax.chain(*coupled, optax.sgd(rate, momentum=0.9))
     if train.optimizer == "adamw":
-        return optax.adamw(rate, weight_decay=decay, mask=_more_than_a_scalar)
+        return optax.adamw(rate, b1=b1, b2=b2, weight_decay=decay, mask=_more_than_a_scalar)
     raise UserError(
         f"train.optimizer is {train.optimizer!r}"
         + did_you_mean(train.optimizer, ["adam", "adamw", "sgd"])

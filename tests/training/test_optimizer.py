@@ -37,6 +37,11 @@ def descend(optimizer, steps=5):
     "changes, by_hand",
     [
         ({"optimizer": "adam"}, lambda: optax.adam(0.1)),
+        ({"optimizer": "adam", "betas": (0.5, 0.95)}, lambda: optax.adam(0.1, b1=0.5, b2=0.95)),
+        (
+            {"optimizer": "adamw", "betas": (0.5, 0.95)},
+            lambda: optax.adamw(0.1, b1=0.5, b2=0.95, weight_decay=0.0),
+        ),
         ({"optimizer": "sgd"}, lambda: optax.sgd(0.1, momentum=0.9)),
         ({"optimizer": "adamw", "weight_decay": 0.2}, lambda: optax.adamw(0.1, weight_decay=0.2)),
         (
