@@ -3,12 +3,17 @@
     python tools/bench_mae.py --output=docs/results/mae_cpu.json              ViT-B/16 at 224
     python tools/bench_mae.py --size=tiny --train                             the config `small`
 
-Rows of detection, all with the same random weights and the same images:
+Rows of detection, all with the same images and the same random weights, which PyTorch draws and
+`jaxad convert` brings over (drawn by jaxad where PyTorch is not installed):
 
     torch              transformers' ViTMAEForPreTraining, one forward pass for every block of
-                       2 x 2 patches in turn, and nothing but these passes
+                       2 x 2 patches in turn, the predictions put together to one image
     sliding            jaxad, the same masks, with maps and scores
     interleaved-4 ...  jaxad, many blocks in each of 2, 4, 9, 16 passes
+    random-4           jaxad, three quarters of the patches in each of 4 passes
+
+The pictures that `torch` and `sliding` make are compared: the largest difference of a pixel, of
+255, is printed and written.
 
 `--train` times a step of training instead (masks drawn, gradient, AdamW), beside the seconds that
 its multiplications would take at the rate of a large matrix product in the same process, and the
@@ -43,8 +48,17 @@ SIZES = {
     "base": ((224, 16), (768, 12, 12), (512, 8, 16)),
     "large": ((224, 16), (1024, 24, 16), (512, 8, 16)),
 }
-SCHEDULES = ("sliding", "interleaved-2", "interleaved-4", "interleaved-9", "interleaved-16")
+SCHEDULES = (
+    "sliding",
+    "interleaved-2",
+    "interleaved-4",
+    "interleaved-9",
+    "interleaved-16",
+    "random-4",
+)
+EPSILON = 1e-6
 MATMUL = (1024, 4096, 1024)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def images_of(size: str, count: int) -> np.ndarray:
@@ -68,15 +82,22 @@ def jax_detection(row: str, options: argparse.Namespace) -> Callable[[], object]
     from jaxad import models
     from jaxad.evaluation.detector import make_detect
     from jaxad.models.base import parameter_key
+    from jaxad.training.weights import load_weights
 
     schedule, _, passes = row.partition("-")
     own = {"schedule": schedule, "passes_at_once": options.passes_at_once}
     own |= {"passes": int(passes)} if passes else {}
+    own |= {"block": 1} if schedule == "random" else {}
+    epsilon = {"layer_norm_epsilon": EPSILON}
     side = SIZES[options.size][0][0]
-    model = models.build("mae", (side, side, 3), **(model_options(options.size) | own))
+    model = models.build("mae", (side, side, 3), **(model_options(options.size) | own | epsilon))
     variables = jax.jit(model.init)(parameter_key(0))
+    converted = options.folder / "converted"
+    if converted.exists():
+        variables = jax.device_put(load_weights(variables, converted))
     detect = jax.jit(make_detect(model, smoothing=0.0))
     images = images_of(options.size, options.images)
+    np.save(options.folder / f"{row}.npy", detect(variables, images).reconstruction)
     return lambda: jax.block_until_ready(detect(variables, images))
 
 
@@ -144,40 +165,72 @@ def torch_network(size: str):
         decoder_num_hidden_layers=decoder[1],
         decoder_num_attention_heads=decoder[2],
         decoder_intermediate_size=4 * decoder[0],
+        layer_norm_eps=EPSILON,
         mask_ratio=RATIO,
     )
     torch.manual_seed(0)
-    return ViTMAEForPreTraining(config)
+    network = ViTMAEForPreTraining(config)
+    # transformers leaves the positions of a network that is read from no file at zero.
+    for table in (network.vit.embeddings.position_embeddings, network.decoder.decoder_pos_embed):
+        table._is_hf_initialized = False
+    network.vit.embeddings.patch_embeddings.projection._is_hf_initialized = False
+    network.vit.embeddings.initialize_weights()
+    network.decoder.initialize_weights((side // patch) ** 2)
+    return network
+
+
+def convert_weights(options: argparse.Namespace) -> None:
+    """Writes PyTorch's random weights and, converted, ours."""
+    from jaxad.convert.convert import convert
+
+    there = options.folder / "torch"
+    torch_network(options.size).save_pretrained(there)
+    convert("hf-mae", there, options.folder / "converted")
 
 
 def as_torch(images: np.ndarray):
     import torch
 
-    return torch.from_numpy(images.transpose(0, 3, 1, 2) / np.float32(255.0))
+    unit = images.transpose(0, 3, 1, 2) / np.float32(255.0)
+    mean, std = (np.float32(x).reshape(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
+    return torch.from_numpy((unit - mean) / std)
+
+
+def as_pictures(patches: np.ndarray, grid: int) -> np.ndarray:
+    """(b, n, p p 3) standardised -> (b, h, w, 3) uint8."""
+    b, _, values = patches.shape
+    side = round((values / 3) ** 0.5)
+    rows = patches.reshape(b, grid, grid, side, side, 3).transpose(0, 1, 3, 2, 4, 5)
+    unit = rows.reshape(b, grid * side, grid * side, 3) * np.float32(IMAGENET_STD)
+    return np.uint8(np.round(np.clip(unit + np.float32(IMAGENET_MEAN), 0.0, 1.0) * 255.0))
 
 
 def torch_detection(options: argparse.Namespace) -> Callable[[], object]:
     import torch
+    from transformers import ViTMAEForPreTraining
 
-    network = torch_network(options.size).eval()
+    network = ViTMAEForPreTraining.from_pretrained(options.folder / "torch").eval()
     grid = SIZES[options.size][0][0] // SIZES[options.size][0][1]
     n, block = grid * grid, 2
     for part in (network, network.vit, network.vit.embeddings):
         part.config.mask_ratio = (block * block - 0.5) / n
     images = as_torch(images_of(options.size, options.images))
-    noise = []
+    noise, hidden = [], []
     for top in range(0, grid, block):
         for left in range(0, grid, block):
             values = torch.arange(n).reshape(grid, grid) / (2.0 * n)
             values[top : top + block, left : left + block] += 1.0
             noise.append(values.reshape(1, n).repeat(options.images, 1))
+            hidden.append(torch.nonzero(values.reshape(n) >= 1.0)[:, 0])
 
     def run():
         with torch.inference_mode():
-            for values in noise[:1] if first_call.pop("yes", False) else noise:
-                network(images, noise=values)
+            filled = torch.zeros(options.images, n, SIZES[options.size][0][1] ** 2 * 3)
+            for values, places in zip(noise, hidden, strict=True):
+                filled[:, places] = network(images, noise=values).logits[:, places]
+        return filled
 
-    first_call = {"yes": True}  # which is not timed, and which nothing is compiled in
+    np.save(options.folder / "torch.npy", as_pictures(run().numpy(), grid))
     return run
 
 
@@ -220,6 +273,8 @@ def work(row: str, options: argparse.Namespace) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not disturb the answer
+    if row == "weights":
+        return convert_weights(options)
     if row == "matmul":
         task = jax_matmul()
     elif row == "torch":
@@ -236,19 +291,24 @@ def work(row: str, options: argparse.Namespace) -> None:
     print(json.dumps({"seconds": wall, "cpu_seconds": cpu}), file=answers)
 
 
+def in_a_process(row: str, options: argparse.Namespace) -> str:
+    """What a row prints in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, *sys.argv[1:], f"--worker={row}", f"--folder={options.folder}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        cwd=options.folder,
+    )
+    return done.stdout
+
+
 def time_rows(rows: list[str], options: argparse.Namespace) -> list[dict]:
     found: dict[str, dict] = {row: {"seconds": [], "cpu_seconds": []} for row in rows}
     for _ in range(options.turns):
         for row in rows:
-            done = subprocess.run(
-                [sys.executable, __file__, *sys.argv[1:], f"--worker={row}"],
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-                env={**os.environ, "JAX_PLATFORMS": "cpu"},
-                cwd=tempfile.gettempdir(),
-            )
-            for key, values in json.loads(done.stdout).items():
+            for key, values in json.loads(in_a_process(row, options)).items():
                 found[row][key] += values
             print(f"{row}: {statistics.median(found[row]['seconds']):.2f} s", file=sys.stderr)
     return [
@@ -272,10 +332,17 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores of each row")
     parser.add_argument("--output", type=pathlib.Path, help="JSON file")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         work(options.worker, options)
         return
+    with tempfile.TemporaryDirectory() as folder:
+        options.folder = pathlib.Path(folder)
+        measure(options)
+
+
+def measure(options: argparse.Namespace) -> None:
     rows = ["torch", "jaxad", "matmul"] if options.train else ["torch", *SCHEDULES]
     rows = options.rows.split(",") if options.rows else rows
     missing = [name for name in ("torch", "transformers") if not importlib.util.find_spec(name)]
@@ -285,8 +352,15 @@ def main() -> None:
     report = {key: getattr(options, key) for key in ("size", "cores", "repeats", "turns")}
     of_kind = ("batch",) if options.train else ("images", "passes_at_once")
     report |= {key: getattr(options, key) for key in of_kind}
+    if "torch" in rows and not options.train:
+        in_a_process("weights", options)
     report["rows"] = results = time_rows(rows, options)
     by_name = {result["row"]: result for result in results}
+    pictures = [options.folder / f"{row}.npy" for row in ("torch", "sliding")]
+    if all(picture.exists() for picture in pictures):
+        one, other = (np.load(picture).astype(int) for picture in pictures)
+        report["largest_difference_of_255"] = int(np.abs(one - other).max())
+        print(f"torch and sliding: pixels differ by {report['largest_difference_of_255']} at most")
     if "matmul" in by_name:
         report["flop"] = training_flop(options.size, options.batch)
         m, k, n = MATMUL
