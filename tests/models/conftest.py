@@ -1,4 +1,4 @@
-"""Golden values of tools/make_golden.py, with PyTorch's layouts brought to Flax's."""
+"""Golden values of tools/make_golden*.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATISTICS = ("mean", "var")
 
 
 class Golden:
-    """One case of a file."""
+    """One case of a file of tools/make_golden.py, PyTorch's layouts brought to Flax's."""
 
     def __init__(self, architecture: str, case: str):
         with np.load(FOLDER / f"{architecture}.npz") as file:
@@ -76,3 +76,21 @@ class Golden:
 def golden():
     """``(architecture, case) -> Golden``."""
     return Golden
+
+
+def read_case(architecture: str, case: str) -> dict[str, np.ndarray]:
+    """The arrays of a case; kernels stored as a grid of int8 are multiplied out."""
+    with np.load(FOLDER / f"{architecture}.npz") as file:
+        values = {
+            k.removeprefix(f"{case}/"): file[k] for k in file.files if k.startswith(f"{case}/")
+        }
+    for name in [n for n in values if n.endswith(".int8")]:
+        stem = name.removesuffix(".int8")
+        values[stem] = values.pop(name) * values.pop(f"{stem}.scale")
+    return values
+
+
+@pytest.fixture(scope="session")
+def golden_values():
+    """``(architecture, case) -> {name: array}``, as stored."""
+    return read_case

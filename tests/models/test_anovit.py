@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,20 +12,7 @@ from jaxad.models import anovit
 from jaxad.models.anovit import Decoder
 from jaxad.models.base import parameter_key
 
-GOLDEN = pathlib.Path(__file__).parent.parent / "golden" / "anovit.npz"
 SMALL = {"patch": 4, "features": 16, "depth": 1, "heads": 2, "width": 0.1}
-
-
-def golden(case):
-    """The arrays of a case; kernels stored as a grid of int8 are multiplied out."""
-    with np.load(GOLDEN) as file:
-        values = {
-            k.removeprefix(f"{case}/"): file[k] for k in file.files if k.startswith(f"{case}/")
-        }
-    for name in [n for n in values if n.endswith(".int8")]:
-        stem = name.removesuffix(".int8")
-        values[stem] = values.pop(name) * values.pop(f"{stem}.scale")
-    return values
 
 
 def decoder_variables(values, kind, norm):
@@ -64,8 +49,8 @@ def decoder_variables(values, kind, norm):
     ("case", "kind", "norm"),
     [("2022", "2022", "instance"), ("2022-batch", "2022", "batch"), ("2024", "2024", "instance")],
 )
-def test_every_block_and_the_output_equal_pytorch(case, kind, norm):
-    values = golden(case)
+def test_every_block_and_the_output_equal_pytorch(case, kind, norm, golden_values):
+    values = golden_values("anovit", case)
     # 48 features of 768: every width is divided by 16.
     module = Decoder((40, 40, 3), kind, 1 / 16, norm)
     variables = decoder_variables(values, kind, norm)
