@@ -40,11 +40,13 @@ read (``memory_reads_unused``) are dead.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Key, Shaped
 
 from jaxad.data.batch import Batch
 from jaxad.models.anovit import Decoder
@@ -127,6 +129,95 @@ class ViTMemory(nn.Module):
         return (0.5 + 0.5 * output if self.decoder.kind == "tanh" else output), weights
 
 
+def pixel_terms(
+    images: Float[Array, "b h w c"], reconstruction: Float[Array, "b h w c"], *, ssim_window: int
+) -> dict[str, Float[Array, "b h w"]]:
+    """``l2``, the squared error summed over channels, and ``ssim``, 1 - SSIM, of every pixel."""
+    l2 = jnp.sum(jnp.square(images - reconstruction), axis=-1)
+    similarity = ssim_map(images, reconstruction, window_size=ssim_window)
+    return {"l2": l2, "ssim": 1.0 - jnp.mean(similarity, axis=-1)}
+
+
+def image_terms(
+    pixels: Mapping[str, Float[Array, "b h w"]],
+    weights: Float[Array, "b i j n"] | None,
+    *,
+    term_weights: Mapping[str, float],
+) -> tuple[dict[str, Float[Array, " b"]], Float[Array, " b"]]:
+    """The terms of every image, and their weighted sum.
+
+    Args:
+      pixels: of :func:`pixel_terms`.
+      weights: of the memory, where there is one.
+      term_weights: name of a term -> its weight.
+    """
+    terms = {name: jnp.mean(values, axis=(1, 2)) for name, values in pixels.items()}
+    if weights is not None:
+        terms["entropy"] = jnp.mean(memory.entropy(weights), axis=(1, 2))
+    return terms, sum(term_weights[name] * values for name, values in terms.items())
+
+
+def loss(
+    module: ViTMemory,
+    variables: Variables,
+    batch: Batch,
+    keys: Key[Array, " b"],
+    train: bool,
+    *,
+    term_weights: Mapping[str, float],
+    ssim_window: int,
+) -> LossOutput:
+    """The loss of the head of this file, and how often each item was the strongest and was read."""
+    del keys  # nothing is drawn
+    images = to_unit_float(batch.image)
+    mutable = [name for name in variables if name != "params"] if train else False
+    result = module.apply(variables, images, train=train, mutable=mutable)
+    (reconstruction, weights), collections = result if train else (result, {})
+    pixels = pixel_terms(images, reconstruction, ssim_window=ssim_window)
+    terms, total = image_terms(pixels, weights, term_weights=term_weights)
+    sums = {}
+    if weights is not None:
+        sums = {"memory_hits": memory.hits(weights), "memory_reads": memory.reads(weights)}
+    return LossOutput(total, terms, dict(collections), sums, {})
+
+
+def detect(
+    module: ViTMemory,
+    variables: Variables,
+    images: Shaped[Array, "b h w c"],
+    *,
+    term_weights: Mapping[str, float],
+    score_terms: tuple[str, ...],
+    ssim_window: int,
+) -> Detection:
+    """The maps of the terms and their weighted sum ``anomaly``; the score ``loss``."""
+    images = to_unit_float(images)
+    reconstruction, weights = module.apply(variables, images)
+    reconstruction = jnp.clip(reconstruction, 0.0, 1.0)
+    maps = pixel_terms(images, reconstruction, ssim_window=ssim_window)
+    _, total = image_terms(maps, weights, term_weights=term_weights)
+    if weights is not None:
+        entropy = memory.entropy(weights)[..., None]
+        maps["entropy"] = bilinear_resize_align_corners(entropy, images.shape[1:3])[..., 0]
+    chosen = [name for name in score_terms if name in maps]
+    maps["anomaly"] = sum(term_weights[name] * maps[name] for name in chosen)
+    return Detection(maps, {"loss": total}, reconstruction)
+
+
+def diagnostics(
+    module: ViTMemory, variables: Variables, images: Shaped[Array, "b h w c"]
+) -> dict[str, Array]:
+    """How the memory is used, and the entropy of its weights at every position."""
+    _, weights = module.apply(variables, to_unit_float(images))
+    kept = jnp.sum(weights > 0, axis=-1)
+    return {
+        "memory_hits_counts": memory.hits(weights),
+        "memory_reads_counts": memory.reads(weights),
+        "memory_items_kept_per_position": jnp.mean(kept.astype(jnp.float32)),
+        "memory_entropy": memory.entropy(weights),
+    }
+
+
 def build(
     image_shape: tuple[int, int, int],
     *,
@@ -183,7 +274,8 @@ def build(
     check_one_of("decoder", decoder, DECODERS)
     check_one_of("norm", norm, ("batch", "instance"))
     check_one_of("similarity", similarity, memory.SIMILARITIES)
-    for term in score_terms.split("+"):
+    chosen = tuple(score_terms.split("+"))
+    for term in chosen:
         check_one_of("score_terms", term, TERMS)
     if score_terms == "entropy" and not memory_items:
         raise ValueError("model.score_terms is entropy, which needs a memory (model.memory_items)")
@@ -204,65 +296,22 @@ def build(
         axis_name,
         kind,
     )
-    weights_of = {"l2": 1.0, "ssim": ssim_weight, "entropy": entropy_weight}
+    task = {
+        "term_weights": {"l2": 1.0, "ssim": ssim_weight, "entropy": entropy_weight},
+        "ssim_window": ssim_window,
+    }
 
     def init(key) -> Variables:
         return module.init(key, jnp.zeros((1, h, w, c)))
-
-    def pixel_terms(images, reconstruction):
-        l2 = jnp.sum(jnp.square(images - reconstruction), axis=-1)
-        similar = ssim_map(images, reconstruction, window_size=ssim_window)
-        return {"l2": l2, "ssim": 1.0 - jnp.mean(similar, axis=-1)}
-
-    def image_terms(pixels, weights):
-        terms = {name: jnp.mean(values, axis=(1, 2)) for name, values in pixels.items()}
-        if weights is not None:
-            terms["entropy"] = jnp.mean(memory.entropy(weights), axis=(1, 2))
-        return terms, sum(weights_of[name] * values for name, values in terms.items())
-
-    def loss(variables, batch: Batch, keys, train: bool) -> LossOutput:
-        del keys  # nothing is drawn
-        images = to_unit_float(batch.image)
-        mutable = [name for name in variables if name != "params"] if train else False
-        result = module.apply(variables, images, train=train, mutable=mutable)
-        (reconstruction, weights), collections = result if mutable is not False else (result, {})
-        terms, total = image_terms(pixel_terms(images, reconstruction), weights)
-        sums = {}
-        if weights is not None:
-            sums = {"memory_hits": memory.hits(weights), "memory_reads": memory.reads(weights)}
-        return LossOutput(total, terms, dict(collections), sums, {})
-
-    def detect(variables, images) -> Detection:
-        images = to_unit_float(images)
-        reconstruction, weights = module.apply(variables, images)
-        reconstruction = jnp.clip(reconstruction, 0.0, 1.0)
-        maps = pixel_terms(images, reconstruction)
-        _, total = image_terms(maps, weights)
-        if weights is not None:
-            entropy = memory.entropy(weights)[..., None]
-            maps["entropy"] = bilinear_resize_align_corners(entropy, (h, w))[..., 0]
-        chosen = [name for name in score_terms.split("+") if name in maps]
-        maps["anomaly"] = sum(weights_of[name] * maps[name] for name in chosen)
-        return Detection(maps, {"loss": total}, reconstruction)
-
-    def diagnostics(variables: Variables, images: Shaped[Array, "b h w c"]) -> dict[str, Array]:
-        _, weights = module.apply(variables, to_unit_float(images))
-        kept = jnp.sum(weights > 0, axis=-1)
-        return {
-            "memory_hits_counts": memory.hits(weights),
-            "memory_reads_counts": memory.reads(weights),
-            "memory_items_kept_per_position": jnp.mean(kept.astype(jnp.float32)),
-            "memory_entropy": memory.entropy(weights),
-        }
 
     return Model(
         module=module,
         image_shape=image_shape,
         init=init,
-        loss=loss,
-        detect=detect,
+        loss=functools.partial(loss, module, **task),
+        detect=functools.partial(detect, module, score_terms=chosen, **task),
         param_labels=label_parameters,
-        diagnostics=diagnostics if memory_items else None,
+        diagnostics=functools.partial(diagnostics, module) if memory_items else None,
     )
 
 
