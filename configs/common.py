@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of parameters, data order, augmentation, the held-out split
 
     config.data = ConfigDict()
-    config.data.name = "auto"  # auto | mvtec | folder | synthetic | mvtec_ad ...: `jaxad data list`
+    config.data.name = "auto"  # auto | mvtec | folder | shards | synthetic | mvtec_ad ...
     config.data.root = ""  # folder of the images; empty: generated images
     config.data.category = ""  # sub-folder of root (MVTec layout), normal class, generated category
     config.data.anomalous = ""  # elpv: defect probabilities that are anomalous; "" = 1/3,2/3,1
@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.data.range_16bit = "full"  # 16-bit images: full | a bit depth ("12") | percentiles
     config.data.holdout = 0.1  # share of the good training images kept for calibration
     config.data.pipeline = "auto"  # auto | tf | memory; auto takes tf.data where it is installed
+    config.data.stream = False  # decode training images batch by batch, never all of them
     config.data.memory_limit_mb = 4096  # decoded images above this go to a memory-mapped file
     config.data.synthetic_seed = 0  # of the generated images
 

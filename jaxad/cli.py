@@ -203,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--config", default="", metavar="NAME[:VARIANT,...]",
                       help="prepare: as of `jaxad train`, overrides too")  # fmt: skip
     verb.add_argument("--shards", default="", metavar="DIR",
-                      help="prepare: shards of TensorFlow Datasets instead")  # fmt: skip
+                      help="prepare: record shards instead, to be streamed")  # fmt: skip
     verb.set_defaults(takes_overrides=True)
 
     verb = _verb(verbs, "score", _score, "measure anomaly maps of any tool against a data set")

@@ -48,7 +48,8 @@ def list_datasets(name: str = "") -> str:
             parts.append("\n".join(lines))
     if not name:
         parts.append(
-            "any other data: data.name=auto reads the MVTec layout and other folders of images\n"
+            "any other data: data.name=auto reads the MVTec layout, other folders of images, and "
+            "the shards of `jaxad data prepare`\n"
             f"synthetic: generated, nothing is needed; data.category: {', '.join(CATEGORIES)}"
         )
     return "\n\n".join(parts)
@@ -111,8 +112,8 @@ def prepare(config_name: str, overrides: Mapping[str, Any], *, shards: str = "")
     Args:
       config_name: as of `jaxad train`.
       overrides: of its keys.
-      shards: folder for shards of TensorFlow Datasets instead (folder data sets only), which
-        pipelines of one's own stream; see :mod:`jaxad.data.tfds_builders`.
+      shards: folder for record shards instead (folder data sets only): a data set of its own, of
+        large files, that training can stream; see :mod:`jaxad.data.tfds_builders`.
 
     Raises:
       UserError: as of `jaxad train`.
@@ -124,6 +125,7 @@ def prepare(config_name: str, overrides: Mapping[str, Any], *, shards: str = "")
     config = load_config(config_name, overrides)
     with config.unlocked():
         set_key(config, "data.memory_limit_mb", 0)
+        set_key(config, "data.stream", False)
     config = with_absolute_root(config)
     table = open_table(config.data)
     inputs = prepare_inputs(config)
@@ -151,9 +153,10 @@ def _prepare_shards(data: ConfigDict, folder: str) -> str:
         anomalous=data.anomalous,
         image_size=tuple(data.image_size),
         channels=data.channels,
+        range_16bit=data.range_16bit,
         data_dir=folder,
     )
-    return f"shards: {written}"
+    return f"shards: {written}; train on them with --config.data.root={written}"
 
 
 def _file(array: Any) -> str:

@@ -101,9 +101,9 @@ def test_prepare_shards(tiny_data, tiny, tmp_path, capsys):
     assert cli.main(command) == cli.USER_ERROR
     assert "set data.root" in capsys.readouterr().err
     assert cli.main([*command, f"--config.data.root={tiny_data}"]) == 0
-    folder = capsys.readouterr().out.splitlines()[-1].partition(": ")[2]
-    dataset = share_of_process(folder, "test", process=1, processes=2)
-    assert [e["image"].shape for e in dataset.as_numpy_iterator()] == [(16, 16, 3)] * 3
+    folder = capsys.readouterr().out.strip().rpartition("--config.data.root=")[2]
+    examples = share_of_process(folder, "test", process=1, processes=2)
+    assert [e["image"].shape for e in examples] == [(16, 16, 3)] * 3
 
 
 def test_notes_of_the_data_stand_in_the_run_folders_record(tmp_path, capsys):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -177,7 +178,8 @@ def _open_complete(file: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray | N
 def _write_atomically(
     file: pathlib.Path, shape: tuple[int, ...], chunks: Iterator[Chunk], paths: Sequence[str]
 ) -> None:
-    partial = file.with_suffix(f".{os.getpid()}.part")
+    # On a shared disk, processes of other machines may have the same number.
+    partial = file.with_suffix(f".{socket.gethostname()}.{os.getpid()}.part")
     failures: dict[int, str] = {}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,11 @@ the file that holds it. What stands before ``::`` is the container, what stands 
 * IDX (``train-images-idx3-ubyte``, with or without ``.gz``) and CIFAR's batches (``data_batch_1``,
   ``test_batch``, with or without ``.bin``): the row;
 * ``.zip``: the name of a file in it;
-* a folder that TensorFlow Datasets prepared: ``train/123``, the row in its own order.
+* a folder that TensorFlow Datasets prepared: ``train/123``, the row in its own order;
+* a folder of shards that jaxad wrote (:mod:`jaxad.data.shards`): ``/train/good/000.png``, the path
+  that the file had.
 
-Arrays are read once and kept; members of a zip file are read one at a time.
+Arrays are read once and kept; members of a zip file and of shards are read one at a time.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from jaxad.data.shards import is_shards, open_shards
 from jaxad.errors import UserError
 
 SEPARATOR = "::"
@@ -86,6 +89,8 @@ def open_member(container: str, member: str) -> Image.Image:
         except KeyError as error:
             raise UserError(f"{container} holds no {member!r}") from error
         return Image.open(io.BytesIO(content))
+    if _holds_shards(container, stamp):
+        return open_shards(container).open(member)
     split, _, row = member.rpartition("/")
     arrays = read_arrays(container)
     if split not in arrays or not row.isdecimal() or int(row) >= len(arrays[split].images):
@@ -161,6 +166,11 @@ def _zip(container: str, stamp: tuple[int, int]) -> tuple[zipfile.ZipFile, threa
         return zipfile.ZipFile(container), threading.Lock()
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{container} is no zip file that can be read: {error}") from error
+
+
+@functools.lru_cache(maxsize=32)
+def _holds_shards(container: str, stamp: tuple[int, int]) -> bool:
+    return os.path.isdir(container) and is_shards(container)
 
 
 # Decoding threads ask for the same arrays at once; only one of them is to read.

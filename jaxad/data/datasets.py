@@ -1,7 +1,8 @@
 """Data sets to sample tables: the published ones by name, and any folder.
 
 ``mvtec``, ``folder`` and ``auto`` read whatever lies in a folder layout, see
-:mod:`jaxad.data.layouts`. The names of :data:`~jaxad.data.catalogue.CATALOGUE` read one published
+:mod:`jaxad.data.layouts`; ``shards``, and ``auto`` where there are any, what `jaxad data prepare
+--shards` made of one. The names of :data:`~jaxad.data.catalogue.CATALOGUE` read one published
 data set as its authors ship it, hold it against the published counts, and put what differs, and
 what was chosen in reading it, into the table's notes.
 """
@@ -19,12 +20,13 @@ from jaxad.data.files import image_files, natural_key
 from jaxad.data.layouts import LAYOUTS, category_folder, is_mvtec, read_layout, subfolders
 from jaxad.data.masks import MASK_FOLDERS
 from jaxad.data.published import differences
-from jaxad.data.readers import READERS
+from jaxad.data.readers import READERS, read_shards, shard_categories
 from jaxad.data.readers.elpv import installed_elpv
+from jaxad.data.shards import find_shards, is_shards
 from jaxad.data.table import GOOD, SampleTable
 from jaxad.errors import UserError, did_you_mean
 
-NAMES = (*LAYOUTS, *CATALOGUE)
+NAMES = (*LAYOUTS, "shards", *CATALOGUE)
 """What ``data.name`` may be, ``"synthetic"`` apart."""
 
 
@@ -53,7 +55,9 @@ def read_table(
         raise UserError(f"data.anomalous is for data.name=elpv, not for {name}")
     wanted = os.fspath(root) or name != "elpv"
     place = pathlib.Path(root) if wanted else installed_elpv()
-    if name in LAYOUTS:
+    if name == "shards" or (name == "auto" and find_shards(place)):
+        table = read_shards(place, category)
+    elif name in LAYOUTS:
         base, category = category_folder(place, category)
         layout, samples = read_layout(base, name)
         table = SampleTable(root=str(base), name=layout, category=category, samples=samples)
@@ -86,6 +90,8 @@ def list_categories(root: str | os.PathLike, *, name: str = "auto") -> tuple[str
     if name in CATALOGUE and not CATALOGUE[name].folders:
         return published_categories(name)
     place = pathlib.Path(root)
+    if name == "shards" or (name == "auto" and find_shards(place)):
+        return shard_categories(place)
     if not place.is_dir() or is_mvtec(place):
         return ()
     return tuple(folder.name for folder in subfolders(place) if is_mvtec(folder))
@@ -95,8 +101,9 @@ def find_images(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[s
     """Finds the images to predict on.
 
     Args:
-      path: a file, a folder (read recursively, in natural order, without folders of masks), an
-        image in a file of many (``mnist.npz::test/0``), or a list of these.
+      path: a file, a folder (read recursively, in natural order, without folders of masks), a
+        folder of shards (its test images), an image in a file of many (``mnist.npz::test/0``), or
+        a list of these.
 
     Returns:
       Paths. A file that is named itself is returned whatever its extension.
@@ -107,6 +114,8 @@ def find_images(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[s
     if not isinstance(path, str | os.PathLike):
         return [image for item in path for image in find_images(item)]
     place = pathlib.Path(path)
+    if is_shards(place):
+        return [sample.path for sample in read_shards(place, "").test()]
     if place.is_dir():
         images = [str(place / image) for image in image_files(place, skip=MASK_FOLDERS)]
         if not images:

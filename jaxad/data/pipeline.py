@@ -1,7 +1,8 @@
-"""Batches from a uint8 array: two pipelines over one order.
+"""Batches from a uint8 array, or from what decodes its rows: two pipelines over one order.
 
 The order is decided here, in numpy, so that the tf.data pipeline and the in-memory pipeline yield
-the same batches. Images stay uint8: normalisation and augmentation run on the device.
+the same batches, and so that each of several processes can read its rows of every batch and no
+others. Images stay uint8: normalisation and augmentation run on the device.
 """
 
 from __future__ import annotations
@@ -18,19 +19,24 @@ from jaxtyping import UInt8
 
 from jaxad.data.batch import Batch
 from jaxad.data.split import random_order
+from jaxad.data.streamed import StreamedImages
 from jaxad.errors import UserError, did_you_mean
 
 PIPELINES = ("auto", "memory", "tf")
 _PREFETCH = 2
 
+Images = UInt8[np.ndarray, "n h w c"] | StreamedImages
+"""An array, in memory or memory-mapped, or images that are decoded when rows are asked for."""
+
 
 def training_batches(
-    images: UInt8[np.ndarray, "n h w c"],
+    images: Images,
     *,
     batch_size: int,
     seed: int,
     start_step: int = 0,
     pipeline: str = "auto",
+    share: slice = slice(None),
 ) -> Iterator[Batch]:
     """Yields shuffled batches for ever.
 
@@ -39,18 +45,20 @@ def training_batches(
     is reached by running or by starting there.
 
     Args:
-      images: ``(n, h, w, c)`` uint8, in memory or memory-mapped; rows are copied batch by batch.
-      batch_size: rows of every batch.
+      images: ``(n, h, w, c)`` uint8; rows are taken batch by batch.
+      batch_size: rows of every batch, over all processes.
       seed: fixes the order.
       start_step: number of batches to leave out, without reading them.
       pipeline: ``"memory"`` (one background thread), ``"tf"`` (tf.data) or ``"auto"`` (tf.data
         where TensorFlow is installed). All yield the same.
+      share: which rows of every batch are read and yielded here; the others are for others.
 
     Yields:
       :class:`Batch` with every row valid.
 
     Raises:
-      UserError: the batch is larger than the data set, or the pipeline cannot be had.
+      UserError: the batch is larger than the data set, the pipeline cannot be had, or an image
+        that is streamed cannot be read.
     """
     n = len(images)
     if not 1 <= batch_size <= n:
@@ -63,32 +71,36 @@ def training_batches(
 
     def epoch_order(epoch: int) -> np.ndarray:
         order = random_order(n, seed, epoch)
-        return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
+        batches = order[: steps * batch_size].reshape(steps, batch_size)
+        return batches[:, share].astype(np.int32)
 
     def gather(rows: np.ndarray) -> Batch:
         return Batch(_take(images, rows), rows, np.ones(len(rows), bool))
 
     if _chosen(pipeline) == "tf":
-        return _tf_training(images, epoch_order, batch_size, first_epoch, skipped)
+        rows = len(range(batch_size)[share])
+        return _tf_training(images, epoch_order, rows, first_epoch, skipped)
     return _prefetched(map(gather, _endless_rows(epoch_order, first_epoch, skipped)))
 
 
 def evaluation_batches(
-    images: UInt8[np.ndarray, "n h w c"], *, batch_size: int, pipeline: str = "auto"
+    images: Images, *, batch_size: int, pipeline: str = "auto", share: slice = slice(None)
 ) -> Iterator[Batch]:
     """Yields every row once, in order, in batches of one size.
 
     Args:
-      images: ``(n, h, w, c)`` uint8, in memory or memory-mapped.
-      batch_size: rows of every batch; may exceed ``n``.
+      images: ``(n, h, w, c)`` uint8.
+      batch_size: rows of every batch, over all processes; may exceed ``n``.
       pipeline: as in :func:`training_batches`.
+      share: as in :func:`training_batches`.
 
     Yields:
       :class:`Batch`; the last one is filled with copies of row 0 (``index`` 0) that have
       ``valid`` False.
 
     Raises:
-      UserError: the batch size is below 1, or the pipeline cannot be had.
+      UserError: the batch size is below 1, the pipeline cannot be had, or an image that is
+        streamed cannot be read.
     """
     if batch_size < 1:
         raise UserError(f"the batch size of an evaluation must be at least 1, got {batch_size}")
@@ -96,17 +108,17 @@ def evaluation_batches(
     starts = range(0, n, batch_size)
 
     def batch_at(start: int) -> Batch:
-        rows = np.arange(start, start + batch_size, dtype=np.int32)
+        rows = np.arange(start, start + batch_size, dtype=np.int32)[share]
         valid = rows < n
         rows = np.where(valid, rows, 0).astype(np.int32)
         return Batch(_take(images, rows), rows, valid)
 
     if _chosen(pipeline) == "tf":
-        return _tf_evaluation(images, batch_at, starts)
+        return _tf_evaluation(batch_at, starts)
     return _prefetched(map(batch_at, starts))
 
 
-def _take(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _take(images: Images, rows: np.ndarray) -> np.ndarray:
     return np.asarray(images[rows])
 
 
@@ -172,13 +184,14 @@ def _prefetched(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _tf_training(
-    images: np.ndarray,
+    images: Images,
     epoch_order: Callable[[int], np.ndarray],
     batch_size: int,
     first_epoch: int,
     skipped: int,
 ) -> Iterator[Batch]:
     tf = import_tensorflow()
+    failures: list[UserError] = []
 
     def rows_of_epoch(epoch):
         order = lambda number: epoch_order(int(number))
@@ -187,36 +200,59 @@ def _tf_training(
 
     def gather(rows):
         # Through numpy, so that neither the array nor the memory map enters the graph.
-        image = tf.numpy_function(lambda r: _take(images, r), [rows], tf.uint8, stateful=False)
+        take = _keeping(failures, lambda r: _take(images, r))
+        image = tf.numpy_function(take, [rows], tf.uint8, stateful=False)
         image = tf.ensure_shape(image, (batch_size, *images.shape[1:]))
         return image, rows, tf.ones((batch_size,), tf.bool)
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
-    return _tf_batches(tf, epochs.flat_map(rows_of_epoch).skip(skipped), gather)
+    return _tf_batches(tf, epochs.flat_map(rows_of_epoch).skip(skipped), gather, failures)
 
 
-def _tf_evaluation(
-    images: np.ndarray, batch_at: Callable[[int], Batch], starts: range
-) -> Iterator[Batch]:
+def _tf_evaluation(batch_at: Callable[[int], Batch], starts: range) -> Iterator[Batch]:
     tf = import_tensorflow()
+    failures: list[UserError] = []
 
     def gather(start):
         return tf.numpy_function(
-            lambda s: tuple(batch_at(int(s))),
+            _keeping(failures, lambda s: tuple(batch_at(int(s)))),
             [start],
             (tf.uint8, tf.int32, tf.bool),
             stateful=False,
         )
 
-    return _tf_batches(tf, tf.data.Dataset.range(starts.start, starts.stop, starts.step), gather)
+    elements = tf.data.Dataset.range(starts.start, starts.stop, starts.step)
+    return _tf_batches(tf, elements, gather, failures)
 
 
-def _tf_batches(tf: Any, elements: Any, gather: Callable[..., Any]) -> Iterator[Batch]:
+def _keeping(failures: list[UserError], function: Callable) -> Callable:
+    """The function, which notes its failures: TensorFlow passes on but a text of them."""
+
+    def keeping(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except UserError as error:
+            failures.append(error)
+            raise
+
+    return keeping
+
+
+def _tf_batches(
+    tf: Any, elements: Any, gather: Callable[..., Any], failures: list[UserError]
+) -> Iterator[Batch]:
     options = tf.data.Options()
     options.deterministic = True
     dataset = elements.map(gather, num_parallel_calls=tf.data.AUTOTUNE).with_options(options)
-    for image, index, valid in dataset.prefetch(_PREFETCH).as_numpy_iterator():
-        yield Batch(image, index, valid)
+    batches = dataset.prefetch(_PREFETCH).as_numpy_iterator()
+    while True:
+        try:
+            batch = Batch(*next(batches))
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            raise failures[0] if failures else error from None
+        yield batch
 
 
 def import_tensorflow() -> Any:

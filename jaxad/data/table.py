@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from jaxad.data.containers import SEPARATOR
+
 GOOD = "good"
 
 
@@ -40,6 +42,8 @@ class SampleTable:
       category: name of the category, ``""`` where the folder was named itself.
       samples: in natural order of their relative paths.
       notes: sentences on what was chosen in reading, and on what is missing or odd.
+      range_16bit: that the images were brought to 8 bits with, where they are copies (shards) and
+        not the files themselves.
     """
 
     root: str
@@ -47,6 +51,7 @@ class SampleTable:
     category: str
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
+    range_16bit: tuple[float, float] | None = None
 
     def with_notes(self, notes: Iterable[str]) -> SampleTable:
         """Returns the table with more notes."""
@@ -65,7 +70,13 @@ class SampleTable:
         return tuple(sorted({s.defect for s in self.test() if s.label == 1}))
 
     def relative(self, sample: Sample) -> str:
-        """Returns a sample's path from the root with forward slashes; absolute if outside."""
+        """Returns a sample's path from the root with forward slashes; absolute if outside.
+
+        In shards this is the path that its file had when they were made.
+        """
+        member = sample.path.removeprefix(f"{self.root}{SEPARATOR}/")
+        if member != sample.path:
+            return member
         path, root = os.path.abspath(sample.path), os.path.abspath(self.root)
         try:
             return pathlib.PurePath(path).relative_to(root).as_posix()

@@ -1,13 +1,16 @@
-"""The folder data sets as builders of TensorFlow Datasets: record shards, streamed by share.
+"""The folder data sets as builders of TensorFlow Datasets: prepared once into record shards.
 
-For input pipelines that stream, and for data that is to be moved as a few large files instead of
-many small ones. A builder reads a manual download folder (the data set's root) through the same
-tables, decoder and resizer as everything else, so its pixels are those of the cache; jaxad's own
-training maps the cache into memory (`jaxad data prepare`) and does not need it.
+For data that is to be decoded and resized once, moved as a few large files instead of many small
+ones, and streamed. A builder reads a manual download folder (the data set's root) through the same
+tables, decoder and resizer as everything else, so its pixels are those of the cache. The shards
+are a data set like any other (``data.name=shards``, read by :mod:`jaxad.data.shards`, without
+TensorFlow): each record can be read by itself, so training may take its batches from them in any
+order, and each of several processes its own rows.
 
 An example is ``{"image": (h, w, c) uint8, "mask": (h, w, 1) uint8 (0 or 255), "has_mask": bool,
 "label": 0 good or 1 anomalous, "defect": kind, "path": relative, "index": row of the table}``.
-Splits are ``train`` (good images only) and ``test``, in the order of the table.
+Splits are ``train`` (good images only) and ``test``, in the order of the table, which is in the
+folder's ``metadata.json`` too.
 """
 
 from __future__ import annotations
@@ -21,14 +24,15 @@ from typing import Any
 import numpy as np
 
 from jaxad.data.datasets import NAMES, read_table
-from jaxad.data.images import read_image, read_mask
-from jaxad.data.table import Sample
+from jaxad.data.images import read_image, read_mask, resolve_range_16bit
+from jaxad.data.shards import PREFIX, TABLE_KEY, is_shards, open_shards
+from jaxad.data.table import Sample, SampleTable
 from jaxad.errors import UserError, did_you_mean
 
-SHARDS_VERSION = "1.0.0"
+SHARDS_VERSION = "2.0.0"
 
-# TensorFlow Datasets has builders of its own for these.
-_ITS_OWN = ("mnist", "cifar10")
+# TensorFlow Datasets has builders of its own for the first two; the last are shards already.
+_NOT_FOLDERS = ("mnist", "cifar10", "shards")
 
 
 def folder_builder(
@@ -38,16 +42,18 @@ def folder_builder(
     anomalous: str = "",
     image_size: tuple[int, int],
     channels: int = 3,
+    range_16bit: str | int = "full",
     data_dir: str | os.PathLike,
 ) -> Any:
     """Makes the builder of one category of a folder data set.
 
     Args:
-      dataset: of :data:`~jaxad.data.datasets.NAMES`, ``mnist`` and ``cifar10`` apart.
+      dataset: of :data:`~jaxad.data.datasets.NAMES`, ``mnist``, ``cifar10``, ``shards`` apart.
       category: as ``data.category``.
       anomalous: as ``data.anomalous``.
       image_size: ``(h, w)`` that images and masks are resized to.
       channels: 1 or 3.
+      range_16bit: as ``data.range_16bit``; the numbers that come of it are written down.
       data_dir: where the shards are written.
 
     Returns:
@@ -57,19 +63,19 @@ def folder_builder(
     Raises:
       UserError: the name is unknown, or TensorFlow Datasets is not installed.
     """
-    known = [each for each in NAMES if each not in _ITS_OWN]
+    known = [each for each in NAMES if each not in _NOT_FOLDERS]
     if dataset not in known:
         raise UserError(f"no folder data set {dataset!r}{did_you_mean(dataset, known)}")
     tfds = _import_tfds()
 
-    def rows(root: pathlib.Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        table = read_table(root, name=dataset, category=category, anomalous=anomalous)
-        chosen = table.train_good() if split == "train" else table.test()
-        for index, sample in enumerate(chosen):
+    def examples(
+        table: SampleTable, samples: tuple[Sample, ...], limits: tuple[float, float]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        for index, sample in enumerate(samples):
             yield (
                 index,
                 {
-                    **_pixels(sample, image_size, channels),
+                    **_pixels(sample, image_size, channels, limits),
                     "label": sample.label,
                     "defect": sample.defect,
                     "path": table.relative(sample),
@@ -78,12 +84,13 @@ def folder_builder(
             )
 
     size = "x".join(map(str, (*image_size, channels)))
+    depth = "" if str(range_16bit) == "full" else f"_range_{range_16bit}"
 
     # Not registered: its name depends on the arguments, and it may be made more than once.
     class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        name = _identifier("jaxad", dataset, category, anomalous)
+        name = PREFIX + _identifier(dataset, category, anomalous)
         VERSION = tfds.core.Version(SHARDS_VERSION)
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=f"size_{size}")]  # noqa: RUF012
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=f"size_{size}{depth}")]  # noqa: RUF012
         MANUAL_DOWNLOAD_INSTRUCTIONS = "the root of the data set, see `jaxad data list`"
         # Made here and not in a file of checksums and metadata that would have to be looked for.
         code_path = None
@@ -103,16 +110,33 @@ def folder_builder(
                 builder=self,
                 features=tfds.features.FeaturesDict(features),
                 disable_shuffling=True,
+                metadata=tfds.core.MetadataDict(),
             )
 
         def _split_generators(self, dl_manager):
             root = pathlib.Path(dl_manager.manual_dir)
-            return {split: self._generate_examples(root, split) for split in ("train", "test")}
+            table = read_table(root, name=dataset, category=category, anomalous=anomalous)
+            splits = _splits(table)
+            limits = resolve_range_16bit([s.path for s in splits["train"]], range_16bit)
+            self.info.metadata[TABLE_KEY] = {
+                "dataset": table.name,
+                "category": table.category or pathlib.Path(table.root).resolve().name,
+                "image_size": list(image_size),
+                "channels": channels,
+                "range_16bit": list(limits),
+                "notes": list(table.notes),
+                **{split: _rows(table, samples) for split, samples in splits.items()},
+            }
+            return {
+                split: self._generate_examples(table, samples, limits)
+                for split, samples in splits.items()
+            }
 
-        def _generate_examples(self, root, split):
-            yield from rows(root, split)
+        def _generate_examples(self, table, samples, limits):
+            yield from examples(table, samples, limits)
 
-    return FolderBuilder(data_dir=os.fspath(data_dir))
+    # Records that can be read one by one, in any order.
+    return FolderBuilder(data_dir=os.fspath(data_dir), file_format="array_record")
 
 
 def prepare_shards(
@@ -123,6 +147,7 @@ def prepare_shards(
     anomalous: str = "",
     image_size: tuple[int, int],
     channels: int = 3,
+    range_16bit: str | int = "full",
     data_dir: str | os.PathLike,
 ) -> pathlib.Path:
     """Writes the shards, unless they are there already.
@@ -134,13 +159,15 @@ def prepare_shards(
       anomalous: as ``data.anomalous``.
       image_size: ``(h, w)``.
       channels: 1 or 3.
+      range_16bit: as ``data.range_16bit``.
       data_dir: where the shards are written.
 
     Returns:
-      Their folder, for :func:`share_of_process` or ``tfds.builder_from_directory``.
+      Their folder, which ``data.root`` may be from now on; or for :func:`share_of_process`.
 
     Raises:
-      UserError: as of :func:`folder_builder`, or the data set cannot be read.
+      UserError: as of :func:`folder_builder`, the data set cannot be read, or the shards that are
+        there are of other images.
     """
     builder = folder_builder(
         dataset,
@@ -148,16 +175,29 @@ def prepare_shards(
         anomalous=anomalous,
         image_size=image_size,
         channels=channels,
+        range_16bit=range_16bit,
         data_dir=data_dir,
     )
+    folder = pathlib.Path(builder.data_dir)
+    if is_shards(folder):
+        now = read_table(root, name=dataset, category=category, anomalous=anomalous)
+        there = open_shards(folder).table
+        if any(there[split] != _rows(now, samples) for split, samples in _splits(now).items()):
+            raise UserError(
+                f"{folder} holds shards of other images than those in {now.root}; remove it, or "
+                "give --shards another folder"
+            )
+        return folder
     tfds = _import_tfds()
     manual = tfds.download.DownloadConfig(manual_dir=os.fspath(root))
     builder.download_and_prepare(download_config=manual)
-    return pathlib.Path(builder.data_dir)
+    return folder
 
 
 def share_of_process(folder: str | os.PathLike, split: str, *, process: int, processes: int) -> Any:
-    """Opens the part of a split that one of several processes reads.
+    """Opens the part of a split that one of several processes reads, for a pipeline of one's own.
+
+    jaxad's own training in several processes reads its rows of every batch instead.
 
     Args:
       folder: of :func:`prepare_shards`.
@@ -166,8 +206,8 @@ def share_of_process(folder: str | os.PathLike, split: str, *, process: int, pro
       processes: how many there are (``jax.process_count()``).
 
     Returns:
-      A ``tf.data.Dataset`` of examples in the order of the table. The parts are disjoint, cover
-      the split and differ in size by one at most; records of the others are not decoded.
+      A sequence of examples in the order of the table, each read and decoded when it is asked
+      for. The parts are disjoint, cover the split and differ in size by one at most.
 
     Raises:
       UserError: the folder holds no shards, or the process is not one of them.
@@ -175,20 +215,34 @@ def share_of_process(folder: str | os.PathLike, split: str, *, process: int, pro
     if not 0 <= process < processes:
         raise UserError(f"process {process} is none of {processes}, counted from 0")
     tfds = _import_tfds()
-    if not (pathlib.Path(folder) / "dataset_info.json").is_file():
-        raise UserError(f"{folder} holds no shards of TensorFlow Datasets")
+    open_shards(folder)  # which says what is wrong
     builder = tfds.builder_from_directory(os.fspath(folder))
     if split not in builder.info.splits:
         raise UserError(f"{folder} has no split {split!r}")
     part = tfds.even_splits(split, n=processes, drop_remainder=False)[process]
-    return builder.as_dataset(split=part, shuffle_files=False)
+    return builder.as_data_source(split=part)
 
 
-def _pixels(sample: Sample, image_size: tuple[int, int], channels: int) -> dict[str, Any]:
+def _splits(table: SampleTable) -> dict[str, tuple[Sample, ...]]:
+    return {"train": table.train_good(), "test": table.test()}
+
+
+def _rows(table: SampleTable, samples: tuple[Sample, ...]) -> list[list]:
+    return [[table.relative(s), s.label, s.defect, s.mask is not None] for s in samples]
+
+
+def _pixels(
+    sample: Sample,
+    image_size: tuple[int, int],
+    channels: int,
+    range_16bit: tuple[float, float],
+) -> dict[str, Any]:
     mask = np.zeros((*image_size, 1), np.uint8)
     if sample.mask is not None:
         mask[..., 0] = read_mask(sample.mask, image_size=image_size) * np.uint8(255)
-    image = read_image(sample.path, image_size=image_size, channels=channels)
+    image = read_image(
+        sample.path, image_size=image_size, channels=channels, range_16bit=range_16bit
+    )
     return {"image": image, "mask": mask, "has_mask": sample.mask is not None}
 
 

@@ -8,8 +8,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jaxad.data.containers import SEPARATOR
 from jaxad.data.datasets import find_images
 from jaxad.data.files import EXTENSIONS
+from jaxad.data.shards import is_shards
 from jaxad.errors import UserError
 
 OVERLAYS, MAPS = "overlays", "anomaly_maps"
@@ -59,7 +61,8 @@ def find_inputs(
             paths = [p for p in paths if not _is_below(os.path.realpath(p), real_output)]
             if not paths:
                 raise UserError(f"{place} holds no image but those in --output {output}")
-        folders.append(os.path.abspath(place if is_folder else os.path.dirname(place)))
+        folder = os.path.abspath(place if is_folder else os.path.dirname(place))
+        folders.append(f"{folder}{SEPARATOR}" if is_shards(place) else folder)
         for path in paths:
             found.setdefault(os.path.abspath(path), path)
     common = os.path.commonpath(folders)

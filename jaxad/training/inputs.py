@@ -13,23 +13,24 @@ from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table
 from jaxad.data.images import resolve_range_16bit
 from jaxad.data.split import split_holdout
+from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic import ensure_dataset
-from jaxad.data.table import SampleTable
+from jaxad.data.table import Sample, SampleTable
 from jaxad.environment import cache_folder
 from jaxad.errors import UserError
 
 
 class Inputs(NamedTuple):
-    """The good training images, decoded.
+    """The good training images.
 
     Attributes:
-      train: ``(n, h, w, c)`` uint8.
+      train: ``(n, h, w, c)`` uint8, decoded, or decoded batch by batch where the data is streamed.
       holdout: ``(m, h, w, c)`` uint8, good images that training does not see; m may be 0.
       record: what data.json says: where the images are, which were held out, how 16-bit values
         are read.
     """
 
-    train: UInt8[np.ndarray, "n h w c"]
+    train: UInt8[np.ndarray, "n h w c"] | StreamedImages
     holdout: UInt8[np.ndarray, "m h w c"]
     record: dict[str, Any]
 
@@ -86,7 +87,9 @@ def prepare_inputs(config: ConfigDict) -> Inputs:
         )
     for note in table.notes:
         print(f"data: {note}", file=sys.stderr)
-    range_16bit = resolve_range_16bit([s.path for s in good], config.data.range_16bit)
+    range_16bit = table.range_16bit or resolve_range_16bit(
+        [s.path for s in good], config.data.range_16bit
+    )
     kept, held_out = split_holdout(len(good), share=config.data.holdout, seed=config.seed)
     record = {
         "name": table.name,
@@ -103,6 +106,19 @@ def prepare_inputs(config: ConfigDict) -> Inputs:
             "images, or set data.holdout=0 (then no threshold is set)"
         )
     # Decoded apart: taking rows of a memory-mapped array would bring it into memory.
-    train = decode([good[i] for i in kept], config.data, range_16bit)
+    train = _training_images([good[i] for i in kept], config.data, range_16bit)
     holdout = decode([good[i] for i in held_out], config.data, range_16bit)
     return Inputs(train, holdout, record)
+
+
+def _training_images(
+    samples: list[Sample], data: ConfigDict, range_16bit: tuple[float, float]
+) -> np.ndarray | StreamedImages:
+    if not data.stream:
+        return decode(samples, data, range_16bit)
+    return StreamedImages(
+        samples,
+        image_size=tuple(data.image_size),
+        channels=data.channels,
+        range_16bit=range_16bit,
+    )

@@ -34,7 +34,13 @@ from jaxad.training.weights import check_network, load_weights, read_provenance
 FIT_BATCH = 64
 """Images per block of a closed-form fit."""
 
-CHANGEABLE = ("evaluate.", "data.pipeline", "data.memory_limit_mb", "train.devices")
+CHANGEABLE = (
+    "evaluate.",
+    "data.pipeline",
+    "data.stream",
+    "data.memory_limit_mb",
+    "train.devices",
+)
 """Keys that may differ when a run is resumed: they do not change what is learned. Those of
 :func:`jaxad.models.detection_keys` do not either."""
 

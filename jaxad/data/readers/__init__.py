@@ -5,6 +5,7 @@ from jaxad.data.readers.kolektor_sdd import read_kolektor_sdd
 from jaxad.data.readers.magnetic_tile import read_magnetic_tile
 from jaxad.data.readers.mvtec_like import read_btad, read_miad, read_mvtec_ad
 from jaxad.data.readers.one_class import read_cifar10, read_mnist
+from jaxad.data.readers.shards import read_shards, shard_categories
 from jaxad.data.readers.ucsd_ped1 import read_ucsd_ped1
 
 READERS = {
@@ -19,4 +20,4 @@ READERS = {
     "magnetic_tile": read_magnetic_tile,
 }
 
-__all__ = ["READERS"]
+__all__ = ["READERS", "read_shards", "shard_categories"]

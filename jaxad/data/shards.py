@@ -1,0 +1,241 @@
+"""Record shards that `jaxad data prepare --shards` wrote: any image, without reading the others.
+
+The folder is a data set of TensorFlow Datasets in the ArrayRecord format, written by
+:mod:`jaxad.data.tfds_builders`, with a table of its samples in ``metadata.json``. It is read here
+with ``array_record`` alone: TensorFlow is not imported. Readers keep the positions of the records,
+never their content.
+
+An image is called ``FOLDER::/PATH`` where PATH is what its file was called below the folder that
+the shards were made of; its mask is ``FOLDER::/PATH#mask``.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+import pathlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from PIL import Image
+
+from jaxad.errors import UserError
+
+INFO, METADATA = "dataset_info.json", "metadata.json"
+TABLE_KEY = "jaxad"
+PREFIX = "jaxad_"
+"""Of the name of every builder of jaxad."""
+
+MASK = "#mask"
+SPLITS = ("train", "test")
+
+# Every read is of one record, from any thread: nothing is read ahead.
+_READ_AT_RANDOM = "readahead_buffer_size:0,max_parallelism:0"
+
+
+def is_shards(folder: str | os.PathLike) -> bool:
+    """Whether a folder holds shards of jaxad, of whatever version."""
+    try:
+        return json.loads((pathlib.Path(folder) / INFO).read_text())["name"].startswith(PREFIX)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def find_shards(root: str | os.PathLike) -> list[pathlib.Path]:
+    """Returns the folders of shards at or below ``root``, as `jaxad data prepare` lays them out."""
+    root = pathlib.Path(root)
+    if is_shards(root):
+        return [root]
+    return sorted(p.parent for p in root.glob(f"{PREFIX}*/*/*/{INFO}") if is_shards(p.parent))
+
+
+def open_shards(folder: str | os.PathLike) -> Shards:
+    """Opens a folder of shards; asked again, it gives the same object while nothing has changed.
+
+    Raises:
+      UserError: there are none, they are of an older version, or one is missing or damaged.
+    """
+    folder = os.fspath(folder)
+    try:
+        stamp = tuple(
+            os.stat(os.path.join(folder, name)).st_mtime_ns
+            for name in (INFO, METADATA)
+            if name == INFO or os.path.exists(os.path.join(folder, name))
+        )
+    except OSError as error:
+        raise UserError(f"{folder} holds no shards of TensorFlow Datasets") from error
+    with _opening:
+        return _open(folder, stamp)
+
+
+_opening = threading.Lock()
+
+
+@functools.lru_cache(maxsize=32)
+def _open(folder: str, stamp: tuple[int, ...]) -> Shards:
+    return Shards(folder)
+
+
+class Shards:
+    """One folder of shards.
+
+    Attributes:
+      folder: where they are.
+      table: what the builder wrote: ``dataset``, ``category``, ``image_size``, ``channels``,
+        ``range_16bit``, ``notes`` and per split its rows ``[path, label, defect, has a mask]``.
+    """
+
+    def __init__(self, folder: str):
+        """Reads the table; the files of records are opened when they are first needed.
+
+        Raises:
+          UserError: as of :func:`open_shards`.
+        """
+        self.folder = folder
+        info = _read_json(folder, INFO)
+        if not is_shards(folder):
+            raise UserError(
+                f"{folder} holds {info.get('name')!r} of TensorFlow Datasets, which "
+                "`jaxad data prepare --shards` did not write"
+            )
+        if info.get("fileFormat") != "array_record":
+            raise UserError(
+                f"{folder} holds shards of an older version of jaxad, which cannot be read at "
+                "random; write them again with `jaxad data prepare --shards`"
+            )
+        try:
+            self.table: dict[str, Any] = _read_json(folder, METADATA)[TABLE_KEY]
+            self._lengths = {
+                split["name"]: [int(n) for n in split["shardLengths"]] for split in info["splits"]
+            }
+            rows = {split: self.table[split] for split in SPLITS}
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{folder} is damaged: its table is not whole ({error})") from error
+        self._name = info["name"]
+        self._rows = {
+            path: (split, row)
+            for split, samples in rows.items()
+            for row, (path, *_) in enumerate(samples)
+        }
+        self._readers: dict[tuple[str, int], Any] = {}
+        self._lock = threading.Lock()
+
+    def open(self, member: str) -> Image.Image:
+        """Opens an image or, with :data:`MASK` behind its path, its mask.
+
+        Raises:
+          UserError: there is none of this name, or its record is damaged.
+        """
+        path = member.removeprefix("/")
+        feature = "image"
+        if path not in self._rows and path.endswith(MASK):
+            path, feature = path.removesuffix(MASK), "mask"
+        if path not in self._rows:
+            raise UserError(f"{self.folder} holds no {member!r}")
+        content = self.record(*self._rows[path]).get(feature)
+        if not content:
+            raise UserError(f"{self.folder}: the record of {path} has no {feature}")
+        return Image.open(io.BytesIO(content))
+
+    def record(self, split: str, row: int) -> dict[str, bytes]:
+        """Returns the features of one record that are bytes, images as PNG.
+
+        Raises:
+          UserError: its file is missing, cut off or damaged.
+        """
+        shard = 0
+        while row >= self._lengths[split][shard]:
+            row -= self._lengths[split][shard]
+            shard += 1
+        reader, file = self._reader(split, shard)
+        try:
+            return bytes_features(reader.read([row])[0])
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise UserError(f"record {row} of {file} is damaged: {error}") from error
+
+    def _reader(self, split: str, shard: int) -> tuple[Any, str]:
+        lengths = self._lengths[split]
+        file = f"{self._name}-{split}.array_record-{shard:05d}-of-{len(lengths):05d}"
+        file = os.path.join(self.folder, file)
+        with self._lock:
+            reader = self._readers.get((split, shard))
+            if reader is None:
+                reader = _open_records(file, lengths[shard])
+                self._readers[split, shard] = reader
+        return reader, file
+
+
+def _open_records(file: str, length: int) -> Any:
+    try:
+        from array_record.python.array_record_module import ArrayRecordReader
+    except ImportError as error:
+        raise UserError("shards need array_record; install jaxad[tf]") from error
+    if not os.path.isfile(file):
+        raise UserError(f"the shard {file} is missing; write the shards again")
+    try:
+        reader = ArrayRecordReader(file, options=_READ_AT_RANDOM)
+        found = reader.num_records()
+    except RuntimeError as error:
+        raise UserError(f"the shard {file} is damaged: {error}") from error
+    if found != length:
+        raise UserError(f"the shard {file} holds {found} of its {length} records; it is damaged")
+    return reader
+
+
+def _read_json(folder: str, name: str) -> dict[str, Any]:
+    try:
+        return json.loads((pathlib.Path(folder) / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is damaged: {name} cannot be read ({error})") from error
+
+
+# A record is a tf.train.Example: features (1) of entries (1) of a key (1) and a value (2), which
+# holds bytes (1), floats (2) or integers (3). Three levels of protocol buffers are read faster by
+# hand than TensorFlow is imported.
+_ENTRIES, _KEY, _VALUE, _BYTES = 1, 1, 2, 1
+
+
+def bytes_features(record: bytes) -> dict[str, bytes]:
+    """Returns the features of a ``tf.train.Example`` that hold one string of bytes.
+
+    Raises:
+      ValueError: this is no such message.
+    """
+    found = {}
+    for _, features in _fields(record):
+        for number, entry in _fields(features):
+            parts = dict(_fields(entry)) if number == _ENTRIES else {}
+            for kind, value in _fields(parts.get(_VALUE, b"")):
+                if kind == _BYTES:
+                    found[bytes(parts[_KEY]).decode()] = bytes(dict(_fields(value)).get(1, b""))
+    return found
+
+
+def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The fields of a message that have a length: number and content."""
+    message, place = memoryview(message), 0
+
+    def varint() -> int:
+        nonlocal place
+        number, shift = 0, 0
+        while True:
+            if place >= len(message):
+                raise ValueError("it ends in the middle of a field")
+            byte = message[place]
+            number |= (byte & 127) << shift
+            place, shift = place + 1, shift + 7
+            if byte < 128:
+                return number
+
+    while place < len(message):
+        key = varint()
+        if key & 7 != 2:
+            raise ValueError(f"it holds a field of an unexpected kind ({key & 7})")
+        length = varint()
+        if place + length > len(message):
+            raise ValueError("it ends in the middle of a field")
+        yield key >> 3, message[place : place + length]
+        place += length

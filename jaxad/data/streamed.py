@@ -1,0 +1,76 @@
+"""Images that are decoded when they are asked for: an array that is never whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from jaxad.data.images import FULL_RANGE, read_image
+from jaxad.data.table import Sample
+
+
+class StreamedImages:
+    """Stands where pipelines take an array: rows are decoded and resized at every indexing.
+
+    Nothing of what was decoded is kept, so memory is bounded by the batches under way. Files of
+    many images that hold arrays (``.npz``, IDX, CIFAR's batches) are still read as a whole, once,
+    see :mod:`jaxad.data.containers`; shards and zip files are not.
+
+    Attributes:
+      shape: ``(n, h, w, c)``.
+      dtype: uint8.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self,
+        samples: Sequence[Sample | str | os.PathLike],
+        *,
+        image_size: tuple[int, int],
+        channels: int,
+        range_16bit: tuple[float, float] = FULL_RANGE,
+        workers: int | None = None,
+    ):
+        """Keeps the paths.
+
+        Args:
+          samples: samples or paths.
+          image_size: ``(h, w)``.
+          channels: 1 or 3.
+          range_16bit: see :func:`jaxad.data.images.resolve_range_16bit`.
+          workers: decoding threads; None takes the number of CPU cores, at most 16.
+        """
+        self._paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
+        self._options = {
+            "image_size": tuple(image_size),
+            "channels": channels,
+            "range_16bit": range_16bit,
+        }
+        self.shape = (len(self._paths), *image_size, channels)
+        # Pillow decodes and resizes without the interpreter lock, so threads are enough. They end
+        # with the pool, which ends with this object.
+        self._pool = ThreadPoolExecutor(workers or min(16, os.cpu_count() or 1))
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, rows: Int[np.ndarray, " b"] | slice) -> UInt8[np.ndarray, "b h w c"]:
+        """Decodes rows, in parallel.
+
+        Raises:
+          UserError: one cannot be read; names the file.
+        """
+        rows = np.arange(len(self))[rows]
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+
+        def read(place: int) -> None:
+            images[place] = read_image(self._paths[rows[place]], **self._options)
+
+        for _ in self._pool.map(read, range(len(rows))):
+            pass  # a failure is raised here
+        return images
