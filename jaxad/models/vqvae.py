@@ -36,15 +36,14 @@ Silent in the paper, and what is taken here:
 from __future__ import annotations
 
 import functools
-import warnings
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from jaxad.data.batch import Batch
 from jaxad.models.base import (
@@ -54,6 +53,7 @@ from jaxad.models.base import (
     Variables,
     to_unit_float,
 )
+from jaxad.models.codebook_start import codes_by_k_means
 from jaxad.models.layers import BatchNorm, Conv, ConvTranspose
 from jaxad.ops import continuous_bernoulli
 from jaxad.ops.morphology import grey_dilation
@@ -67,9 +67,6 @@ from jaxad.ops.vector_quantisation import (
     init_averages,
     quantise,
 )
-
-LATENTS_PER_CODE = 20
-"""Latents per code from which the codebook's start is clustered."""
 
 
 class ResidualLayer(nn.Module):
@@ -173,6 +170,72 @@ class VQVAE(nn.Module):
         self.moving_codes.value = codes
 
 
+def forward(
+    module: VQVAE, images: Float[Array, "b h w c"], train: bool, *, decay: float
+) -> tuple[Float[Array, "b h w c"], Quantisation]:
+    """Logits and codes; in training, a codebook of moving averages takes its step."""
+    logits, quantised, latents = module(images, train=train)
+    if train and not module.codebook_by_gradient:
+        module.update_averages(latents, quantised.indices, decay)
+    return logits, quantised
+
+
+def loss(
+    module: VQVAE,
+    variables: Variables,
+    batch: Batch,
+    keys: Key[Array, " b"],
+    train: bool,
+    *,
+    beta: float,
+    decay: float,
+) -> LossOutput:
+    """Eq. 4 over the number of pixel values, and how often each code was chosen."""
+    del keys  # nothing is drawn
+    images = to_unit_float(batch.image)
+    mutable = [name for name in variables if name != "params"] if train else False
+    result = nn.apply(forward, module, mutable=mutable)(variables, images, train, decay=decay)
+    (logits, quantised), collections = result if train else (result, {})
+    values = math.prod(images.shape[1:])
+    log_likelihood = continuous_bernoulli.log_likelihood(images, logits)
+    nll = -jnp.sum(log_likelihood, axis=(1, 2, 3)) / values
+    commitment = jnp.sum(quantised.commitment_loss, axis=(1, 2)) / values
+    per_example = nll + beta * commitment
+    terms = {"nll": nll, "commitment": commitment}
+    if module.codebook_by_gradient:
+        terms["codebook"] = jnp.sum(quantised.codebook_loss, axis=(1, 2)) / values
+        per_example = per_example + terms["codebook"]
+    sums = {"codes": count_codes(module, quantised)}
+    return LossOutput(per_example, terms, dict(collections), sums, {})
+
+
+def detect(
+    module: VQVAE,
+    variables: Variables,
+    images: Shaped[Array, "b h w c"],
+    *,
+    ssim_window: int,
+    dilation: int,
+    dilate_ssim: bool,
+) -> Detection:
+    """The maps of the head of this file."""
+    images = to_unit_float(images)
+    logits, quantised, _ = module.apply(variables, images)
+    reconstruction = continuous_bernoulli.mean(logits)
+    ssim = 1.0 - jnp.mean(ssim_map(images, reconstruction, window_size=ssim_window), axis=-1)
+    cell = 2**module.downsampling
+    alignment = repeat_upsample(quantised.squared_distance, cell)
+    size = dilation or cell
+    outer = grey_dilation(ssim, size=size) if dilate_ssim else ssim
+    product = outer * grey_dilation(alignment, size=size)
+    return Detection({"ssim": ssim, "am": alignment, "ssim*am": product}, {}, reconstruction)
+
+
+def count_codes(module: VQVAE, quantised: Quantisation) -> Float[Array, " k"]:
+    """How often each code was chosen."""
+    return jnp.zeros(module.codes).at[quantised.indices.ravel()].add(1.0)
+
+
 def build(
     image_shape: tuple[int, int, int],
     *,
@@ -226,47 +289,14 @@ def build(
     def init(key):
         return module.init(key, jnp.zeros((1, h, w, c)))
 
-    def forward(module: VQVAE, images, train: bool):
-        logits, quantised, latents = module(images, train=train)
-        if train and not by_gradient:
-            module.update_averages(latents, quantised.indices, decay)
-        return logits, quantised
-
-    def loss(variables, batch: Batch, keys, train: bool) -> LossOutput:
-        del keys  # nothing is drawn
-        images = to_unit_float(batch.image)
-        mutable = [name for name in variables if name != "params"] if train else False
-        result = nn.apply(forward, module, mutable=mutable)(variables, images, train)
-        (logits, quantised), collections = result if train else (result, {})
-        values = h * w * c
-        log_likelihood = continuous_bernoulli.log_likelihood(images, logits)
-        nll = -jnp.sum(log_likelihood, axis=(1, 2, 3)) / values
-        commitment = jnp.sum(quantised.commitment_loss, axis=(1, 2)) / values
-        per_example = nll + beta * commitment
-        terms = {"nll": nll, "commitment": commitment}
-        if by_gradient:
-            terms["codebook"] = jnp.sum(quantised.codebook_loss, axis=(1, 2)) / values
-            per_example = per_example + terms["codebook"]
-        used = jnp.zeros(codes).at[quantised.indices.ravel()].add(1.0)
-        return LossOutput(per_example, terms, dict(collections), {"codes": used}, {})
-
-    def detect(variables, images) -> Detection:
-        images = to_unit_float(images)
-        logits, quantised, _ = module.apply(variables, images)
-        reconstruction = continuous_bernoulli.mean(logits)
-        ssim = 1.0 - jnp.mean(ssim_map(images, reconstruction, window_size=ssim_window), axis=-1)
-        alignment = repeat_upsample(quantised.squared_distance, cell)
-        size = dilation or cell
-        outer = grey_dilation(ssim, size=size) if dilate_ssim else ssim
-        product = outer * grey_dilation(alignment, size=size)
-        return Detection({"ssim": ssim, "am": alignment, "ssim*am": product}, {}, reconstruction)
-
     return Model(
         module=module,
         image_shape=image_shape,
         init=init,
-        loss=loss,
-        detect=detect,
+        loss=functools.partial(loss, module, beta=beta, decay=decay),
+        detect=functools.partial(
+            detect, module, ssim_window=ssim_window, dilation=dilation, dilate_ssim=dilate_ssim
+        ),
         param_labels=label_parameters,
         initialise=functools.partial(start_codebook, module),
         diagnostics=functools.partial(code_use, module),
@@ -290,7 +320,7 @@ def code_use(
 ) -> dict[str, Array]:
     """``code_indices`` ``(b, h', w')`` and ``code_counts`` ``(codes,)`` over the batch."""
     _, quantised, _ = module.apply(variables, to_unit_float(images))
-    counts = jnp.zeros(module.codes).at[quantised.indices.ravel()].add(1.0)
+    counts = count_codes(module, quantised)
     return {"code_indices": quantised.indices, "code_counts": counts}
 
 
@@ -312,34 +342,3 @@ def set_codes(variables: Variables, centres: Float[Array, "k d"]) -> Variables:
     # A copy: a buffer that stands twice in a state cannot be donated.
     moving = {"codes": centres, "counts": averages.counts, "sums": jnp.copy(averages.sums)}
     return {**variables, "codebook": moving}
-
-
-def codes_by_k_means(
-    encode: Callable[[Any], Float[Array, "b i j d"]], batches: Iterable[Batch], k: int
-) -> Float[Array, "k d"]:
-    """Centres of the latents of the first images; repeated centres where there are fewer latents.
-
-    Args:
-      encode: images to latents.
-      batches: of good images; only as many are read as give :data:`LATENTS_PER_CODE` per code.
-      k: number of centres.
-    """
-    # Here, since scikit-learn takes a second to import and only training needs it.
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    latents: list[np.ndarray] = []
-    rng = np.random.default_rng(0)
-    for batch in batches:
-        found = np.asarray(encode(batch.image))[np.asarray(batch.valid)]
-        found = found.reshape(-1, found.shape[-1])
-        # A share of every image, so that neighbouring latents of few images do not fill it up.
-        latents.append(rng.permutation(found)[: max(1, len(found) // 8)])
-        if sum(map(len, latents)) >= LATENTS_PER_CODE * k:
-            break
-    sample = np.concatenate(latents)[: LATENTS_PER_CODE * k]
-    with warnings.catch_warnings():
-        # Fewer distinct latents than codes (flat images) leave codes doubled, which does no harm.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        start = KMeans(min(k, len(sample)), n_init=1, max_iter=30, random_state=0).fit(sample)
-    return jnp.asarray(np.resize(start.cluster_centers_, (k, sample.shape[1])), jnp.float32)
