@@ -32,13 +32,14 @@ What the two do otherwise, and the options:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key, Shaped
 
 from jaxad.data.batch import Batch
 from jaxad.models.base import (
@@ -125,6 +126,57 @@ class AnoViT(nn.Module):
         return self.decoder(token_grid(self.encoder, images), train=train)
 
 
+def training_pixels(variables: Variables) -> tuple[Float[Array, "1 1 1 c"], ...]:
+    """Mean and standard deviation of the training images (``normalise="train"``)."""
+    return tuple(variables["pixels"][name][None, None, None] for name in ("mean", "std"))
+
+
+def target_and_output(
+    module: AnoViT, variables: Variables, images: Float[Array, "b h w c"], *, normalise: str
+) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
+    """What the network is to reproduce of images in [0, 1], and what it makes of them."""
+    if normalise == "train":
+        mean, std = training_pixels(variables)
+        images = (images - mean) / std
+    seen = 2.0 * images - 1.0 if normalise == "symmetric" else images
+    return images, module.apply({"params": variables["params"]}, seen)
+
+
+def loss(
+    module: AnoViT,
+    variables: Variables,
+    batch: Batch,
+    keys: Key[Array, " b"],
+    train: bool,
+    *,
+    normalise: str,
+) -> LossOutput:
+    """Mean squared error."""
+    del keys, train  # nothing is drawn
+    images = to_unit_float(batch.image)
+    target, output = target_and_output(module, variables, images, normalise=normalise)
+    l2 = jnp.mean(jnp.square(target - output), axis=(1, 2, 3))
+    return LossOutput(l2, {"l2": l2}, {}, {}, {})
+
+
+def detect(
+    module: AnoViT, variables: Variables, images: Shaped[Array, "b h w c"], *, normalise: str
+) -> Detection:
+    """The map and the scores of the head of this file."""
+    images = to_unit_float(images)
+    target, output = target_and_output(module, variables, images, normalise=normalise)
+    squared = jnp.square(target - output)
+    scores = {
+        "l2_max": jnp.max(squared, axis=(1, 2, 3)),
+        "l2_mean": jnp.mean(squared, axis=(1, 2, 3)),
+    }
+    if normalise == "train":
+        mean, std = training_pixels(variables)
+        output = output * std + mean
+    maps = {"l2": jnp.mean(squared, axis=-1)}
+    return Detection(maps, scores, jnp.clip(output, 0.0, 1.0))
+
+
 def build(
     image_shape: tuple[int, int, int],
     *,
@@ -168,50 +220,22 @@ def build(
         VisionTransformer(features, depth, image_size=(h, w), patch=patch, **options),
         Decoder(image_shape, decoder, width, dtype=jnp.dtype(dtype)),
     )
-    standardised = normalise == "train"
 
     def init(key) -> Variables:
         variables = module.init(key, jnp.zeros((1, h, w, c)))
-        if standardised:
+        if normalise == "train":
             pixels = {"mean": jnp.zeros(c), "std": jnp.ones(c)}
             variables = {**variables, "pixels": pixels}
         return variables
-
-    def forward(variables, images):
-        """What the network is to reproduce, and its output."""
-        if standardised:
-            mean, std = (variables["pixels"][k][None, None, None] for k in ("mean", "std"))
-            images = (images - mean) / std
-        seen = 2.0 * images - 1.0 if normalise == "symmetric" else images
-        return images, module.apply({"params": variables["params"]}, seen)
-
-    def loss(variables, batch: Batch, keys, train: bool) -> LossOutput:
-        del keys, train  # nothing is drawn
-        target, output = forward(variables, to_unit_float(batch.image))
-        l2 = jnp.mean(jnp.square(target - output), axis=(1, 2, 3))
-        return LossOutput(l2, {"l2": l2}, {}, {}, {})
-
-    def detect(variables, images) -> Detection:
-        target, output = forward(variables, to_unit_float(images))
-        squared = jnp.square(target - output)
-        scores = {
-            "l2_max": jnp.max(squared, axis=(1, 2, 3)),
-            "l2_mean": jnp.mean(squared, axis=(1, 2, 3)),
-        }
-        if standardised:
-            mean, std = (variables["pixels"][k][None, None, None] for k in ("mean", "std"))
-            output = output * std + mean
-        maps = {"l2": jnp.mean(squared, axis=-1)}
-        return Detection(maps, scores, jnp.clip(output, 0.0, 1.0))
 
     return Model(
         module=module,
         image_shape=image_shape,
         init=init,
-        loss=loss,
-        detect=detect,
+        loss=functools.partial(loss, module, normalise=normalise),
+        detect=functools.partial(detect, module, normalise=normalise),
         param_labels=label_encoder,
-        initialise=measure_pixels if standardised else None,
+        initialise=measure_pixels if normalise == "train" else None,
     )
 
 

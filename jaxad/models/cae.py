@@ -26,13 +26,14 @@ defines no image score; the config's choice is this library's.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key, Shaped
 
 from jaxad.data.batch import Batch
 from jaxad.models.base import (
@@ -106,6 +107,78 @@ class ConvolutionalAutoencoder(nn.Module):
         return self.decode(self.encode(images))
 
 
+def training_loss(
+    module: ConvolutionalAutoencoder,
+    variables: Variables,
+    batch: Batch,
+    keys: Key[Array, " b"],
+    train: bool,
+    *,
+    kind: str,
+    tile: int,
+    ssim_window: int,
+) -> LossOutput:
+    """The ``kind`` of loss of whole images or, of textures, of one crop each.
+
+    Crops are drawn in training and are the middle of the image otherwise.
+    """
+    images = to_unit_float(batch.image)
+    if tile and train:
+        images = random_crops(images, keys, size=tile)
+    elif tile:
+        h, w = images.shape[1:3]
+        images = images[:, (h - tile) // 2 :, (w - tile) // 2 :][:, :tile, :tile]
+    reconstruction = module.apply(variables, images)
+    terms = {"l2": jnp.mean(jnp.square(images - reconstruction), axis=(1, 2, 3))}
+    if kind != "l2":
+        similarity = ssim_map(
+            images, reconstruction, window="gaussian", border="valid",
+            sample_covariance=False, window_size=ssim_window,
+        )  # fmt: skip
+        terms["ssim"] = 1.0 - jnp.mean(similarity, axis=(1, 2, 3))
+    per_example = sum(terms[name] for name in kind.split("+"))
+    return LossOutput(per_example, terms, {}, {}, {})
+
+
+def reconstruct(
+    module: ConvolutionalAutoencoder,
+    variables: Variables,
+    images: Float[Array, "b h w c"],
+    *,
+    tile: int,
+    tile_stride: int,
+) -> Float[Array, "b h w c"]:
+    """Images seen whole, or as the average of overlapping tiles."""
+    if not tile:
+        return module.apply(variables, images)
+
+    def one(image):
+        # One image's tiles at a time: memory does not grow with batch times tiles.
+        tiles = extract_tiles(image[None], tile=tile, stride=tile_stride)[0]
+        tiles = module.apply(variables, tiles)
+        return average_tiles(tiles[None], images.shape[1:3], stride=tile_stride)[0]
+
+    return jax.lax.map(one, images)
+
+
+def detect(
+    module: ConvolutionalAutoencoder,
+    variables: Variables,
+    images: Shaped[Array, "b h w c"],
+    *,
+    tile: int,
+    tile_stride: int,
+    ssim_window: int,
+) -> Detection:
+    """The maps of the head of this file."""
+    images = to_unit_float(images)
+    shown = reconstruct(module, variables, images, tile=tile, tile_stride=tile_stride)
+    shown = jnp.clip(shown, 0.0, 1.0)
+    l2 = jnp.mean(jnp.square(images - shown), axis=-1)
+    ssim = 1.0 - jnp.mean(ssim_map(images, shown, window_size=ssim_window), axis=-1)
+    return Detection({"l2": l2, "ssim": ssim, "l2*ssim": l2 * ssim}, {}, shown)
+
+
 def build(
     image_shape: tuple[int, int, int],
     *,
@@ -150,53 +223,17 @@ def build(
     seen = (tile, tile) if tile else (h, w)
     halvings = _halvings(*seen)
     module = ConvolutionalAutoencoder((*seen, c), halvings, latent, width, output, jnp.dtype(dtype))
+    task = {"tile": tile, "ssim_window": ssim_window}
 
     def init(key) -> Variables:
         return module.init(key, jnp.zeros((1, *seen, c)))
-
-    def loss_fn(variables, batch: Batch, keys, train: bool) -> LossOutput:
-        images = to_unit_float(batch.image)
-        if tile and train:
-            images = random_crops(images, keys, size=tile)
-        elif tile:
-            images = images[:, (h - tile) // 2 :, (w - tile) // 2 :][:, :tile, :tile]
-        reconstruction = module.apply(variables, images)
-        l2 = jnp.mean(jnp.square(images - reconstruction), axis=(1, 2, 3))
-        terms = {"l2": l2}
-        if loss != "l2":
-            similarity = ssim_map(
-                images, reconstruction, window="gaussian", border="valid",
-                sample_covariance=False, window_size=ssim_window,
-            )  # fmt: skip
-            terms["ssim"] = 1.0 - jnp.mean(similarity, axis=(1, 2, 3))
-        per_example = sum(terms[name] for name in loss.split("+"))
-        return LossOutput(per_example, terms, {}, {}, {})
-
-    def reconstruct(variables, images):
-        if not tile:
-            return module.apply(variables, images)
-
-        def one(image):
-            # One image's tiles at a time: memory does not grow with batch times tiles.
-            tiles = extract_tiles(image[None], tile=tile, stride=tile_stride)[0]
-            tiles = module.apply(variables, tiles)
-            return average_tiles(tiles[None], (h, w), stride=tile_stride)[0]
-
-        return jax.lax.map(one, images)
-
-    def detect(variables, images) -> Detection:
-        images = to_unit_float(images)
-        reconstruction = jnp.clip(reconstruct(variables, images), 0.0, 1.0)
-        l2 = jnp.mean(jnp.square(images - reconstruction), axis=-1)
-        ssim = 1.0 - jnp.mean(ssim_map(images, reconstruction, window_size=ssim_window), axis=-1)
-        return Detection({"l2": l2, "ssim": ssim, "l2*ssim": l2 * ssim}, {}, reconstruction)
 
     return Model(
         module=module,
         image_shape=image_shape,
         init=init,
-        loss=loss_fn,
-        detect=detect,
+        loss=functools.partial(training_loss, module, kind=loss, **task),
+        detect=functools.partial(detect, module, tile_stride=tile_stride, **task),
         param_labels=label_all_trainable,
     )
 
