@@ -30,6 +30,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float
 
 from jaxad.ops.attention import attention
@@ -132,6 +133,15 @@ class SelfAttention(nn.Module):
         )(mixed.reshape(b, n, d))
 
 
+def gelu(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """The exact GELU, ``x P(X <= x)`` for a standard normal X, as PyTorch computes it.
+
+    By the error function: its complement, as in ``jax.nn.gelu``, keeps more digits where the
+    result is below 1e-6 and takes three times as long on a CPU.
+    """
+    return 0.5 * x * (1.0 + lax.erf(x * 0.5**0.5))
+
+
 class Mlp(nn.Module):
     """Two linear layers with an exact GELU between them.
 
@@ -149,7 +159,7 @@ class Mlp(nn.Module):
         dense = lambda features, name: nn.Dense(
             features, kernel_init=linear_init, dtype=self.dtype, name=name
         )
-        x = nn.gelu(dense(self.hidden, "fc1")(tokens), approximate=False)
+        x = gelu(dense(self.hidden, "fc1")(tokens))
         return dense(tokens.shape[-1], "fc2")(x)
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
+from scipy.stats import norm
 
-from jaxad.models.vit import PatchEmbedding, SelfAttention, VisionTransformer
+from jaxad.models.vit import PatchEmbedding, SelfAttention, VisionTransformer, gelu
 from jaxad.ops.attention import SCORE_BYTES
 from jaxad.ops.positions import sincos_positions
 
@@ -86,6 +87,17 @@ def test_gradients_equal_pytorchs(remat):
         np.testing.assert_allclose(
             actual, expected[name], rtol=1e-3, atol=1e-4 * scale, err_msg=name
         )
+
+
+def test_gelu_is_x_times_the_normal_distribution_function():
+    x = np.linspace(-12.0, 12.0, 2001).astype(np.float32)
+    wide = x.astype(np.float64)
+    # erf is good to two ulp of 1; what multiplies it is x / 2.
+    np.testing.assert_allclose(gelu(x), wide * norm.cdf(wide), rtol=1e-6, atol=1e-6)
+    slope = jax.vmap(jax.grad(gelu))(jnp.asarray([-1e20, *x, 1e20]))
+    expected = norm.cdf(wide) + wide * norm.pdf(wide)
+    np.testing.assert_allclose(slope[1:-1], expected, rtol=1e-6, atol=2e-6)
+    np.testing.assert_array_equal(slope[np.array([0, -1])], [0.0, 1.0])
 
 
 def test_parts_make_the_encoder_of_a_masked_autoencoder():
