@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     config.data.category = ""  # sub-folder of root (MVTec layout), normal class, generated category
     config.data.anomalous = ""  # elpv: defect probabilities that are anomalous; "" = 1/3,2/3,1
     config.data.image_size = (128, 128)  # (height, width) in pixels that the model sees
+    config.data.region = (0.0, 0.0, 1.0, 1.0)  # seen part: (top, left, bottom, right), shares
     config.data.channels = 3  # 3 (RGB) or 1 (gray)
     config.data.range_16bit = "full"  # 16-bit images: full | a bit depth ("12") | percentiles
     config.data.holdout = 0.1  # share of the good training images kept for calibration

@@ -142,8 +142,10 @@ def check_values(config: ConfigDict) -> None:
     if config.model.get("dtype", DTYPES[0]) not in DTYPES:
         raise UserError(f"model.dtype is {config.model.dtype!r}; give {' or '.join(DTYPES)}")
     # Imported here: the way to the help is light.
+    from jaxad.data.region import check_region
     from jaxad.evaluation.protocols import get_protocol
 
+    check_region(config.data.region)
     get_protocol(config.evaluate.protocol)
 
 
@@ -274,7 +276,7 @@ def _parse(key: str, value: Any, default: Any, kind: type) -> Any:
         try:
             value = ast.literal_eval({"true": "True", "false": "False"}.get(value.lower(), value))
         except (ValueError, SyntaxError):
-            raise _wrong_type(key, value, kind) from None
+            raise _wrong_type(key, value, kind, default) from None
     if value is None and default is None:
         return None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -288,16 +290,16 @@ def _parse(key: str, value: Any, default: Any, kind: type) -> Any:
         if isinstance(default, tuple) and len(default) and len(default) != len(value):
             raise UserError(f"the config key {key!r} takes {len(default)} numbers, not {value!r}")
         if default and any(type(v) is not type(default[0]) for v in value):
-            raise _wrong_type(key, value, kind)
+            raise _wrong_type(key, value, kind, default)
         return value
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise _wrong_type(key, value, kind)
+        raise _wrong_type(key, value, kind, default)
     return value
 
 
-def _wrong_type(key: str, value: Any, kind: type) -> UserError:
+def _wrong_type(key: str, value: Any, kind: type, default: Any) -> UserError:
     names = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
-    wanted = names.get(kind, "numbers such as 128,128")
+    wanted = names.get(kind) or f"numbers such as {','.join(map(str, default or (128, 128)))}"
     return UserError(f"the config key {key!r} takes {wanted}, not {value!r}")
 
 

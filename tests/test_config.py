@@ -110,8 +110,8 @@ def test_overrides_come_after_variants():
         ("vqvae", {"train.learning_rate": "nan"}, r"takes a number, not 'nan'"),
         ("vqvae", {"train.force_pmap": "1"}, r"'train.force_pmap' takes True or False, not 1"),
         ("vqvae", {"data.image_size": "1,2,3"}, r"takes 2 numbers, not \(1, 2, 3\)"),
-        ("vqvae", {"data.image_size": "64,big"}, r"takes numbers such as 128,128, not '64,big'"),
-        ("vqvae", {"data.image_size": "64.5,64"}, r"takes numbers such as 128,128"),
+        ("vqvae", {"data.image_size": "64,big"}, r"takes numbers such as 256,256, not '64,big'"),
+        ("vqvae", {"data.image_size": "64.5,64"}, r"takes numbers such as 256,256"),
         ("vqvae", {"data.root": 3}, r"'data.root' takes text, not 3"),
     ],
 )

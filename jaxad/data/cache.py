@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 
 from jaxad.data.containers import file_of
 from jaxad.data.images import FULL_RANGE, read_image
+from jaxad.data.region import WHOLE, Region, is_whole
 from jaxad.data.table import Sample
 from jaxad.errors import UserError
 
@@ -33,6 +34,7 @@ def prepare_images(
     image_size: tuple[int, int],
     channels: int,
     range_16bit: tuple[float, float] = FULL_RANGE,
+    region: Region = WHOLE,
     memory_limit_mb: int = 4096,
     cache_dir: str | os.PathLike | None = None,
     workers: int | None = None,
@@ -50,6 +52,7 @@ def prepare_images(
       image_size: ``(h, w)`` of the result.
       channels: 1 or 3.
       range_16bit: see :func:`jaxad.data.images.resolve_range_16bit`.
+      region: the part of every image that is kept, see :mod:`jaxad.data.region`.
       memory_limit_mb: largest array to keep in memory, in MiB; 0 always writes the file.
       cache_dir: folder of the files; None stands for :func:`default_cache_dir`.
       workers: decoding threads; None takes the number of CPU cores, at most 16.
@@ -64,7 +67,7 @@ def prepare_images(
     """
     paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
     shape = (len(paths), *image_size, channels)
-    options = {"image_size": image_size, "channels": channels, "range_16bit": range_16bit}
+    options = _options(image_size, channels, range_16bit, region)
     folder = pathlib.Path(cache_dir) if cache_dir is not None else default_cache_dir()
     file = folder / f"{_key(paths, options)}.npy"
     cached = _open_complete(file, shape)
@@ -88,6 +91,7 @@ def read_many(
     image_size: tuple[int, int],
     channels: int,
     range_16bit: tuple[float, float] = FULL_RANGE,
+    region: Region = WHOLE,
     workers: int | None = None,
 ) -> tuple[UInt8[np.ndarray, "n h w c"], dict[int, str]]:
     """Reads images for prediction: a bad file costs its own row only.
@@ -97,7 +101,7 @@ def read_many(
       row -> sentence for those files.
     """
     images = np.zeros((len(paths), *image_size, channels), np.uint8)
-    options = {"image_size": image_size, "channels": channels, "range_16bit": range_16bit}
+    options = _options(image_size, channels, range_16bit, region)
     chunks = _decoded_chunks([os.fspath(path) for path in paths], options, workers, None)
     return images, _fill(images, chunks)
 
@@ -106,6 +110,15 @@ def default_cache_dir() -> pathlib.Path:
     """Returns ``$XDG_CACHE_HOME/jaxad``, by default ``~/.cache/jaxad``."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return pathlib.Path(base) / "jaxad"
+
+
+def _options(
+    image_size: tuple[int, int], channels: int, range_16bit: tuple[float, float], region: Region
+) -> dict:
+    """Of :func:`~jaxad.data.images.read_image`; what stands here is part of the cache's key."""
+    options = {"image_size": image_size, "channels": channels, "range_16bit": range_16bit}
+    # Only where there is one: files from before there were regions hold whole images.
+    return options if is_whole(region) else options | {"region": tuple(region)}
 
 
 # A chunk: its images in order, an exception in place of an image that cannot be read.

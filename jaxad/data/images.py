@@ -29,6 +29,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxad.data.containers import open_member, split_member
+from jaxad.data.region import WHOLE, Region, box_of, cut
 from jaxad.errors import UserError
 
 FULL_RANGE = (0.0, 65535.0)
@@ -107,9 +108,14 @@ def read_image(
     image_size: tuple[int, int],
     channels: int,
     range_16bit: tuple[float, float] = FULL_RANGE,
+    region: Region = WHOLE,
 ) -> UInt8[np.ndarray, "h w c"]:
-    """Decodes and resizes one image: :func:`decode`, then :func:`resize`."""
-    return resize(decode(path, channels=channels, range_16bit=range_16bit), image_size)
+    """Decodes one image, cuts the region of interest out and resizes that.
+
+    :func:`decode`, then :func:`jaxad.data.region.cut`, then :func:`resize`.
+    """
+    image = decode(path, channels=channels, range_16bit=range_16bit)
+    return resize(cut(image, region), image_size)
 
 
 def read_mask(
@@ -118,6 +124,7 @@ def read_mask(
     image_size: tuple[int, int] | None = None,
     expected_size: tuple[int, int] | None = None,
     resize_rule: str = "nearest",
+    region: Region = WHOLE,
 ) -> Bool[np.ndarray, "h w"]:
     """Reads a ground-truth mask: True where any channel is not zero.
 
@@ -127,10 +134,11 @@ def read_mask(
     Args:
       path: the file.
       image_size: ``(h, w)`` to resize to; None keeps the mask's own size.
-      expected_size: ``(h, w)`` which the file must have before resizing, in general
+      expected_size: ``(h, w)`` which the file must have before cutting and resizing, in general
         ``image_dimensions`` of its image.
       resize_rule: ``"nearest"``; ``"any"`` (after an antialiased bilinear resize, a pixel is True
         when anything of the defect falls on it); ``"full"`` (only when the defect covers it).
+      region: what is cut out before resizing, as of the image.
 
     Returns:
       ``(h, w)`` bool.
@@ -152,19 +160,22 @@ def read_mask(
                 f"{expected_size[0]} x {expected_size[1]} (after EXIF rotation): "
                 "a mask must have the size of its image"
             )
-        mask = _nonzero(image, threshold=128 if lossy else 1)
+        mask = cut(_nonzero(image, threshold=128 if lossy else 1), region)
     if image_size is None or mask.shape == tuple(image_size):
         return mask
     return _resize_mask(mask, image_size, resize_rule)
 
 
-def read_mask_values(path: str | os.PathLike) -> UInt8[np.ndarray, "h w"]:
+def read_mask_values(
+    path: str | os.PathLike, *, region: Region = WHOLE
+) -> UInt8[np.ndarray, "h w"]:
     """Reads a ground-truth mask with its gray levels, at its own size.
 
     For rules that weigh them; otherwise :func:`read_mask` says what is defective.
 
     Args:
       path: the file.
+      region: what is cut out.
 
     Returns:
       ``(h, w)`` uint8, the highest colour channel. Masks that tell but two levels apart are 0 and
@@ -177,27 +188,35 @@ def read_mask_values(path: str | os.PathLike) -> UInt8[np.ndarray, "h w"]:
         lossy = image.format in _LOSSY
         image = ImageOps.exif_transpose(image)
         if lossy or _is_deep(image) or image.mode == "1":
-            return _nonzero(image, threshold=128 if lossy else 1).astype(np.uint8) * 255
+            mask = _nonzero(image, threshold=128 if lossy else 1)
+            return cut(mask.astype(np.uint8) * 255, region)
         rgba = np.asarray(image.convert("RGBA"))
     values = np.where(rgba[..., 3] > 0, rgba[..., :3].max(axis=-1), 0).astype(np.uint8)
-    return values * 255 if values.max() <= 1 else values
+    return cut(values * 255 if values.max() <= 1 else values, region)
 
 
-def image_dimensions(path: str | os.PathLike) -> tuple[int, int]:
-    """Returns ``(height, width)`` of an image file after EXIF rotation, from its header only."""
+def image_dimensions(path: str | os.PathLike, *, region: Region = WHOLE) -> tuple[int, int]:
+    """Returns ``(height, width)`` of an image file after EXIF rotation, from its header only.
+
+    Of its region of interest, where one is given.
+    """
     with _opened(path) as image:
         # Orientations 5 to 8 of EXIF tag 274 exchange height and width.
         transposed = image.getexif().get(274, 1) in (5, 6, 7, 8)
-        return (image.width, image.height) if transposed else (image.height, image.width)
+        size = (image.width, image.height) if transposed else (image.height, image.width)
+    return box_of(region, size).size
 
 
-def resolve_range_16bit(paths: Sequence[str | os.PathLike], spec: str | int) -> tuple[float, float]:
+def resolve_range_16bit(
+    paths: Sequence[str | os.PathLike], spec: str | int, *, region: Region = WHOLE
+) -> tuple[float, float]:
     """Turns ``data.range_16bit`` into the numbers that every later image is read with.
 
     Args:
       paths: the training images. Those with at most 8 bits do not count.
       spec: ``"full"`` (0 to 65535), a bit depth such as ``"12"`` (0 to 4095), or
         ``"percentiles"`` (the :data:`PERCENTILES` of all their pixels together).
+      region: the part of every image whose pixels count.
 
     Returns:
       ``(low, high)`` with ``low < high``; (0, 65535) when no image has more than 8 bits.
@@ -219,7 +238,8 @@ def resolve_range_16bit(paths: Sequence[str | os.PathLike], spec: str | int) -> 
         with _opened(path) as image:
             if not _is_deep(image):
                 continue
-            values = np.clip(np.rint(_deep_values(image, path)), 0, 65535).astype(np.uint16)
+            values = cut(np.rint(_deep_values(ImageOps.exif_transpose(image), path)), region)
+            values = values.astype(np.uint16)
         if bits is not None and values.max() >= 2**bits:
             raise UserError(
                 f"{path} holds the value {values.max()}, more than the {bits} bits of "

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from jaxad.data.images import FULL_RANGE, read_image
+from jaxad.data.region import WHOLE, Region
 from jaxad.data.table import Sample
 
 
@@ -34,6 +35,7 @@ class StreamedImages:
         image_size: tuple[int, int],
         channels: int,
         range_16bit: tuple[float, float] = FULL_RANGE,
+        region: Region = WHOLE,
         workers: int | None = None,
     ):
         """Keeps the paths.
@@ -43,6 +45,7 @@ class StreamedImages:
           image_size: ``(h, w)``.
           channels: 1 or 3.
           range_16bit: see :func:`jaxad.data.images.resolve_range_16bit`.
+          region: the part of every image that is kept, see :mod:`jaxad.data.region`.
           workers: decoding threads; None takes the number of CPU cores, at most 16.
         """
         self._paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
@@ -50,6 +53,7 @@ class StreamedImages:
             "image_size": tuple(image_size),
             "channels": channels,
             "range_16bit": range_16bit,
+            "region": region,
         }
         self.shape = (len(self._paths), *image_size, channels)
         # Pillow decodes and resizes without the interpreter lock, so threads are enough. They end

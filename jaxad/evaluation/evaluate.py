@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxad import config as config_lib, metrics
 from jaxad.data.images import image_dimensions, read_mask
+from jaxad.data.region import box_of, stated
 from jaxad.data.table import Sample, SampleTable
 from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibration_of
@@ -77,7 +78,9 @@ def evaluate(
             detector, findings, samples, masks, pixel_threshold=calibration["pixel_threshold"]
         )
     result = judge(detector, findings.scores, samples, figures)
-    result |= judge_run(findings, samples, detector.config.evaluate, result)
+    result |= judge_run(
+        findings, samples, detector.config.evaluate, result, region=detector.config.data.region
+    )
     result |= {
         "image_threshold": calibration["image_threshold"],
         "pixel_threshold": calibration["pixel_threshold"],
@@ -107,16 +110,21 @@ def run_table(run: RunFolder, config: ConfigDict, data_root: str | None) -> Samp
 def read_masks(samples: Sequence[Sample], config: ConfigDict) -> Masks:
     """Ground truth at the resolution of the evaluation; None where a defective image has none.
 
+    It is that of the region which the model sees. A defect that lies wholly outside leaves an
+    empty mask: the pixels that are there are normal, and the image stays an anomalous one.
+
     Raises:
       UserError: a mask does not fit its image, or marks a defect on a good one.
     """
     at_model_size = config.evaluate.resolution == "model"
+    region = config.data.region
     masks: Masks = []
     for sample in samples:
         dimensions = image_dimensions(sample.path)
-        size = tuple(config.data.image_size) if at_model_size else dimensions
+        seen = box_of(region, dimensions).size
+        size = tuple(config.data.image_size) if at_model_size else seen
         if sample.mask is not None:
-            mask = read_mask(sample.mask, image_size=size, expected_size=dimensions)
+            mask = read_mask(sample.mask, image_size=size, expected_size=dimensions, region=region)
             if mask.any() and not sample.label:
                 raise UserError(
                     f"{sample.mask} marks a defect on {sample.path}, which is in a folder of good "
@@ -197,6 +205,7 @@ def judge(
         "primary_map": detector.primary_map,
         "primary_score": detector.primary_score,
         "resolution": options.resolution,
+        **stated(detector.config.data.region),
         "smoothing": options.smoothing,
         "mask_rule": "nearest neighbour, above zero is defective",
         "aupro_limit": options.aupro_limit,

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from jaxad import metrics
 from jaxad.data.images import image_dimensions, read_mask_values
+from jaxad.data.region import WHOLE, Region
 from jaxad.data.table import Sample
 from jaxad.evaluation.detector import Findings
 from jaxad.evaluation.mask_rules import MASK_RULES
@@ -48,7 +49,12 @@ class Judgement(NamedTuple):
 
 
 def judge_run(
-    findings: Findings, samples: Sequence[Sample], options: ConfigDict, result: Mapping[str, Any]
+    findings: Findings,
+    samples: Sequence[Sample],
+    options: ConfigDict,
+    result: Mapping[str, Any],
+    *,
+    region: Region = WHOLE,
 ) -> dict[str, Any]:
     """What a run's protocol adds to metrics.json.
 
@@ -57,6 +63,7 @@ def judge_run(
       samples: the test images.
       options: ``config.evaluate``; its ``protocol`` is applied to every map.
       result: the rest of metrics.json, which holds the figures of the protocol ``"jaxad"``.
+      region: ``config.data.region``, to which masks are cut.
 
     Returns:
       ``protocol``, ``protocol_statement`` (in words), ``protocol_departures`` (sentences),
@@ -73,7 +80,7 @@ def judge_run(
     else:
         own = findings.scores[options.primary_score]
         own = own if options.primary_score.rpartition(":")[0] not in findings.maps else None
-        masks = _mask_values(samples, protocol, findings.maps[primary].shape[1:])
+        masks = _mask_values(samples, protocol, findings.maps[primary].shape[1:], region)
         judged = {
             name: judge_by(
                 protocol,
@@ -187,15 +194,16 @@ def _as_in(result: Mapping[str, Any], map_name: str, primary: str, protocol: Pro
 
 
 def _mask_values(
-    samples: Sequence[Sample], protocol: Protocol, map_size: tuple[int, int]
+    samples: Sequence[Sample], protocol: Protocol, map_size: tuple[int, int], region: Region
 ) -> list[UInt8[np.ndarray, "H W"] | None]:
     masks = []
     for sample in samples:
         if sample.label:
-            masks.append(None if sample.mask is None else read_mask_values(sample.mask))
+            known = sample.mask is not None
+            masks.append(read_mask_values(sample.mask, region=region) if known else None)
         else:
             original = protocol.resolution == "original"
-            size = image_dimensions(sample.path) if original else map_size
+            size = image_dimensions(sample.path, region=region) if original else map_size
             masks.append(np.broadcast_to(np.uint8(0), size))
     return masks
 

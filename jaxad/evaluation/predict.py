@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from jaxad.data.datasets import find_images
 from jaxad.data.images import decode, resize
+from jaxad.data.region import Box, box_of, cut, put_back
 from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibrate, saved_calibration, uncalibrated
 from jaxad.evaluation.detector import Detector
@@ -71,6 +72,7 @@ class Prediction:
     Attributes:
       path: the file; None for an array.
       size: original (height, width); None when the file cannot be read.
+      box: what the model saw of it, in original pixels (``data.region``).
       score: image score, larger = more anomalous; None when the file cannot be read.
       decision: True = rejected (the score exceeds the image threshold); None without a threshold.
       model_map: ``(h, w)`` float32, the primary map at the size that the model sees.
@@ -80,6 +82,7 @@ class Prediction:
 
     path: str | None
     size: tuple[int, int] | None = None
+    box: Box | None = None
     score: float | None = None
     decision: bool | None = None
     model_map: Float[np.ndarray, "h w"] | None = field(default=None, repr=False)
@@ -88,21 +91,38 @@ class Prediction:
 
     @functools.cached_property
     def map(self) -> Float[np.ndarray, "H W"]:
-        """The primary map at the original size, float32, raw values; made on first use."""
+        """The primary map at the original size, float32, raw values; made on first use.
+
+        Outside the box, of which nothing is known, it has its own smallest value.
+        """
+        seen = self._seen
+        if seen.shape == self.size:
+            return seen
+        return put_back(seen, self.box, self.size, outside=seen.min())
+
+    @functools.cached_property
+    def _seen(self) -> Float[np.ndarray, "i j"]:
+        """The map of the box."""
         self._require_read()
-        return resize_map(self.model_map, self.size)
+        return resize_map(self.model_map, self.box.size)
 
     @property
     def mask(self) -> Bool[np.ndarray, "H W"] | None:
-        """The pixels over the pixel threshold, at the original size; None without a threshold."""
+        """The pixels over the pixel threshold, at the original size; None without a threshold.
+
+        None of them lies outside the box.
+        """
         self._require_read()
-        return None if self.pixel_threshold is None else self.map > self.pixel_threshold
+        if self.pixel_threshold is None:
+            return None
+        return put_back(self._seen > self.pixel_threshold, self.box, self.size, outside=False)
 
     @functools.cached_property
     def maximum(self) -> Maximum:
         """The highest pixel of the map, in original pixels."""
-        y, x = np.unravel_index(np.argmax(self.map), self.map.shape)
-        return Maximum(int(x), int(y), float(self.map[y, x]))
+        y, x = np.unravel_index(np.argmax(self._seen), self._seen.shape)
+        value = float(self._seen[y, x])
+        return Maximum(self.box.left + int(x), self.box.top + int(y), value)
 
     @functools.cached_property
     def regions(self) -> tuple[Region, ...]:
@@ -288,7 +308,7 @@ class Predictor:
                 image = _with_channels(source, data.channels)
             else:
                 image = decode(source, channels=data.channels, range_16bit=self.range_16bit)
-            return resize(image, tuple(data.image_size)), image.shape[:2]
+            return resize(cut(image, data.region), tuple(data.image_size)), image.shape[:2]
         except UserError as error:
             return str(error)
         except MemoryError:
@@ -312,6 +332,7 @@ class Predictor:
             yield Prediction(
                 path=path,
                 size=answer[1],
+                box=box_of(self.detector.config.data.region, answer[1]),
                 score=float(score),
                 decision=None if threshold is None else bool(score > threshold),
                 model_map=model_map,

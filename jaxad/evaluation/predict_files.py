@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from jaxad.data.images import decode
+from jaxad.data.region import Box, is_whole, stated
 from jaxad.errors import UserError
 from jaxad.evaluation.names import Source, find_inputs, name_outputs, printable
 from jaxad.evaluation.predict import Prediction, Predictor, load_detector
@@ -41,6 +42,8 @@ SCHEMA = 1
 _PIXELS_IN_FLIGHT = 64_000_000
 """Original pixels of the pictures that are made at once; a larger picture is made alone."""
 _STRIP = 2**20
+_OUTSIDE, _FRAME_COLOUR = 0.35, (190, 190, 190)
+"""How bright the photograph is around the region of interest, and the colour of its frame."""
 _SECONDS_BETWEEN_TABLES = 60.0
 
 Row = dict[str, Any]
@@ -62,7 +65,8 @@ def predict_files(
     ``OUTPUT/scores.csv`` (path, score, decision, regions, error), ``OUTPUT/predictions.json``,
     ``OUTPUT/overlays/NAME.png`` and ``OUTPUT/anomaly_maps/CATEGORY/test/KIND/STEM.tiff`` (float32,
     raw values; MVTec's layout for submissions). All pictures have the size of the original. NAME
-    is the image's path below the folder that all inputs have in common.
+    is the image's path below the folder that all inputs have in common. Of a run with a region
+    (``data.region``) the pictures show its frame, and the map has its smallest value outside.
 
     Args:
       workdir: the run folder.
@@ -99,6 +103,7 @@ def predict_files(
         "schema": SCHEMA,
         "run": os.fspath(workdir),
         "checkpoint": predictor.detector.step,
+        **stated(predictor.detector.config.data.region),
         "primary_map": predictor.detector.primary_map,
         "primary_score": predictor.detector.primary_score,
         "image_threshold": predictor.image_threshold,
@@ -138,6 +143,7 @@ class _Writer:
     ):
         self._output, self._scale, self._tiff = output, scale, tiff
         self._range_16bit = predictor.range_16bit
+        self._whole = is_whole(predictor.detector.config.data.region)
 
     def __call__(self, source: Source, prediction: Prediction) -> Row:
         """Writes the pictures.
@@ -155,7 +161,8 @@ class _Writer:
                 return _unreadable(source, str(error))
             if photograph.shape[:2] != prediction.size:
                 return _unreadable(source, f"{source.path} has changed while it was read")
-            picture = draw(photograph, prediction.map, prediction.mask, self._scale)
+            box = None if self._whole else prediction.box
+            picture = draw(photograph, prediction.map, prediction.mask, self._scale, box)
             files["overlay"] = source.overlay
             with writing(self._output / source.overlay) as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")
@@ -168,6 +175,7 @@ class _Writer:
             "path": printable(source.path),
             "height": prediction.size[0],
             "width": prediction.size[1],
+            **({} if self._whole else {"box": _box(prediction.box)}),
             "score": _nine_digits(prediction.score),
             "decision": prediction.decision,
             "maximum": highest._asdict() | {"value": _nine_digits(highest.value)},
@@ -182,19 +190,41 @@ def draw(
     heat: Float[np.ndarray, "h w"],
     mask: Bool[np.ndarray, "h w"] | None,
     scale: Scale,
+    box: Box | None = None,
 ) -> UInt8[np.ndarray, "h w rgb"]:
-    """The map over the photograph, with the predicted regions outlined."""
+    """The map over the photograph, with the predicted regions outlined.
+
+    Args:
+      photograph: the whole image.
+      heat: its map.
+      mask: the predicted regions; None without a threshold.
+      scale: of the colours.
+      box: the region of interest, which is framed: around it the photograph is darkened and has no
+        colours. None where all of the image was looked at.
+    """
     height, width = heat.shape
-    picture = np.empty((height, width, 3), np.uint8)
+    line = min(max(1, round(max(height, width) / 400)), 6)
+    seen = box or Box(0, 0, height, width)
+    if box is None:
+        picture = np.empty((height, width, 3), np.uint8)
+    else:
+        picture = np.repeat((photograph * np.float32(_OUTSIDE)).astype(np.uint8), 3, axis=2)
+        rows, columns = (slice(max(0, s.start - line), s.stop + line) for s in box.slices)
+        picture[rows, columns] = _FRAME_COLOUR
     # In strips: the colours are computed in double precision, many bytes per pixel.
-    rows = max(1, _STRIP // width)
-    for top in range(0, height, rows):
-        strip = slice(top, top + rows)
-        picture[strip] = overlay(photograph[strip], heat[strip], low=scale.low, high=scale.high)
+    strip = max(1, _STRIP // width)
+    for top in range(seen.top, seen.bottom, strip):
+        part = slice(top, min(top + strip, seen.bottom)), seen.slices[1]
+        picture[part] = overlay(photograph[part], heat[part], low=scale.low, high=scale.high)
     if mask is None or not mask.any():
         return picture
-    line = min(max(1, round(max(height, width) / 400)), 6)
     return outline(picture, mask, colour=PREDICTED_COLOUR, width=line)
+
+
+def _box(box: Box) -> dict[str, int]:
+    """As the predicted regions are given."""
+    height, width = box.size
+    return {"x": box.left, "y": box.top, "width": width, "height": height}
 
 
 def _unreadable(source: Source, reason: str) -> Row:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxad import metrics
+from jaxad.data.region import Region, in_words, is_whole
 from jaxad.evaluation.detector import Detector, Findings
 from jaxad.evaluation.names import unique_names
 from jaxad.report.cases import save_cases
@@ -68,7 +69,7 @@ def report_content(
     cases: list[Case],
 ) -> ReportContent:
     """Gathers what the page of a run shows."""
-    notes = []
+    notes = _region_notes(config.data.region, result["counts"])
     if len(cases) < len(rows):
         notes.append(
             f"{len(cases)} of {len(rows)} test images are shown: the highest-scoring good ones "
@@ -100,6 +101,21 @@ def report_content(
         scores=rows,
         curves=curves,
     )
+
+
+def _region_notes(region: Region, counts: Mapping[str, int]) -> list[str]:
+    if is_whole(region):
+        return []
+    notes = [
+        f"The model sees a part of every image, {in_words(region)} (data.region): pictures, maps, "
+        "masks and figures on this page are of that part."
+    ]
+    if missed := counts["images_with_empty_mask"]:
+        notes.append(
+            f"Of the anomalous test images {missed} have a mask that marks nothing in that part; "
+            "they count as anomalous all the same, and their pixels as normal."
+        )
+    return notes
 
 
 def write_figures(run: RunFolder, cases: list[Case], calibration: Mapping[str, Any]) -> None:

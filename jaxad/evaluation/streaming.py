@@ -45,7 +45,8 @@ def required_mb(detector: Detector, samples: Sequence[Sample]) -> float:
     if detector.config.evaluate.resolution == "model":
         judged = [detector.config.data.image_size] * len(samples)
     else:
-        judged = [image_dimensions(sample.path) for sample in samples]
+        region = detector.config.data.region
+        judged = [image_dimensions(sample.path, region=region) for sample in samples]
     # A mask, the map at its size, and the copy that is sorted.
     pixels = sum((1 + 4 + 4) * height * width for height, width in judged)
     return (maps * len(samples) + pixels) / 2**20

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxad.data.region import in_words
 from jaxad.report import charts, gallery, learned
 from jaxad.report.content import (
     ReportContent,
@@ -33,6 +34,7 @@ _FACTS = (
     "protocol",
     "checkpoint",
     "resolution",
+    "region",
     "mask_rule",
     "method",
 )
@@ -82,14 +84,16 @@ def render_report(content: ReportContent) -> str:
 def _lead(metrics: Mapping[str, Any]) -> str:
     known = [key for key in _FACTS if not is_missing(metrics.get(key))]
     facts = "".join(
-        f"<div><dt>{key.replace('_', ' ')}</dt><dd>{escape(_plain(metrics[key]))}</dd></div>"
+        f"<div><dt>{key.replace('_', ' ')}</dt><dd>{escape(_plain(key, metrics[key]))}</dd></div>"
         for key in known
     )
     return f'<dl class="facts">{facts}</dl>'
 
 
-def _plain(value: Any) -> str:
+def _plain(key: str, value: Any) -> str:
     """A setting as people write it: (256, 256) -> "256 × 256"."""
+    if key == "region":
+        return in_words(value)
     if isinstance(value, (list, tuple)) and value and all(isinstance(one, int) for one in value):
         return " × ".join(map(str, value))
     return value if isinstance(value, str) else format_value(value)

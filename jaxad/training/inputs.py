@@ -57,7 +57,7 @@ def open_table(data: ConfigDict) -> SampleTable:
 
 
 def decode(samples: list[Any], data: ConfigDict, range_16bit: tuple[float, float]) -> np.ndarray:
-    """Decodes and resizes samples or paths as the config says.
+    """Decodes, cuts and resizes samples or paths as the config says.
 
     Raises:
       UserError: names every file that cannot be read.
@@ -67,6 +67,7 @@ def decode(samples: list[Any], data: ConfigDict, range_16bit: tuple[float, float
         image_size=tuple(data.image_size),
         channels=data.channels,
         range_16bit=range_16bit,
+        region=tuple(data.region),
         memory_limit_mb=data.memory_limit_mb,
         cache_dir=cache_folder() / "images",
     )
@@ -88,7 +89,7 @@ def prepare_inputs(config: ConfigDict) -> Inputs:
     for note in table.notes:
         print(f"data: {note}", file=sys.stderr)
     range_16bit = table.range_16bit or resolve_range_16bit(
-        [s.path for s in good], config.data.range_16bit
+        [s.path for s in good], config.data.range_16bit, region=config.data.region
     )
     kept, held_out = split_holdout(len(good), share=config.data.holdout, seed=config.seed)
     record = {
@@ -121,4 +122,5 @@ def _training_images(
         image_size=tuple(data.image_size),
         channels=data.channels,
         range_16bit=range_16bit,
+        region=tuple(data.region),
     )
