@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxad.config import load_config
 from jaxad.data.catalogue import CATALOGUE
+from jaxad.data.region import in_words, is_whole
 from jaxad.errors import UserError, did_you_mean
 from jaxad.evaluation.protocols import get_protocol
 from jaxad.report.paper_comparison import Column, write_comparison_of
@@ -141,6 +142,8 @@ def _baseline(spec: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         "data.holdout": config.data.holdout,
         "evaluate.smoothing": config.evaluate.smoothing,
     }
+    if not is_whole(config.data.region):
+        shared["data.region"] = tuple(config.data.region)
     # What names a map or a score of the table's own models is not the baseline's.
     names = ("evaluate.primary_map", "evaluate.primary_score")
     return {key: value for key, value in kept.items() if key not in names} | shared
@@ -221,4 +224,6 @@ def _settings(run: RunFolder) -> str:
     holdout, smoothing = config.data.holdout, config.evaluate.smoothing
     held = f", {100 * holdout:g} % held out" if holdout else ""
     smooth = f", maps smoothed by {smoothing:g}" if smoothing else ""
-    return f"{height} x {width} pixels, {trained}{held}{smooth}"
+    region = config.data.region
+    part = "" if is_whole(region) else f" of {in_words(region)}"
+    return f"{height} x {width} pixels{part}, {trained}{held}{smooth}"

@@ -13,6 +13,7 @@ from jaxad.data.catalogue import CATALOGUE
 from jaxad.data.contact_sheet import write_contact_sheet
 from jaxad.data.datasets import list_categories, read_table
 from jaxad.data.inspection import inspect_table
+from jaxad.data.region import size_of_whole
 from jaxad.data.synthetic import CATEGORIES
 from jaxad.data.table import SampleTable
 from jaxad.errors import UserError, did_you_mean
@@ -151,7 +152,9 @@ def _prepare_shards(data: ConfigDict, folder: str) -> str:
         data.name,
         category=data.category,
         anomalous=data.anomalous,
-        image_size=tuple(data.image_size),
+        # Whole images, of which a run cuts its region as it does of photographs: prepared larger,
+        # so that the region comes out at the size of the config.
+        image_size=size_of_whole(data.region, tuple(data.image_size)),
         channels=data.channels,
         range_16bit=data.range_16bit,
         data_dir=folder,

@@ -169,7 +169,8 @@ PROTOCOLS: dict[str, Protocol] = {
             mask_rule="above_zero",
             smoothing=4.0,
             note="The paper's text describes AUPRO, its released code computes the other figure. "
-            "That code also crops the centre 512 of 550 pixels, which is a matter of the data.",
+            "That code also takes the centre 512 of 550 pixels of MVTec's images: that is "
+            "data.region, set by the variant vt_adl:mvtec.",
         ),
         Protocol(
             name="anovit",
