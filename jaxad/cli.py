@@ -126,6 +126,13 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--config", required=True, metavar="NAME[:VARIANT,...]",
                       help="a shipped config or a file, with variants: vqvae:small")  # fmt: skip
     verb.add_argument("--workdir", required=True, help="run folder; training resumes there")
+    verb.add_argument("--distributed", action="store_true",
+                      help="one of several processes, which the cluster tells of")  # fmt: skip
+    verb.add_argument("--coordinator", default="", metavar="HOST:PORT",
+                      help="likewise where it does not: address of the first process")  # fmt: skip
+    verb.add_argument("--processes", type=int, default=0, metavar="N", help="how many there are")
+    verb.add_argument("--process", type=int, default=-1, metavar="I",
+                      help="which of them this is, from 0")  # fmt: skip
     verb.set_defaults(takes_overrides=True)
 
     verb = _verb(verbs, "evaluate", _evaluate, "measure a run on its test images; writes a report")
@@ -262,10 +269,16 @@ def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     from jaxad.environment import keep_freed_memory
 
     keep_freed_memory()  # before anything starts threads
+    from jaxad.training import processes
     from jaxad.training.train import train
 
-    run = train(load_config(arguments.config, overrides), arguments.workdir)
-    print(f"trained; next: jaxad evaluate --workdir={run.path}")
+    config = load_config(arguments.config, overrides)
+    numbers = (arguments.coordinator, arguments.processes, arguments.process)
+    if arguments.distributed or numbers != ("", 0, -1):
+        processes.start(*numbers)
+    run = train(config, arguments.workdir)
+    if processes.is_first():
+        print(f"trained; next: jaxad evaluate --workdir={run.path}")
 
 
 def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

@@ -24,6 +24,7 @@ from jaxad.errors import UserError, did_you_mean
 
 PIPELINES = ("auto", "memory", "tf")
 _PREFETCH = 2
+_PASS_BATCH = 64
 
 Images = UInt8[np.ndarray, "n h w c"] | StreamedImages
 """An array, in memory or memory-mapped, or images that are decoded when rows are asked for."""
@@ -116,6 +117,25 @@ def evaluation_batches(
     if _chosen(pipeline) == "tf":
         return _tf_evaluation(batch_at, starts)
     return _prefetched(map(batch_at, starts))
+
+
+class Passes:
+    """Images that can be passed over again and again, in order: what a closed-form fit takes."""
+
+    def __init__(self, images: Images):
+        self._images = images
+
+    def __iter__(self) -> Iterator[Batch]:
+        size = min(_PASS_BATCH, len(self._images))
+        # Re-reading an array needs no input pipeline; the memory one starts at once.
+        return iter(evaluation_batches(self._images, batch_size=size, pipeline="memory"))
+
+
+def empty_batch(images: Images, share: slice) -> Batch:
+    """Returns a batch of black images, in the place of one that cannot be read."""
+    rows = share.stop - share.start
+    pixels = np.zeros((rows, *images.shape[1:]), np.uint8)
+    return Batch(pixels, np.zeros(rows, np.int32), np.ones(rows, bool))
 
 
 def _take(images: Images, rows: np.ndarray) -> np.ndarray:

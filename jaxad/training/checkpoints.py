@@ -28,7 +28,7 @@ SPACE_BESIDE_VALUES = 2**20
 
 
 class Checkpoints:
-    """The checkpoints of one run."""
+    """The checkpoints of one run; where several processes train, one of them opens them."""
 
     def __init__(self, folder: str | os.PathLike, *, read_only: bool = False):
         """Opens the folder.
@@ -46,6 +46,9 @@ class Checkpoints:
         self._folder = pathlib.Path(folder).resolve()
         if read_only and not self._folder.is_dir():
             raise self._nothing_here()
+        several = jax.process_count() > 1
+        if several:
+            self._folder.mkdir(parents=True, exist_ok=True)
         policies = [
             preservation_policy.LatestN(1),
             preservation_policy.BestN(
@@ -61,9 +64,10 @@ class Checkpoints:
                 preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
                 best_fn=lambda metrics: metrics[METRIC],
                 best_mode="min",
-                create=not read_only,
+                create=not read_only and not several,
                 read_only=read_only,
                 cleanup_tmp_directories=not read_only,
+                multiprocessing_options=_of_this_process_alone() if several else _DEFAULT,
             ),
             item_names=("variables", "optimizer"),
         )
@@ -79,6 +83,9 @@ class Checkpoints:
           UserError: this or an earlier write failed (disk full); older checkpoints stay.
         """
         step = int(state.step)
+        if jax.process_count() > 1:
+            # Orbax takes arrays that belong to one of several processes for a mistake.
+            state = jax.device_get(state)
         with self._naming_failures():
             # A failure of the write before this one surfaces here, not only at the end.
             self._manager.wait_until_finished()
@@ -213,6 +220,17 @@ class Checkpoints:
                 f"another model ({_reason(error)}); take another one, or remove its folder to go "
                 "on from the one before"
             ) from error
+
+
+_DEFAULT = ocp.options.MultiprocessingOptions()
+
+
+def _of_this_process_alone() -> ocp.options.MultiprocessingOptions:
+    """Orbax then waits for no other process."""
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"jaxad{me}"
+    )
 
 
 def _reason(error: BaseException) -> str:

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
 import time
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from jaxad import config as config_lib, environment, models
-from jaxad.data.batch import Batch
-from jaxad.data.pipeline import evaluation_batches, training_batches
+from jaxad.data.pipeline import Passes, empty_batch, evaluation_batches, training_batches
 from jaxad.errors import UserError
 from jaxad.models.base import Model, parameter_key
-from jaxad.progress import Progress
 from jaxad.run_folder import RunFolder, write_json, write_text
+from jaxad.training import processes
 from jaxad.training.augment import make_augment
 from jaxad.training.checkpoints import Checkpoints
-from jaxad.training.events import Events
-from jaxad.training.history import History, check_finite, summarise_steps
+from jaxad.training.history import check_finite, summarise_steps
 from jaxad.training.inputs import Inputs, prepare_inputs
 from jaxad.training.optimizer import make_optimizer, make_schedule
 from jaxad.training.parallel import Devices
+from jaxad.training.processes import say
+from jaxad.training.records import NoRecords, Records
 from jaxad.training.state import TrainState, create_state
 from jaxad.training.step import make_train_step, make_validation_step
 from jaxad.training.weights import check_network, load_weights, read_provenance
-
-FIT_BATCH = 64
-"""Images per block of a closed-form fit."""
 
 CHANGEABLE = (
     "evaluate.",
@@ -51,6 +46,10 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
     A run stopped at any moment and started again with the same config and workdir ends with the
     same history and parameters as one that was never stopped.
 
+    Several processes that :func:`jaxad.training.processes.start` (or
+    :func:`jax.distributed.initialize`) has joined train one run together when all of them call
+    this; the first one writes the run folder.
+
     Args:
       config: as :func:`jaxad.config.load_config` gives it.
       workdir: the run folder; created.
@@ -64,31 +63,58 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
     config_lib.check_values(config)
     config = config_lib.with_absolute_root(config)
     environment.enable_compilation_cache()
-    devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
+    devices = Devices(
+        config.train.devices, force_pmap=config.train.force_pmap, several_processes=True
+    )
     model_options = config.model.to_dict()
     name = model_options.pop("name")
     image_shape = (*config.data.image_size, config.data.channels)
     model = models.build(name, image_shape, axis_name=devices.axis_name, **model_options)
     _check_model(name, model)
     run = RunFolder(workdir)
-    # A run that goes on has no more need of them.
-    weights = {} if run.has_checkpoint() else _weights_record(config, model)
-    run.create()
-    with run.locked():
-        _check_same_run(run, config)
-        inputs = prepare_inputs(config)
-        if model.fit is None:
-            _check_batches(config, inputs, devices)
-        _record_run(run, config, inputs, weights)
-        checkpoints = Checkpoints(run.checkpoints)
-        try:
-            if model.fit is not None:
-                _fit(config, model, inputs, run, checkpoints)
-            else:
-                _optimise(config, model, inputs, run, checkpoints, devices)
-        finally:
-            checkpoints.close()
+    with contextlib.ExitStack() as stack:
+        inputs, checkpoints = processes.together(
+            lambda: _prepare(config, model, run, devices, stack)
+        )
+        processes.check_same(
+            settings=config_lib.to_json(config), training_images=repr(inputs.record)
+        )
+        if model.fit is not None:
+            _fit(config, model, inputs, run, checkpoints)
+        else:
+            _optimise(config, model, inputs, run, checkpoints, devices)
     return run
+
+
+def _prepare(
+    config: ConfigDict,
+    model: Model,
+    run: RunFolder,
+    devices: Devices,
+    stack: contextlib.ExitStack,
+) -> tuple[Inputs, Checkpoints | None]:
+    """Images, and in the first process the run folder: locked, checked, with its checkpoints."""
+    first = processes.is_first()
+    if model.fit is not None and processes.count() > 1:
+        raise UserError(
+            f"the model {config.model.name!r} is fitted in closed form, which one process does; "
+            "start it in one"
+        )
+    if first:
+        # A run that goes on has no more need of them.
+        weights = {} if run.has_checkpoint() else _weights_record(config, model)
+        run.create()
+        stack.enter_context(run.locked())
+        _check_same_run(run, config)
+    inputs = prepare_inputs(config)
+    if model.fit is None:
+        _check_batches(config, inputs, devices)
+    if not first:
+        return inputs, None
+    _record_run(run, config, inputs, weights)
+    checkpoints = Checkpoints(run.checkpoints)
+    stack.callback(checkpoints.close)
+    return inputs, checkpoints
 
 
 def _check_model(name: str, model: Model) -> None:
@@ -166,32 +192,9 @@ def _record_run(
     write_json(run.data, inputs.record)
     write_text(run.config, config_lib.to_json(config))
     described = environment.describe(config.seed)
-    write_json(run.environment, described | ({"weights": weights} if weights else {}))
-
-
-class Stopwatch:
-    """Seconds of training up to each checkpoint, over all the sessions of a run."""
-
-    def __init__(self, run: RunFolder, *, resumed: bool):
-        self._run = run
-        before = run.read_json(run.timing) if resumed and run.timing.exists() else {}
-        self._begun = time.perf_counter() - before.get("train_seconds", 0.0)
-
-    def write(self, step: int) -> None:
-        """Writes timing.json."""
-        seconds = time.perf_counter() - self._begun
-        write_json(self._run.timing, {"train_seconds": seconds, "steps": step})
-
-
-class _Passes:
-    """Training images that can be iterated again and again, in order."""
-
-    def __init__(self, images: np.ndarray, pipeline: str):
-        self._images, self._pipeline = images, pipeline
-
-    def __iter__(self) -> Iterator[Batch]:
-        size = min(FIT_BATCH, len(self._images))
-        return iter(evaluation_batches(self._images, batch_size=size, pipeline=self._pipeline))
+    described |= {"weights": weights} if weights else {}
+    described |= {"processes": processes.count()} if processes.count() > 1 else {}
+    write_json(run.environment, described)
 
 
 def _fit(
@@ -199,12 +202,11 @@ def _fit(
 ) -> None:
     """A closed-form model: one checkpoint, no steps."""
     if checkpoints.latest_step() is not None:
-        _say("already fitted")
+        say("already fitted")
         return
     begun = time.perf_counter()
-    # Re-reading a small array needs no input pipeline; the memory one starts at once.
     try:
-        variables = model.fit(_Passes(inputs.train, "memory"))
+        variables = model.fit(Passes(inputs.train))
     except ValueError as error:
         raise UserError(str(error)) from error
     state = TrainState(jax.numpy.int32(0), variables["params"], {}, ())
@@ -212,7 +214,7 @@ def _fit(
     checkpoints.wait()
     seconds = time.perf_counter() - begun
     write_json(run.timing, {"train_seconds": seconds, "steps": 0})
-    _say(f"fitted {config.model.name} to {len(inputs.train)} images in {seconds:.1f} s")
+    say(f"fitted {config.model.name} to {len(inputs.train)} images in {seconds:.1f} s")
 
 
 def _optimise(
@@ -220,7 +222,7 @@ def _optimise(
     model: Model,
     inputs: Inputs,
     run: RunFolder,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     devices: Devices,
 ) -> None:
     """Gradient training: resume or start, then step, report, validate and save."""
@@ -243,20 +245,23 @@ def _optimise(
     )
     validate = _make_validate(config, model, inputs, devices)
     schedule = make_schedule(options, total_steps=total)
+    share = devices.share(options.batch_size)
     batches = training_batches(
         inputs.train,
         batch_size=options.batch_size,
         seed=config.seed,
         start_step=first,
         pipeline=config.data.pipeline,
+        share=share,
     )
-    history = History(run.history, up_to_step=first)
-    stopwatch = Stopwatch(run, resumed=first > 0)
-    events = Events(run.path, first_step=first)
+    meetings = processes.Meetings()
+    batches = meetings.going_on(batches, lambda: empty_batch(inputs.train, share))
+    sizes = {"first": first, "total": total, "images_each": options.batch_size}
+    records = processes.together(
+        lambda: Records(run, checkpoints, **sizes) if checkpoints else NoRecords()
+    )
     pending: list[Any] = []
-    with Progress(
-        "step", total, done=first, images_each=options.batch_size, always=True
-    ) as progress:
+    with records:
         for step in range(first + 1, total + 1):
             state, metrics = step_fn(state, devices.split(next(batches)))
             # Kept on the device until the next report: reading them here would wait for it.
@@ -264,50 +269,54 @@ def _optimise(
             saving = step % options.checkpoint_every == 0 or step == total
             if not (saving or step % options.log_every == 0):
                 continue
+            meetings.meet()
             row = {"step": step, "epoch": step // steps_per_epoch}
             row |= summarise_steps(jax.device_get(pending), first_step=step - len(pending) + 1)
             row["learning_rate"] = float(schedule(step - 1))
             pending = []
             if saving:
                 row |= validate(state, step)
-            history.append(row)
-            if saving:
-                checkpoints.save(state, validation_loss=row.get("validation_loss"))
-                stopwatch.write(step)
-            progress.update(step, _note(row))
-            events.write(step, {**row, "images_per_second": progress.images_per_second(step)})
-        checkpoints.wait()
+            with meetings.keeping():
+                records.write(row, state if saving else None)
+        with meetings.keeping():
+            records.wait()
+        meetings.meet()
 
 
 def _start(
     config: ConfigDict,
     model: Model,
     inputs: Inputs,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     devices: Devices,
     total: int,
 ) -> tuple[TrainState, optax.GradientTransformation, int]:
-    """The state to go on from, its optimiser, and how many steps it has behind it."""
-    first = checkpoints.latest_step() or 0
-    variables = jax.jit(model.init)(parameter_key(config.seed))
-    if config.train.weights and not first:
-        variables = load_weights(variables, config.train.weights)
-        _say(f"the encoder starts from {config.train.weights}")
-    if model.initialise is not None and not first:
-        variables = model.initialise(variables, _Passes(inputs.train, "memory"))
-    labels = model.param_labels(variables["params"])
+    """The state to go on from, its optimiser, and how many steps it has behind it.
+
+    With several processes it is that of the first one, which has the checkpoints.
+    """
+    drawn = jax.jit(model.init)(parameter_key(config.seed))
+    labels = model.param_labels(drawn["params"])
     optimizer = make_optimizer(config.train, labels, total_steps=total)
-    state = devices.replicate(create_state(variables, optimizer))
-    if first:
-        state = checkpoints.restore_state(state, first)
+
+    def begin() -> TrainState:
+        first = checkpoints.latest_step() if checkpoints else None
+        variables = drawn
+        if checkpoints and not first:
+            if config.train.weights:
+                variables = load_weights(variables, config.train.weights)
+                say(f"the encoder starts from {config.train.weights}")
+            if model.initialise is not None:
+                variables = model.initialise(variables, Passes(inputs.train))
+        state = devices.replicate(create_state(variables, optimizer))
+        if not first:
+            return state
         verb = "already trained to" if first >= total else "going on from"
-        _say(f"{verb} step {first} of {total}")
-    return state, optimizer, first
+        say(f"{verb} step {first} of {total}")
+        return checkpoints.restore_state(state, first)
 
-
-def _note(row: Mapping[str, Any]) -> str:
-    note = f"loss {row['loss']:.5g}"
-    return note + (f"  validation {row['validation_loss']:.5g}" if "validation_loss" in row else "")
+    state = devices.replicate(processes.from_first(processes.together(begin)))
+    return state, optimizer, int(state.step)
 
 
 def _make_validate(config: ConfigDict, model: Model, inputs: Inputs, devices: Devices):
@@ -322,7 +331,12 @@ def _make_validate(config: ConfigDict, model: Model, inputs: Inputs, devices: De
     )
 
     def validate(state: TrainState, at: int) -> dict[str, float]:
-        batches = evaluation_batches(inputs.holdout, batch_size=batch_size, pipeline="memory")
+        batches = evaluation_batches(
+            inputs.holdout,
+            batch_size=batch_size,
+            pipeline="memory",
+            share=devices.share(batch_size),
+        )
         totals = [step(state.variables, devices.split(batch)) for batch in batches]
         totals = jax.device_get(totals)
         count = sum(float(t.count) for t in totals)
@@ -331,7 +345,3 @@ def _make_validate(config: ConfigDict, model: Model, inputs: Inputs, devices: De
         return {f"validation_{name}": value for name, value in values.items()}
 
     return validate
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

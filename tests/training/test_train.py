@@ -19,7 +19,7 @@ from jaxad.errors import UserError
 from jaxad.evaluation.detector import Detector
 from jaxad.models import BUILDERS
 from jaxad.run_folder import RunFolder
-from jaxad.training import train as training
+from jaxad.training import records, train as training
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.parallel import Devices
 
@@ -117,7 +117,7 @@ def test_a_run_of_one_device_goes_on_on_four(train_tiny, on_one, tmp_path, monke
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(training.Stopwatch, "write", killed)
+        patch.setattr(records.Stopwatch, "write", killed)
         train_tiny(tmp_path / "run", **FEW)
     assert_close(train_tiny(tmp_path / "run", **FEW, train__devices=4), on_one)
 

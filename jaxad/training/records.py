@@ -1,0 +1,96 @@
+"""What a run writes while it trains: rows, checkpoints, seconds, events, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from jaxad.progress import Progress
+from jaxad.run_folder import RunFolder, write_json
+from jaxad.training.checkpoints import Checkpoints
+from jaxad.training.events import Events
+from jaxad.training.history import History
+from jaxad.training.state import TrainState
+
+
+class Stopwatch:
+    """Seconds of training up to each checkpoint, over all the sessions of a run."""
+
+    def __init__(self, run: RunFolder, *, resumed: bool):
+        self._run = run
+        before = run.read_json(run.timing) if resumed and run.timing.exists() else {}
+        self._begun = time.perf_counter() - before.get("train_seconds", 0.0)
+
+    def write(self, step: int) -> None:
+        """Writes timing.json."""
+        seconds = time.perf_counter() - self._begun
+        write_json(self._run.timing, {"train_seconds": seconds, "steps": step})
+
+
+class Records:
+    """The records of one session, as a context manager."""
+
+    def __init__(
+        self, run: RunFolder, checkpoints: Checkpoints, *, first: int, total: int, images_each: int
+    ):
+        """Goes on with the files of a run.
+
+        Args:
+          run: where they are.
+          checkpoints: of the run.
+          first: steps that earlier sessions took; what was written of later ones is dropped.
+          total: steps in all.
+          images_each: images in a step.
+        """
+        self._checkpoints = checkpoints
+        self._history = History(run.history, up_to_step=first)
+        self._stopwatch = Stopwatch(run, resumed=first > 0)
+        self._events = Events(run.path, first_step=first)
+        self._progress = Progress("step", total, done=first, images_each=images_each, always=True)
+
+    def __enter__(self) -> Records:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._progress.__exit__(*failure)
+
+    def write(self, row: Mapping[str, Any], state: TrainState | None) -> None:
+        """Writes a row of history.csv and, with a state, a checkpoint.
+
+        Raises:
+          UserError: the disk is full.
+        """
+        step = row["step"]
+        self._history.append(row)
+        if state is not None:
+            self._checkpoints.save(state, validation_loss=row.get("validation_loss"))
+            self._stopwatch.write(step)
+        self._progress.update(step, _note(row))
+        speed = self._progress.images_per_second(step)
+        self._events.write(step, {**row, "images_per_second": speed})
+
+    def wait(self) -> None:
+        """Waits until the last checkpoint is on disk.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        self._checkpoints.wait()
+
+
+class NoRecords(contextlib.nullcontext):
+    """What the other processes of a run write: nothing."""
+
+    def write(self, row: Mapping[str, Any], state: TrainState | None) -> None:
+        """Does nothing."""
+
+    def wait(self) -> None:
+        """Does nothing."""
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    note = f"loss {row['loss']:.5g}"
+    return note + (f"  validation {row['validation_loss']:.5g}" if "validation_loss" in row else "")

@@ -1,0 +1,199 @@
+"""Two processes of two devices each are one process of four: the same run, and one end."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import jaxad
+from jaxad import cli
+from jaxad.data.pipeline import training_batches
+from jaxad.errors import UserError
+from jaxad.run_folder import RunFolder
+from jaxad.training import processes
+from jaxad.training.history import read_history
+from jaxad.training.parallel import Devices
+
+STEPS = {"train.steps": "3", "train.log_every": "1", "train.checkpoint_every": "1"}
+OPTIONS = STEPS | {"train.batch_size": "8", "train.devices": "0", "data.stream": "True"}
+PROGRAM = """
+import sys, jax
+jax.config.update("jax_num_cpu_devices", 2)
+import conftest
+from jaxad.models import BUILDERS
+BUILDERS["toy"] = conftest.build_toy
+import jaxad.cli
+sys.exit(jaxad.cli.main(sys.argv[1:]))
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return place.getsockname()[1]
+
+
+def start_two(*commands: list[str]) -> list[subprocess.CompletedProcess]:
+    """Runs a command in two processes, or two commands."""
+    here = os.pathsep.join([str(pathlib.Path(__file__).parent), os.getcwd()])
+    address = f"--coordinator=127.0.0.1:{free_port()}"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *command, address, "--processes=2", f"--process={i}"],
+            env=os.environ | {"PYTHONPATH": here},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i, command in enumerate(commands * 2 if len(commands) == 1 else commands)
+    ]
+    try:
+        said = [process.communicate(timeout=150) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    return [
+        subprocess.CompletedProcess(process.args, process.returncode, *texts)
+        for process, texts in zip(running, said, strict=True)
+    ]
+
+
+def own_words(done: subprocess.CompletedProcess) -> list[str]:
+    """What jaxad printed, without the lines of the library of collectives."""
+    return [line for line in (done.stderr + done.stdout).splitlines() if "[Gloo]" not in line]
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data, tmp_path_factory):
+    return pathlib.Path(shutil.copytree(tiny_data, tmp_path_factory.mktemp("data") / "stripes"))
+
+
+@pytest.fixture(scope="module")
+def command(toy_config, tiny, data):
+    keys = {k: v for k, v in tiny.items() if not k.startswith("model.")} | OPTIONS
+    keys |= {"data.root": str(data)}
+    words = [f"--config.{key}={value}" for key, value in keys.items()]
+    return lambda run, *more: ["train", f"--config={toy_config}", f"--workdir={run}", *words, *more]
+
+
+@pytest.fixture(scope="module")
+def alone(command, tmp_path_factory) -> RunFolder:
+    """One process of four devices."""
+    run = tmp_path_factory.mktemp("alone") / "run"
+    assert cli.main(command(run)) == 0
+    return RunFolder(run)
+
+
+def image_of(step: int, place: int, run: RunFolder, data: pathlib.Path) -> pathlib.Path:
+    """The image that a step takes at a place of its batch."""
+    names = json.loads(run.data.read_text())["training"]
+    numbers = np.arange(len(names), dtype=np.uint8)[:, None, None, None]
+    batches = training_batches(numbers, batch_size=8, seed=0, pipeline="memory")
+    batch = next(itertools.islice(batches, step - 1, None))
+    batches.close()
+    return data / names[batch.index[place]]
+
+
+def test_two_processes_end_together_go_on_and_learn_the_same(
+    command, alone, data, tmp_path, checkpoint_of
+):
+    damaged = image_of(2, 7, alone, data)  # the first epoch shows it once
+    run = RunFolder(tmp_path / "run")
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:30])
+    first, second = start_two(command(run.path))
+    damaged.write_bytes(content)
+    assert (first.returncode, second.returncode) == (2, 2), first.stderr + second.stderr
+    sentence = f"{damaged} is not an image in a format that Pillow reads"
+    assert own_words(second) == [f"jaxad: {sentence}"]
+    assert own_words(first)[-1] == f"jaxad: process 1: {sentence}"
+    assert [p.name for p in run.checkpoints.iterdir()] == ["1"]
+
+    first, second = start_two(command(run.path))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "going on from step 1 of 3" in first.stderr and "trained; next" in first.stdout
+    assert own_words(second) == []
+    assert json.loads(run.environment.read_text())["processes"] == 2
+    assert json.loads(run.data.read_text()) == json.loads(alone.data.read_text())
+    # float32 sums in another order, carried on through three steps of Adam.
+    pairs = zip(read_history(run.history), read_history(alone.history), strict=True)
+    for mine, other in pairs:
+        assert mine.keys() == other.keys()
+        for name in mine:
+            np.testing.assert_allclose(float(mine[name]), float(other[name]), rtol=2e-3, atol=1e-6)
+    leaves = [jax.tree.leaves(checkpoint_of(each, 3)) for each in (run, alone)]
+    for mine, other in zip(*leaves, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=2e-3, atol=1e-5)
+    evaluated = jaxad.evaluate(run.path)
+    assert evaluated["checkpoint"] == 3 and "l2" in evaluated["maps"]
+
+
+def test_other_data_or_a_batch_that_does_not_divide_end_both(command, data, tmp_path):
+    other = shutil.copytree(data, tmp_path / "stripes")
+    commands = [command(tmp_path / "run"), command(tmp_path / "run")]
+    commands[1].append(f"--config.data.root={other}")
+    done = start_two(*commands)
+    assert [each.returncode for each in done] == [2, 2]
+    for each in done:
+        assert "jaxad: process 1 has settings that differ" in own_words(each)[-1]
+
+
+def test_only_training_is_for_several_processes(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match=r"only training runs in several processes \(here 2\)"):
+        Devices()
+
+
+def test_processes_with_other_numbers_of_devices(monkeypatch):
+    local = jax.local_devices()
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    numbers = lambda process_index=0: local[: 4 - process_index]
+    monkeypatch.setattr(jax, "local_devices", numbers)
+    with pytest.raises(UserError, match=r"have 4, 3 devices; set train\.devices"):
+        Devices(several_processes=True)
+    assert len(Devices(3, several_processes=True)) == 6
+
+
+def test_rows_of_each_process():
+    devices = Devices(2)
+    assert devices.share(8) == slice(0, 8)
+    devices._all = [object(), object(), *devices.devices, object(), object()]
+    assert devices.share(12) == slice(4, 8)
+
+
+@pytest.mark.parametrize(
+    "numbers", [("", 2, 0), ("host:1", 0, 0), ("host:1", 2, 2), ("host:1", 2, -1)]
+)
+def test_numbers_that_contradict_each_other(numbers):
+    with pytest.raises(UserError, match="need all of --coordinator"):
+        processes.start(*numbers)
+
+
+def test_a_cluster_that_cannot_be_recognised(monkeypatch):
+    def initialize(**options):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(UserError, match=r"did not come together .*--coordinator"):
+        processes.start()
+
+
+def test_one_process_meets_nobody():
+    meetings = processes.Meetings()
+    with pytest.raises(UserError, match="at once"), meetings.keeping():
+        raise UserError("at once")
+    meetings.meet()
+    tree = {"a": np.arange(3)}
+    assert processes.from_first(tree) is tree
+    assert processes.together(lambda: 5) == 5
+    processes.check_same(anything="is the same")
