@@ -12,7 +12,7 @@ Its study of noise and of the number of Gaussians (figure 4), as one command on 
 Variants
   small      128 x 128, patches of 16, 3 blocks of 128 features, 20 Gaussians: minutes on 2 cores
   mnist      32 x 32, patches of 8, score by reconstruction alone (the paper gives no sizes)
-  mvtec      the part of MVTec's images that the code takes: the centre 512 of 550 pixels
+  mvtec      the part of MVTec's images that the paper takes: the centre 512 of 550 pixels
   k1         one Gaussian
   k10        10 Gaussians
   k50        50 Gaussians
@@ -112,7 +112,7 @@ def mnist(config):
 
 
 def mvtec(config):
-    """MVTec's images are brought to 550 x 550 and cropped to their centre; others are not."""
+    """MVTec's images are scaled to 550 x 550 and cropped to their centre; others are not."""
     margin = (550 - 512) / 2 / 550
     config.data.region = (margin, margin, 1 - margin, 1 - margin)
 

@@ -208,7 +208,8 @@ def draw(
     if box is None:
         picture = np.empty((height, width, 3), np.uint8)
     else:
-        picture = np.repeat((photograph * np.float32(_OUTSIDE)).astype(np.uint8), 3, axis=2)
+        darker = (np.arange(256) * _OUTSIDE).astype(np.uint8)
+        picture = np.repeat(darker[photograph], 3, axis=2)
         rows, columns = (slice(max(0, s.start - line), s.stop + line) for s in box.slices)
         picture[rows, columns] = _FRAME_COLOUR
     # In strips: the colours are computed in double precision, many bytes per pixel.

@@ -169,7 +169,7 @@ PROTOCOLS: dict[str, Protocol] = {
             mask_rule="above_zero",
             smoothing=4.0,
             note="The paper's text describes AUPRO, its released code computes the other figure. "
-            "That code also takes the centre 512 of 550 pixels of MVTec's images: that is "
+            "Both crop MVTec's images, scaled to 550 x 550, to their centre 512: that is "
             "data.region, set by the variant vt_adl:mvtec.",
         ),
         Protocol(

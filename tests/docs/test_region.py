@@ -1,0 +1,38 @@
+"""The page on regions: its commands are understood, its numbers are those of the code."""
+
+import re
+import shlex
+
+from jaxad.cli import _overrides, _parser
+from jaxad.config import check_values, load_config
+from jaxad.data.region import box_of
+
+
+def commands(page):
+    blocks = "\n".join(re.findall(r"```\n(.*?)```", page, re.DOTALL)).replace("\\\n", " ")
+    return [shlex.split(line)[1:] for line in blocks.splitlines() if line.startswith("jaxad ")]
+
+
+def test_commands_are_understood(project_root):
+    page = (project_root / "docs" / "region.md").read_text()
+    regions = set()
+    for words in commands(page):
+        arguments, rest = _parser().parse_known_args(words)
+        overrides = _overrides(rest, allowed=True)
+        if getattr(arguments, "config", None):
+            config = load_config(arguments.config, overrides)
+            check_values(config)
+            regions.add(tuple(config.data.region))
+    region = load_config("vt_adl:mvtec").data.region
+    assert regions == {(0.1, 0.1, 0.9, 0.9), region}
+
+
+def test_how_far_whole_pixels_are_from_the_papers_crop(project_root):
+    page = (project_root / "docs" / "region.md").read_text()
+    region = load_config("vt_adl:mvtec").data.region
+    off = []
+    for side in (700, 800, 840, 900, 1000, 1024):
+        box = box_of(region, (side, side))
+        off += [abs(border - share * side) for border, share in zip(box, region, strict=True)]
+    stated = re.search(r"([\d.]+) to ([\d.]+) original pixels for\nthe sizes of MVTec AD", page)
+    assert [f"{min(off):.2f}", f"{max(off):.2f}"] == [*stated.groups()]
