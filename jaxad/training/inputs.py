@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from jaxad.data.synthetic import ensure_dataset
 from jaxad.data.table import Sample, SampleTable
 from jaxad.environment import cache_folder
 from jaxad.errors import UserError
+from jaxad.training.processes import say
 
 
 class Inputs(NamedTuple):
@@ -87,7 +87,7 @@ def prepare_inputs(config: ConfigDict) -> Inputs:
             "(or a folder named good)"
         )
     for note in table.notes:
-        print(f"data: {note}", file=sys.stderr)
+        say(f"data: {note}")
     range_16bit = table.range_16bit or resolve_range_16bit(
         [s.path for s in good], config.data.range_16bit, region=config.data.region
     )

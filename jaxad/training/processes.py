@@ -8,8 +8,11 @@ has gone. With one process everything here is free.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -25,6 +28,8 @@ T = TypeVar("T")
 _LONGEST = 2000
 """Bytes of a sentence that is passed on."""
 _SHUTDOWN_SECONDS = 60
+# What a step that others take part in says when one of them is not there any more.
+_LOST = re.compile(r"gloo|nccl|coordination|heartbeat|connection|peer", re.IGNORECASE)
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
@@ -77,6 +82,48 @@ def say(text: str) -> None:
     """Prints to standard error, in the first process alone."""
     if is_first():
         print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """Keeps a process from waiting for others that it has lost, or that it leaves behind.
+
+    Raises:
+      UserError: a step failed because another process has ended.
+    """
+    try:
+        yield
+    except UserError:
+        raise  # all processes have met, and end with it
+    except KeyboardInterrupt:
+        _leave_at_once(130)
+        raise
+    except jax.errors.JaxRuntimeError as error:
+        lost = count() > 1 and _LOST.search(str(error))
+        _leave_at_once(2 if lost else 1)
+        if not lost:
+            raise
+        raise UserError(
+            "another process of this run has ended, see what it said; the same commands go on "
+            "from the last checkpoint"
+        ) from error
+    except BaseException:
+        _leave_at_once(1)
+        raise
+
+
+def _leave_at_once(status: int) -> None:
+    """Leaves out JAX's farewell when this process ends: it waits for all others, then aborts."""
+    if count() == 1:
+        return
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    # The last to be registered is the first to run.
+    atexit.register(leave)
 
 
 class Meetings:

@@ -72,7 +72,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
     model = models.build(name, image_shape, axis_name=devices.axis_name, **model_options)
     _check_model(name, model)
     run = RunFolder(workdir)
-    with contextlib.ExitStack() as stack:
+    with processes.ending_together(), contextlib.ExitStack() as stack:
         inputs, checkpoints = processes.together(
             lambda: _prepare(config, model, run, devices, stack)
         )

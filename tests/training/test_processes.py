@@ -197,3 +197,30 @@ def test_one_process_meets_nobody():
     assert processes.from_first(tree) is tree
     assert processes.together(lambda: 5) == 5
     processes.check_same(anything="is the same")
+
+
+@pytest.mark.parametrize(
+    "failure, raised, status",
+    [
+        (jax.errors.JaxRuntimeError("Gloo AllGather failed: Connection closed"), UserError, 2),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED"), jax.errors.JaxRuntimeError, 1),
+        (KeyboardInterrupt(), KeyboardInterrupt, 130),
+        (ZeroDivisionError(), ZeroDivisionError, 1),
+        (UserError("all have met"), UserError, None),
+    ],
+)
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_process_does_not_wait_for_those_it_has_lost(
+    failure, raised, status, number, monkeypatch
+):
+    left, leaving = [], []
+    monkeypatch.setattr(jax, "process_count", lambda: number)
+    monkeypatch.setattr(processes.atexit, "register", leaving.append)
+    monkeypatch.setattr(processes.os, "_exit", left.append)
+    expected = raised if number > 1 else type(failure)
+    with pytest.raises(expected) as caught, processes.ending_together():
+        raise failure
+    assert type(caught.value) is expected
+    for leave in leaving:
+        leave()
+    assert left == ([status] if number > 1 and status is not None else [])
