@@ -5,16 +5,22 @@
 
 For every data set and seed, `mae:small` is trained once (RUNS/NAME/seedN, an ordinary run folder;
 a finished run is not trained again), and the test images are reconstructed by every schedule of
-masks. The paper's, every block of 2 x 2 patches in turn, is what the others are compared with.
+masks. The paper's, every block of 2 x 2 patches in turn, is what the others are compared with,
+unless `--against` names another one.
 
 Figures are means over seeds. Intervals are paired bootstraps over test images, good and anomalous
 ones drawn each among themselves, the same draws for all schedules and seeds: they tell how sure the
-difference is for these networks and other images. `untrained` is the paper's schedule with the
-parameters that training began from. Pixel AUROC is pooled over all pixels, from histograms of 2,048
+difference is for these networks and other images. `untrained` is the schedule compared with, by
+the parameters that training began from: what training adds is seen at little cost by
+
+    python tools/mae_schedules.py --data ... --workdir=RUNS --against="random 4" \
+        --schedules "random 4" --output=docs/results/mae_training.json
+
+Pixel AUROC is pooled over all pixels, from histograms of 2,048
 bins. Speed is that of the detection step alone, compiled, in batches of `evaluate.batch_size`;
 where others use the machine too, compare the CPU seconds in the JSON file.
 
-A schedule qualifies when it is ten times as fast as the paper's and no interval of a difference
+A schedule qualifies when it is ten times as fast as that and no interval of a difference
 lies below -0.005 as a whole; it is `as_good` when all intervals lie above -0.005 as a whole.
 """
 
@@ -107,7 +113,7 @@ def chosen(labels: np.ndarray, most: int) -> np.ndarray:
 def measure_run(
     folder: pathlib.Path, names: Sequence[str], most: int
 ) -> tuple[np.ndarray, dict[str, Measured]]:
-    """Labels of the test images, and every schedule on them."""
+    """Labels of the test images, and every schedule on them; the first one untrained too."""
     run, detector = RunFolder(folder), Detector.load(folder)
     config = detector.config
     samples = list(run_table(run, config, None).test())
@@ -124,7 +130,7 @@ def measure_run(
     fresh = jax.jit(detector.model.init)(parameter_key(config.seed))
     found = {}
     for name in (*names, UNTRAINED):
-        own = SCHEDULES[PAPER if name == UNTRAINED else name]
+        own = SCHEDULES[names[0] if name == UNTRAINED else name]
         model = models.build("mae", detector.model.image_shape, **(options | own))
         variables = fresh if name == UNTRAINED else detector.variables
         found[name] = measure(model, variables, config.evaluate, images, masks)
@@ -227,20 +233,20 @@ def interval(values: np.ndarray) -> dict[str, float | None]:
 
 
 def summary(figures: dict[str, dict[str, np.ndarray]], speed: dict[str, float]) -> list[dict]:
-    """One row per schedule: figures, differences from the paper's, speed, verdict.
+    """One row per schedule: figures, differences from the first one's, speed, verdict.
 
     Args:
       figures: kind -> schedule -> ``(parts, 1 + resamples)``, which are averaged.
       speed: schedule -> images per second.
     """
-    rows = []
+    rows, first = [], next(iter(speed))
     for name in speed:
         row: dict[str, Any] = {"schedule": name, "images_per_second": speed[name]}
-        row["times_as_fast"] = speed[name] / speed[PAPER]
+        row["times_as_fast"] = speed[name] / speed[first]
         for kind in KINDS:
-            own, paper = figures[kind][name], figures[kind][PAPER]
+            own = figures[kind][name]
             row[kind] = interval(own.mean(axis=0))
-            row[f"{kind}_difference"] = interval((own - paper).mean(axis=0))
+            row[f"{kind}_difference"] = interval((own - figures[kind][first]).mean(axis=0))
             row[f"{kind}_by_seed"] = [None if np.isnan(v) else float(v) for v in own[:, 0]]
         differences = [row[f"{kind}_difference"] for kind in KINDS]
         differences = [d for d in differences if d["value"] is not None]
@@ -296,8 +302,8 @@ def draw_plot(results: dict[str, list[dict]], target: pathlib.Path) -> None:
                 value, low, high = (100 * figures[key] for key in ("value", "low", "high"))
                 panel.errorbar(
                     row["images_per_second"], value, [[value - low], [high - value]],
-                    fmt="s" if row["schedule"] == PAPER else "o", markersize=5, capsize=2,
-                    color="black" if row["schedule"] == PAPER else "tab:blue", linewidth=1,
+                    fmt="s" if row is rows[0] else "o", markersize=5, capsize=2,
+                    color="black" if row is rows[0] else "tab:blue", linewidth=1,
                 )  # fmt: skip
                 panel.annotate(row["schedule"], (row["images_per_second"], value), fontsize=6,
                                xytext=(4, 3), textcoords="offset points")  # fmt: skip
@@ -318,6 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME=DIR")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=list(SCHEDULES))
+    parser.add_argument("--against", choices=SCHEDULES, default=PAPER, help="compared with this")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE",
                         help="config keys of the training, such as train.steps=500")  # fmt: skip
     parser.add_argument("--test-images", type=int, default=0, help="at most; 0: all")
@@ -327,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--plot", type=pathlib.Path)
     options = parser.parse_args(arguments)
     keep_freed_memory()
-    names = list(dict.fromkeys([PAPER, *options.schedules]))
+    names = list(dict.fromkeys([options.against, *options.schedules]))
     overrides = dict(item.split("=", 1) for item in options.set)
     all_figures, all_speeds, results, counts = [], [], {}, {}
     for number, (name, root) in enumerate(item.split("=", 1) for item in options.data):
