@@ -130,6 +130,7 @@ def folder_builder(
             return {
                 split: self._generate_examples(table, samples, limits)
                 for split, samples in splits.items()
+                if samples  # TensorFlow Datasets refuses to write nothing
             }
 
         def _generate_examples(self, table, samples, limits):

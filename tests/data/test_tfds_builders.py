@@ -1,5 +1,7 @@
 """Folder data sets as TensorFlow Datasets: the cache's pixels, in shards, read by share."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,25 @@ def test_a_second_call_writes_nothing(shards, tiny_data):
     again = prepare_shards(tiny_data, "mvtec", image_size=SIZE, data_dir=shards.parents[2])
     assert again == shards
     assert before == {file: file.stat().st_mtime_ns for file in shards.iterdir()}
+
+
+def test_no_test_images(tiny_data, tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/good").symlink_to(tiny_data / "train/good")
+    folder = prepare_shards(tmp_path, "mvtec", image_size=SIZE, data_dir=tmp_path / "shards")
+    table = read_table(folder)
+    assert (len(table.train_good()), table.test()) == (20, ())
+
+
+def test_an_image_that_cannot_be_read_is_named(tiny_data, tmp_path):
+    root = shutil.copytree(tiny_data, tmp_path / "stripes")
+    (root / "test/hole/1.png").write_bytes(b"no image")
+    place = tmp_path / "shards"
+    with pytest.raises(UserError, match=r"test/hole/1\.png is not an image"):
+        prepare_shards(root, "mvtec", image_size=SIZE, data_dir=place)
+    assert not list(place.rglob("dataset_info.json"))
+    shutil.copy(tiny_data / "test/hole/1.png", root / "test/hole/1.png")
+    assert prepare_shards(root, "mvtec", image_size=SIZE, data_dir=place).is_dir()
 
 
 def test_mistakes(shards, tmp_path):
