@@ -18,7 +18,8 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from jaxad.data.table import Sample, SampleTable
 from jaxad.errors import UserError, did_you_mean
 
 SHARDS_VERSION = "2.0.0"
+_CHUNK = 64
 
 # TensorFlow Datasets has builders of its own for the first two; the last are shards already.
 _NOT_FOLDERS = ("mnist", "cifar10", "shards")
@@ -71,11 +73,12 @@ def folder_builder(
     def examples(
         table: SampleTable, samples: tuple[Sample, ...], limits: tuple[float, float]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        for index, sample in enumerate(samples):
+        read = lambda sample: _pixels(sample, image_size, channels, limits)
+        for index, (sample, pixels) in enumerate(_read_ahead(samples, read)):
             yield (
                 index,
                 {
-                    **_pixels(sample, image_size, channels, limits),
+                    **pixels,
                     "label": sample.label,
                     "defect": sample.defect,
                     "path": table.relative(sample),
@@ -230,6 +233,16 @@ def _splits(table: SampleTable) -> dict[str, tuple[Sample, ...]]:
 
 def _rows(table: SampleTable, samples: tuple[Sample, ...]) -> list[list]:
     return [[table.relative(s), s.label, s.defect, s.mask is not None] for s in samples]
+
+
+def _read_ahead(
+    samples: tuple[Sample, ...], read: Callable[[Sample], dict[str, Any]]
+) -> Iterator[tuple[Sample, dict[str, Any]]]:
+    """Each sample with what is read of it, in order; some are read at once, never all."""
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(samples), _CHUNK):
+            chunk = samples[start : start + _CHUNK]
+            yield from zip(chunk, pool.map(read, chunk), strict=True)
 
 
 def _pixels(
