@@ -278,6 +278,8 @@ def _tf_batches(
 def import_tensorflow() -> Any:
     """Imports TensorFlow with the GPUs hidden from it: they belong to JAX."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Unused by tf.data, and said twice by each process before its log level counts.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
 
     try:
