@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
-from scipy import ndimage
 
 from jaxad.data.datasets import find_images
 from jaxad.data.images import decode, resize
 from jaxad.data.region import Box, box_of, cut, put_back
 from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibrate, saved_calibration, uncalibrated
+from jaxad.evaluation.connected_regions import Region, find_regions
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import run_table
 from jaxad.evaluation.resize import resize_map
@@ -32,7 +32,6 @@ from jaxad.run_folder import RunFolder, write_json
 ImageLike = str | os.PathLike | np.ndarray
 """An image file, a folder of images, or pixels: uint8 ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)``."""
 
-_EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 _MOST_READERS = 8
 """Each holds one image at its original size."""
 
@@ -43,26 +42,6 @@ class Maximum(NamedTuple):
     x: int
     y: int
     value: float
-
-
-class Region(NamedTuple):
-    """A connected region (of eight neighbours) over the pixel threshold, in original pixels.
-
-    Attributes:
-      x: leftmost column.
-      y: topmost row.
-      width: of the bounding box.
-      height: of the bounding box.
-      area: number of pixels.
-      peak: highest value of the map in it.
-    """
-
-    x: int
-    y: int
-    width: int
-    height: int
-    area: int
-    peak: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,34 +111,6 @@ class Prediction:
     def _require_read(self) -> None:
         if self.error is not None:
             raise UserError(f"there is no map: {self.error}")
-
-
-def find_regions(
-    values: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]
-) -> tuple[Region, ...]:
-    """Connected regions of a mask, highest peak first.
-
-    Args:
-      values: the map.
-      mask: the pixels that belong to regions.
-    """
-    labels, _ = ndimage.label(mask, _EIGHT_NEIGHBOURS)
-    regions = []
-    # Box by box: the sums and maxima of ndimage sort all pixels, gigabytes for a large image.
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        inside = values[box][labels[box] == number]
-        rows, columns = box
-        regions.append(
-            Region(
-                x=columns.start,
-                y=rows.start,
-                width=columns.stop - columns.start,
-                height=rows.stop - rows.start,
-                area=inside.size,
-                peak=float(inside.max()),
-            )
-        )
-    return tuple(sorted(regions, key=lambda region: -region.peak))
 
 
 def load_detector(

@@ -14,7 +14,7 @@ from jaxad import cli
 from jaxad.errors import UserError
 from jaxad.evaluation import predict_files as bulk
 from jaxad.evaluation.evaluate import evaluate
-from jaxad.evaluation.predict import find_regions, load_detector
+from jaxad.evaluation.predict import load_detector
 from jaxad.evaluation.predict_files import draw, predict_files
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
@@ -69,19 +69,6 @@ def test_a_defect_is_found_where_it_is(predictor, data):
     assert best.peak == prediction.maximum.value == prediction.map.max()
     np.testing.assert_array_equal(prediction.mask, prediction.map > predictor.pixel_threshold)
     assert sum(region.area for region in prediction.regions) == prediction.mask.sum()
-
-
-def test_regions_are_eight_connected_boxes_in_order_of_their_peaks():
-    values = np.zeros((9, 12), np.float32)
-    values[1:3, 2:5] = 5.0
-    values[3, 5] = 6.0  # touches the corner of the first
-    values[7:9, 0:1] = 9.0
-    low, high = find_regions(values, values > 1)[::-1]
-    assert low == (2, 1, 4, 3, 7, 6.0)
-    assert high == (0, 7, 1, 2, 2, 9.0)
-    assert find_regions(values, values > 10) == ()
-    everything = find_regions(values, values > -1)
-    assert [tuple(region) for region in everything] == [(0, 0, 12, 9, 108, 9.0)]
 
 
 def test_arrays_give_what_their_files_give(predictor, data):
