@@ -22,6 +22,8 @@ defines no image score; the configs' choice is this library's.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -151,6 +153,142 @@ def kl_unit(
     return units[name]
 
 
+# Of a module that `nn.apply` or `nn.init` has bound to its variables.
+
+
+def use_every_part(module: Any, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Calls all that has parameters once, so that :func:`init` makes them."""
+    posterior = module.encode(images, train=False)
+    module.prior.kl_divergence(posterior)
+    return module.decode(posterior.mean, train=False)
+
+
+def forward(
+    module: Any, images: Float[Array, "b h w c"], keys: Key[Array, " b"], train: bool
+) -> tuple[
+    Float[Array, "b h w c"], Float[Array, "b d"], Float[Array, " b"] | None, dict[str, Array]
+]:
+    """What the objective needs, for one latent drawn per image.
+
+    Returns:
+      Logits, KL divergence of every channel, the prior's image loss and its scalars.
+    """
+    posterior = module.encode(images, train=train)
+    logits = module.decode(draw(posterior, keys), train=train)
+    prior = module.prior
+    return logits, prior.kl_divergence(posterior), prior.image_loss(images), prior.scalars()
+
+
+def decode_mean(
+    module: Any, latents: Float[Array, "b i j d"], *, mean_clip: float
+) -> Float[Array, "b h w c"]:
+    """The images in [0, 1] that latents stand for."""
+    logits = module.decode(latents, train=False)
+    return continuous_bernoulli.mean(logits, clip=mean_clip or None)
+
+
+def reconstruct(
+    module: Any, images: Float[Array, "b h w c"], *, mean_clip: float
+) -> tuple[Posterior, Float[Array, "b h w c"]]:
+    """The posterior, and the image that its mean stands for."""
+    posterior = module.encode(images, train=False)
+    return posterior, decode_mean(module, posterior.mean, mean_clip=mean_clip)
+
+
+def compare_with_prior(
+    module: Any, images: Float[Array, "b h w c"]
+) -> tuple[Posterior, Float[Array, "b d"], dict[str, Array]]:
+    """The posterior, its KL divergence and the prior's diagnostics."""
+    posterior = module.encode(images, train=False)
+    prior = module.prior
+    return posterior, prior.kl_divergence(posterior), prior.diagnostics()
+
+
+def draw_images(
+    module: Any, key: Key[Array, ""], shape: tuple[int, int, int, int], *, mean_clip: float
+) -> Float[Array, "n h w c"]:
+    """The images that latents of the prior stand for."""
+    return decode_mean(module, module.prior.sample(key, shape), mean_clip=mean_clip)
+
+
+# Of a module and its variables: what the model is made of.
+
+
+def init(module: Any, key: Key[Array, ""], *, image_shape: tuple[int, int, int]) -> Variables:
+    """All parameters, of network and prior."""
+    return nn.init(use_every_part, module)(key, jnp.zeros((1, *image_shape)))
+
+
+def loss(
+    module: Any,
+    variables: Variables,
+    batch: Batch,
+    keys: Key[Array, " b"],
+    train: bool,
+    *,
+    image_shape: tuple[int, int, int],
+    kl_weight: float,
+) -> LossOutput:
+    """The objective of the head of this file, and what the prior learns from the image alone."""
+    images = to_unit_float(batch.image)
+    values = math.prod(image_shape)
+    mutable = [name for name in variables if name != "params"] if train else False
+    result = nn.apply(forward, module, mutable=mutable)(variables, images, keys, train)
+    (logits, kl, image_loss, scalars), collections = result if train else (result, {})
+    log_likelihood = continuous_bernoulli.log_likelihood(images, logits)
+    terms = {
+        "nll": -jnp.sum(log_likelihood, axis=(1, 2, 3)) / values,
+        "kl": jnp.sum(kl, axis=1) / values,
+    }
+    per_example = terms["nll"] + kl_weight * terms["kl"]
+    if image_loss is not None:
+        terms["image_nll"] = image_loss
+        per_example = per_example + image_loss
+    return LossOutput(per_example, terms, dict(collections), {}, scalars)
+
+
+def detect(
+    module: Any,
+    variables: Variables,
+    images: Shaped[Array, "b h w c"],
+    *,
+    cell: int,
+    mean_clip: float,
+    ssim_window: int,
+) -> Detection:
+    """The maps of the head of this file; ``cell`` is the side of a latent's cell in pixels."""
+    images = to_unit_float(images)
+    apply = nn.apply(reconstruct, module)
+    posterior, reconstruction = apply(variables, images, mean_clip=mean_clip)
+    mad = repeat_upsample(mean_absolute_deviation(posterior.mean), cell)
+    ssim = structural_dissimilarity(images, reconstruction, window=ssim_window)
+    return Detection({"mad": mad, "ssim": ssim, "mad*ssim": mad * ssim}, {}, reconstruction)
+
+
+def diagnostics(
+    module: Any, variables: Variables, images: Shaped[Array, "b h w c"]
+) -> dict[str, Array]:
+    """KL of each channel in nats per image, variance of its means, and the prior's own."""
+    apply = nn.apply(compare_with_prior, module)
+    posterior, kl, more = apply(variables, to_unit_float(images))
+    activity = jnp.var(posterior.mean, axis=(0, 1, 2))
+    return {"kl_per_channel": jnp.mean(kl, axis=0), "channel_activity": activity, **more}
+
+
+def sample(
+    module: Any,
+    variables: Variables,
+    key: Key[Array, ""],
+    n: int,
+    *,
+    latent_shape: tuple[int, int, int],
+    mean_clip: float,
+) -> Float[Array, "n h w c"]:
+    """Images whose latents are drawn from the prior."""
+    apply = nn.apply(draw_images, module)
+    return apply(variables, key, (n, *latent_shape), mean_clip=mean_clip)
+
+
 def make_model(
     module: Any,
     image_shape: tuple[int, int, int],
@@ -174,80 +312,19 @@ def make_model(
       ssim_window: side of the uniform window of the ``ssim`` map.
       param_labels: as in :class:`Model`.
     """
-    h, w, c = image_shape
-    i, j, d = latent_shape
-    values = h * w * c
-
-    def everything(module, images):
-        # Touches every part once, so that init makes all parameters.
-        posterior = module.encode(images, train=False)
-        module.prior.kl_divergence(posterior)
-        return module.decode(posterior.mean, train=False)
-
-    def init(key) -> Variables:
-        return nn.init(everything, module)(key, jnp.zeros((1, h, w, c)))
-
-    def forward(module, images, keys, train: bool):
-        posterior = module.encode(images, train=train)
-        logits = module.decode(draw(posterior, keys), train=train)
-        prior = module.prior
-        return logits, prior.kl_divergence(posterior), prior.image_loss(images), prior.scalars()
-
-    def loss(variables, batch: Batch, keys, train: bool) -> LossOutput:
-        images = to_unit_float(batch.image)
-        mutable = [name for name in variables if name != "params"] if train else False
-        result = nn.apply(forward, module, mutable=mutable)(variables, images, keys, train)
-        (logits, kl, image_loss, scalars), collections = result if train else (result, {})
-        log_likelihood = continuous_bernoulli.log_likelihood(images, logits)
-        terms = {
-            "nll": -jnp.sum(log_likelihood, axis=(1, 2, 3)) / values,
-            "kl": jnp.sum(kl, axis=1) / values,
-        }
-        per_example = terms["nll"] + kl_weight * terms["kl"]
-        if image_loss is not None:
-            terms["image_nll"] = image_loss
-            per_example = per_example + image_loss
-        return LossOutput(per_example, terms, dict(collections), {}, scalars)
-
-    def show(logits):
-        return continuous_bernoulli.mean(logits, clip=mean_clip or None)
-
-    def reconstruct(module, images):
-        posterior = module.encode(images, train=False)
-        return posterior, show(module.decode(posterior.mean, train=False))
-
-    def detect(variables, images) -> Detection:
-        images = to_unit_float(images)
-        posterior, reconstruction = nn.apply(reconstruct, module)(variables, images)
-        mad = repeat_upsample(mean_absolute_deviation(posterior.mean), h // i)
-        ssim = structural_dissimilarity(images, reconstruction, window=ssim_window)
-        return Detection({"mad": mad, "ssim": ssim, "mad*ssim": mad * ssim}, {}, reconstruction)
-
-    def sample(variables, key: Key[Array, ""], n: int) -> Float[Array, "n h w c"]:
-        def decoded(module):
-            return show(module.decode(module.prior.sample(key, (n, i, j, d)), train=False))
-
-        return nn.apply(decoded, module)(variables)
-
-    def diagnostics(variables, images: Shaped[Array, "b h w c"]) -> dict[str, Array]:
-        """KL of each channel in nats per image, variance of its means, and the prior's own."""
-
-        def latent(module, images):
-            posterior = module.encode(images, train=False)
-            prior = module.prior
-            return posterior, prior.kl_divergence(posterior), prior.diagnostics()
-
-        posterior, kl, more = nn.apply(latent, module)(variables, to_unit_float(images))
-        activity = jnp.var(posterior.mean, axis=(0, 1, 2))
-        return {"kl_per_channel": jnp.mean(kl, axis=0), "channel_activity": activity, **more}
-
     return Model(
         module=module,
         image_shape=image_shape,
-        init=init,
-        loss=loss,
-        detect=detect,
+        init=functools.partial(init, module, image_shape=image_shape),
+        loss=functools.partial(loss, module, image_shape=image_shape, kl_weight=kl_weight),
+        detect=functools.partial(
+            detect,
+            module,
+            cell=image_shape[0] // latent_shape[0],
+            mean_clip=mean_clip,
+            ssim_window=ssim_window,
+        ),
         param_labels=param_labels,
-        diagnostics=diagnostics,
-        sample=sample,
+        diagnostics=functools.partial(diagnostics, module),
+        sample=functools.partial(sample, module, latent_shape=latent_shape, mean_clip=mean_clip),
     )
