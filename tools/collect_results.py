@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+from collections import Counter
 
 from jaxad.report.tables import markdown_table
 from jaxad.run_folder import RunFolder, write_json
@@ -37,6 +38,8 @@ def read_run(folder: pathlib.Path) -> dict:
     config, metrics = run.read_config(), run.read_json(run.metrics)
     record, timing = run.read_json(run.data), run.read_json(run.timing)
     environment = run.read_json(run.environment)
+    # One reason stands for all the figures of a data set without masks: counted, not listed.
+    metrics["undefined"] = dict(Counter(metrics["undefined"].values()))
     return {
         "data": record["category"] or pathlib.Path(record["root"]).name,
         "config": f"{config.model.name}:{config.variants}".rstrip(":"),
