@@ -149,8 +149,8 @@ def test_the_region_belongs_to_the_training(runs):
     assert not (runs[0].parent / "none" / "config.json").exists()
 
 
-def test_without_a_region_no_file_speaks_of_one(trained, tmp_path):
-    run, data = trained
+def test_without_a_region_no_file_speaks_of_one(own_trained, tmp_path):
+    run, data = own_trained
     head = predict_files(run, [data / "test" / "box"], tmp_path / "out", overlays=False)
     assert "region" not in head and "box" not in head["images"][0]
     assert "region" not in export(run, tmp_path / "program")
