@@ -85,15 +85,44 @@ def _linked(run: RunSummary) -> str:
 
 
 def _columns(runs: Sequence[RunSummary]) -> dict[str, str]:
-    """Figures of the table with their headings: those of every run, then those of protocols."""
+    """Figures that some run has, with their headings."""
+    columns = _all_columns(runs)
+    known = {key: title for key, title in columns.items() if _is_known(runs, key)}
+    # Four more columns may tell the model, its category, its seed and its time.
+    return dict(list((known or columns).items())[: SORTABLE_COLUMNS - 4])
+
+
+def _is_known(runs: Sequence[RunSummary], key: str) -> bool:
+    return any(not is_missing(_value(run, key)) for run in runs)
+
+
+def _all_columns(runs: Sequence[RunSummary]) -> dict[str, str]:
+    """Figures that are asked for: those of every run, then those of protocols."""
     columns = {key: metric_title(key) for key in _COMPARED}
     for run in runs:
         for name, value in (run.metrics.get("protocol_figures") or {}).items():
             key = f"{run.metrics['protocol']}: {name}"
             if run.metrics["protocol"] != "jaxad" and not isinstance(value, Mapping):
                 columns[key] = f"{run.metrics['protocol']}: {metric_title(name)}"
-    # Four more columns may tell the model, its category, its seed and its time.
-    return dict(list(columns.items())[: SORTABLE_COLUMNS - 4])
+    return columns
+
+
+def _left_out(runs: Sequence[RunSummary]) -> str:
+    """One line that names the figures which no run has, and why."""
+    columns = _all_columns(runs)
+    absent = [key for key in columns if not _is_known(runs, key)]
+    if not absent or len(absent) == len(columns):
+        return ""
+    undefined = (run.metrics.get("undefined") or {} for run in runs)
+    reasons = {one[_name_of(key)] for one in undefined for key in absent if _name_of(key) in one}
+    names = ", ".join(escape(columns[key]) for key in absent)
+    why = f" ({escape('; '.join(sorted(reasons)))})" if reasons else ""
+    return f'<p class="muted">No run has {names}{why}.</p>'
+
+
+def _name_of(key: str) -> str:
+    """A column's name in the list of what is undefined."""
+    return key if ": " not in key else f"protocol_figures.{key.split(': ')[1]}"
 
 
 def _value(run: RunSummary, key: str) -> float | None:
@@ -137,8 +166,7 @@ def _figures_table(runs: Sequence[RunSummary]) -> str:
         key.append(run.seconds)
         for column in columns:
             value = _value(run, column)
-            where = column if ": " not in column else f"protocol_figures.{column.split(': ')[1]}"
-            cell = figure(value, why=undefined.get(where, ""))
+            cell = figure(value, why=undefined.get(_name_of(column), ""))
             is_best = not is_missing(value) and round(value, 4) == best[column].get(run.category)
             cells.append(f"<b>{cell}</b>" if is_best else cell)
             key.append(value)
@@ -148,10 +176,11 @@ def _figures_table(runs: Sequence[RunSummary]) -> str:
     headers = [*leading, "Time to train", *map(escape, columns.values())]
     upwards = range(1, len(leading) + 1)
     within = "its column within a category" if with_category else "its column"
-    return sortable_table(headers, rows, keys, name="sort", smallest_first=upwards) + (
-        f'<p class="muted">Bold: the best of {within}. A heading sorts by its column; the first '
-        "restores the order.</p>"
+    table = sortable_table(headers, rows, keys, name="sort", smallest_first=upwards)
+    legend = (
+        f"Bold: the best of {within}. A heading sorts by its column; the first restores the order."
     )
+    return f'{table}<p class="muted">{legend}</p>{_left_out(runs)}'
 
 
 def _by_model(runs: Sequence[RunSummary], key: str) -> dict[str, dict[str, list[float]]]:

@@ -93,7 +93,16 @@ def test_means_are_over_the_categories_that_all_models_have(tmp_path):
     rows = re.findall(r'<th scope="row" role="rowheader">(\w+)</th>(.*?)</tr>', means)
     figures = {name: re.findall(r">([\d.]+)<", cells) for name, cells in rows}
     assert figures == {"pca": ["0.5000"], "vae": ["0.3000"]}
-    assert "AUPRO (2)" in means and "Image AP (0)" in means
+    assert "AUPRO (2)" in means and "Image AP" not in means
+
+
+def test_figures_that_no_run_has_are_named_once(tmp_path):
+    runs = [run("pca", "0", image_auroc=0.5, undefined={"aupro": "no <masks>"}),
+            run("vae", "0", image_auroc=0.6, undefined={"aupro": "no <masks>"})]  # fmt: skip
+    html = page(tmp_path, runs)
+    line = re.search(r"No run has ([^.]*)\.", html)[1]
+    assert "AUPRO" in line and line.endswith("(no &lt;masks&gt;)") and "Image AUROC" not in line
+    assert html.count("AUPRO") == 1
 
 
 def test_bars_of_means_with_whiskers():
