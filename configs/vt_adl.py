@@ -6,8 +6,8 @@ r"""VT-ADL (Mishra et al., ISIE 2021): vision transformer with a mixture density
 Its study of noise and of the number of Gaussians (figure 4), as one command on 2 CPU cores:
 
     jaxad benchmark --workdir=RUNS --config.data.root=DIR --categories=bottle --configs \
-        vt_adl:small,k1 vt_adl:small,k10 vt_adl:small,k50 vt_adl:small,k150 \
-        vt_adl:small,k150,no_noise
+        vt_adl:small,k1 vt_adl:small,k10 vt_adl:small vt_adl:small,no_noise \
+        vt_adl:small,k50 vt_adl:small,k150
 
 Variants
   small      128 x 128, patches of 16, 3 blocks of 128 features, 20 Gaussians: minutes on 2 cores
