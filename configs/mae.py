@@ -5,6 +5,9 @@ r"""Masked autoencoder with a sliding mask (He et al. 2022; Dini and Rahtu 2024)
 
 Variants
   small     128 x 128, patches of 8, 6 blocks of 192 features: minutes on 2 CPU cores
+  fast      four random masks of three quarters of the patches instead of 64 passes, one for each
+            block: 38 times as fast and better on what was measured (README); may be set after
+            training too
   b16       ViT-B/16 at 224 x 224, the published sizes (the default)
   l16       ViT-L/16
   h14       ViT-H/14
@@ -61,6 +64,7 @@ def get_config(variants: str = ""):
     config.evaluate.primary_score = "ssim+l1:mean"
     known = {
         "small": small,
+        "fast": fast,
         "b16": b16,
         "l16": l16,
         "h14": h14,
@@ -82,6 +86,13 @@ def small(config):
     config.model.decoder_heads = 2
     config.train.learning_rate = 1e-3
     config.train.steps = 3000
+
+
+def fast(config):
+    """Few passes with the masks of the training; none leaves a patch to chance."""
+    config.model.schedule = "random"
+    config.model.passes = 4
+    config.model.block = 1
 
 
 def b16(config):

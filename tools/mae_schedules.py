@@ -284,35 +284,45 @@ def table(rows: list[dict]) -> str:
 
 
 def draw_plot(results: dict[str, list[dict]], target: pathlib.Path) -> None:
+    """Differences from the first schedule with their paired intervals, over the speed."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
     figure, panels = pyplot.subplots(
-        2, len(results), figsize=(4.2 * len(results), 6.4), sharex="col", squeeze=False
+        2, len(results), figsize=(3.6 * len(results) + 2.4, 6.0), sharex=True, squeeze=False
     )
+    colours = {"interleaved": "tab:blue", "random": "tab:orange", PAPER: "black"}
+    shapes = dict(zip(SCHEDULES, "sovD^<>XP*hd", strict=True))
     for column, (name, rows) in enumerate(results.items()):
         for line, kind in enumerate(KINDS):
             panel = panels[line, column]
+            panel.axhline(0.0, color="black", linewidth=0.8, linestyle=":")
             for row in rows:
-                figures = row[kind]
-                if row["schedule"] == UNTRAINED or figures["value"] is None:
+                change = row[f"{kind}_difference"]
+                if row["schedule"] == UNTRAINED or change["value"] is None:
                     continue
-                value, low, high = (100 * figures[key] for key in ("value", "low", "high"))
+                value, low, high = (100 * change[key] for key in ("value", "low", "high"))
                 panel.errorbar(
                     row["images_per_second"], value, [[value - low], [high - value]],
-                    fmt="s" if row is rows[0] else "o", markersize=5, capsize=2,
-                    color="black" if row is rows[0] else "tab:blue", linewidth=1,
+                    fmt=shapes[row["schedule"]], markersize=6, capsize=2, linewidth=1,
+                    color=colours[row["schedule"].split()[0]], label=row["schedule"],
                 )  # fmt: skip
-                panel.annotate(row["schedule"], (row["images_per_second"], value), fontsize=6,
-                               xytext=(4, 3), textcoords="offset points")  # fmt: skip
             panel.set_xscale("log")
-            panel.set_ylabel(kind.replace("_auroc", " AUROC, %"))
+            panel.xaxis.set_major_locator(FixedLocator([1, 3, 10, 30, 100]))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.xaxis.set_major_formatter(ScalarFormatter())
             panel.grid(alpha=0.3)
-        panels[0, column].set_title(name)
+        first = {kind: 100 * rows[0][kind]["value"] for kind in KINDS if rows[0][kind]["value"]}
+        at = ", ".join(f"{kind.split('_')[0]} {value:.1f}" for kind, value in first.items())
+        panels[0, column].set_title(f"{name} ({rows[0]['schedule']}: {at})", fontsize=9)
         panels[1, column].set_xlabel("images per second")
-    figure.tight_layout()
+    for line, kind in enumerate(KINDS):
+        panels[line, 0].set_ylabel(f"{kind.replace('_auroc', ' AUROC')}, difference in points")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="center right", fontsize=8)
+    figure.tight_layout(rect=(0.0, 0.0, 1.0 - 2.0 / figure.get_figwidth(), 1.0))
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=130)
 
