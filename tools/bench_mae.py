@@ -349,7 +349,10 @@ def measure(options: argparse.Namespace) -> None:
     if missing and "torch" in rows:
         print(f"{' and '.join(missing)} not installed: the row of PyTorch is left out")
         rows.remove("torch")
-    report = {key: getattr(options, key) for key in ("size", "cores", "repeats", "turns")}
+    from jaxad.environment import processor_name
+
+    report = {"device": processor_name()}
+    report |= {key: getattr(options, key) for key in ("size", "cores", "repeats", "turns")}
     of_kind = ("batch",) if options.train else ("images", "passes_at_once")
     report |= {key: getattr(options, key) for key in of_kind}
     if "torch" in rows and not options.train:

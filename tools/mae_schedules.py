@@ -39,7 +39,7 @@ import numpy as np
 
 from jaxad import models
 from jaxad.config import load_config, set_key, with_absolute_root
-from jaxad.environment import keep_freed_memory
+from jaxad.environment import keep_freed_memory, processor_name
 from jaxad.evaluation.detector import Detector, make_detect
 from jaxad.evaluation.evaluate import read_masks, run_table
 from jaxad.models.base import parameter_key
@@ -376,7 +376,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     qualified = [row["schedule"] for row in together if row["qualifies"]]
     print(f"ten times as fast and no worse that can be told: {', '.join(qualified) or 'none'}")
     settings = {"seeds": options.seeds, "set": overrides, "test_images": counts,
-                "resamples": options.resamples, "device": str(jax.devices()[0])}  # fmt: skip
+                "resamples": options.resamples, "device": f"{processor_name()}, {jax.devices()[0]}"}  # fmt: skip
     report = {"settings": settings, "data": results, "together": together, "qualified": qualified}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.output, json.loads(json.dumps(report)))
