@@ -375,8 +375,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\nall data sets (speed: geometric mean)\n{table(together)}")
     qualified = [row["schedule"] for row in together if row["qualifies"]]
     print(f"ten times as fast and no worse that can be told: {', '.join(qualified) or 'none'}")
+    device = f"{processor_name()}, {jax.devices()[0]}"
     settings = {"seeds": options.seeds, "set": overrides, "test_images": counts,
-                "resamples": options.resamples, "device": f"{processor_name()}, {jax.devices()[0]}"}  # fmt: skip
+                "resamples": options.resamples, "device": device}  # fmt: skip
     report = {"settings": settings, "data": results, "together": together, "qualified": qualified}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.output, json.loads(json.dumps(report)))
