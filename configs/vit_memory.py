@@ -15,7 +15,8 @@ Variants
   base_ca    coordinate attention
   base_m_ca  both (the default)
   before     the attention between encoder and memory (section 3.3) instead of after it
-  memae      memory as in MemAE's code: dot product, threshold 5 / N, entropy weight 2e-4
+  memae      memory as in MemAE's code: dot product, threshold 5 / N, entropy weight 2e-4 (with
+             small, on transistor, it collapsed to one item)
   paper      as the paper: 384 x 384, 768 features, 8 heads, Adam 2e-4, 200 epochs
   reference  the same; no public code of the paper is known
 """
