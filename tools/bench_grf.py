@@ -23,7 +23,6 @@ import functools
 import json
 import os
 import pathlib
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -32,6 +31,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxad.data.batch import Batch
+from jaxad.environment import processor_name
 from jaxad.models import vae
 from jaxad.ops import grf
 
@@ -105,12 +105,7 @@ def device_name() -> str:
     device = jax.devices()[0]
     if device.platform != "cpu":
         return device.device_kind
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        names = {line.split(":")[1].strip() for line in lines if line.startswith("model name")}
-        return ", ".join(sorted(names)) or platform.processor()
-    except OSError:
-        return platform.processor()
+    return processor_name()
 
 
 def main() -> None:

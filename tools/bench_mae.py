@@ -33,12 +33,12 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 
+import bench_worker
 import numpy as np
 
 RATIO = 0.75
@@ -291,24 +291,11 @@ def work(row: str, options: argparse.Namespace) -> None:
     print(json.dumps({"seconds": wall, "cpu_seconds": cpu}), file=answers)
 
 
-def in_a_process(row: str, options: argparse.Namespace) -> str:
-    """What a row prints in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, *sys.argv[1:], f"--worker={row}", f"--folder={options.folder}"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        cwd=options.folder,
-    )
-    return done.stdout
-
-
 def time_rows(rows: list[str], options: argparse.Namespace) -> list[dict]:
     found: dict[str, dict] = {row: {"seconds": [], "cpu_seconds": []} for row in rows}
     for _ in range(options.turns):
         for row in rows:
-            for key, values in json.loads(in_a_process(row, options)).items():
+            for key, values in json.loads(bench_worker.answer_of(row, options)).items():
                 found[row][key] += values
             print(f"{row}: {statistics.median(found[row]['seconds']):.2f} s", file=sys.stderr)
     return [
@@ -330,9 +317,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="timed runs in each process")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores of each row")
-    parser.add_argument("--output", type=pathlib.Path, help="JSON file")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
+    bench_worker.add_arguments(parser)
     options = parser.parse_args()
     if options.worker:
         work(options.worker, options)
@@ -356,7 +341,7 @@ def measure(options: argparse.Namespace) -> None:
     of_kind = ("batch",) if options.train else ("images", "passes_at_once")
     report |= {key: getattr(options, key) for key in of_kind}
     if "torch" in rows and not options.train:
-        in_a_process("weights", options)
+        bench_worker.answer_of("weights", options)
     report["rows"] = results = time_rows(rows, options)
     by_name = {result["row"]: result for result in results}
     pictures = [options.folder / f"{row}.npy" for row in ("torch", "sliding")]
@@ -381,9 +366,7 @@ def measure(options: argparse.Namespace) -> None:
                 result[f"{key}_over_torch"] = result[key] / by_name["torch"][key]
                 cells.append(result[f"{key}_over_torch"])
         print(f"{result['row']:16}" + "".join(f"{cell:10.3f}" for cell in cells))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
+    bench_worker.write_report(report, options.output)
 
 
 if __name__ == "__main__":

@@ -256,16 +256,6 @@ def show(images: int, size: int, rows: dict[str, dict[str, object]]) -> None:
         print(" | ".join(cells) + " |")
 
 
-def processor() -> str:
-    """The processor's name, as far as the system tells it."""
-    info = pathlib.Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def versions() -> dict[str, str]:
     """Of what is installed of the packages compared."""
     found = {}
@@ -297,8 +287,10 @@ def main() -> None:
         show(images, args.size, rows)
         runs.append({"images": images, "size": args.size, "rows": rows})
     if args.output:
+        from jaxad.environment import processor_name
+
         result = {
-            "processor": processor(),
+            "processor": processor_name(),
             "python": platform.python_version(),
             "repeats": args.repeats,
             "versions": versions(),

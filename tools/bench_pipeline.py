@@ -27,10 +27,11 @@ import os
 import pathlib
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+
+import bench_worker
 
 SOURCES = ("mapped", "files", "shards")
 CHANNELS = 3
@@ -97,18 +98,6 @@ def work(row: str, options: argparse.Namespace) -> None:
     print(json.dumps(answer), file=answers)
 
 
-def in_a_process(row: str, options: argparse.Namespace) -> dict:
-    """What a row says in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, *sys.argv[1:], f"--worker={row}", f"--folder={options.folder}"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    )
-    return json.loads(done.stdout)
-
-
 def measure(options: argparse.Namespace) -> dict:
     from jaxad.environment import processor_name
 
@@ -128,12 +117,13 @@ def measure(options: argparse.Namespace) -> dict:
     }
     rows = []
     for size in map(int, options.sizes.split(",")):
-        prepared = {s: in_a_process(f"{s},prepare,{size}", options) for s in sources}
+        ask = lambda row: json.loads(bench_worker.answer_of(row, options))
+        prepared = {s: ask(f"{s},prepare,{size}") for s in sources}
         report["training_images"] = prepared[sources[0]]["training_images"]
         found: dict[tuple[str, str], list[dict]] = {}
         for _ in range(options.turns):
             for key in itertools.product(sources, pipelines):
-                answer = in_a_process(",".join((*key, str(size))), options)
+                answer = ask(",".join((*key, str(size))))
                 found.setdefault(key, []).append(answer)
                 print(f"{size} {' '.join(key)}: {answer}", file=sys.stderr)
         for (source, pipeline), answers in found.items():
@@ -172,9 +162,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=800, help="timed in each process")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores of each row")
-    parser.add_argument("--output", type=pathlib.Path, help="JSON file")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
+    bench_worker.add_arguments(parser)
     options = parser.parse_args()
     if options.worker:
         work(options.worker, options)
@@ -183,9 +171,7 @@ def main() -> None:
         options.folder = pathlib.Path(folder)
         report = measure(options)
     print(table(report))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
+    bench_worker.write_report(report, options.output)
 
 
 if __name__ == "__main__":

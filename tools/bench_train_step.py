@@ -36,7 +36,6 @@ import json
 import math
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -227,15 +226,6 @@ def print_layers(results: list[dict], rows: list[str]) -> None:
         print(f"{'all, times count':25}{kind:22}" + "".join(f"{1e3 * t:10.1f}" for t in sums))
 
 
-def processor() -> str:
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        names = {line.split(":")[1].strip() for line in lines if line.startswith("model name")}
-        return ", ".join(sorted(names)) or platform.processor()
-    except OSError:
-        return platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -254,12 +244,14 @@ def main() -> None:
     if options.worker:
         work(options.worker, options)
         return
+    from jaxad.environment import processor_name
+
     rows = options.rows.split(",")
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed: its rows are left out")
         rows = [row for row in rows if not row.startswith("torch")]
     report = {
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": options.cores,
         "batch": options.batch,
         "size": options.size,

@@ -32,7 +32,8 @@ def test_a_row(script, row, tiny_data, project_root, tmp_path):
         assert answer["images_per_second"] > 0 and answer["cpu_ms_per_image"] > 0
 
 
-def test_the_table(script):
+def test_the_table(script, monkeypatch):
+    monkeypatch.syspath_prepend(script.parent)  # as when it is run
     spec = importlib.util.spec_from_file_location("bench_pipeline", script)
     bench = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bench)
