@@ -64,13 +64,20 @@ def decode(samples: list[Any], data: ConfigDict, range_16bit: tuple[float, float
     """
     return prepare_images(
         samples,
-        image_size=tuple(data.image_size),
-        channels=data.channels,
-        range_16bit=range_16bit,
-        region=tuple(data.region),
+        **_reading(data, range_16bit),
         memory_limit_mb=data.memory_limit_mb,
         cache_dir=cache_folder() / "images",
     )
+
+
+def _reading(data: ConfigDict, range_16bit: tuple[float, float]) -> dict[str, Any]:
+    """How files become pixels."""
+    return {
+        "image_size": tuple(data.image_size),
+        "channels": data.channels,
+        "range_16bit": range_16bit,
+        "region": tuple(data.region),
+    }
 
 
 def prepare_inputs(config: ConfigDict) -> Inputs:
@@ -117,10 +124,4 @@ def _training_images(
 ) -> np.ndarray | StreamedImages:
     if not data.stream:
         return decode(samples, data, range_16bit)
-    return StreamedImages(
-        samples,
-        image_size=tuple(data.image_size),
-        channels=data.channels,
-        range_16bit=range_16bit,
-        region=tuple(data.region),
-    )
+    return StreamedImages(samples, **_reading(data, range_16bit))
