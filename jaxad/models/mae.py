@@ -193,6 +193,57 @@ def make_schedule(
     return random_ensemble(grid, block=block, passes=passes, mask_ratio=mask_ratio, seed=mask_seed)
 
 
+def init(module: MaskedAutoencoder, key: Key[Array, ""]) -> Variables:
+    """The parameters, drawn."""
+    rows, columns = patch_grid(module.image_size, module.patch)
+    n, values = rows * columns, module.patch**2 * module.channels
+    return module.init(key, jnp.zeros((1, n // 2, values)), jnp.arange(n)[None])
+
+
+def detect(
+    variables: Variables,
+    images: Shaped[Array, "b h w c"],
+    *,
+    reconstruct: Callable[[Variables, Float[Array, "b h w c"]], Float[Array, "b h w c"]],
+    maps: Callable[..., dict[str, Float[Array, "b h w"]]],
+) -> Detection:
+    """What the passes predict, and how the images differ from it.
+
+    Args:
+      variables: of the network.
+      images: as they come.
+      reconstruct: of standardised images, see :func:`make_reconstruct`.
+      maps: of images and reconstructions in [0, 1], see :func:`anomaly_maps`.
+    """
+    images = to_unit_float(images)
+    reconstruction = to_pixels(reconstruct(variables, standardise(images)))
+    return Detection(maps(images, reconstruction), {}, reconstruction)
+
+
+def check_not_negative(**options: int) -> None:
+    """Refuses numbers below zero.
+
+    Raises:
+      ValueError: names the option.
+    """
+    for option, value in options.items():
+        if value < 0:
+            raise ValueError(f"model.{option} is {value}; it must be 0 or more")
+
+
+def check_mask_ratio(mask_ratio: float, *, patches: int) -> None:
+    """Refuses a ratio that masks nothing or everything.
+
+    Raises:
+      ValueError: says so.
+    """
+    if not 1 <= int(patches * (1.0 - mask_ratio)) < patches:
+        raise ValueError(
+            f"model.mask_ratio is {mask_ratio}; of {patches} patches some must be masked, some "
+            "visible"
+        )
+
+
 def build(
     image_shape: tuple[int, int, int],
     *,
@@ -259,17 +310,9 @@ def build(
     check_grid(image_shape, patch=patch, features=decoder_features, heads=decoder_heads)
     check_one_of("fill", fill, ("drop", "gray"))
     check_one_of("morphology", morphology, tuple(MORPHOLOGY))
-    rows, columns = patch_grid((h, w), patch)
-    n = rows * columns
-    if min(morphology_size, passes_at_once) < 0:
-        raise ValueError(
-            f"model.morphology_size is {morphology_size}, model.passes_at_once {passes_at_once}; "
-            "they must be 0 or more"
-        )
-    if not 1 <= int(n * (1.0 - mask_ratio)) < n:
-        raise ValueError(
-            f"model.mask_ratio is {mask_ratio}; of {n} patches some must be masked, some visible"
-        )
+    check_not_negative(morphology_size=morphology_size, passes_at_once=passes_at_once)
+    grid = patch_grid((h, w), patch)
+    check_mask_ratio(mask_ratio, patches=grid[0] * grid[1])
     module = MaskedAutoencoder(
         image_size=(h, w),
         channels=c,
@@ -285,7 +328,7 @@ def build(
         dtype=jnp.dtype(dtype),
     )
     planned = make_schedule(
-        (rows, columns),
+        grid,
         schedule=schedule,
         block=block,
         stride=stride,
@@ -309,21 +352,13 @@ def build(
         map_threshold=map_threshold,
     )
 
-    def init(key) -> Variables:
-        return module.init(key, jnp.zeros((1, n // 2, patch * patch * c)), jnp.arange(n)[None])
-
-    def detect(variables, images: Shaped[Array, "b h w c"]) -> Detection:
-        images = to_unit_float(images)
-        reconstruction = to_pixels(reconstruct(variables, standardise(images)))
-        return Detection(maps(images, reconstruction), {}, reconstruction)
-
     task = {"mask_ratio": mask_ratio, "norm_pix": norm_pix}
     return Model(
         module=module,
         image_shape=image_shape,
-        init=init,
+        init=functools.partial(init, module),
         loss=functools.partial(loss, module, **task),
-        detect=detect,
+        detect=functools.partial(detect, reconstruct=reconstruct, maps=maps),
         param_labels=label_encoder,
         diagnostics=functools.partial(diagnostics, module, **task),
     )

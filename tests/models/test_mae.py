@@ -329,7 +329,7 @@ def test_diagnostics_show_the_visible_patches_and_fill_in_the_others(model, vari
         ({"fill": "grey"}, "model.fill is 'grey'"),
         ({"morphology": "open"}, "model.morphology is 'open'"),
         ({"morphology_size": -1}, "morphology_size is -1"),
-        ({"passes_at_once": -1}, "passes_at_once -1"),
+        ({"passes_at_once": -1}, "passes_at_once is -1"),
         ({"mask_ratio": 1.0}, "mask_ratio is 1.0"),
         ({"mask_ratio": 0.0}, "mask_ratio is 0.0"),
         ({"decoder_heads": 3}, "cannot be shared"),
