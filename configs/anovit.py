@@ -14,7 +14,7 @@ Both published runs start from ImageNet weights of ViT-B/16 at 384:
 --config.train.weights=DIR, made by `jaxad convert --from=timm-vit`.
 """
 
-from jaxad.config import apply_variants
+from jaxad.run.config import apply_variants
 
 from . import common
 

@@ -12,7 +12,7 @@ Variants (apply from left to right; a loss after a size)
   reference  as paper, but a sigmoid at the output as a common implementation has
 """
 
-from jaxad.config import apply_variants
+from jaxad.run.config import apply_variants
 
 from . import common
 

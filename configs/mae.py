@@ -3,7 +3,7 @@ r"""Masked autoencoder with a sliding mask (He et al. 2022; Dini and Rahtu 2024)
     jaxad train --workdir=RUN --config=mae:small \
         --config.data.root=DIR --config.data.category=bottle
 
-Which masks suit, and what training adds, is measured by tools/mae_schedules.py.
+Which masks suit, and what training adds, is measured by tools/studies/mae_schedules.py.
 
 Variants
   small     128 x 128, patches of 8, 6 blocks of 192 features: minutes on 2 CPU cores
@@ -22,7 +22,7 @@ The published networks come from converted weights, --config.train.weights=DIR, 
 `jaxad convert --from=mae`; `paper` is nothing without them.
 """
 
-from jaxad.config import apply_variants
+from jaxad.run.config import apply_variants
 
 from . import common
 

@@ -12,7 +12,7 @@ Variants
   reference  the same; there is no code of the authors to follow
 """
 
-from jaxad.config import apply_variants
+from jaxad.run.config import apply_variants
 
 from . import common
 

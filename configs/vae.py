@@ -10,7 +10,7 @@ Variants
   reference  as its code ran: KL weight 1/1024 of the evidence lower bound, lambda limited
 """
 
-from jaxad.config import apply_variants
+from jaxad.run.config import apply_variants
 
 from . import common
 

@@ -14,7 +14,7 @@ Variants
   reference    as its code ran: identity, KL weight 0.75 of the lower bound, lambda limited
 """
 
-from jaxad.config import apply_variants
+from jaxad.run.config import apply_variants
 
 from . import common
 

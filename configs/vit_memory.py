@@ -21,7 +21,7 @@ Variants
   reference  the same; no public code of the paper is known
 """
 
-from jaxad.config import apply_variants
+from jaxad.run.config import apply_variants
 
 from . import common
 

@@ -26,7 +26,7 @@ Variants
 
 import functools
 
-from jaxad.config import apply_variants
+from jaxad.run.config import apply_variants
 
 from . import common
 

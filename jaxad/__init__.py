@@ -20,9 +20,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PLACES = {
-    "UserError": "jaxad.errors",
+    "UserError": "jaxad.run.errors",
     "evaluate": "jaxad.evaluation.evaluate",
-    "load_config": "jaxad.config",
+    "load_config": "jaxad.run.config",
     "load_detector": "jaxad.evaluation.predict",
     "train": "jaxad.training.train",
 }

@@ -2,6 +2,6 @@
 
 import sys
 
-from jaxad.cli import main
+from jaxad.cli.main import main
 
 sys.exit(main())

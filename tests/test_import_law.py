@@ -78,7 +78,7 @@ def test_there_is_something_to_check():
         part(file) for file in FILES
     }
     assert "jax" in outside(PACKAGE / "ops/ssim.py")
-    assert "jaxad.errors" in inside(PACKAGE / "cli.py")
+    assert "jaxad.run.errors" in inside(PACKAGE / "cli/main.py")
     assert "tensorflow" in outside(PACKAGE / "data/pipeline.py")
     assert "tensorflow" not in outside(PACKAGE / "data/pipeline.py", lazy=False)
 
@@ -177,7 +177,7 @@ def test_there_are_no_cycles():
         visit(name)
 
 
-@pytest.mark.parametrize("name", ["jaxad", "jaxad.cli", "jaxad.errors", "jaxad.__main__"])
+@pytest.mark.parametrize("name", ["jaxad", "jaxad.cli.main", "jaxad.run.errors", "jaxad.__main__"])
 def test_the_way_to_the_help_is_light(name):
     """Transitively: nothing but Python's own library."""
     seen, waiting = set(), [name]

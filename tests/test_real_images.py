@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import pytest
 
-from jaxad.config import load_config
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.evaluation.predict import load_detector
+from jaxad.run.config import load_config
 from jaxad.training.train import train
 
 # category, components, map, pixel AUROC, AUPRO, image AUROC (map maximum)

@@ -20,8 +20,8 @@ from jaxad.convert.hyperparameters import hyperparameters
 from jaxad.convert.mapping import Mapped, map_weights
 from jaxad.convert.positions import resize_positions
 from jaxad.convert.reading import open_weights
-from jaxad.errors import UserError, did_you_mean
-from jaxad.run_folder import write_json
+from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.folder import write_json
 from jaxad.training.weights import PROVENANCE, SCHEMA_VERSION, save_tree
 
 

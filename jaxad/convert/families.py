@@ -1,8 +1,9 @@
 """What each family of PyTorch files holds, as tables: source key, Flax path, layout rule.
 
 In keys and paths ``{i}`` stands for a block's number. A path begins with the Flax collection and
-the submodule (``params/encoder``); the names after it are those of :mod:`jaxad.models.vit` and
-:mod:`jaxad.models.resnet`. Keys that are known and not needed are listed with the reason.
+the submodule (``params/encoder``); the names after it are those of :mod:`jaxad.models.layers.vit`
+and
+:mod:`jaxad.models.layers.resnet`. Keys that are known and not needed are listed with the reason.
 """
 
 from __future__ import annotations

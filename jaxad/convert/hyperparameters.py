@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxad.convert.families import Family
 from jaxad.convert.mapping import Mapped
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 HEADS = {1280: 16}
 """Widths of well-known networks whose heads are not 64 wide (ViT-H: 80)."""

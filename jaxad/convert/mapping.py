@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from jaxad.convert.families import FAMILIES, Entry, Family, family as family_of
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 SHOWN = 40
 """Keys that an error names before it only counts."""

@@ -13,7 +13,7 @@ import io
 import pickletools
 from typing import Any, NamedTuple
 
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 DTYPES = {
     "torch.DoubleStorage": "float64",

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxad.convert.mapping import Source, listing
 from jaxad.convert.torch_file import LazyTensor, read_torch_file
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder of the Hugging Face hub holds its weights in, the first found is taken."""

@@ -20,7 +20,7 @@ import ml_dtypes  # noqa: F401 - gives numpy the dtype bfloat16
 import numpy as np
 
 from jaxad.convert.pickles import Storage, Tensor, read_pickle
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How the files of PyTorch before 1.6 begin."""

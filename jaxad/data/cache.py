@@ -18,7 +18,7 @@ from jaxad.data.containers import file_of
 from jaxad.data.images import FULL_RANGE, read_image
 from jaxad.data.region import WHOLE, Region, is_whole
 from jaxad.data.table import Sample
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 # Part of every key: to be raised whenever the decoder or the resizer gives other pixels.
 _PIXELS_VERSION = 1

@@ -15,7 +15,7 @@ from jaxad.data.datasets import summarise
 from jaxad.data.images import decode, read_mask
 from jaxad.data.inspection import SPLITS
 from jaxad.data.table import Sample, SampleTable
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 _SIDE = 128
 _GAP = 8

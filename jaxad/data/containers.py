@@ -33,7 +33,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from jaxad.data.shards import is_shards, open_shards
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 SEPARATOR = "::"
 

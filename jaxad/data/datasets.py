@@ -2,7 +2,8 @@
 
 ``mvtec``, ``folder`` and ``auto`` read whatever lies in a folder layout, see
 :mod:`jaxad.data.layouts`; ``shards``, and ``auto`` where there are any, what `jaxad data prepare
---shards` made of one. The names of :data:`~jaxad.data.catalogue.CATALOGUE` read one published
+--shards` made of one. The names of :data:`~jaxad.data.published.catalogue.CATALOGUE` read one
+published
 data set as its authors ship it, hold it against the published counts, and put what differs, and
 what was chosen in reading it, into the table's notes.
 """
@@ -14,17 +15,17 @@ import pathlib
 from collections import Counter
 from collections.abc import Sequence
 
-from jaxad.data.catalogue import CATALOGUE, published_categories
 from jaxad.data.containers import split_member
 from jaxad.data.files import image_files, natural_key
 from jaxad.data.layouts import LAYOUTS, category_folder, is_mvtec, read_layout, subfolders
 from jaxad.data.masks import MASK_FOLDERS
-from jaxad.data.published import differences
-from jaxad.data.readers import READERS, read_shards, shard_categories
-from jaxad.data.readers.elpv import installed_elpv
+from jaxad.data.published.catalogue import CATALOGUE, published_categories
+from jaxad.data.published.counts import differences
+from jaxad.data.published.readers import READERS, read_shards, shard_categories
+from jaxad.data.published.readers.elpv import installed_elpv
 from jaxad.data.shards import find_shards, is_shards
 from jaxad.data.table import GOOD, SampleTable
-from jaxad.errors import UserError, did_you_mean
+from jaxad.run.errors import UserError, did_you_mean
 
 NAMES = (*LAYOUTS, "shards", *CATALOGUE)
 """What ``data.name`` may be, ``"synthetic"`` apart."""

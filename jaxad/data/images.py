@@ -30,7 +30,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxad.data.containers import open_member, split_member
 from jaxad.data.region import WHOLE, Region, box_of, cut
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 FULL_RANGE = (0.0, 65535.0)
 PERCENTILES = (0.1, 99.9)

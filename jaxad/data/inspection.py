@@ -15,7 +15,7 @@ from jaxad.data.containers import split_member
 from jaxad.data.datasets import summarise
 from jaxad.data.images import image_dimensions, read_mask
 from jaxad.data.table import Sample, SampleTable
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 SPLITS = ("train", "test")
 

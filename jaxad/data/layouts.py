@@ -33,7 +33,7 @@ from jaxad.data.images import read_mask
 from jaxad.data.masks import MASK_FOLDERS, match_masks, split_sibling_masks
 from jaxad.data.split import split_holdout
 from jaxad.data.table import GOOD, Sample
-from jaxad.errors import UserError, did_you_mean
+from jaxad.run.errors import UserError, did_you_mean
 
 LAYOUTS = ("auto", "mvtec", "folder")
 GOOD_NAMES = ("good", "ok", "normal")

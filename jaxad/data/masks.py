@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from jaxad.data.files import image_files
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 MASK_FOLDERS = ("ground_truth", "masks")
 _SUFFIX = "_mask"

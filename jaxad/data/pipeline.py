@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from jaxad.data.batch import Batch
 from jaxad.data.split import random_order
 from jaxad.data.streamed import StreamedImages
-from jaxad.errors import UserError, did_you_mean
+from jaxad.run.errors import UserError, did_you_mean
 
 PIPELINES = ("auto", "memory", "tf")
 _PREFETCH = 2

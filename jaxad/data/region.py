@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 Region = tuple[float, float, float, float]
 """(top, left, bottom, right), shares of the height, width, height, width."""

@@ -1,8 +1,8 @@
 """Record shards that `jaxad data prepare --shards` wrote: any image, without reading the others.
 
 The folder is a data set of TensorFlow Datasets in the ArrayRecord format, written by
-:mod:`jaxad.data.tfds_builders`, with a table of its samples in ``metadata.json``. It is read here
-with ``array_record`` alone: TensorFlow is not imported. Readers keep the positions of the records,
+:mod:`jaxad.data.published.tfds_builders`, with a table of its samples in ``metadata.json``. It is
+read here with ``array_record`` alone: TensorFlow is not imported. Readers keep the positions of the records,
 never their content.
 
 An image is called ``FOLDER::/PATH`` where PATH is what its file was called below the folder that
@@ -22,7 +22,7 @@ from typing import Any
 
 from PIL import Image
 
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 INFO, METADATA = "dataset_info.json", "metadata.json"
 TABLE_KEY = "jaxad"

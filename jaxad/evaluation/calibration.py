@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxad.data.table import SampleTable
-from jaxad.errors import UserError
 from jaxad.evaluation.detector import Detector
 from jaxad.models import DETECTION_OPTIONS
-from jaxad.run_folder import RunFolder, write_json
+from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder, write_json
 from jaxad.training.inputs import decode
 
 

@@ -13,14 +13,15 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
-from jaxad import config as config_lib, environment, models
+from jaxad import models
 from jaxad.data.pipeline import evaluation_batches
-from jaxad.errors import UserError, did_you_mean
-from jaxad.evaluation.protocols import get_protocol
+from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.models.base import Model, Variables
 from jaxad.ops.blur import gaussian_blur
-from jaxad.progress import Progress
-from jaxad.run_folder import RunFolder
+from jaxad.run import config as config_lib, environment
+from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.folder import RunFolder
+from jaxad.run.progress import Progress
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.parallel import Devices
 

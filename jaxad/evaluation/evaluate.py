@@ -13,21 +13,22 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxad import config as config_lib, metrics
+from jaxad import metrics
 from jaxad.data.images import image_dimensions, read_mask
 from jaxad.data.region import box_of, stated
 from jaxad.data.table import Sample, SampleTable
-from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibration_of
 from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings, override_detection
-from jaxad.evaluation.judging import judge_run
 from jaxad.evaluation.learned import ask
 from jaxad.evaluation.names import printable
 from jaxad.evaluation.presentation import Curves, Masks, make_case, pictured, present
+from jaxad.evaluation.protocols.judging import judge_run
 from jaxad.evaluation.resize import at_size
 from jaxad.evaluation.streaming import Again, LazyMasks, above, required_mb, stream
 from jaxad.report.content import ScoreRow
-from jaxad.run_folder import RunFolder, write_json, write_text
+from jaxad.run import config as config_lib
+from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder, write_json, write_text
 from jaxad.training.inputs import decode, open_table
 
 

@@ -21,10 +21,10 @@ from jaxtyping import Array, UInt8
 
 import jaxad
 from jaxad.data.region import stated
-from jaxad.errors import UserError
 from jaxad.evaluation.detector import make_detect
 from jaxad.evaluation.predict import load_detector
 from jaxad.models.base import Model, Variables
+from jaxad.run.errors import UserError
 
 PLATFORMS = ("cpu", "cuda")
 SCHEMA_VERSION = 1

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 # Tags of TIFF 6.0 and the bytes and struct code of the types that hold their values.
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 256, 257, 258, 259

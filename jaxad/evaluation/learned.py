@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, UInt8
 
 from jaxad.data.table import Sample, SampleTable
-from jaxad.errors import UserError
 from jaxad.evaluation.detector import Detector, Findings
 from jaxad.report.content import Learned
 from jaxad.report.diagnostics import kind_of, to_pixels
+from jaxad.run.errors import UserError
 from jaxad.training.inputs import decode
 
 MOST = 16

@@ -12,7 +12,7 @@ from jaxad.data.containers import SEPARATOR
 from jaxad.data.datasets import find_images
 from jaxad.data.files import EXTENSIONS
 from jaxad.data.shards import is_shards
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 OVERLAYS, MAPS = "overlays", "anomaly_maps"
 """Folders of pictures in the output folder."""

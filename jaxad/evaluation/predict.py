@@ -20,14 +20,14 @@ from PIL import Image
 from jaxad.data.datasets import find_images
 from jaxad.data.images import decode, resize
 from jaxad.data.region import Box, box_of, cut, put_back
-from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibrate, saved_calibration, uncalibrated
 from jaxad.evaluation.connected_regions import Region, find_regions
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import run_table
 from jaxad.evaluation.resize import resize_map
 from jaxad.report.content import Scale
-from jaxad.run_folder import RunFolder, write_json
+from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder, write_json
 
 ImageLike = str | os.PathLike | np.ndarray
 """An image file, a folder of images, or pixels: uint8 ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)``."""

@@ -28,13 +28,13 @@ from PIL import Image
 
 from jaxad.data.images import decode
 from jaxad.data.region import Box, is_whole, stated
-from jaxad.errors import UserError
 from jaxad.evaluation.names import Source, find_inputs, name_outputs, printable
 from jaxad.evaluation.predict import Prediction, Predictor, load_detector
-from jaxad.progress import Progress
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
-from jaxad.run_folder import write_json, write_text, writing
+from jaxad.run.errors import UserError
+from jaxad.run.folder import write_json, write_text, writing
+from jaxad.run.progress import Progress
 
 SCHEMA = 1
 """Version of predictions.json."""

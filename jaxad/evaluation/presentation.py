@@ -20,7 +20,7 @@ from jaxad.report.cases import save_cases
 from jaxad.report.content import Case, Learned, ReportContent, ScoreRow, common_scale
 from jaxad.report.figures import panel_strip
 from jaxad.report.html import write_report
-from jaxad.run_folder import RunFolder, writing
+from jaxad.run.folder import RunFolder, writing
 from jaxad.training.history import read_history
 
 FIGURES = 12

@@ -24,10 +24,10 @@ from jaxad.data.files import natural_key
 from jaxad.data.images import image_dimensions, read_mask
 from jaxad.data.layouts import GOOD_NAMES
 from jaxad.data.table import Sample, SampleTable
-from jaxad.errors import UserError
 from jaxad.evaluation.float_tiff import read_float_tiff
-from jaxad.progress import Progress
-from jaxad.run_folder import write_json
+from jaxad.run.errors import UserError
+from jaxad.run.folder import write_json
+from jaxad.run.progress import Progress
 
 RESOLUTIONS = ("image", "map")
 SCHEMA = 1

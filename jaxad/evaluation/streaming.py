@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, UInt8
 from jaxad import metrics
 from jaxad.data.images import image_dimensions
 from jaxad.data.table import Sample
-from jaxad.errors import UserError
 from jaxad.evaluation.detector import Detector, Findings
 from jaxad.evaluation.resize import at_size
-from jaxad.progress import Progress
+from jaxad.run.errors import UserError
+from jaxad.run.progress import Progress
 
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 ReadMasks = Callable[[Sequence[Sample]], list[Bool[np.ndarray, "h w"] | None]]

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from jaxad.errors import UserError, did_you_mean
 from jaxad.models import anovit, cae, mae, pca, vae, vae_grf, vit_memory, vit_vae, vqvae, vt_adl
 from jaxad.models.base import Detection, LossOutput, Model, Variables
+from jaxad.run.errors import UserError, did_you_mean
 
 BUILDERS: dict[str, Callable[..., Model]] = {
     "pca": pca.build,

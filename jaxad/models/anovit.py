@@ -51,9 +51,15 @@ from jaxad.models.base import (
     label_encoder,
     to_unit_float,
 )
-from jaxad.models.layers import BatchNorm, Conv, ConvTranspose, InstanceNorm, pytorch_conv_init
-from jaxad.models.token_grid import check_grid, token_grid
-from jaxad.models.vit import VisionTransformer
+from jaxad.models.layers.basic import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    InstanceNorm,
+    pytorch_conv_init,
+)
+from jaxad.models.layers.token_grid import check_grid, token_grid
+from jaxad.models.layers.vit import VisionTransformer
 from jaxad.ops.resize import bilinear_resize_align_corners
 
 DECODERS = ("2022", "2024")

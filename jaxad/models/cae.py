@@ -44,7 +44,7 @@ from jaxad.models.base import (
     label_all_trainable,
     to_unit_float,
 )
-from jaxad.models.layers import Conv, ConvTranspose
+from jaxad.models.layers.basic import Conv, ConvTranspose
 from jaxad.ops.ssim import ssim_map
 from jaxad.ops.tiles import average_tiles, extract_tiles, random_crops
 

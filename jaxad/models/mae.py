@@ -29,7 +29,7 @@ Silent in the paper, or at odds with its network, and what is taken:
     on raw pixels (the public "visualize" files) are the better ones;
   * other schedules of masks than the paper's: :mod:`jaxad.ops.mask_schedules`.
 
-The network itself: :mod:`jaxad.models.masked_autoencoder`.
+The network itself: :mod:`jaxad.models.layers.masked_autoencoder`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from jaxad.models.base import (
     label_encoder,
     to_unit_float,
 )
-from jaxad.models.masked_autoencoder import (
+from jaxad.models.layers.masked_autoencoder import (
     MaskedAutoencoder,
     make_reconstruct,
     normalise_patches,
@@ -59,7 +59,7 @@ from jaxad.models.masked_autoencoder import (
     standardise,
     to_pixels,
 )
-from jaxad.models.token_grid import check_grid
+from jaxad.models.layers.token_grid import check_grid
 from jaxad.ops import morphology as grey
 from jaxad.ops.mask_schedules import MaskSchedule, interleaved, random_ensemble, sliding
 from jaxad.ops.patches import patch_grid, patchify, unpatchify

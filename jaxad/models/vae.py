@@ -5,7 +5,7 @@ VAE-GRF paper). Encoder: stem, layer1 and layer2 of ResNet18, then a 1x1 convolu
 log-variance; 256 x 256 images have 32 x 32 x 256 latents. Decoder: 1x1 convolution, then one 4x4
 transposed convolution of stride 2 per halving, each but the last with batch normalisation and
 ReLU, half the channels each time. Objective, likelihood and maps:
-:mod:`jaxad.models.variational`.
+:mod:`jaxad.models.layers.variational`.
 
 Where paper and code disagree or are silent, and what is taken:
   * the paper says ResNet18; the code keeps two of its four stages and does not pre-train them.
@@ -30,9 +30,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxad.models.base import Model, label_all_trainable
-from jaxad.models.layers import BatchNorm, Conv, ConvTranspose, pytorch_conv_init
-from jaxad.models.resnet import STAGES, ResNetTrunk
-from jaxad.models.variational import (
+from jaxad.models.layers.basic import BatchNorm, Conv, ConvTranspose, pytorch_conv_init
+from jaxad.models.layers.resnet import STAGES, ResNetTrunk
+from jaxad.models.layers.variational import (
     Posterior,
     StandardNormal,
     kl_unit as unit_of,
@@ -45,7 +45,7 @@ class ConvolutionalVAE(nn.Module):
 
     Attributes:
       channels: of the images.
-      prior: a :class:`jaxad.models.variational.Prior`.
+      prior: a :class:`jaxad.models.layers.variational.Prior`.
       downsampling: halvings of the side, 2 to 5.
       latent: channels of the latents.
       width: channels of the encoder's stem.
@@ -115,7 +115,8 @@ def build(
       latent: channels of the latents.
       width: channels of the encoder's stem; converted weights need 64.
       kl_weight: weight of the KL divergence, in units of ``kl_unit``.
-      kl_unit: ``"elbo"``, or a published averaging (:func:`jaxad.models.variational.kl_unit`).
+      kl_unit: ``"elbo"``, or a published averaging
+      (:func:`jaxad.models.layers.variational.kl_unit`).
       mean_clip: limit of lambda in reconstructions (1e-5 in the public code); 0: none.
       ssim_window: side of the uniform window of the ``ssim`` map.
       dtype: ``"float32"`` or ``"bfloat16"``, of the network.

@@ -50,12 +50,12 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from jaxad.data.batch import Batch
-from jaxad.errors import UserError
 from jaxad.models.base import Model, Variables, to_unit_float
+from jaxad.models.layers.variational import Posterior
 from jaxad.models.vae import build_convolutional, latent_grid
-from jaxad.models.variational import Posterior
 from jaxad.ops import grf
 from jaxad.ops.correlation import correlation_length, radial_autocorrelation
+from jaxad.run.errors import UserError
 
 LEARN = ("image", "elbo", "no")
 GRAY = (0.2989, 0.587, 0.114)
@@ -66,7 +66,7 @@ MATCHED_IMAGES = 256
 
 
 class GaussianField(nn.Module):
-    """A prior for latents on a grid (:class:`jaxad.models.variational.Prior`).
+    """A prior for latents on a grid (:class:`jaxad.models.layers.variational.Prior`).
 
     Attributes:
       image_size: ``(h, w)`` in pixels.
@@ -179,7 +179,8 @@ def build(
       latent: channels of the latents.
       width: channels of the encoder's stem; converted weights need 64.
       kl_weight: weight of the KL divergence, in units of ``kl_unit``.
-      kl_unit: ``"elbo"``, or a published averaging (:func:`jaxad.models.variational.kl_unit`).
+      kl_unit: ``"elbo"``, or a published averaging
+      (:func:`jaxad.models.layers.variational.kl_unit`).
       mean_clip: limit of lambda in reconstructions (1e-5 in the public code); 0: none.
       ssim_window: side of the uniform window of the ``ssim`` map.
       dtype: ``"float32"`` or ``"bfloat16"``, of the network; the prior is float32.

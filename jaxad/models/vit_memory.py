@@ -59,10 +59,10 @@ from jaxad.models.base import (
     label_encoder,
     to_unit_float,
 )
-from jaxad.models.coordinate_attention import CoordinateAttention
-from jaxad.models.layers import uniform_within
-from jaxad.models.token_grid import check_grid, token_grid
-from jaxad.models.vit import VisionTransformer
+from jaxad.models.layers.basic import uniform_within
+from jaxad.models.layers.coordinate_attention import CoordinateAttention
+from jaxad.models.layers.token_grid import check_grid, token_grid
+from jaxad.models.layers.vit import VisionTransformer
 from jaxad.ops import memory
 from jaxad.ops.resize import bilinear_resize_align_corners
 from jaxad.ops.ssim import ssim_map

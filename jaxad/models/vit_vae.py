@@ -4,7 +4,8 @@ Source: the column "ViT-VAE" of arXiv 2408.13561 and its public code. Encoder: V
 224 x 224; the 14 x 14 tokens after the last layer normalisation, without the class token, are the
 latents' parameters: the first 384 channels the mean, the last 384 the log-variance. Decoder: four
 4x4 transposed convolutions of stride 2, 384 -> 192 -> 96 -> 48 -> colours, each but the last with
-batch normalisation and ReLU. Objective, likelihood and maps: :mod:`jaxad.models.variational`.
+batch normalisation and ReLU. Objective, likelihood and maps:
+:mod:`jaxad.models.layers.variational`.
 
 Where paper and code disagree or are silent, and what is taken:
   * the paper speaks of an intermediate layer of the ViT: the code takes the last. The log-variance
@@ -26,14 +27,14 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxad.models.base import Model, label_encoder
-from jaxad.models.layers import BatchNorm, ConvTranspose, pytorch_conv_init
-from jaxad.models.variational import (
+from jaxad.models.layers.basic import BatchNorm, ConvTranspose, pytorch_conv_init
+from jaxad.models.layers.variational import (
     Posterior,
     StandardNormal,
     kl_unit as unit_of,
     make_model,
 )
-from jaxad.models.vit import VisionTransformer
+from jaxad.models.layers.vit import VisionTransformer
 
 
 class ViTVAE(nn.Module):
@@ -41,7 +42,7 @@ class ViTVAE(nn.Module):
 
     Attributes:
       image_shape: ``(h, w, c)``, sides divisible by ``patch``.
-      prior: a :class:`jaxad.models.variational.Prior`.
+      prior: a :class:`jaxad.models.layers.variational.Prior`.
       patch: side of a patch in pixels, a power of 2.
       features: length of a token, divisible by 2 and by the heads; half of it are the latents.
       depth: number of transformer blocks.
@@ -125,7 +126,8 @@ def build(
       heads: number of attention heads.
       symmetric_input: show the encoder images in [-1, 1], as public ViT weights expect.
       kl_weight: weight of the KL divergence, in units of ``kl_unit``.
-      kl_unit: ``"elbo"``, or a published averaging (:func:`jaxad.models.variational.kl_unit`).
+      kl_unit: ``"elbo"``, or a published averaging
+      (:func:`jaxad.models.layers.variational.kl_unit`).
       mean_clip: limit of lambda in reconstructions (1e-5 in the public code); 0: none.
       ssim_window: side of the uniform window of the ``ssim`` map.
       dtype: ``"float32"`` or ``"bfloat16"``, of the network.

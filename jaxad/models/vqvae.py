@@ -53,8 +53,8 @@ from jaxad.models.base import (
     Variables,
     to_unit_float,
 )
-from jaxad.models.codebook_start import codes_by_k_means
-from jaxad.models.layers import BatchNorm, Conv, ConvTranspose
+from jaxad.models.layers.basic import BatchNorm, Conv, ConvTranspose
+from jaxad.models.layers.codebook_start import codes_by_k_means
 from jaxad.ops import continuous_bernoulli
 from jaxad.ops.morphology import grey_dilation
 from jaxad.ops.resize import repeat_upsample

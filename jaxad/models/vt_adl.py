@@ -33,7 +33,7 @@ whole training: that is not reproduced. Text and code also disagree on K (150, 1
 covariances (text; for D = 512 and K = 150 they would take ten billion parameters) against diagonal
 ones (eq. 4, code): ``covariance="full"`` is there for small D.
 
-The network itself: :mod:`jaxad.models.vt_adl_network`.
+The network itself: :mod:`jaxad.models.layers.vt_adl_network`.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ from jaxad.models.base import (
     label_encoder,
     to_unit_float,
 )
-from jaxad.models.mixture_head import Mixture, MixtureHead, check_mixture
-from jaxad.models.token_grid import check_grid
-from jaxad.models.vit import VisionTransformer
-from jaxad.models.vt_adl_network import VTADL, Decoder, code_features_of, published_start
+from jaxad.models.layers.mixture_head import Mixture, MixtureHead, check_mixture
+from jaxad.models.layers.token_grid import check_grid
+from jaxad.models.layers.vit import VisionTransformer
+from jaxad.models.layers.vt_adl_network import VTADL, Decoder, code_features_of, published_start
 from jaxad.ops import mixture_density
 from jaxad.ops.resize import bilinear_resize_align_corners
 from jaxad.ops.ssim import ssim_map

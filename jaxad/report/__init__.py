@@ -1,6 +1,5 @@
 """Pages, pictures and tables of what a run found."""
 
-from jaxad.report.compare import write_comparison
 from jaxad.report.content import Case, ReportContent, RunSummary, Scale, ScoreRow, common_scale
 from jaxad.report.figures import heat_map, outline, overlay, panel_strip
 from jaxad.report.html import write_report
@@ -20,6 +19,5 @@ __all__ = [
     "outline",
     "overlay",
     "panel_strip",
-    "write_comparison",
     "write_report",
 ]

@@ -21,7 +21,7 @@ from jaxad.report.content import Scale, is_missing
 from jaxad.report.figures import colour_table
 from jaxad.report.style import STYLE
 from jaxad.report.tables import MISSING, format_score, format_value
-from jaxad.run_folder import writing
+from jaxad.run.folder import writing
 
 
 def escape(value: object) -> str:

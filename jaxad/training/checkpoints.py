@@ -18,8 +18,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from jaxad.errors import UserError
 from jaxad.models.base import Variables
+from jaxad.run.errors import UserError
 from jaxad.training.state import TrainState
 
 METRIC = "validation_loss"

@@ -14,7 +14,7 @@ import struct
 import time
 from collections.abc import Mapping
 
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 # Field numbers of tensorflow/core/util/event.proto and framework/summary.proto.
 _WALL_TIME, _STEP, _FILE_VERSION, _SUMMARY, _SESSION_LOG = 1, 2, 3, 5, 7

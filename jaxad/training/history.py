@@ -14,8 +14,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxad.errors import UserError
-from jaxad.run_folder import write_text
+from jaxad.run.errors import UserError
+from jaxad.run.folder import write_text
 from jaxad.training.step import StepMetrics
 
 

@@ -13,10 +13,10 @@ from jaxad.data.datasets import read_table
 from jaxad.data.images import resolve_range_16bit
 from jaxad.data.split import split_holdout
 from jaxad.data.streamed import StreamedImages
-from jaxad.data.synthetic import ensure_dataset
+from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.data.table import Sample, SampleTable
-from jaxad.environment import cache_folder
-from jaxad.errors import UserError
+from jaxad.run.environment import cache_folder
+from jaxad.run.errors import UserError
 from jaxad.training.processes import say
 
 

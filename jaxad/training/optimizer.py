@@ -8,7 +8,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from jaxad.errors import UserError, did_you_mean
+from jaxad.run.errors import UserError, did_you_mean
 
 
 def make_schedule(train: ConfigDict, *, total_steps: int) -> optax.Schedule:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxad.data.batch import Batch
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 AXIS = "data"
 

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 T = TypeVar("T")
 

@@ -11,11 +11,12 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from jaxad import config as config_lib, environment, models
+from jaxad import models
 from jaxad.data.pipeline import Passes, empty_batch, evaluation_batches, training_batches
-from jaxad.errors import UserError
 from jaxad.models.base import Model, parameter_key
-from jaxad.run_folder import RunFolder, write_json, write_text
+from jaxad.run import config as config_lib, environment
+from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder, write_json, write_text
 from jaxad.training import processes
 from jaxad.training.augment import make_augment
 from jaxad.training.checkpoints import Checkpoints
@@ -51,7 +52,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
     this; the first one writes the run folder.
 
     Args:
-      config: as :func:`jaxad.config.load_config` gives it.
+      config: as :func:`jaxad.run.config.load_config` gives it.
       workdir: the run folder; created.
 
     Returns:

@@ -22,9 +22,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxad.errors import UserError
 from jaxad.models.base import Variables
 from jaxad.ops.positions import sincos_positions
+from jaxad.run.errors import UserError
 
 PROVENANCE = "provenance.json"
 SCHEMA_VERSION = 1

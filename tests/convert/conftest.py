@@ -1,4 +1,4 @@
-"""Files and values of tools/make_golden_convert.py, and weights drawn as it draws them."""
+"""Files and values of tests/golden/make_golden_convert.py, and weights drawn as it draws them."""
 
 from __future__ import annotations
 

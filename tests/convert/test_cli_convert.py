@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 
-from jaxad import cli
+from jaxad.cli import main as cli
 
 
 def test_it_converts_and_says_what_it_did(files, tmp_path, capsys):
@@ -49,15 +47,3 @@ def test_a_mistake_is_one_sentence(tmp_path, monkeypatch, capsys, words, sentenc
     printed = capsys.readouterr()
     assert sentence in printed.err and printed.err.count("\n") == 1 and printed.out == ""
     assert os.listdir(tmp_path) == []
-
-
-def test_the_script_for_masked_autoencoders_takes_the_short_way(files, tmp_path, project_root):
-    out = tmp_path / "mae"
-    command = [sys.executable, str(project_root / "tools" / "convert_mae.py"),
-               str(files / "hf_mae"), str(out)]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(project_root)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "'decoder': {'features': 8" in done.stdout and out.is_dir()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 2 and "is not empty" in done.stderr

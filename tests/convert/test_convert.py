@@ -16,7 +16,7 @@ import pytest
 
 from jaxad.convert import convert as module
 from jaxad.convert.convert import convert
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 from jaxad.training.weights import read_tree
 
 SIZES = {"features": 16, "depth": 2, "mlp_features": 64, "heads": 2}

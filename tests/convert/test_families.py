@@ -12,9 +12,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxad.convert.families import FAMILIES, family
 from jaxad.convert.mapping import map_weights, plan_mapping
 from jaxad.convert.reading import open_weights
-from jaxad.errors import UserError
-from jaxad.models.resnet import ResNetTrunk
-from jaxad.models.vit import Transformer, VisionTransformer
+from jaxad.models.layers.resnet import ResNetTrunk
+from jaxad.models.layers.vit import Transformer, VisionTransformer
+from jaxad.run.errors import UserError
 
 FILES = {
     "timm-vit": "timm_vit.pth",

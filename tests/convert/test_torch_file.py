@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 
 from jaxad.convert.pickles import read_pickle
 from jaxad.convert.torch_file import OLD_MAGIC, LazyTensor, read_torch_file
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 FLOATS = np.arange(6, dtype=np.float32)
 

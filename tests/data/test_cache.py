@@ -15,7 +15,7 @@ from jaxad.data import cache
 from jaxad.data.cache import prepare_images, read_many
 from jaxad.data.images import read_image
 from jaxad.data.table import Sample
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 OPTIONS = {"image_size": (6, 8), "channels": 3}
 

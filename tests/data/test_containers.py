@@ -12,7 +12,7 @@ from jaxad.data.cache import prepare_images, read_many
 from jaxad.data.containers import file_of, member_path, open_member, read_arrays, split_member
 from jaxad.data.datasets import find_images
 from jaxad.data.images import decode, image_dimensions, read_image
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from PIL import Image
 from jaxad.data.datasets import find_images, read_table, summarise
 from jaxad.data.files import natural_key
 from jaxad.data.layouts import GOOD_TEST_SHARE
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 
 def write(root, *paths, value=0):

@@ -17,7 +17,7 @@ from jaxad.data.images import (
     resize,
     resolve_range_16bit,
 )
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 
 def _save(path, array, mode=None, **options):

@@ -9,7 +9,7 @@ from PIL import Image
 from jaxad.data.contact_sheet import contact_sheet, write_contact_sheet
 from jaxad.data.datasets import read_table
 from jaxad.data.inspection import KindRow, inspect_table
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 
 def save(place, pixels):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxad.data.catalogue import CATALOGUE, published_categories
 from jaxad.data.datasets import NAMES, list_categories, read_table, summarise
 from jaxad.data.images import decode, read_mask
-from jaxad.data.readers import READERS
-from jaxad.errors import UserError
+from jaxad.data.published.catalogue import CATALOGUE, published_categories
+from jaxad.data.published.readers import READERS
+from jaxad.run.errors import UserError
 
 
 def save(root, path, *, value=100, size=(6, 8), mode="L", spot=False):
@@ -55,7 +55,7 @@ def test_published_numbers_of_mvtec_ad():
 
 
 def test_published_numbers_agree_with_the_papers_table():
-    from jaxad.report.papers import get_table
+    from jaxad.benchmark.printed import get_table
 
     for row in get_table("vit_memory_1")["rows"]:
         published = CATALOGUE["mvtec_ad"].categories[row["category"]]

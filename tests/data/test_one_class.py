@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxad.data.catalogue import CIFAR10_CLASSES
 from jaxad.data.datasets import list_categories, read_table
 from jaxad.data.images import decode
-from jaxad.errors import UserError
+from jaxad.data.published.catalogue import CIFAR10_CLASSES
+from jaxad.run.errors import UserError
 
 
 def save(path, *, value, side, mode):

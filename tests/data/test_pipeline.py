@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 
 from jaxad.data.pipeline import evaluation_batches, training_batches
 from jaxad.data.split import random_order, split_holdout
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 needs_tf = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
-from jaxad import cli
-from jaxad.config import check_values, load_config
+from jaxad.cli import main as cli
 from jaxad.data import cache
 from jaxad.data.datasets import read_table
 from jaxad.data.images import (
@@ -23,7 +22,8 @@ from jaxad.data.images import (
 )
 from jaxad.data.region import WHOLE, Box, box_of, cut, in_words, put_back, size_of_whole
 from jaxad.data.streamed import StreamedImages
-from jaxad.errors import UserError
+from jaxad.run.config import check_values, load_config
+from jaxad.run.errors import UserError
 from jaxad.training.inputs import decode as decode_as_configured
 
 REGION = (0.25, 0.1, 0.75, 0.9)

@@ -13,7 +13,7 @@ from jaxad.data.containers import member_path
 from jaxad.data.datasets import find_images, list_categories, read_table
 from jaxad.data.images import image_dimensions, read_image, read_mask
 from jaxad.data.shards import bytes_features, is_shards, open_shards
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 pytest.importorskip("tensorflow_datasets")
 
@@ -22,7 +22,7 @@ SIZE = (16, 16)
 
 @pytest.fixture(scope="module")
 def prepared(tiny_data, tmp_path_factory):
-    from jaxad.data.tfds_builders import prepare_shards
+    from jaxad.data.published.tfds_builders import prepare_shards
 
     place = tmp_path_factory.mktemp("shards")
     return prepare_shards(tiny_data, "mvtec", image_size=SIZE, data_dir=place)
@@ -170,7 +170,7 @@ def test_a_file_that_is_cut_off_or_missing(copy, content, said):
 
 
 def test_other_images_are_not_written_over_shards(prepared, tiny_data, tmp_path):
-    from jaxad.data.tfds_builders import prepare_shards
+    from jaxad.data.published.tfds_builders import prepare_shards
 
     other = shutil.copytree(tiny_data, tmp_path / "stripes")
     options = {"image_size": SIZE, "data_dir": prepared.parents[2]}
@@ -183,7 +183,7 @@ def test_other_images_are_not_written_over_shards(prepared, tiny_data, tmp_path)
 def test_deep_images_are_read_as_the_config_says(tiny_data, tmp_path):
     from PIL import Image
 
-    from jaxad.data.tfds_builders import prepare_shards
+    from jaxad.data.published.tfds_builders import prepare_shards
 
     for split in ("train", "test"):
         (tmp_path / split / "good").mkdir(parents=True)

@@ -14,7 +14,7 @@ from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table
 from jaxad.data.pipeline import evaluation_batches, training_batches
 from jaxad.data.streamed import StreamedImages
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 
 pytest.importorskip("tensorflow_datasets")
 
@@ -25,7 +25,7 @@ each_pipeline = pytest.mark.parametrize("pipeline", ["memory", "tf"])
 
 @pytest.fixture(scope="module")
 def shards(tiny_data, tmp_path_factory):
-    from jaxad.data.tfds_builders import prepare_shards
+    from jaxad.data.published.tfds_builders import prepare_shards
 
     return prepare_shards(
         tiny_data, "mvtec", image_size=SIZE, data_dir=tmp_path_factory.mktemp("shards")

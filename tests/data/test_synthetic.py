@@ -5,11 +5,11 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from jaxad.data import synthetic
 from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table, summarise
 from jaxad.data.images import decode, image_dimensions, read_mask
-from jaxad.errors import UserError
+from jaxad.data.synthetic import dataset as synthetic
+from jaxad.run.errors import UserError
 
 EVERYTHING = [(c, kind) for c, category in synthetic.CATEGORIES.items() for kind in category.kinds]
 SMALL = {"image_size": (48, 64), "train": 3, "test_good": 2, "test_per_defect": 1}

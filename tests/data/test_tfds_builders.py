@@ -8,8 +8,8 @@ import pytest
 from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table
 from jaxad.data.images import read_mask
-from jaxad.data.tfds_builders import folder_builder, prepare_shards, share_of_process
-from jaxad.errors import UserError
+from jaxad.data.published.tfds_builders import folder_builder, prepare_shards, share_of_process
+from jaxad.run.errors import UserError
 
 pytest.importorskip("tensorflow_datasets")
 

@@ -1,7 +1,7 @@
 """The page on data names every data set, and its number of slips is the files'."""
 
+from jaxad.benchmark.printed import paper_tables
 from jaxad.data.datasets import NAMES
-from jaxad.report.papers import paper_tables
 
 
 def test_every_name_and_every_slip(project_root):

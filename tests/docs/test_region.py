@@ -3,9 +3,9 @@
 import re
 import shlex
 
-from jaxad.cli import _overrides, _parser
-from jaxad.config import check_values, load_config
+from jaxad.cli.main import _overrides, _parser
 from jaxad.data.region import box_of
+from jaxad.run.config import check_values, load_config
 
 
 def commands(page):

@@ -7,9 +7,9 @@ import shlex
 
 import pytest
 
-from jaxad.benchmark_papers import plan
-from jaxad.cli import _overrides, _parser
-from jaxad.report.papers import paper_tables
+from jaxad.benchmark.papers import plan
+from jaxad.benchmark.printed import paper_tables
+from jaxad.cli.main import _overrides, _parser
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_the_options_exist(page):
 
 
 def test_the_times_are_those_of_the_stored_estimate(page, project_root):
-    path = project_root / "tools" / "estimate_tables.py"
+    path = project_root / "tools" / "studies" / "estimate_tables.py"
     spec = importlib.util.spec_from_file_location("estimate_tables", path)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
@@ -65,7 +65,7 @@ def test_the_times_are_those_of_the_stored_estimate(page, project_root):
 
 
 def test_operations_are_counted(project_root):
-    path = project_root / "tools" / "estimate_tables.py"
+    path = project_root / "tools" / "studies" / "estimate_tables.py"
     spec = importlib.util.spec_from_file_location("estimate_tables", path)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)

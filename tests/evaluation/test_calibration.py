@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from jaxad.errors import UserError
 from jaxad.evaluation.calibration import calibrate, calibration_of, saved_calibration, threshold_at
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import run_table
-from jaxad.run_folder import RunFolder
+from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
 from jaxad.training.inputs import prepare_inputs
 
 VALUES = hnp.arrays(

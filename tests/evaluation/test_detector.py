@@ -6,9 +6,9 @@ import pytest
 
 from jaxad import models
 from jaxad.data.pipeline import evaluation_batches
-from jaxad.errors import UserError
 from jaxad.evaluation.detector import REDUCTIONS, Detector, make_detect
-from jaxad.run_folder import RunFolder
+from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.inputs import prepare_inputs
 

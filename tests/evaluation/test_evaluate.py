@@ -10,13 +10,13 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import jaxad
-from jaxad.errors import UserError
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.evaluation.presentation import images_to_compare, images_to_show
 from jaxad.evaluation.resize import at_size, resize_map
 from jaxad.report.content import ScoreRow
-from jaxad.run_folder import RunFolder
+from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
 
 FILES = ("metrics.json", "scores.csv", "calibration.json", "report.html", "figures/cases.npz")
 

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from jax import export as jax_export
 
-from jaxad import cli, models
-from jaxad.errors import UserError
+from jaxad import models
+from jaxad.cli import main as cli
 from jaxad.evaluation import export as export_module
 from jaxad.evaluation.detector import make_detect
 from jaxad.evaluation.export import export, make_program, serialise
 from jaxad.evaluation.predict import load_detector
 from jaxad.models.base import parameter_key
+from jaxad.run.errors import UserError
 
 TRANSFORMER = {"patch": 4, "features": 16, "depth": 1, "heads": 2}
 MODELS = {

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxad.errors import UserError
 from jaxad.evaluation.float_tiff import read_float_tiff
+from jaxad.run.errors import UserError
 
 
 def plain_tiff(values, *, order="<", deflate=False, strips=2):

@@ -9,19 +9,19 @@ from scipy import ndimage
 from sklearn import metrics as sk
 
 from jaxad import metrics
-from jaxad.config import check_values, load_config
-from jaxad.errors import UserError
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import evaluate
-from jaxad.evaluation.judging import judge_by, min_max
-from jaxad.evaluation.mask_rules import MASK_RULES
-from jaxad.evaluation.protocols import (
+from jaxad.evaluation.protocols.judging import judge_by, min_max
+from jaxad.evaluation.protocols.masks import MASK_RULES
+from jaxad.evaluation.protocols.rules import (
     FIGURES,
     IMAGE_FIGURES,
     PER_IMAGE_FIGURES,
     PROTOCOLS,
     get_protocol,
 )
+from jaxad.run.config import check_values, load_config
+from jaxad.run.errors import UserError
 
 SIZE, ORIGINAL = (24, 32), (48, 64)
 LABELS = [0, 0, 0, 1, 1, 1, 1, 1]

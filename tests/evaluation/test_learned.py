@@ -7,7 +7,7 @@ import pytest
 from jaxad.evaluation import learned
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import evaluate, run_table
-from jaxad.run_folder import RunFolder
+from jaxad.run.folder import RunFolder
 from jaxad.training.inputs import decode
 
 

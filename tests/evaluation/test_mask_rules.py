@@ -7,7 +7,7 @@ from PIL import Image
 from scipy import ndimage
 
 from jaxad.data.images import read_mask, read_mask_values
-from jaxad.evaluation.mask_rules import MASK_RULES
+from jaxad.evaluation.protocols.masks import MASK_RULES
 
 
 def blob(size=(40, 56), *, rows=(9, 22), columns=(13, 30), level=255):

@@ -3,7 +3,6 @@ import os
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from jaxad.errors import UserError
 from jaxad.evaluation.names import (
     find_inputs,
     name_outputs,
@@ -11,6 +10,7 @@ from jaxad.evaluation.names import (
     stem_and_full,
     unique_names,
 )
+from jaxad.run.errors import UserError
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from PIL import Image
 from scipy import ndimage
 
 import jaxad
-from jaxad import cli
-from jaxad.errors import UserError
+from jaxad.cli import main as cli
 from jaxad.evaluation import predict_files as bulk
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.evaluation.predict import load_detector
 from jaxad.evaluation.predict_files import draw, predict_files
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
+from jaxad.run.errors import UserError
 
 
 @pytest.fixture(scope="module")

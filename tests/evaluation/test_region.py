@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 
 import jaxad
-from jaxad import cli
-from jaxad.benchmark_papers import plan
+from jaxad.benchmark.papers import plan
+from jaxad.cli import main as cli
 from jaxad.data.region import Box, box_of
-from jaxad.errors import UserError
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.evaluation.export import export
 from jaxad.evaluation.predict import load_detector
 from jaxad.evaluation.predict_files import draw, predict_files
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
+from jaxad.run.errors import UserError
 
 REGION = (0.125, 0.0625, 0.9, 0.875)
 BOX = Box(6, 4, 43, 56)  # of 48 x 64; the defects lie at rows 12-20, columns 20-32

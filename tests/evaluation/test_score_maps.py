@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxad import cli, metrics
-from jaxad.errors import UserError
+from jaxad import metrics
+from jaxad.cli import main as cli
 from jaxad.evaluation.score_maps import score_maps
+from jaxad.run.errors import UserError
 
 SHAPE = (48, 64)
 

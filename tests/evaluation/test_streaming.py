@@ -9,10 +9,10 @@ from scipy import ndimage
 
 from jaxad import metrics
 from jaxad.data import read_image, read_mask, read_table
-from jaxad.errors import UserError
 from jaxad.evaluation import streaming
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import evaluate
+from jaxad.run.errors import UserError
 
 LITTLE = {"evaluate.memory_limit_mb": 0}
 

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from jaxad import metrics
-from jaxad.config import load_config
 from jaxad.data import decode, read_mask, read_table, resize
 from jaxad.evaluation.detector import Detector
+from jaxad.run.config import load_config
 from jaxad.training.train import train
 
 

@@ -25,7 +25,7 @@ STATISTICS = ("mean", "var")
 
 
 class Golden:
-    """One case of a file of tools/make_golden.py, PyTorch's layouts brought to Flax's."""
+    """One case of a file of tests/golden/make_golden.py, PyTorch's layouts brought to Flax's."""
 
     def __init__(self, architecture: str, case: str):
         with np.load(FOLDER / f"{architecture}.npz") as file:

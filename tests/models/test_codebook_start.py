@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxad.data.batch import Batch
-from jaxad.models.codebook_start import codes_by_k_means
+from jaxad.models.layers.codebook_start import codes_by_k_means
 from jaxad.ops.vector_quantisation import nearest_code
 
 

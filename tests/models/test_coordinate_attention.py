@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxad.models.base import parameter_key
-from jaxad.models.coordinate_attention import CoordinateAttention
+from jaxad.models.layers.coordinate_attention import CoordinateAttention
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden" / "vit_memory.npz"
 

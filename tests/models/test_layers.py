@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxad.models import layers
+from jaxad.models.layers import basic as layers
 
 PADDINGS = ["SAME", "VALID", 1, ((1, 2), (0, 1)), (1, 0)]
 

@@ -14,14 +14,13 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from jaxad import models
-from jaxad.config import load_config
 from jaxad.convert.convert import convert
 from jaxad.convert.families import family
 from jaxad.convert.mapping import map_weights, plan_mapping
 from jaxad.data.batch import Batch
 from jaxad.models import mae
 from jaxad.models.base import parameter_key
-from jaxad.models.masked_autoencoder import (
+from jaxad.models.layers.masked_autoencoder import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     make_reconstruct,
@@ -32,6 +31,7 @@ from jaxad.models.masked_autoencoder import (
 )
 from jaxad.ops.mask_schedules import random_ensemble, sliding
 from jaxad.ops.patches import patchify, unpatchify
+from jaxad.run.config import load_config
 from jaxad.training.step import make_validation_step
 from jaxad.training.weights import load_weights
 

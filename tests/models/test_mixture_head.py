@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxad.models.base import parameter_key
-from jaxad.models.mixture_head import MixtureHead
+from jaxad.models.layers.mixture_head import MixtureHead
 from jaxad.ops import mixture_density
 
 

@@ -1,6 +1,6 @@
 """VAE, VAE-GRF, ViT-VAE: the authors' modules layer by layer, weights, priors and maps.
 
-The golden values are float64 (tools/make_golden_vae.py), ours float32: over some 20 layers errors
+The golden values are float64 (tests/golden/make_golden_vae.py), ours float32: over some 20 layers errors
 stay below a few parts in 1e5 of the largest value of a layer.
 """
 
@@ -23,8 +23,9 @@ from jaxad.convert.layout import (
     qkv_weights_to_flax,
 )
 from jaxad.data.batch import Batch
-from jaxad.models import vae, vae_grf, variational, vit_vae
-from jaxad.models.resnet import ResNetTrunk
+from jaxad.models import vae, vae_grf, vit_vae
+from jaxad.models.layers import variational
+from jaxad.models.layers.resnet import ResNetTrunk
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden" / "variational.npz"
 EVERY = 97

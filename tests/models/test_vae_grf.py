@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from jaxad.data.batch import Batch
-from jaxad.errors import UserError
 from jaxad.models import vae_grf
 from jaxad.models.base import parameter_key
-from jaxad.models.variational import Posterior
+from jaxad.models.layers.variational import Posterior
 from jaxad.ops import grf
+from jaxad.run.errors import UserError
 
 
 def batch_of(images):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jaxad.data.batch import Batch
-from jaxad.models import vae, vae_grf, variational, vit_vae
+from jaxad.models import vae, vae_grf, vit_vae
 from jaxad.models.base import parameter_key
-from jaxad.models.variational import Posterior, StandardNormal, kl_unit
+from jaxad.models.layers import variational
+from jaxad.models.layers.variational import Posterior, StandardNormal, kl_unit
 
 
 def batch_of(images):

@@ -1,4 +1,4 @@
-"""The vision transformer against public PyTorch implementations, by tools/make_golden_vit.py."""
+"""The vision transformer against public PyTorch implementations, by tests/golden/make_golden_vit.py."""
 
 import pathlib
 
@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from scipy.stats import norm
 
-from jaxad.models.vit import PatchEmbedding, SelfAttention, VisionTransformer, gelu
+from jaxad.models.layers.vit import PatchEmbedding, SelfAttention, VisionTransformer, gelu
 from jaxad.ops.attention import SCORE_BYTES
 from jaxad.ops.positions import sincos_positions
 

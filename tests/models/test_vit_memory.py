@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from jaxad.config import load_config
 from jaxad.data.batch import Batch
 from jaxad.models import vit_memory
 from jaxad.models.base import parameter_key
+from jaxad.run.config import load_config
 
 SMALL = {"patch": 4, "features": 16, "depth": 1, "heads": 2, "memory_items": 9, "width": 0.1}
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.config import load_config
 from jaxad.data.batch import Batch
 from jaxad.models import vt_adl
 from jaxad.models.base import parameter_key
 from jaxad.models.vt_adl import mean_ssim
+from jaxad.run.config import load_config
 
 SMALL = {
     "patch": 8,

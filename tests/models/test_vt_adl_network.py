@@ -11,8 +11,8 @@ import pytest
 
 from jaxad.models import vt_adl
 from jaxad.models.base import parameter_key
-from jaxad.models.vit import VisionTransformer
-from jaxad.models.vt_adl_network import Decoder, squash
+from jaxad.models.layers.vit import VisionTransformer
+from jaxad.models.layers.vt_adl_network import Decoder, squash
 
 
 def encoder_params(values):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxad.errors import UserError
+from jaxad.benchmark.runs_page import write_comparison
 from jaxad.report import figures, html, page
-from jaxad.report.compare import write_comparison
 from jaxad.report.content import Case, ReportContent, RunSummary, Scale, ScoreRow, verdict
+from jaxad.run.errors import UserError
 
 VOID = {"meta", "img", "input", "br", "wbr"}
 NASTY = "<script>alert('1')</script>\"&"

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from jaxad import metrics
 
-FILE = pathlib.Path(__file__).parents[2] / "tools" / "mae_schedules.py"
+FILE = pathlib.Path(__file__).parents[2] / "tools" / "studies" / "mae_schedules.py"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from flax import linen as nn
 import jaxad
 from jaxad.models import BUILDERS
 from jaxad.models.base import Detection, LossOutput, Model, to_unit_float
-from jaxad.run_folder import RunFolder
+from jaxad.run.folder import RunFolder
 
 # A toy compiles in less than the second from which on programs are kept; here all are.
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from jaxad.config import load_config
+from jaxad.run.config import load_config
 from jaxad.training.augment import make_augment
 
 EVERYTHING = {

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.parallel import Devices
 from jaxad.training.state import TrainState, create_state

@@ -8,7 +8,7 @@ import resource
 
 import pytest
 
-from jaxad import cli
+from jaxad.cli import main as cli
 from jaxad.evaluation.detector import Detector
 from jaxad.training.checkpoints import Checkpoints
 

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 from jaxad.training.events import Events
 from jaxad.training.history import History, check_finite, read_history, summarise_steps
 from jaxad.training.step import StepMetrics

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxad.config import load_config
-from jaxad.errors import UserError
+from jaxad.run.config import load_config
+from jaxad.run.errors import UserError
 from jaxad.training.optimizer import make_optimizer, make_schedule
 
 PARAMS = {"a": {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]])}, "b": jnp.array([0.1, -0.7])}

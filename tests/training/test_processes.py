@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import jaxad
-from jaxad import cli
+from jaxad.cli import main as cli
 from jaxad.data.pipeline import training_batches
-from jaxad.errors import UserError
-from jaxad.run_folder import RunFolder
+from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
 from jaxad.training import processes
 from jaxad.training.history import read_history
 from jaxad.training.parallel import Devices
@@ -32,8 +32,8 @@ jax.config.update("jax_num_cpu_devices", 2)
 import conftest
 from jaxad.models import BUILDERS
 BUILDERS["toy"] = conftest.build_toy
-import jaxad.cli
-sys.exit(jaxad.cli.main(sys.argv[1:]))
+import jaxad.cli.main
+sys.exit(jaxad.cli.main.main(sys.argv[1:]))
 """
 
 

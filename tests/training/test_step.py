@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxad.config import load_config
 from jaxad.data.batch import Batch
+from jaxad.run.config import load_config
 from jaxad.training.augment import make_augment
 from jaxad.training.parallel import AXIS, Devices
 from jaxad.training.state import create_state

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import jaxad
-from jaxad import cli
+from jaxad.cli import main as cli
 from jaxad.data.streamed import StreamedImages
-from jaxad.errors import UserError
+from jaxad.run.errors import UserError
 from jaxad.training import train as training
 from jaxad.training.history import History, read_history
 
@@ -20,7 +20,7 @@ pytest.importorskip("tensorflow_datasets")
 
 @pytest.fixture(scope="module")
 def shards(tiny_data, tmp_path_factory):
-    from jaxad.data.tfds_builders import prepare_shards
+    from jaxad.data.published.tfds_builders import prepare_shards
 
     place = tmp_path_factory.mktemp("shards")
     return prepare_shards(tiny_data, "mvtec", image_size=(16, 16), data_dir=place)

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.errors import UserError
 from jaxad.evaluation.detector import Detector
 from jaxad.models import BUILDERS
-from jaxad.run_folder import RunFolder
+from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
 from jaxad.training import records, train as training
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.parallel import Devices
@@ -96,7 +96,7 @@ def test_a_run_of_four_devices_is_evaluated_on_one(on_four):
     program = (
         "import jax, sys; assert len(jax.devices()) == 1; import conftest; "
         "from jaxad.models import BUILDERS; BUILDERS['toy'] = conftest.build_toy; "
-        f"import jaxad.cli as c; sys.exit(c.main(['evaluate', '--workdir={on_four.path}']))"
+        f"import jaxad.cli.main as c; sys.exit(c.main(['evaluate', '--workdir={on_four.path}']))"
     )
     here = os.pathsep.join([str(pathlib.Path(__file__).parent), os.getcwd()])
     done = subprocess.run(

@@ -14,11 +14,11 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from jaxad import models
-from jaxad.config import load_config
 from jaxad.convert.convert import convert
-from jaxad.errors import UserError
 from jaxad.models.base import parameter_key
-from jaxad.models.vit import VisionTransformer
+from jaxad.models.layers.vit import VisionTransformer
+from jaxad.run.config import load_config
+from jaxad.run.errors import UserError
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.train import train
 from jaxad.training.weights import check_network, load_weights, read_provenance, read_tree
@@ -61,7 +61,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens):
-        from jaxad.models.vit import Transformer
+        from jaxad.models.layers.vit import Transformer
 
         stack = Transformer(features=8, depth=1, heads=2)
         x = nn.Dense(8, name="embed")(tokens)

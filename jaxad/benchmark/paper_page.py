@@ -1,0 +1,333 @@
+"""A printed table beside figures of one's own: differences, means, spread over seeds, slips."""
+
+from __future__ import annotations
+
+import csv
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxad.benchmark.printed import Table, paper_of
+from jaxad.data.groups import GROUPS, MVTEC_AD
+from jaxad.report.tables import MISSING, format_value, markdown_table
+from jaxad.run.folder import write_json, write_text
+
+PerSeed = Mapping[int, float | None]
+
+
+@dataclass(kw_only=True)
+class Column:
+    """Figures of one method.
+
+    Attributes:
+      name: of the printed column that it stands beside.
+      config: as run.
+      printed: the table has such a column; False for a baseline of ours.
+      figures: category -> seed -> figure, as fractions.
+      spreads: the same of the standard deviation over images, where the metric has one.
+      settings: how it was run, in words.
+      errors: why cells are missing, in sentences.
+    """
+
+    name: str
+    config: str
+    printed: bool = True
+    figures: dict[str, dict[int, float | None]] = field(default_factory=dict)
+    spreads: dict[str, dict[int, float | None]] = field(default_factory=dict)
+    settings: str = ""
+    errors: list[str] = field(default_factory=list)
+
+
+def compare(
+    table: Table, columns: Sequence[Column], categories: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rows of a printed table beside ours, one per row and column.
+
+    Args:
+      table: of :mod:`jaxad.benchmark.printed`.
+      columns: ours.
+      categories: that fill it.
+
+    Returns:
+      Dicts with ``row``, ``over`` (the categories of a mean; None for a single one), ``column``,
+      ``config``, ``printed``, ``printed_std`` (over images), ``decimals`` (of the printed figure),
+      ``ours``, ``seeds``, ``std_over_seeds``, ``std_over_images``, ``difference`` (ours minus
+      printed) and ``slip`` (number of the slip, from 1, that annotates the printed figure). All
+      figures are fractions. A mean that is printed has a figure of ours only when all of its
+      categories have one; means over what was run follow, computed alike on both sides.
+    """
+    return [
+        _cell(table, column, name, over, source)
+        for name, over, source in _row_sources(table, columns, categories)
+        for column in columns
+    ]
+
+
+def _row_sources(table: Table, columns: Sequence[Column], categories: Sequence[str]):
+    """(name, categories of the mean or None, printed row or None to compute it), in order."""
+    by_category = {row["category"]: row for row in table["rows"]}
+    for category in categories:
+        yield category, None, by_category.get(category, {})
+    printed = [(m, tuple(m["over"])) for m in table["means"]]
+    if "mean" in by_category:
+        printed.append((by_category["mean"], tuple(categories)))
+    for mean, over in printed:
+        group = f" ({mean['group']})" if mean.get("group") else ""
+        yield f"{mean['printed']}{group}, as printed", over, mean
+        slips = [_slip(table, mean, column) for column in columns if column.printed]
+        if any(slip is not None for slip in slips):
+            yield f"{mean['printed']}{group}, computed from the rows", over, None
+    run = tuple(c for c in categories if any(c in column.figures for column in columns))
+    if 0 < len(run) < len(categories):
+        yield f"mean of the {len(run)} of {len(categories)} run", run, None
+    if set(categories) <= set(MVTEC_AD):
+        taken = [set(over) for _, over in printed]
+        for name, group in GROUPS.items():
+            inside = tuple(c for c in run if c in group)
+            if inside and len(inside) < len(run) and set(inside) not in taken:
+                count = f" ({len(inside)} of {len(group)})" if len(inside) < len(group) else ""
+                yield name + count, inside, None
+
+
+def _cell(
+    table: Table,
+    column: Column,
+    name: str,
+    over: tuple[str, ...] | None,
+    source: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    wanted = over or (name,)
+    per_seed = _means_per_seed(column.figures, wanted)
+    spreads = _means_per_seed(column.spreads, wanted)
+    printed, std, decimals, slip = _printed(table, column, wanted, source)
+    ours = float(np.mean(per_seed)) if per_seed else None
+    return {
+        "row": name,
+        "over": list(over) if over else None,
+        "column": column.name,
+        "config": column.config,
+        "printed": printed,
+        "printed_std": std,
+        "decimals": decimals,
+        "ours": ours,
+        "seeds": len(per_seed),
+        "std_over_seeds": float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None,
+        "std_over_images": float(np.mean(spreads)) if spreads else None,
+        "difference": None if ours is None or printed is None else ours - printed,
+        "slip": slip,
+    }
+
+
+def _means_per_seed(figures: Mapping[str, PerSeed], wanted: Sequence[str]) -> list[float]:
+    """The mean over categories of every seed that has them all."""
+    seeds = sorted({seed for category in wanted for seed in figures.get(category, {})})
+    values = [[figures.get(category, {}).get(seed) for category in wanted] for seed in seeds]
+    return [float(np.mean(one)) for one in values if None not in one]
+
+
+def _printed(
+    table: Table, column: Column, wanted: Sequence[str], source: Mapping[str, Any] | None
+) -> tuple[float | None, float | None, int, int | None]:
+    """(figure, deviation over images, decimals, number of its slip)."""
+    metric = table["metric"]
+    divisor, shift = (100.0, 2) if metric["unit"] == "percent" else (1.0, 0)
+    names = [one["name"] for one in table["columns"]]
+    decimals = metric["decimals"] + shift
+    if not column.printed or source == {}:
+        return None, None, decimals, None
+    place = names.index(column.name)
+    if source is None:  # computed from the column, as ours is
+        values = {row["category"]: row["values"][place] for row in table["rows"]}
+        known = [values.get(category) for category in wanted]
+        if None in known:
+            return None, None, decimals, None
+        return float(np.mean(known)) / divisor, None, decimals + 1, None
+    value, stds = source["values"][place], source.get("std")
+    std = stds[place] if stds else None
+    if "decimals" in source:
+        decimals = source["decimals"][place] + shift
+    return (
+        # Rounded: 79.6 / 100 is to be the 0.796 that stands there.
+        None if value is None else round(value / divisor, decimals),
+        None if std is None else round(std / divisor, decimals),
+        decimals,
+        _slip(table, source, column),
+    )
+
+
+def _slip(table: Table, mean: Mapping[str, Any], column: Column) -> int | None:
+    """Number of the slip that annotates a printed mean of a column, from 1."""
+    for number, one in enumerate(table["slips"], start=1):
+        same = (one.get("column"), one.get("group")) == (column.name, mean.get("group"))
+        if "over" in mean and one["kind"] == "mean" and one["figure"] == "value" and same:
+            return number
+    return None
+
+
+def write_comparison_of(
+    root: pathlib.Path,
+    table: Table,
+    columns: Sequence[Column],
+    categories: Sequence[str],
+    *,
+    statement: str = "",
+) -> None:
+    """Writes ``table_ID.md``, ``table_ID.csv`` and ``table_ID.json`` into a folder.
+
+    Args:
+      root: the folder.
+      table: the printed one.
+      columns: ours.
+      categories: that fill it.
+      statement: the protocol of ours, in words.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    rows, stem = compare(table, columns, categories), f"table_{table['id']}"
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [key for key in rows[0] if key != "over"],
+                            lineterminator="\n", extrasaction="ignore")  # fmt: skip
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(root / f"{stem}.csv", buffer.getvalue())
+    paper = paper_of(table)
+    write_json(
+        root / f"{stem}.json",
+        {
+            "table": {key: table[key] for key in ("id", "number", "title", "data", "metric")},
+            "paper": dict(paper),
+            "protocol": statement,
+            "rows": rows,
+            "columns": [
+                {"name": c.name, "config": c.config, "settings": c.settings, "errors": c.errors}
+                for c in columns
+            ],
+            "slips": table["slips"],
+            "others_as_printed": _others(table),
+        },
+    )
+    write_text(root / f"{stem}.md", markdown(table, columns, rows, statement=statement))
+
+
+def markdown(
+    table: Table,
+    columns: Sequence[Column],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    statement: str = "",
+) -> str:
+    """The comparison as a page.
+
+    Args:
+      table: the printed one.
+      columns: ours.
+      rows: of :func:`compare`.
+      statement: the protocol of ours, in words.
+    """
+    paper, metric = paper_of(table), table["metric"]
+    lines: list[dict[str, Any]] = []
+    for name in dict.fromkeys(row["row"] for row in rows):
+        line: dict[str, Any] = {"row": name}
+        for place, row in enumerate(row for row in rows if row["row"] == name):
+            line |= {
+                f"{place}.printed": _printed_text(row),
+                f"{place}.ours": _ours_text(row),
+                f"{place}.difference": _signed(row["difference"]),
+            }
+        lines.append(line)
+    shown = {"row": ""}
+    for place, column in enumerate(columns):
+        if column.printed:
+            shown |= {
+                f"{place}.printed": f"{column.name}, printed",
+                f"{place}.ours": "ours",
+                f"{place}.difference": "difference",
+            }
+        else:
+            shown[f"{place}.ours"] = column.name
+    parts = [
+        f"# {paper['authors']} ({paper['year']}), {table['number']}: {table['title']}",
+        f"{metric['printed']}, as a fraction. {metric['definition'].rstrip('.')}. " + _legend(rows),
+        markdown_table(lines, shown),
+        f"Ours: protocol {paper['protocol']}. {statement}".rstrip(),
+    ]
+    parts.append("\n".join(_about(table, column) for column in columns))
+    errors = dict.fromkeys(error for column in columns for error in column.errors)
+    if errors:
+        parts.append("Failed:\n\n" + "\n".join(f"- {error}" for error in errors))
+    if table["slips"]:
+        notes = [f"{n}. {s['text']}" for n, s in enumerate(table["slips"], start=1)]
+        parts.append("What is odd in print:\n\n" + "\n".join(notes))
+    if others := _others(table):
+        titles = {"row": ""} | {key: key for key in others[0] if key != "row"}
+        digits = metric["decimals"] + (2 if metric["unit"] == "percent" else 0)
+        text = [
+            {k: v if k == "row" else format_value(v, digits=digits) for k, v in one.items()}
+            for one in others
+        ]
+        parts.append("Other methods, as printed there:\n\n" + markdown_table(text, titles))
+    return "\n\n".join(parts) + "\n"
+
+
+def _about(table: Table, column: Column) -> str:
+    """How a column of ours was run, and what is to be known of the printed one."""
+    notes = {one["name"]: one.get("note") for one in table["columns"] if column.printed}
+    beside = "ours beside " if column.printed else "baseline "
+    facts = [f"`{column.config}`", notes.get(column.name), column.settings or "not run"]
+    return f"- {beside}{column.name}: {', '.join(filter(None, facts))}"
+
+
+def _legend(rows: Sequence[Mapping[str, Any]]) -> str:
+    parts = ["Difference: ours minus printed."]
+    if any(row["std_over_seeds"] is not None for row in rows):
+        most = max(row["seeds"] for row in rows)
+        parts.append(f"±: sample standard deviation over {most} seeds.")
+    if any(row["std_over_images"] is not None for row in rows):
+        parts.append("In parentheses: standard deviation over images.")
+    if any(row["slip"] for row in rows):
+        parts.append("[n]: see what is odd in print.")
+    return " ".join(parts)
+
+
+def _printed_text(row: Mapping[str, Any]) -> str:
+    if row["printed"] is None:
+        return MISSING
+    text = f"{row['printed']:.{row['decimals']}f}"
+    if row["printed_std"] is not None:
+        text += f" ({row['printed_std']:.{row['decimals']}f})"
+    return text + (f" [{row['slip']}]" if row["slip"] else "")
+
+
+def _ours_text(row: Mapping[str, Any]) -> str:
+    if row["ours"] is None:
+        return MISSING
+    text = f"{row['ours']:.4f}"
+    if row["std_over_seeds"] is not None:
+        text += f" ± {row['std_over_seeds']:.4f}"
+    if row["std_over_images"] is not None:
+        text += f" ({row['std_over_images']:.2f})"
+    return text
+
+
+def _signed(value: float | None) -> str:
+    return MISSING if value is None else f"{value:+.4f}"
+
+
+def _others(table: Table) -> list[dict[str, Any]]:
+    """The columns of other methods, as fractions."""
+    divisor = 100.0 if table["metric"]["unit"] == "percent" else 1.0
+    places = [i for i, column in enumerate(table["columns"]) if not column["own"]]
+    if not places:
+        return []
+    names = [column["name"] for column in table["columns"]]
+    return [
+        {"row": row.get("category") or row["printed"]}
+        | {names[i]: None if row["values"][i] is None else row["values"][i] / divisor
+           for i in places}
+        for row in [*table["rows"], *table["means"]]
+    ]  # fmt: skip

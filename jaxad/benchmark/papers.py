@@ -1,0 +1,229 @@
+"""Printed tables as benchmarks: which cells fill one, and its figures beside those of the cells."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxad.benchmark.paper_page import Column, write_comparison_of
+from jaxad.benchmark.printed import Table, get_table, paper_of
+from jaxad.data.published.catalogue import CATALOGUE
+from jaxad.data.region import in_words, is_whole
+from jaxad.evaluation.protocols.rules import get_protocol
+from jaxad.run.config import load_config
+from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.folder import RunFolder
+
+BASELINE = "pca"
+BASELINE_SIDE = 128
+"""Largest side in pixels at which the baseline sees images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The grid that fills printed tables.
+
+    Attributes:
+      papers: ids of the tables.
+      variant: of the configs.
+      configs: of their own columns, and the baseline.
+      categories: of all their rows.
+      overrides: for all configs but the baseline.
+      own_overrides: for the baseline.
+    """
+
+    papers: tuple[str, ...]
+    variant: str
+    configs: tuple[str, ...]
+    categories: tuple[str, ...]
+    overrides: Mapping[str, Any]
+    own_overrides: Mapping[str, Mapping[str, Any]]
+
+
+def plan(
+    papers: Sequence[str],
+    *,
+    variant: str = "",
+    configs: Sequence[str] = (),
+    categories: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Fills in what a table says: configs, categories, data set, protocol, and the baseline.
+
+    Args:
+      papers: ids of tables over one data set and of one paper (one grid fills them all).
+      variant: such as ``"small"``: put after ``paper`` and before what makes a column its own.
+      configs: only these columns' configs, as given without the variant; all by default.
+      categories: only these; all by default.
+      overrides: the user's, which go before the table's. Those of ``model.`` and ``train.`` are
+        not for the baseline, but for ``train.devices``.
+
+    Raises:
+      UserError: unknown table, category or config, tables that share no grid, or no data.
+    """
+    tables = [get_table(one) for one in papers]
+    first, given = tables[0], dict(overrides or {})
+    for table in tables:
+        if table["metric"]["key"] == "counts":
+            raise UserError(
+                f"{table['id']} counts images and is no experiment; "
+                f"`jaxad data inspect --name={table['data']} --root=DIR` counts them"
+            )
+        if table["data"] != first["data"] or paper_of(table) != paper_of(first):
+            raise UserError(
+                f"{first['id']} and {table['id']} are not filled by the same runs; "
+                "give them workdirs of their own"
+            )
+    published = CATALOGUE[first["data"]]
+    if not given.get("data.root"):
+        raise UserError(
+            f"{first['id']} needs {published.title}: --config.data.root=DIR, a "
+            f"{published.needs}; from {published.source}"
+        )
+    specs = {one: _with_variant(one, variant) for table in tables for one in _specs(table)}
+    for one in configs:
+        if one not in specs:
+            raise UserError(f"{first['id']} has no config {one!r}{did_you_mean(one, specs)}")
+    known = list(dict.fromkeys(one for table in tables for one in categories_of(table)))
+    for one in categories:
+        if one not in known:
+            raise UserError(f"{first['id']} has no category {one!r}{did_you_mean(one, known)}")
+    protocol = paper_of(first)["protocol"]
+    common = {"data.name": first["data"], "evaluate.protocol": protocol} | given
+    chosen = [specs[one] for one in specs if one in configs or not configs]
+    return Plan(
+        papers=tuple(papers),
+        variant=variant,
+        configs=(*dict.fromkeys(chosen), BASELINE),
+        categories=tuple(one for one in known if one in categories or not categories),
+        overrides=common,
+        own_overrides={BASELINE: _baseline(chosen[0], common)},
+    )
+
+
+def categories_of(table: Table) -> list[str]:
+    """What is run for a table: its rows' categories, or all of them where it prints but means."""
+    categories = [row["category"] for row in table["rows"]]
+    if categories != ["mean"]:
+        return categories
+    return [name for name in CATALOGUE[table["data"]].categories if name]
+
+
+def _specs(table: Table) -> list[str]:
+    return [column["config"] for column in table["columns"] if column["own"]]
+
+
+def _with_variant(spec: str, variant: str) -> str:
+    """``vqvae:cifar10,paper`` -> ``vqvae:paper,small,cifar10``.
+
+    Sizes of ``small`` stand over those of the paper, and under what a data set asks for.
+    """
+    name, _, variants = spec.partition(":")
+    if not variant:
+        return spec
+    own = [one for one in variants.split(",") if one != "paper"]
+    return f"{name}:{','.join(['paper', variant, *own])}"
+
+
+def _baseline(spec: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys that let the baseline see and be judged on what a table's first config is."""
+    config = load_config(spec, overrides)
+    kept = {
+        key: value
+        for key, value in overrides.items()
+        if not key.startswith(("model.", "train.")) or key == "train.devices"
+    }
+    side = [min(n, BASELINE_SIDE) for n in config.data.image_size]
+    shared = {
+        "data.image_size": tuple(side),
+        "data.channels": config.data.channels,
+        "data.holdout": config.data.holdout,
+        "evaluate.smoothing": config.evaluate.smoothing,
+    }
+    if not is_whole(config.data.region):
+        shared["data.region"] = tuple(config.data.region)
+    # What names a map or a score of the table's own models is not the baseline's.
+    names = ("evaluate.primary_map", "evaluate.primary_score")
+    return {key: value for key, value in kept.items() if key not in names} | shared
+
+
+def write_paper_tables(
+    root: pathlib.Path,
+    papers: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    variant: str = "",
+) -> None:
+    """Writes ``table_ID.md``, ``.csv`` and ``.json`` for each printed table.
+
+    Args:
+      root: the benchmark's folder.
+      papers: ids of the tables.
+      rows: of the cells that are done or have failed.
+      variant: with which the tables' configs were run.
+    """
+    for one in papers:
+        table = get_table(one)
+        columns = [
+            _column(
+                root,
+                rows,
+                table,
+                name=column["name"],
+                spec=_with_variant(column["config"], variant),
+                map_name=column.get("map", ""),
+            )
+            for column in table["columns"]
+            if column["own"]
+        ]
+        columns.append(_column(root, rows, table, name=BASELINE, spec=BASELINE, printed=False))
+        statement = get_protocol(paper_of(table)["protocol"]).statement
+        write_comparison_of(root, table, columns, categories_of(table), statement=statement)
+
+
+def _column(
+    root: pathlib.Path,
+    rows: Sequence[Mapping[str, Any]],
+    table: Table,
+    *,
+    name: str,
+    spec: str,
+    map_name: str = "",
+    printed: bool = True,
+) -> Column:
+    key = table["metric"]["key"]
+    spread_key = key.replace("_mean", "_std") if key.endswith("_mean") else ""
+    column = Column(name=name, config=spec, printed=printed)
+    for row in rows:
+        if row["config"] != spec:
+            continue
+        if row["error"]:
+            column.errors.append(f"{row['folder']}: {row['error']}")
+            continue
+        run = RunFolder(root / row["folder"])
+        metrics = run.read_json(run.metrics)
+        figures = metrics["protocol_figures"]
+        if map_name:
+            figures = metrics["protocol_maps"].get(map_name, {})
+        column.figures.setdefault(row["category"], {})[row["seed"]] = figures.get(key)
+        column.spreads.setdefault(row["category"], {})[row["seed"]] = figures.get(spread_key)
+        if not column.settings:
+            column.settings = _settings(run)
+    return column
+
+
+def _settings(run: RunFolder) -> str:
+    """How large and how long, in words."""
+    config = run.read_config()
+    height, width = config.data.image_size
+    timing = run.read_json(run.timing)
+    steps = timing.get("steps") or 0
+    trained = f"{steps} steps of {config.train.batch_size} images" if steps else "closed form"
+    holdout, smoothing = config.data.holdout, config.evaluate.smoothing
+    held = f", {100 * holdout:g} % held out" if holdout else ""
+    smooth = f", maps smoothed by {smoothing:g}" if smoothing else ""
+    region = config.data.region
+    part = "" if is_whole(region) else f" of {in_words(region)}"
+    return f"{height} x {width} pixels{part}, {trained}{held}{smooth}"

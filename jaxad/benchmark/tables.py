@@ -1,0 +1,132 @@
+"""The tables of a benchmark: rows of its cells, means over categories, spread over seeds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxad.data.groups import GROUPS, MVTEC_AD
+from jaxad.evaluation.protocols.rules import get_protocol
+from jaxad.report.tables import markdown_table, metric_title
+from jaxad.run.folder import write_json, write_text
+
+FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
+
+
+def figure_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The columns of figures with their headings: those of every run, then the protocols'."""
+    own = {key: None for row in rows for key in row if ":" in key}
+    headings = {name: metric_title(name) for name in FIGURES}
+    for key in own:
+        protocol, _, name = key.partition(":")
+        headings[key] = f"{protocol}: {metric_title(name)}"
+    return headings
+
+
+def mean_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of means per config: over all its categories, then over each group of :data:`GROUPS`.
+
+    A mean is over categories, of each the mean over its seeds; cells without a figure are left
+    out. Groups are for MVTec AD's categories alone, and only where they part what was run.
+    """
+    means = []
+    for config in dict.fromkeys(row["config"] for row in rows):
+        mine = [row for row in rows if row["config"] == config and not row["error"]]
+        present = {row["category"] for row in mine}
+        means.append(_mean(mine, rows, config, "mean", f"{len(mine)} runs"))
+        if not present <= set(MVTEC_AD):
+            continue
+        for name, group in GROUPS.items():
+            if present & set(group) and not present <= set(group):
+                inside = [row for row in mine if row["category"] in group]
+                count = f"{len(present & set(group))} of {len(group)} categories"
+                means.append(_mean(inside, rows, config, name, count))
+    return means
+
+
+def _mean(
+    mine: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+    config: str,
+    name: str,
+    count: str,
+) -> dict[str, Any]:
+    mean: dict[str, Any] = {"config": config, "category": name, "seed": count}
+    for key in ("seconds", *figure_columns(rows)):
+        per_category: dict[str, list[float]] = {}
+        for row in mine:
+            if row.get(key) is not None:
+                per_category.setdefault(row["category"], []).append(row[key])
+        known = [np.mean(values) for values in per_category.values()]
+        mean[key] = float(np.mean(known)) if known else None
+    return mean
+
+
+def seed_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds, per config and category with two seeds or more.
+
+    The deviation is the sample's (divided by n - 1): of runs that could be repeated for ever.
+
+    Returns:
+      Rows with ``statistic`` (``"mean"``, ``"std"``) and ``seeds`` (how many) in place of a seed;
+      a figure that fewer than two runs have is None.
+    """
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if not row["error"]:
+            groups.setdefault((row["config"], row["category"]), []).append(row)
+    found = []
+    for (config, category), runs in groups.items():
+        if len(runs) < 2:
+            continue
+        one = {"config": config, "category": category, "seeds": len(runs)}
+        known = {
+            key: [run[key] for run in runs if run.get(key) is not None]
+            for key in ("seconds", *figure_columns(rows))
+        }
+        for name, spread in (("mean", np.mean), ("std", lambda x: np.std(x, ddof=1))):
+            values = {k: float(spread(v)) if len(v) > 1 else None for k, v in known.items()}
+            found.append({**one, "statistic": name, **values})
+    return found
+
+
+def write_results(root: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes results.csv, results.json and results.md."""
+    figures = figure_columns(rows)
+    columns = ["config", "category", "seed", "seconds", *figures, "protocol", "folder", "error"]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(root / "results.csv", buffer.getvalue())
+    means, seeds = mean_rows(rows), seed_rows(rows)
+    protocols = {name: get_protocol(name).statement for name in _protocols_of(rows)}
+    write_json(
+        root / "results.json",
+        {
+            "cells": list(rows),
+            "means": means,
+            "seeds": seeds,
+            "protocols": protocols,
+            "groups": GROUPS,
+        },
+    )
+    shown = {key: metric_title(key) for key in ("config", "category", "seed", "seconds")}
+    parts = [markdown_table([*rows, *means], shown | figures)]
+    if seeds:
+        keys = ("config", "category", "statistic", "seeds", "seconds")
+        parts.append(markdown_table(seeds, {key: metric_title(key) for key in keys} | figures))
+    parts += [f"- {row['folder']} failed: {row['error']}" for row in rows if row["error"]]
+    used = [name for name in GROUPS if any(mean["category"] == name for mean in means)]
+    parts += [f"- {name}: {', '.join(GROUPS[name])}" for name in used]
+    parts += [f"- protocol {name}: {statement}" for name, statement in protocols.items()]
+    write_text(root / "results.md", "\n\n".join(parts) + "\n")
+
+
+def _protocols_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["protocol"] for row in rows if not row["error"]))

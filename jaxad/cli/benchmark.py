@@ -1,0 +1,104 @@
+"""``jaxad benchmark``: what its options mean."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import time
+from collections.abc import Mapping
+
+from jaxad.run.errors import UserError
+
+FAILED_PARTS = 1
+
+
+def run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
+    """Runs the verb.
+
+    Args:
+      arguments: ``configs``, ``categories``, ``seeds``, ``workdir``, ``paper``, ``variant``,
+        ``parallel``, ``failures_since``.
+      overrides: config key -> text.
+
+    Returns:
+      1 where a cell failed, else 0.
+
+    Raises:
+      UserError: a mistake in the options.
+    """
+    from jaxad.run.environment import keep_freed_memory
+
+    keep_freed_memory()
+    from jaxad.benchmark.grid import benchmark
+
+    # A quoted list and separate words are the same to a user.
+    configs = [config for words in arguments.configs for config in words.split()]
+    categories = _words(arguments.categories)
+    papers = _words(arguments.paper)
+    try:
+        seeds = [int(seed) for seed in _words(arguments.seeds)]
+    except ValueError:
+        raise UserError(
+            f"--seeds takes whole numbers such as 0,1,2, not {arguments.seeds}"
+        ) from None
+    grid = {"overrides": dict(overrides)}
+    if papers:
+        from jaxad.benchmark.papers import plan
+
+        planned = plan(
+            papers,
+            variant=arguments.variant,
+            configs=configs,
+            categories=categories,
+            overrides=overrides,
+        )
+        configs, categories = planned.configs, planned.categories
+        grid = {
+            "overrides": planned.overrides,
+            "own_overrides": planned.own_overrides,
+            "papers": planned.papers,
+            "variant": planned.variant,
+        }
+    elif not configs:
+        raise UserError("jaxad benchmark needs --configs, or --paper with the id of a table")
+    elif arguments.variant:
+        raise UserError("--variant is for --paper; write it after the config: vqvae:small")
+    since = arguments.failures_since or time.time()
+    if arguments.parallel != 1:
+        from jaxad.benchmark.workers import run_workers
+
+        run_workers(_command(arguments, overrides, since), arguments.parallel)
+    rows = benchmark(configs, categories, seeds, arguments.workdir, failures_since=since, **grid)
+    _show(pathlib.Path(arguments.workdir), papers, rows)
+    return FAILED_PARTS if any(row["error"] for row in rows) else 0
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _command(
+    arguments: argparse.Namespace, overrides: Mapping[str, str], since: float
+) -> list[str]:
+    """The same command for one process."""
+    words = ["benchmark", f"--failures-since={since!r}"]
+    for name in ("categories", "seeds", "workdir", "paper", "variant"):
+        words.append(f"--{name}={getattr(arguments, name)}")
+    words += [f"--config.{key}={value}" for key, value in overrides.items()]
+    return [*words, "--configs", *arguments.configs] if arguments.configs else words
+
+
+def _show(root: pathlib.Path, papers, rows) -> None:
+    from jaxad.benchmark.tables import figure_columns, mean_rows
+    from jaxad.report.tables import format_metrics_table, metric_title
+
+    for paper in papers:
+        print((root / f"table_{paper}.md").read_text(encoding="utf-8"))
+    if not papers:
+        columns = {key: metric_title(key) for key in ("config", "category", "seed", "seconds")}
+        print(format_metrics_table([*rows, *mean_rows(rows)], columns | figure_columns(rows)))
+    for row in rows:
+        if row["error"]:
+            print(f"{row['folder']}: {row['error']}")
+    tables = ", ".join([f"{root}/table_{paper}.md" for paper in papers] + [f"{root}/results.md"])
+    print(f"tables: {tables}, page: {root}/report.html")

@@ -1,0 +1,445 @@
+"""The command line: verbs only. Heavy imports happen inside a verb, so that help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import re
+import sys
+import threading
+from collections.abc import Sequence
+from typing import NoReturn
+
+from jaxad import __version__
+from jaxad.run.errors import UserError, did_you_mean
+
+VERBS = (
+    "train",
+    "evaluate",
+    "predict",
+    "benchmark",
+    "config",
+    "convert",
+    "export",
+    "data",
+    "score",
+    "demo",
+)
+FAILED_PARTS = 1
+USER_ERROR = 2
+INTERRUPTED = 130
+MACHINE_REFUSES = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Returns:
+      Exit status: 0 done, 1 done but for the parts that are named (files, cells), 2 a mistake that
+      the user can mend, 130 interrupted.
+    """
+    if argv is None:
+        _hush_libraries()
+    try:
+        arguments, rest = _parser().parse_known_args(argv)
+        # `--input=a b c` means three inputs, though argparse takes only the first for its own.
+        inputs = getattr(arguments, "input", None)
+        overrides = _overrides(
+            rest,
+            allowed=hasattr(arguments, "takes_overrides"),
+            more_inputs=inputs if isinstance(inputs, list) else None,
+        )
+        return arguments.run(arguments, overrides) or 0
+    except UserError as error:
+        print(f"jaxad: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("\njaxad: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`jaxad ... | head`): nothing is left to say to anyone.
+        sys.stderr.close()
+        return USER_ERROR
+    except OSError as error:
+        # What the machine refuses (a full disk, a missing right) is nobody's bug.
+        if error.errno not in MACHINE_REFUSES:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"jaxad: {place}{error.strerror}", file=sys.stderr)
+        return USER_ERROR
+
+
+def _hush_libraries() -> None:
+    """Keeps threads and coroutines of libraries from printing tracebacks of their own.
+
+    When a disk fills up, dozens of them fail at once; the failure comes to :func:`main` as one
+    exception, and that is what is reported.
+    """
+    default = sys.excepthook
+    main_thread = threading.main_thread()
+
+    def only_from_the_main_thread(*failure) -> None:
+        if threading.current_thread() is main_thread:
+            default(*failure)
+
+    sys.excepthook = only_from_the_main_thread
+    sys.unraisablehook = lambda _: None
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes in a command become one sentence, as all others do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of printing the usage and leaving.
+
+        Raises:
+          UserError: always.
+        """
+        wrong_verb = re.match(r"argument VERB: invalid choice: '(.*?)'", message)
+        if wrong_verb:
+            message = f"there is no verb {wrong_verb[1]!r}" + did_you_mean(wrong_verb[1], VERBS)
+        raise UserError(f"{message.rstrip('?')}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="jaxad",
+        description="Find and localise defects in images after seeing only good ones.",
+        epilog="`jaxad VERB --help` tells more; any key of a config can be overridden, "
+        "for example --config.train.epochs=20.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"jaxad {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    verb = _verb(verbs, "train", _train, "train a model on the good images of a data set")
+    verb.add_argument("--config", required=True, metavar="NAME[:VARIANT,...]",
+                      help="a shipped config or a file, with variants: vqvae:small")  # fmt: skip
+    verb.add_argument("--workdir", required=True, help="run folder; training resumes there")
+    verb.add_argument("--distributed", action="store_true",
+                      help="one of several processes, which the cluster tells of")  # fmt: skip
+    verb.add_argument("--coordinator", default="", metavar="HOST:PORT",
+                      help="likewise where it does not: address of the first process")  # fmt: skip
+    verb.add_argument("--processes", type=int, default=0, metavar="N", help="how many there are")
+    verb.add_argument("--process", type=int, default=-1, metavar="I",
+                      help="which of them this is, from 0")  # fmt: skip
+    verb.set_defaults(takes_overrides=True)
+
+    verb = _verb(verbs, "evaluate", _evaluate, "measure a run on its test images; writes a report")
+    verb.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
+    verb.add_argument("--checkpoint", default="last", help="last (default), best or a step")
+    verb.add_argument("--data-root", help="where the data set is now, if it has moved")
+    verb.set_defaults(takes_overrides=True)
+
+    verb = _verb(verbs, "predict", _predict, "score any images: tables, overlays, maps")
+    verb.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
+    verb.add_argument("--input", required=True, nargs="+", action="extend", metavar="PATH",
+                      help="files and folders, separated by spaces")  # fmt: skip
+    verb.add_argument("--output", required=True, help="folder of the results; created")
+    verb.add_argument("--checkpoint", default="last", help="last (default), best or a step")
+    verb.add_argument("--tiff", action="store_true",
+                      help="also write the raw maps as float TIFF in MVTec's layout")  # fmt: skip
+    verb.add_argument("--no-overlays", action="store_true", help="write no pictures")
+    verb.add_argument("--data-root", help="where the training images are now, if they have moved")
+    verb.set_defaults(takes_overrides=True)
+
+    verb = _verb(verbs, "benchmark", _benchmark, "train and evaluate a grid of runs; one table")
+    verb.add_argument("--configs", default=[], nargs="+", metavar="CONFIG",
+                      help="with variants, separated by spaces: pca vqvae:small")  # fmt: skip
+    verb.add_argument("--paper", default="", metavar="ID",
+                      help="fill a printed table (docs/tables.md): configs, categories and "
+                      "protocol from there; several ids separated by commas")  # fmt: skip
+    verb.add_argument("--variant", default="", metavar="NAME",
+                      help="of a paper's configs: small runs on a CPU")  # fmt: skip
+    verb.add_argument("--categories", default="", help="of the data set, separated by commas")
+    verb.add_argument("--seeds", default="0", help="separated by commas (default 0)")
+    verb.add_argument("--workdir", required=True, help="folder of all runs; resumes there")
+    verb.add_argument("--parallel", type=int, default=1, metavar="N",
+                      help="cells in N processes, each with its share of the GPUs (default 1: one "
+                      "cell after the other, each on all devices)")  # fmt: skip
+    verb.add_argument("--failures-since", type=float, default=0.0, help=argparse.SUPPRESS)
+    verb.set_defaults(takes_overrides=True)
+
+    verb = _verb(verbs, "config", _config, "list the configs, or show every key of one")
+    verb.add_argument("config", nargs="?", metavar="NAME[:VARIANT,...]", help="none: the names")
+    verb.set_defaults(takes_overrides=True)
+
+    verb = _verb(verbs, "convert", _convert, "bring weights of a PyTorch project to jaxad")
+    verb.add_argument("--from", required=True, dest="family", metavar="FAMILY",
+                      help="resnet18, timm-vit, hf-vit, mae or hf-mae")  # fmt: skip
+    verb.add_argument("--input", required=True, dest="source", metavar="FILE",
+                      help=".pth, .bin or .safetensors, or a folder of the hub")  # fmt: skip
+    verb.add_argument("--output", required=True, help="new folder; for --config.train.weights")
+    verb.add_argument("--image-size", type=int, default=0, metavar="PIXELS",
+                      help="resize position embeddings to images of this side")  # fmt: skip
+    verb.add_argument("--heads", type=int, default=0, metavar="N",
+                      help="attention heads, where they are not 64 wide")  # fmt: skip
+    verb.add_argument("--decoder-heads", type=int, default=0, metavar="N",
+                      help="of a masked autoencoder's decoder (default 16)")  # fmt: skip
+    verb.add_argument("--stages", type=int, default=2, metavar="N",
+                      help="of a ResNet18: how many of layer1 to layer4 (default 2)")  # fmt: skip
+
+    verb = _verb(verbs, "export", _export, "write a run as one file that needs only jax")
+    verb.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
+    verb.add_argument("--output", required=True, metavar="FILE",
+                      help="StableHLO; FILE.json beside it says what it is")  # fmt: skip
+    verb.add_argument("--checkpoint", default="last", help="last (default), best or a step")
+    verb.add_argument("--data-root", help="where the training images are now, if they have moved")
+    verb.set_defaults(takes_overrides=True)
+
+    verb = _verb(verbs, "data", _data, "what a folder holds, known data sets, images prepared once")
+    verb.add_argument("action", choices=["list", "inspect", "prepare"],
+                      help="list: what the published data sets need; inspect: counts, sizes, "
+                      "masks of a folder; prepare: decode a config's images once")  # fmt: skip
+    verb.add_argument("--name", default="", help="auto (default), mvtec, folder, or of `data list`")
+    verb.add_argument("--root", default="", help="inspect: folder of the images")
+    verb.add_argument("--category", default="", help="inspect: sub-folder of root, normal class")
+    verb.add_argument("--anomalous", default="", help="inspect: as data.anomalous (elpv)")
+    verb.add_argument("--sheet", default="", metavar="FILE",
+                      help="inspect: write a contact sheet (PNG)")  # fmt: skip
+    verb.add_argument("--config", default="", metavar="NAME[:VARIANT,...]",
+                      help="prepare: as of `jaxad train`, overrides too")  # fmt: skip
+    verb.add_argument("--shards", default="", metavar="DIR",
+                      help="prepare: record shards instead, to be streamed")  # fmt: skip
+    verb.set_defaults(takes_overrides=True)
+
+    verb = _verb(verbs, "score", _score, "measure anomaly maps of any tool against a data set")
+    verb.add_argument("--maps", required=True, metavar="DIR",
+                      help="float TIFFs: anomaly_maps/CATEGORY/test/KIND/NAME.tiff")  # fmt: skip
+    verb.add_argument("--root", required=True, help="folder of the data set (MVTec layout)")
+    verb.add_argument("--category", default="", help="the only one to score (default all)")
+    verb.add_argument("--resolution", default="image", metavar="image|map",
+                      help="size at which maps and masks are compared (default image)")  # fmt: skip
+    verb.add_argument("--aupro-limit", type=float, default=0.3, metavar="FPR",
+                      help="rate to which AUPRO integrates (default 0.3)")  # fmt: skip
+    verb.add_argument("--memory-limit-mb", type=float, default=2048, metavar="MB",
+                      help="beyond it pixel figures are brackets (default 2048)")  # fmt: skip
+    verb.add_argument("--output", metavar="FILE", help="JSON file for all figures")
+
+    verb = _verb(verbs, "demo", _demo, "generated images, a linear and a deep model, a report")
+    verb.add_argument("--workdir", default="jaxad-demo", help="default: jaxad-demo")
+    return parser
+
+
+def _verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
+    )
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _overrides(
+    rest: Sequence[str], *, allowed: bool, more_inputs: list[str] | None = None
+) -> dict[str, str]:
+    """Reads ``--config.KEY=VALUE`` and ``--config.KEY VALUE``; other words go to ``more_inputs``.
+
+    Raises:
+      UserError: an argument that is neither known nor an override.
+    """
+    overrides: dict[str, str] = {}
+    words = iter(rest)
+    for word in words:
+        if more_inputs is not None and not word.startswith("-"):
+            more_inputs.append(word)
+            continue
+        if not (allowed and word.startswith("--config.")):
+            raise UserError(f"unknown argument {word!r}; see --help")
+        key, equals, value = word.removeprefix("--config.").partition("=")
+        if not equals:
+            value = next(words, None)
+            if value is None:
+                raise UserError(f"{word} has no value; write {word}=VALUE")
+        overrides[key] = value
+    return overrides
+
+
+def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.run.config import load_config
+    from jaxad.run.environment import keep_freed_memory
+
+    keep_freed_memory()  # before anything starts threads
+    from jaxad.training import processes
+    from jaxad.training.train import train
+
+    config = load_config(arguments.config, overrides)
+    numbers = (arguments.coordinator, arguments.processes, arguments.process)
+    if arguments.distributed or numbers != ("", 0, -1):
+        processes.start(*numbers)
+    run = train(config, arguments.workdir)
+    if processes.is_first():
+        print(f"trained; next: jaxad evaluate --workdir={run.path}")
+
+
+def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.evaluation.evaluate import evaluate
+    from jaxad.report.tables import format_metrics_table
+
+    result = evaluate(
+        arguments.workdir,
+        checkpoint=arguments.checkpoint,
+        data_root=arguments.data_root,
+        overrides=overrides,
+    )
+    rows = [{"map": name, **figures} for name, figures in result["maps"].items()]
+    columns = ["map", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro"]
+    print(format_metrics_table(rows, columns))
+    for name, reason in result["undefined"].items():
+        if "." not in name:
+            print(f"{name}: – because {reason}")
+    print(f"report: {arguments.workdir}/report.html")
+
+
+def _predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from jaxad.evaluation.predict_files import predict_files
+
+    try:
+        result = predict_files(
+            arguments.workdir,
+            arguments.input,
+            arguments.output,
+            checkpoint=arguments.checkpoint,
+            data_root=arguments.data_root,
+            overlays=not arguments.no_overlays,
+            tiff=arguments.tiff,
+            overrides=overrides,
+        )
+    except KeyboardInterrupt:
+        print("\njaxad: interrupted; the tables hold what was done so far", file=sys.stderr)
+        return INTERRUPTED
+    counts = result["counts"]
+    print(", ".join(f"{number} {name}" for name, number in counts.items() if number))
+    print(f"tables: {arguments.output}/scores.csv, {arguments.output}/predictions.json")
+    return FAILED_PARTS if counts["unreadable"] else 0
+
+
+def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from jaxad.cli import benchmark as benchmark_command
+
+    return benchmark_command.run(arguments, overrides)
+
+
+def _config(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.run.config import flatten, load_config, shipped_names
+
+    if arguments.config is None:
+        print("\n".join(shipped_names()))
+        return
+    for key, value in flatten(load_config(arguments.config, overrides)).items():
+        print(f"{key} = {value!r}")
+
+
+def _convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.convert.convert import convert
+
+    record = convert(
+        arguments.family,
+        arguments.source,
+        arguments.output,
+        image_size=arguments.image_size,
+        heads=arguments.heads,
+        decoder_heads=arguments.decoder_heads,
+        stages=arguments.stages,
+    )
+    print(f"{record['source']} (sha256 {record['sha256'][:12]}...): {record['network']}")
+    for reason in dict.fromkeys(record["dropped"].values()):
+        keys = [key for key, why in record["dropped"].items() if why == reason]
+        print(f"left out: {keys[0]}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+              + f" ({reason})")  # fmt: skip
+    for submodule, meaning in record["absent"].items():
+        print(f"no {submodule}: {meaning}")
+    print(f"licence: {record['licence']}")
+    print(f"next: jaxad train --config.train.weights={arguments.output} ...")
+
+
+def _export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.evaluation.export import export
+
+    record = export(
+        arguments.workdir,
+        arguments.output,
+        checkpoint=arguments.checkpoint,
+        data_root=arguments.data_root,
+        overrides=overrides,
+    )
+    size = " x ".join(str(side) for side in record["input"]["shape"][1:])
+    print(f"{arguments.output}: {record['bytes'] / 1e6:.1f} MB, takes uint8 images of {size}, "
+          f"for {' and '.join(record['platforms'])}")  # fmt: skip
+    if record["image_threshold"] is None:
+        print(f"no threshold inside: {record['no_threshold_because']}")
+    print(f"described in {arguments.output}.json")
+
+
+def _data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.cli import data as data_command
+
+    if overrides and arguments.action != "prepare":
+        raise UserError(f"jaxad data {arguments.action} takes no keys of a config; see --help")
+    if arguments.action == "list":
+        print(data_command.list_datasets(arguments.name))
+    elif arguments.action == "prepare":
+        if not arguments.config:
+            raise UserError("jaxad data prepare needs --config, and the data as its overrides")
+        print(data_command.prepare(arguments.config, overrides, shards=arguments.shards))
+    else:
+        if not arguments.root and arguments.name not in ("elpv", "synthetic"):
+            raise UserError("jaxad data inspect needs --root, the folder of the images")
+        print(
+            data_command.inspect(
+                arguments.root,
+                name=arguments.name or "auto",
+                category=arguments.category,
+                anomalous=arguments.anomalous,
+                sheet=arguments.sheet,
+            )
+        )
+
+
+def _score(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.evaluation.score_maps import score_maps
+    from jaxad.report.tables import format_metrics_table
+
+    result = score_maps(
+        arguments.maps,
+        arguments.root,
+        category=arguments.category,
+        resolution=arguments.resolution,
+        aupro_limit=arguments.aupro_limit,
+        memory_limit_mb=arguments.memory_limit_mb,
+        output=arguments.output,
+    )
+    rows = [{"category": name, **figures} for name, figures in result["categories"].items()]
+    rows += [{"category": "mean", **result["mean"]}] if len(rows) > 1 else []
+    columns = ["category", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "method"]
+    print(f"compared at the resolution of the {result['resolution']}s; image score: "
+          f"{result['image_score']}; AUPRO to {result['aupro_limit']:g}")  # fmt: skip
+    print(format_metrics_table(rows, columns))
+    for name, figures in result["categories"].items():
+        for figure, reason in figures["undefined"].items():
+            if "." not in figure:
+                print(f"{name}: {figure}: – because {reason}")
+    if arguments.output:
+        print(f"all figures: {arguments.output}")
+
+
+def _demo(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    from jaxad.run.environment import keep_freed_memory
+
+    keep_freed_memory()
+    from jaxad.cli.demo import demo
+
+    demo(arguments.workdir)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

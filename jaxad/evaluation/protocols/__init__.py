@@ -1,0 +1,1 @@
+"""How a paper judges maps and scores."""

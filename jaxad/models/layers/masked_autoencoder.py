@@ -1,0 +1,266 @@
+"""The network of masked autoencoders, and how it reconstructs an image in passes.
+
+Both transformers are indifferent to the order of their tokens, so visible ones stay in front and
+gaps behind, each with its position: nothing is put back in its place, and nothing but the masked
+patches is predicted. The gradient of a training step gathers nothing and scatters nothing.
+
+The parameters::
+
+    encoder    as jaxad.models.layers.vit lists them, without positions: these are a fixed table
+    decoder/embed/kernel    (d, e)       decoder/embed/bias (e,)
+    decoder/mask_token      (1, 1, e)
+    decoder/block_i/...     decoder/norm/...
+    decoder/predict/kernel  (e, p p c)   decoder/predict/bias (p p c,)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from jaxad.models.base import Variables
+from jaxad.models.layers.vit import Transformer, VisionTransformer, linear_init
+from jaxad.ops.mask_schedules import MaskSchedule, assemble
+from jaxad.ops.patches import patch_grid, patchify, unpatchify
+from jaxad.ops.positions import sincos_positions
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NORM_PIX_EPSILON = 1e-6
+
+
+class Decoder(Transformer):
+    """Predicts masked patches: ``embed``, ``mask_token``, ``block_i``, ``norm``, ``predict``.
+
+    Attributes:
+      grid: numbers of rows and columns of patches.
+      outputs: values of a patch.
+    """
+
+    grid: tuple[int, int] = (14, 14)
+    outputs: int = 768
+
+    def setup(self):
+        """Declares the layers."""
+        super().setup()
+        dense = lambda features: nn.Dense(features, kernel_init=linear_init, dtype=self.dtype)
+        self.embed, self.predict = dense(self.features), dense(self.outputs)
+        self.mask_token = self.param(
+            "mask_token", nn.initializers.normal(0.02), (1, 1, self.features)
+        )
+        self.position_table = sincos_positions(self.grid, self.features)
+
+    def __call__(
+        self, latents: Float[Array, "b v d"], places: Int[Array, "b n"], masked: int
+    ) -> Float[Array, "b m o"]:
+        """Predictions of the last ``masked`` places, float32.
+
+        Args:
+          latents: the class token and one token for each of the first places.
+          places: numbers of all patches; those without a token are gaps.
+          masked: how many are predicted.
+        """
+        x = self.embed(latents).astype(jnp.float32)
+        gaps = places.shape[1] + 1 - x.shape[1]
+        gap = jnp.broadcast_to(self.mask_token, (x.shape[0], gaps, self.features))
+        tokens = jnp.concatenate([x[:, 1:], gap], axis=1) + self.position_table[places]
+        tokens = self.transform(jnp.concatenate([x[:, :1], tokens], axis=1))
+        return self.predict(tokens[:, -masked:]).astype(jnp.float32)
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encoder of the visible patches, decoder of all.
+
+    Attributes:
+      image_size: ``(h, w)``, divisible by ``patch``.
+      channels: of the images.
+      patch: side of a patch in pixels.
+      features: length of a token, divisible by 4 and by the heads.
+      depth: number of blocks of the encoder.
+      heads: its attention heads.
+      decoder_features: length of a token in the decoder, likewise divisible.
+      decoder_depth: number of its blocks.
+      decoder_heads: its attention heads.
+      epsilon: of all layer normalisations.
+      remat: recompute blocks in the backward pass.
+      dtype: of the computation; parameters, normalisation, softmax and predictions are float32.
+    """
+
+    image_size: tuple[int, int]
+    channels: int
+    patch: int
+    features: int
+    depth: int
+    heads: int
+    decoder_features: int
+    decoder_depth: int
+    decoder_heads: int
+    epsilon: float = 1e-6
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        """Declares encoder and decoder."""
+        shared = {"epsilon": self.epsilon, "remat": self.remat, "dtype": self.dtype}
+        self.encoder = VisionTransformer(
+            image_size=self.image_size,
+            patch=self.patch,
+            features=self.features,
+            depth=self.depth,
+            heads=self.heads,
+            position="sincos",
+            **shared,
+        )
+        self.decoder = Decoder(
+            features=self.decoder_features,
+            depth=self.decoder_depth,
+            heads=self.decoder_heads,
+            grid=patch_grid(self.image_size, self.patch),
+            outputs=self.patch**2 * self.channels,
+            **shared,
+        )
+
+    def embed(self, images: Float[Array, "b h w c"]) -> Float[Array, "b n d"]:
+        """Tokens of all patches with their positions."""
+        return self.encoder.embed(images)
+
+    def fill_in(
+        self, tokens: Float[Array, "b v d"], places: Int[Array, "b n"], masked: int
+    ) -> Float[Array, "b m o"]:
+        """Predictions of the last ``masked`` places from the tokens of the first ones."""
+        latents = self.encoder.transform(self.encoder.prepend_class_token(tokens))
+        return self.decoder(latents, places, masked)
+
+    def __call__(
+        self, patches: Float[Array, "b v o"], places: Int[Array, "b n"]
+    ) -> Float[Array, "b m o"]:
+        """Predictions of the places without a patch, from the patches at the first ones."""
+        visible = patches.shape[1]
+        # As an image of one row, so that none but visible patches are embedded.
+        row = unpatchify(patches, patch=self.patch, grid=(1, visible))
+        position = self.encoder.position_table[0, 1:][places[:, :visible]]
+        tokens = self.encoder.patch_embedding(row) + position
+        return self.fill_in(tokens, places, places.shape[1] - visible)
+
+
+def standardise(images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Images in [0, 1] less ImageNet's mean, over its deviation; gray ones by the colours' mean."""
+    mean, std = _statistics(images.shape[-1])
+    return (images - mean) / std
+
+
+def to_pixels(standardised: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """The inverse of :func:`standardise`, limited to [0, 1]."""
+    mean, std = _statistics(standardised.shape[-1])
+    return jnp.clip(standardised * std + mean, 0.0, 1.0)
+
+
+def _statistics(channels: int) -> tuple[Float[Array, "1 1 1 c"], Float[Array, "1 1 1 c"]]:
+    values = [np.asarray(x, np.float32) for x in (IMAGENET_MEAN, IMAGENET_STD)]
+    if channels == 1:
+        values = [x.mean(keepdims=True) for x in values]
+    return tuple(jnp.asarray(x)[None, None, None, :] for x in values)
+
+
+def normalise_patches(patches: Float[Array, "b n o"]) -> Float[Array, "b n o"]:
+    """Each patch less its mean, over its (unbiased) deviation: the target of ``norm_pix``."""
+    mean, variance = _moments(patches)
+    return (patches - mean) / jnp.sqrt(variance + NORM_PIX_EPSILON)
+
+
+def restore_patches(
+    predictions: Float[Array, "b m o"],
+    seen: Float[Array, "b v o"],
+    places: Int[Array, "b n"],
+    *,
+    columns: int,
+) -> Float[Array, "b m o"]:
+    """Brings predictions of ``norm_pix`` back to the scale of the image.
+
+    Mean and variance of a masked patch are interpolated from those of the visible ones, by
+    Shepard's method with the inverse fourth power of the distance between patches: the neighbours
+    decide, and what lies inside the mask has no say.
+
+    Args:
+      predictions: of the patches at the last m places.
+      seen: the visible patches, at the first v places.
+      places: numbers of the patches.
+      columns: of the grid.
+    """
+    place = jnp.stack([places // columns, places % columns], axis=-1).astype(jnp.float32)
+    visible = seen.shape[1]
+    apart = place[:, visible:, None] - place[:, None, :visible]
+    weight = jnp.sum(jnp.square(apart), axis=-1) ** -2.0
+    weight = weight / jnp.sum(weight, axis=-1, keepdims=True)
+    mean, variance = (weight @ values for values in _moments(seen))
+    return predictions * jnp.sqrt(variance + NORM_PIX_EPSILON) + mean
+
+
+def _moments(patches: Float[Array, "b n o"]) -> tuple[Float[Array, "b n 1"], Float[Array, "b n 1"]]:
+    """Mean and unbiased variance of the values of each patch."""
+    mean = jnp.mean(patches, axis=-1, keepdims=True)
+    return mean, jnp.var(patches, axis=-1, ddof=1, keepdims=True)
+
+
+def make_reconstruct(
+    module: MaskedAutoencoder,
+    schedule: MaskSchedule,
+    *,
+    norm_pix: bool,
+    fill: str,
+    passes_at_once: int,
+) -> Callable[[Variables, Float[Array, "b h w c"]], Float[Array, "b h w c"]]:
+    """Builds ``(variables, standardised images) -> what the passes predict``, standardised.
+
+    Args:
+      module: the network.
+      schedule: which patches each pass masks.
+      norm_pix: whether the network predicts patches of mean 0 and variance 1.
+      fill: ``"drop"`` or ``"gray"``.
+      passes_at_once: passes that are computed side by side, at most; the largest divisor of their
+        number up to it is taken.
+    """
+    grid, patch = patch_grid(module.image_size, module.patch), module.patch
+    passes, masked = schedule.masked.shape
+    together = max(k for k in range(1, min(passes_at_once, passes) + 1) if passes % k == 0)
+    order = np.concatenate([schedule.visible, schedule.masked], axis=1)
+    groups = order.reshape(passes // together, together, -1)
+    visible = groups.shape[-1] - masked
+
+    def reconstruct(variables, images):
+        b = images.shape[0]
+        patches = patchify(images, patch=patch)
+        tokens = module.apply(variables, images, method=MaskedAutoencoder.embed)
+        gray = module.apply(variables, jnp.zeros_like(images[:1]), method=MaskedAutoencoder.embed)
+
+        def one_group(places):
+            pick = lambda values, numbers: jnp.take(values, numbers.reshape(-1), axis=1)
+            each = lambda values: values.reshape(b * together, -1, values.shape[-1])
+            seen = each(pick(tokens, places[:, :visible]))
+            if fill == "gray":
+                instead = pick(gray, places[:, visible:])
+                instead = each(jnp.broadcast_to(instead, (b, *instead.shape[1:])))
+                seen = jnp.concatenate([seen, instead], axis=1)
+            repeated = jnp.broadcast_to(places[None], (b, *places.shape))
+            repeated = repeated.reshape(b * together, -1)
+            values = module.apply(
+                variables, seen, repeated, masked, method=MaskedAutoencoder.fill_in
+            )
+            if norm_pix:
+                own = each(pick(patches, places[:, :visible]))
+                values = restore_patches(values, own, repeated, columns=grid[1])
+            return values.reshape(b, together, masked, values.shape[-1])
+
+        if len(groups) == 1:
+            predictions = one_group(jnp.asarray(groups[0]))
+        else:
+            found = jax.lax.map(one_group, jnp.asarray(groups))
+            predictions = jnp.moveaxis(found, 0, 1).reshape(b, passes, masked, found.shape[-1])
+        return unpatchify(assemble(predictions, schedule), patch=patch, grid=grid)
+
+    return reconstruct

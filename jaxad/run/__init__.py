@@ -1,0 +1,1 @@
+"""What every part of a run needs: config, run folder, environment, progress, errors."""

@@ -1,0 +1,372 @@
+"""Configs: found by name or file, changed by variants and overrides, locked, saved as JSON.
+
+``--config=vqvae:small,ema --config.train.epochs=20`` reads, in this order, the file's defaults
+(``configs/common.py`` lists every key), its variants from left to right, then the overrides.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference
+
+from jaxad.run.errors import UserError, did_you_mean
+
+SCHEMA_VERSION = 1
+"""Written into every config.json; raised when a saved config can no longer be read as it is."""
+
+Variant = Callable[[ConfigDict], None]
+
+OPEN_GROUPS = ("model.", "train.learning_rate_multipliers.")
+"""Groups to which a config file may add keys; what reads them refuses unknown ones."""
+
+AT_LEAST_ONE = (
+    "data.image_size",
+    "train.batch_size",
+    "train.accumulate",
+    "train.epochs",
+    "train.log_every",
+    "train.checkpoint_every",
+    "evaluate.batch_size",
+)
+NOT_NEGATIVE = (
+    "data.memory_limit_mb",
+    "augment.rotate_degrees",
+    "augment.shift",
+    "augment.brightness",
+    "train.steps",
+    "train.learning_rate",
+    "train.warmup_steps",
+    "train.weight_decay",
+    "train.gradient_clip",
+    "train.devices",
+    "evaluate.smoothing",
+    "evaluate.report_images",
+)
+DTYPES = ("float32", "bfloat16")
+SHARES = (
+    "data.holdout",
+    "train.betas",
+    "evaluate.image_false_positive_rate",
+    "evaluate.pixel_false_positive_rate",
+)
+"""From 0 to below 1."""
+
+
+def shipped_folder() -> pathlib.Path:
+    """The folder of the configs that come with jaxad (inside the wheel, or beside the package)."""
+    package = pathlib.Path(__file__).resolve().parent.parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def shipped_names() -> list[str]:
+    """Names that ``--config=NAME`` knows."""
+    return sorted(f.stem for f in shipped_folder().glob("*.py") if f.stem != "common")
+
+
+def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+    """Reads a config, applies its variants and the overrides, and locks it.
+
+    Args:
+      spec: ``NAME``, ``NAME:variant,variant``, ``FILE.py`` or ``FILE.py:variant,variant``.
+      overrides: dotted key -> value; a string is parsed to the type of the key's default.
+
+    Returns:
+      The locked config.
+
+    Raises:
+      UserError: the file, a variant or a key is unknown, or a value has the wrong type.
+    """
+    file_part, _, variants = spec.partition(":")
+    if file_part == "common":
+        raise UserError("common holds the keys of every config but no model; give a model's name")
+    module = _import_config(file_part)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"the config {file_part} defines no function get_config(variants)")
+    with _naming_failures(file_part):
+        config = module.get_config(variants)
+    _check_keys(file_part, config)
+    for key, value in (overrides or {}).items():
+        set_key(config, key, value)
+    config.lock()
+    return config
+
+
+def _check_keys(file: str, config: ConfigDict) -> None:
+    """Refuses a config file that sets a key which nothing reads, or lacks one that is read."""
+    known = _flat_keys(_import_config("common").get_config())
+    present = _flat_keys(config)
+    for key in present:
+        if key not in known and not key.startswith(OPEN_GROUPS):
+            raise UserError(f"the config {file} sets an unknown key {key!r}" + _nearest(key, known))
+    for key in known:
+        if key not in present:
+            raise UserError(
+                f"the config {file} lacks the key {key!r}; start it from common.get_config()"
+            )
+
+
+def check_values(config: ConfigDict) -> None:
+    """Refuses values that no run can work with, before anything is read or written.
+
+    Raises:
+      UserError: names the key and what it takes.
+    """
+    for key, value in flatten(config).items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if key in AT_LEAST_ONE:
+                fits, wanted = number >= 1, "at least 1"
+            elif key in NOT_NEGATIVE:
+                fits, wanted = number >= 0 and math.isfinite(number), "0 or more"
+            elif key in SHARES:
+                fits, wanted = 0 <= number < 1, "a share from 0 to below 1"
+            elif key == "evaluate.aupro_limit":
+                fits, wanted = 0 < number <= 1, "above 0 and at most 1"
+            else:
+                continue
+            if not fits:
+                raise UserError(f"the config key {key!r} must be {wanted}, not {value!r}")
+    if config.model.get("dtype", DTYPES[0]) not in DTYPES:
+        raise UserError(f"model.dtype is {config.model.dtype!r}; give {' or '.join(DTYPES)}")
+    # Imported here: the way to the help is light.
+    from jaxad.data.region import check_region
+    from jaxad.evaluation.protocols.rules import get_protocol
+
+    check_region(config.data.region)
+    get_protocol(config.evaluate.protocol)
+
+
+def with_absolute_root(config: ConfigDict) -> ConfigDict:
+    """The same config, whose data set is found from any working directory."""
+    config = config.copy_and_resolve_references()
+    if config.data.root:
+        with config.unlocked():
+            config.data.root = os.path.abspath(config.data.root)
+    return config
+
+
+def _import_config(name_or_file: str) -> types.ModuleType:
+    """Imports a config file as a member of a package, so that it may say ``from . import common``.
+
+    The package's path is the file's own folder, then the shipped one: a config file that lives
+    anywhere can build on ``common`` or on a shipped model's config.
+    """
+    if name_or_file.endswith(".py"):
+        path = pathlib.Path(name_or_file)
+        if not path.is_file():
+            # `configs/vqvae.py` also works away from a clone: the file's name says which it is.
+            path = shipped_folder() / path.name
+            if path.parent.name != pathlib.Path(name_or_file).parent.name or not path.is_file():
+                raise UserError(
+                    f"the config file {name_or_file} does not exist"
+                    + did_you_mean(pathlib.Path(name_or_file).stem, shipped_names())
+                )
+    else:
+        path = shipped_folder() / f"{name_or_file}.py"
+        if not path.is_file():
+            raise UserError(
+                f"there is no config named {name_or_file!r}"
+                + did_you_mean(name_or_file, shipped_names())
+            )
+    package_name = "jaxad_config_files"
+    package = types.ModuleType(package_name)
+    package.__path__ = list(dict.fromkeys([str(path.resolve().parent), str(shipped_folder())]))
+    for loaded in [m for m in sys.modules if m.partition(".")[0] == package_name]:
+        del sys.modules[loaded]
+    sys.modules[package_name] = package
+    spec = importlib.util.spec_from_file_location(f"{package_name}.{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    with _naming_failures(path):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def _naming_failures(file: object) -> Iterator[None]:
+    """Whatever a config file's own code raises becomes a sentence with the line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1].lineno
+        raise UserError(
+            f"the config {file} fails at line {line}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def apply_variants(config: ConfigDict, variants: str, known: Mapping[str, Variant]) -> ConfigDict:
+    """Applies comma-separated variants, in order, to a config that is not yet locked.
+
+    Args:
+      config: changed in place.
+      variants: such as ``"small,ema"``; empty for none.
+      known: name -> function that changes the config.
+
+    Returns:
+      The same config.
+
+    Raises:
+      UserError: a variant is unknown.
+    """
+    for variant in filter(None, (v.strip() for v in variants.split(","))):
+        if variant not in known:
+            raise UserError(
+                f"the config of {config.model.name!r} has no variant {variant!r}"
+                + did_you_mean(variant, known)
+            )
+        known[variant](config)
+    config.variants = ",".join(v.strip() for v in variants.split(",") if v.strip())
+    return config
+
+
+def set_key(config: ConfigDict, key: str, value: Any) -> None:
+    """Sets a dotted key, parsing text to the type that the key's default has.
+
+    Raises:
+      UserError: the key is unknown, names a group, or the value does not fit its type.
+    """
+    node, parts = config, key.split(".")
+    group = key.rpartition(".")[0] + "."
+    if group == "train.learning_rate_multipliers.":
+        # One key per label of the model's parameters, which the optimiser checks.
+        with config.unlocked():
+            config.train.learning_rate_multipliers[parts[-1]] = 1.0
+    for depth, part in enumerate(parts):
+        if not isinstance(node, ConfigDict) or part not in node:
+            known = sorted(_flat_keys(config))
+            where = ".".join(parts[: depth + 1])
+            raise UserError(f"unknown config key {where!r}" + _nearest(key, known))
+        if depth < len(parts) - 1:
+            node = node[part]
+    if isinstance(node[parts[-1]], ConfigDict):
+        inner = ", ".join(f"{key}.{k}" for k in node[parts[-1]]) or f"{key}.LABEL"
+        raise UserError(f"the config key {key!r} is a group; set one of its keys: {inner}")
+    default = node[parts[-1]]
+    node[parts[-1]] = _parse(key, value, default, node.get_type(parts[-1]))
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    same_leaf = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    if same_leaf:
+        return f"; did you mean {same_leaf[0]!r}?"
+    near = did_you_mean(key, known)
+    return near if "did you mean" in near else "; `jaxad config NAME` lists every key"
+
+
+def _parse(key: str, value: Any, default: Any, kind: type) -> Any:
+    """Turns ``value`` (often text from a command line) into the type of the key."""
+    if isinstance(value, os.PathLike) and kind is str:
+        return os.fspath(value)
+    if isinstance(value, str) and kind is not str:
+        try:
+            value = ast.literal_eval({"true": "True", "false": "False"}.get(value.lower(), value))
+        except (ValueError, SyntaxError):
+            raise _wrong_type(key, value, kind, default) from None
+    if value is None and default is None:
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind is tuple and isinstance(value, (list, tuple, int)):
+        value = (value, value) if isinstance(value, int) else tuple(value)
+        if default and type(default[0]) is float:
+            value = tuple(float(v) if type(v) is int else v for v in value)
+        if isinstance(default, tuple) and len(default) and len(default) != len(value):
+            raise UserError(f"the config key {key!r} takes {len(default)} numbers, not {value!r}")
+        if default and any(type(v) is not type(default[0]) for v in value):
+            raise _wrong_type(key, value, kind, default)
+        return value
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise _wrong_type(key, value, kind, default)
+    return value
+
+
+def _wrong_type(key: str, value: Any, kind: type, default: Any) -> UserError:
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+    wanted = names.get(kind) or f"numbers such as {','.join(map(str, default or (128, 128)))}"
+    return UserError(f"the config key {key!r} takes {wanted}, not {value!r}")
+
+
+def _flat_keys(config: ConfigDict, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in config.items():
+        keys += (
+            _flat_keys(value, f"{prefix}{key}.")
+            if isinstance(value, ConfigDict)
+            else [prefix + key]
+        )
+    return keys
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """Dotted key -> value, in the config's order."""
+    flat = {}
+    for key in _flat_keys(config):
+        node: Any = config
+        for part in key.split("."):
+            node = node[part]
+        flat[key] = node.get() if isinstance(node, FieldReference) else node
+    return flat
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as JSON text with its schema version."""
+    return json.dumps({"schema": SCHEMA_VERSION, **config.to_dict()}, indent=2) + "\n"
+
+
+def from_json(text: str, *, source: str = "config.json") -> ConfigDict:
+    """Reads what :func:`to_json` wrote.
+
+    Keys that came after the run was written have the default of today: a new key's default is
+    what was done before there was one.
+
+    Raises:
+      UserError: not JSON, or written by a schema that this version does not read.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{source} is damaged ({error}); train into a new workdir") from None
+    schema = values.pop("schema", None) if isinstance(values, dict) else None
+    if schema != SCHEMA_VERSION:
+        raise UserError(
+            f"{source} has config schema {schema!r}, this jaxad reads {SCHEMA_VERSION}; "
+            "evaluate it with the version in the run's environment.json"
+        )
+    defaults = _import_config("common").get_config().to_dict()
+    config = ConfigDict(_filled_up(_tuples(values), defaults))
+    config.lock()
+    return config
+
+
+def _filled_up(values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, and the defaults of what they lack."""
+    missing = {k: v for k, v in defaults.items() if k not in values}
+    filled = {
+        k: _filled_up(v, defaults[k]) if isinstance(v, dict) and k in defaults else v
+        for k, v in values.items()
+    }
+    return {**filled, **missing}
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has no tuples: sequences of a config are tuples again after reading."""
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

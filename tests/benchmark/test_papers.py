@@ -1,0 +1,129 @@
+"""Printed tables as benchmarks: what a table fills in, and one of them filled on tiny images."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxad import models
+from jaxad.benchmark.papers import BASELINE, plan
+from jaxad.benchmark.printed import get_table, paper_of, paper_tables
+from jaxad.cli.main import main
+from jaxad.run.config import load_config
+from jaxad.run.errors import UserError
+
+ROOT = {"data.root": "/images"}
+EXPERIMENTS = [name for name, t in paper_tables().items() if t["metric"]["key"] != "counts"]
+
+
+def cifar10(folder):
+    """A CIFAR-10 of 12 training and 4 test images of each class; all of them noise."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 12), ("test", 4)):
+        labels = np.repeat(np.arange(10), count)
+        arrays[f"x_{split}"] = np.uint8(rng.integers(0, 256, (len(labels), 32, 32, 3)))
+        arrays[f"y_{split}"] = labels
+    folder.mkdir()
+    np.savez(folder / "cifar10.npz", **arrays)
+    return folder
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("variant", ["", "small"])
+def test_every_table_has_a_grid_of_configs_that_build(name, variant):
+    table, planned = get_table(name), plan([name], variant=variant, overrides=ROOT)
+    assert planned.configs[-1] == BASELINE and len(planned.configs) >= 2
+    seen = set()
+    for one in planned.configs:
+        config = load_config(one, planned.own_overrides.get(one, planned.overrides))
+        assert config.data.name == table["data"] and config.data.root == ROOT["data.root"]
+        assert config.evaluate.protocol == paper_of(table)["protocol"]
+        seen.add((config.data.channels, config.data.holdout, config.evaluate.smoothing))
+        options = config.model.to_dict()
+        shape = (*config.data.image_size, config.data.channels)
+        models.build(options.pop("name"), shape, **options)
+        if variant:
+            assert max(config.data.image_size) <= 128
+            assert one == BASELINE or 1 < config.train.steps <= 3000
+    # The baseline is judged on what the first of the table's own configs sees.
+    assert len(seen) == 1
+
+
+def test_variants_stand_between_the_paper_and_what_a_column_is():
+    assert plan(["vqvae_3"], variant="small", overrides=ROOT).configs == (
+        "vqvae:paper,small,cifar10",
+        "pca",
+    )
+    assert plan(["vqvae_3"], overrides=ROOT).configs == ("vqvae:cifar10,paper", "pca")
+    ablation = plan(["vit_memory_6_pro"], overrides=ROOT)
+    assert len(ablation.configs) == 5 and len(ablation.categories) == 15
+
+
+def test_a_part_of_a_table():
+    planned = plan(["vae_compare_1"], configs=["vit_vae:paper"], categories=["wood", "bottle"],
+                   overrides=ROOT)  # fmt: skip
+    assert planned.configs == ("vit_vae:paper", "pca")
+    assert planned.categories == ("wood", "bottle")
+    # In the order of the table, and over several tables of one grid.
+    assert plan(["vit_memory_3", "vit_memory_4_pro"], overrides=ROOT).papers[1].endswith("pro")
+
+
+def test_what_is_for_the_deep_models_alone_does_not_reach_the_baseline():
+    keys = {**ROOT, "train.weights": "w", "model.beta": "0.5", "train.devices": "1",
+            "evaluate.primary_map": "ssim"}  # fmt: skip
+    own = plan(["vqvae_1"], overrides=keys).own_overrides[BASELINE]
+    assert not {"train.weights", "model.beta", "evaluate.primary_map"} & own.keys()
+    assert own["train.devices"] == "1" and own["data.root"] == ROOT["data.root"]
+
+
+@pytest.mark.parametrize(
+    ("papers", "options", "message"),
+    [
+        (["vt_adl_1"], {}, "no printed table"),
+        (["mae_1"], {}, "jaxad data inspect --name=mvtec_ad"),
+        (["vqvae_1", "vqvae_3"], {}, "workdirs of their own"),
+        (["vt_adl_3", "vit_memory_3"], {}, "workdirs of their own"),
+        (["vqvae_1"], {"configs": ["vae:paper"]}, "no config 'vae:paper'"),
+        (["vqvae_3"], {"categories": ["plane"]}, "no category 'plane'"),
+        (["vqvae_3"], {"overrides": {}}, "needs CIFAR-10: --config.data.root=DIR"),
+        (["vqvae_3"], {"variant": "smal"}, "did you mean 'small'"),
+    ],
+)
+def test_mistakes_are_told(papers, options, message):
+    with pytest.raises(UserError, match=message):
+        plan(papers, **{"overrides": ROOT, **options})
+
+
+def test_a_table_is_filled_by_one_command(tmp_path, capsys):
+    root = cifar10(tmp_path / "images")
+    keys = {"data.root": root, "data.pipeline": "memory", "model.features": 4, "model.codes": 4,
+            "model.residual_layers": 1, "train.steps": 2, "train.batch_size": 4,
+            "train.devices": 1, "evaluate.report_images": 2}  # fmt: skip
+    command = ["benchmark", "--paper=vqvae_3", "--variant=small", "--categories=cat,truck",
+               f"--workdir={tmp_path / 'runs'}"]  # fmt: skip
+    assert main(command + [f"--config.{key}={value}" for key, value in keys.items()]) == 0
+    printed = next(r["values"] for r in get_table("vqvae_3")["rows"] if r["category"] == "cat")
+    assert f"| cat | {printed[2]:.2f} |" in capsys.readouterr().out
+    stored = json.loads((tmp_path / "runs" / "table_vqvae_3.json").read_text())
+    rows = {(row["row"], row["column"]): row for row in stored["rows"]}
+    folder = tmp_path / "runs" / "vqvae-paper-small-cifar10" / "cat" / "seed0"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["protocol"] == "vqvae"
+    # Two printed columns are two maps of one run.
+    for column, name in (("VQ-VAE SSIM", "ssim"), ("VQ-VAE SSIM+AM", "ssim*am")):
+        figure = metrics["protocol_maps"][name]["image_auroc"]
+        assert rows["cat", column]["ours"] == figure is not None
+        assert rows["cat", column]["difference"] == pytest.approx(
+            figure - rows["cat", column]["printed"]
+        )
+    assert rows["cat", "VQ-VAE SSIM"]["ours"] != rows["cat", "VQ-VAE SSIM+AM"]["ours"]
+    assert rows["truck", "pca"]["ours"] is not None and rows["truck", "pca"]["printed"] is None
+    assert ("mean of the 2 of 10 run", "pca") in rows
+    config = json.loads((tmp_path / "runs" / "pca" / "cat" / "seed0" / "config.json").read_text())
+    assert config["data"]["image_size"] == [32, 32] and config["evaluate"]["smoothing"] == 0
+    settings = {one["name"]: one["settings"] for one in stored["columns"]}
+    assert settings["VQ-VAE SSIM"] == "32 x 32 pixels, 2 steps of 4 images"
+    assert settings["pca"].startswith("32 x 32 pixels, closed form")

@@ -1,0 +1,180 @@
+"""The command line: light until a verb runs, one sentence for a mistake, an exit code for scripts."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+
+import pytest
+
+import jaxad
+from jaxad.cli import main as cli
+from jaxad.run.errors import UserError
+
+HEAVY = ("jax", "tensorflow", "numpy", "scipy", "matplotlib", "flax", "orbax", "torch", "sklearn")
+
+
+def modules_after(program: str) -> set[str]:
+    program += "; import sys, json; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import jaxad, jaxad.run.errors",
+        "import jaxad.cli.main\ntry: jaxad.cli.main.main(['--help'])\nexcept SystemExit: pass\nif 1: pass",
+        "import jaxad.cli.main; jaxad.cli.main.main(['trian'])",
+    ],
+    ids=["import", "help", "mistake"],
+)
+def test_nothing_heavy_is_imported_before_a_verb_runs(program):
+    found = modules_after(program)
+    assert "jaxad" in found
+    assert not found & set(HEAVY)
+
+
+def test_metrics_are_read_without_jax():
+    assert not modules_after("import jaxad; jaxad.metrics.evaluate_maps") & {"jax", "tensorflow"}
+
+
+def test_training_in_memory_does_not_import_tensorflow():
+    found = modules_after("import jaxad.training.train, jaxad.evaluation.evaluate")
+    assert not found & {"tensorflow", "torch", "matplotlib"}
+
+
+def fails(capsys, *words: str) -> str:
+    """The sentence of a command that is refused."""
+    assert cli.main(list(words)) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("jaxad: ") and output.err.count("\n") == 1
+    return output.err
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        ("", "the following arguments are required: VERB; see jaxad --help"),
+        ("trian", "there is no verb 'trian'; did you mean 'train'; see jaxad --help"),
+        ("train", "the following arguments are required: --config, --workdir"),
+        ("train --config=pca --workdir=w --epochs=3", "unknown argument '--epochs=3'; see --help"),
+        ("train --config=pca --workdir=w more", "unknown argument 'more'; see --help"),
+        (
+            "train --config=pca --workdir=w --config.seed",
+            "--config.seed has no value; write --conf",
+        ),
+        ("train --conf=pca --workdir=w", "required: --config"),
+        ("demo --config.seed=3", "unknown argument '--config.seed=3'"),
+        ("train --config=pac --workdir=w", "no config named 'pac'; did you mean 'pca'?"),
+        ("train --config=pca:smal --workdir=w", "no variant 'smal'; did you mean 'small'?"),
+        ("train --config=pca --workdir=w --config.sed=3", "unknown config key 'sed'; did you mean"),
+    ],
+)
+def test_a_mistake_in_a_command_is_one_sentence(capsys, tmp_path, monkeypatch, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in fails(capsys, *words.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_verb_answers_help_and_is_known_to_the_mistakes(capsys):
+    for verb in cli.VERBS:
+        with pytest.raises(SystemExit) as end:
+            cli.main([verb, "--help"])
+        assert end.value.code == 0
+        assert f"jaxad {verb}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    listed = capsys.readouterr().out.partition("verbs:")[2].split()
+    assert not set(cli.VERBS) - set(listed)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"jaxad {jaxad.__version__}\n"
+
+
+def test_overrides_with_and_without_an_equals_sign():
+    words = ["--config.a=1", "--config.b.c", "x=y", "--config.d="]
+    assert cli._overrides(words, allowed=True) == {"a": "1", "b.c": "x=y", "d": ""}
+
+
+@pytest.mark.parametrize(
+    "failure, code, sentence",
+    [
+        (UserError("what and where"), 2, "jaxad: what and where\n"),
+        (KeyboardInterrupt(), 130, "\njaxad: interrupted; the same command goes on where it st"),
+        (
+            OSError(errno.ENOSPC, "No space left", "/disk/file"),
+            2,
+            "jaxad: /disk/file: No space left\n",
+        ),
+        (OSError(errno.EACCES, "Permission denied"), 2, "jaxad: Permission denied\n"),
+    ],
+)
+def test_exit_codes(capsys, monkeypatch, failure, code, sentence):
+    def run(arguments, overrides):
+        raise failure
+
+    monkeypatch.setattr(cli, "_demo", run)
+    assert cli.main(["demo"]) == code
+    assert capsys.readouterr().err.startswith(sentence)
+
+
+def test_a_bug_is_not_hidden(monkeypatch):
+    def run(arguments, overrides):
+        raise FileNotFoundError(errno.ENOENT, "No such file", "x")
+
+    monkeypatch.setattr(cli, "_demo", run)
+    with pytest.raises(FileNotFoundError):
+        cli.main(["demo"])
+
+
+def test_success_is_zero(monkeypatch):
+    monkeypatch.setattr(cli, "_demo", lambda arguments, overrides: None)
+    assert cli.main(["demo"]) == 0
+    monkeypatch.setattr(cli, "_demo", lambda arguments, overrides: cli.FAILED_PARTS)
+    assert cli.main(["demo"]) == 1
+
+
+def test_names_of_the_package_exist():
+    for name in jaxad.__all__:
+        assert getattr(jaxad, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        jaxad.nothing  # noqa: B018
+
+
+def test_data_inspect_counts_what_a_folder_holds(tiny_data, capsys):
+    assert cli.main(["data", "inspect", f"--root={tiny_data}"]) == 0
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for row in (
+        ["train", "good", "20", "0", "–", "–"],
+        ["test", "good", "3", "0", "–", "–"],
+        ["test", "hole", "3", "3", "6.2500", "6.2500"],
+    ):
+        assert row in printed
+
+
+def test_config_lists_names_and_shows_every_key(capsys):
+    assert cli.main(["config"]) == 0
+    assert capsys.readouterr().out.split() == [
+        "anovit",
+        "cae",
+        "mae",
+        "pca",
+        "vae",
+        "vae_grf",
+        "vit_memory",
+        "vit_vae",
+        "vqvae",
+        "vt_adl",
+    ]
+    assert cli.main(["config", "vqvae:small", "--config.train.epochs=7"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert "train.epochs = 7" in printed and "model.features = 64" in printed

@@ -1,0 +1,302 @@
+"""Configs: found, changed, checked, locked and written."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxad import models
+from jaxad.evaluation.detector import REDUCTIONS
+from jaxad.run.config import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    SHARES,
+    check_values,
+    flatten,
+    from_json,
+    load_config,
+    set_key,
+    shipped_folder,
+    shipped_names,
+    to_json,
+)
+from jaxad.run.errors import UserError
+from jaxad.training.optimizer import make_optimizer
+
+
+def variants_of(name: str) -> list[str]:
+    """The keys of the dict that the file gives to apply_variants."""
+    tree = ast.parse((shipped_folder() / f"{name}.py").read_text())
+    (call,) = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "apply_variants"
+    ]
+    known = call.args[2]
+    if isinstance(known, ast.Name):
+        (known,) = [
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == known.id
+        ]
+    return [key.value for key in known.keys]
+
+
+ALL = [(name, variant) for name in shipped_names() for variant in ("", *variants_of(name))]
+
+
+@pytest.mark.parametrize("name, variant", ALL, ids=[":".join(pair) for pair in ALL])
+def test_every_shipped_config_builds_and_names_what_its_model_gives(name, variant):
+    config = load_config(f"{name}:{variant}")
+    check_values(config)
+    assert config.variants == variant and config.is_locked
+    options = config.model.to_dict()
+    shape = (*config.data.image_size, config.data.channels)
+    model = models.build(options.pop("name"), shape, **options)
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((2, *shape), jnp.uint8)
+    detection = jax.eval_shape(model.detect, variables, images)
+    assert config.evaluate.primary_map in detection.maps
+    scores = {f"{m}:{r}" for m in detection.maps for r in REDUCTIONS} | set(detection.scores)
+    assert config.evaluate.primary_score in scores
+    if model.fit is None:
+        make_optimizer(config.train, model.param_labels(variables["params"]), total_steps=10)
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_config_has_the_promised_variants_and_lists_all_of_them(name):
+    variants = variants_of(name)
+    assert {"small", "paper", "reference"} <= set(variants)
+    text = (shipped_folder() / f"{name}.py").read_text()
+    described = ast.get_docstring(ast.parse(text), clean=False)
+    assert not [v for v in variants if f"  {v} " not in described and f"\n  {v}" not in described]
+
+
+def test_variants_are_applied_in_order():
+    # l2 and ssim both set the loss: the later one wins.
+    assert load_config("cae:l2,ssim").model.loss == "ssim"
+    assert load_config("cae:ssim,l2").model.loss == "l2"
+    assert load_config("cae: small , l2").variants == "small,l2"
+    assert load_config("cae:,,").variants == ""
+
+
+def test_overrides_come_after_variants():
+    assert load_config("cae:small", {"data.image_size": "64,96"}).data.image_size == (64, 96)
+
+
+@pytest.mark.parametrize(
+    "spec, overrides, sentence",
+    [
+        ("vqvea", {}, r"no config named 'vqvea'; did you mean 'vqvae'\?"),
+        ("common", {}, r"common holds the keys of every config but no model"),
+        ("configs/vqvea.py", {}, r"file configs/vqvea.py does not exist; did you mean 'vqvae'\?"),
+        ("vqvae:smal", {}, r"config of 'vqvae' has no variant 'smal'; did you mean 'small'\?"),
+        ("vqvae", {"train.epoch": "3"}, r"unknown config key 'train.epoch'; .*'train.epochs'\?"),
+        ("vqvae", {"epochs": "3"}, r"unknown config key 'epochs'; did you mean 'train.epochs'\?"),
+        ("vqvae", {"trian.epochs": "3"}, r"unknown config key 'trian'; .*'train.epochs'\?"),
+        ("vqvae", {"zzz": "3"}, r"unknown config key 'zzz'; `jaxad config NAME` lists every key"),
+        ("vqvae", {"seed.x": "3"}, r"unknown config key 'seed.x'"),
+        ("vqvae", {"train": "3"}, r"'train' is a group; set one of its keys: train.accumulate, "),
+        ("cae", {"train.learning_rate_multipliers": "1"}, r"is a group.*multipliers.LABEL"),
+        ("vqvae", {"train.epochs": "many"}, r"'train.epochs' takes a whole number, not 'many'"),
+        ("vqvae", {"train.epochs": "2.5"}, r"'train.epochs' takes a whole number, not 2.5"),
+        ("vqvae", {"train.epochs": "true"}, r"'train.epochs' takes a whole number, not True"),
+        ("vqvae", {"train.epochs": "None"}, r"'train.epochs' takes a whole number, not None"),
+        ("vqvae", {"train.learning_rate": "nan"}, r"takes a number, not 'nan'"),
+        ("vqvae", {"train.force_pmap": "1"}, r"'train.force_pmap' takes True or False, not 1"),
+        ("vqvae", {"data.image_size": "1,2,3"}, r"takes 2 numbers, not \(1, 2, 3\)"),
+        ("vqvae", {"data.image_size": "64,big"}, r"takes numbers such as 256,256, not '64,big'"),
+        ("vqvae", {"data.image_size": "64.5,64"}, r"takes numbers such as 256,256"),
+        ("vqvae", {"data.root": 3}, r"'data.root' takes text, not 3"),
+    ],
+)
+def test_mistakes_are_sentences_that_name_the_nearest(spec, overrides, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load_config(spec, overrides)
+
+
+@pytest.mark.parametrize(
+    "key, text, value",
+    [
+        ("data.image_size", "128,96", (128, 96)),
+        ("data.image_size", "(128, 96)", (128, 96)),
+        ("data.image_size", "64", (64, 64)),
+        ("data.image_size", [32, 16], (32, 16)),
+        ("train.learning_rate", "1e-4", 1e-4),
+        ("train.learning_rate", "1", 1.0),
+        ("train.epochs", "20", 20),
+        ("train.epochs", "2e1", 20),
+        ("train.force_pmap", "true", True),
+        ("train.force_pmap", "False", False),
+        ("data.root", "1e-4", "1e-4"),
+        ("data.root", "", ""),
+        ("data.root", pathlib.Path("a/b"), "a/b"),
+        ("train.learning_rate_multipliers.codebook", "0", 0.0),
+        ("train.learning_rate_multipliers.encoder", "0.5", 0.5),
+    ],
+)
+def test_text_becomes_the_type_of_the_key(key, text, value):
+    found = flatten(load_config("vqvae", {key: text}))[key]
+    assert found == value and type(found) is type(value)
+
+
+def test_a_key_that_may_be_none(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from . import common\n"
+        "from ml_collections import config_dict\n"
+        "def get_config(variants=''):\n"
+        "    config = common.get_config()\n"
+        "    config.model.limit = config_dict.placeholder(int)\n"
+        "    return config\n"
+    )
+    assert load_config(str(path)).model.limit is None
+    assert load_config(str(path), {"model.limit": "None"}).model.limit is None
+    config = load_config(str(path), {"model.limit": "3"})
+    assert config.model.limit == 3
+    assert flatten(from_json(to_json(config))) == flatten(config)
+
+
+def test_a_config_is_locked():
+    config = load_config("vqvae")
+    with pytest.raises(AttributeError):
+        config.train.epoch = 3
+    with pytest.raises(AttributeError):
+        config.train.learning_rate_multipliers.other = 3.0
+    with pytest.raises(TypeError):
+        config.train.epochs = "three"
+    set_key(config, "train.learning_rate_multipliers.other", "0.5")
+    with pytest.raises(AttributeError):
+        config.train.learning_rate_multipliers.third = 3.0
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_json_and_back(name):
+    config = load_config(f"{name}:small")
+    text = to_json(config)
+    assert json.loads(text)["schema"] == 1
+    again = from_json(text)
+    assert again.is_locked
+    assert flatten(again) == flatten(config)
+    assert [type(v) for v in flatten(again).values()] == [type(v) for v in flatten(config).values()]
+    assert to_json(again) == text
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("", r"config.json is damaged"),
+        ('{"schema": 1, "seed"', r"config.json is damaged"),
+        ("[1]", r"config schema None, this jaxad reads 1"),
+        ('{"schema": 99}', r"config schema 99, this jaxad reads 1; evaluate it with the version"),
+    ],
+)
+def test_a_damaged_config_json_is_a_sentence(text, sentence):
+    with pytest.raises(UserError, match=sentence):
+        from_json(text)
+
+
+MINE = """
+from jaxad.run.config import apply_variants
+from . import common, vqvae
+
+def get_config(variants=""):
+    config = vqvae.get_config()
+    config.train.epochs = 7
+    {line}
+    return apply_variants(config, variants, {{"tiny": tiny}})
+
+def tiny(config):
+    config.model.codes = 2
+"""
+
+
+def write_mine(folder: pathlib.Path, line: str = "") -> str:
+    (folder / "mine.py").write_text(MINE.format(line=line))
+    return str(folder / "mine.py")
+
+
+def test_a_file_elsewhere_builds_on_the_shipped_ones(tmp_path):
+    config = load_config(f"{write_mine(tmp_path)}:tiny", {"train.steps": "3"})
+    assert (config.model.codes, config.train.epochs, config.train.steps) == (2, 7, 3)
+    # Another file of the same name is another config.
+    (tmp_path / "other").mkdir()
+    path = write_mine(tmp_path / "other", "config.seed = 5")
+    assert load_config(path).seed == 5 and load_config(write_mine(tmp_path)).seed == 0
+
+
+def test_a_shipped_file_is_found_by_its_path_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        load_config("configs/vqvae.py:small").model.features
+        == load_config("vqvae:small").model.features
+    )
+
+
+@pytest.mark.parametrize(
+    "line, sentence",
+    [
+        ("config.train.epoch = 3", r"sets an unknown key 'train.epoch'; .*'train.epochs'"),
+        ("del config.train['epochs']", r"lacks the key 'train.epochs'; start it from common"),
+        ("config.train = 1 / 0", r"mine.py fails at line 8: ZeroDivisionError: division by zero"),
+        ("import nothing_of_this_name", r"fails at line 8: ModuleNotFoundError: No module named"),
+        ("this is no python", r"fails at line \d+: SyntaxError"),
+    ],
+)
+def test_mistakes_in_a_file_are_sentences(tmp_path, line, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load_config(write_mine(tmp_path, line))
+
+
+def test_a_file_without_get_config_is_a_sentence(tmp_path):
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(UserError, match=r"defines no function get_config"):
+        load_config(str(tmp_path / "empty.py"))
+
+
+@pytest.mark.parametrize("key", [*AT_LEAST_ONE, *NOT_NEGATIVE, *SHARES, "evaluate.aupro_limit"])
+def test_values_that_no_run_can_work_with_are_refused(key):
+    too_small = "0" if key in AT_LEAST_ONE else "-1"
+    with pytest.raises(UserError, match=rf"config key '{key}' must be "):
+        check_values(load_config("vqvae", {key: too_small}))
+    if key in SHARES:
+        with pytest.raises(UserError, match=r"a share from 0 to below 1, not \(?1\.0"):
+            check_values(load_config("vqvae", {key: "1"}))
+
+
+def test_not_a_number_is_refused_where_python_sets_it():
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(UserError, match=r"'train.learning_rate' must be 0 or more"):
+            check_values(load_config("vqvae", {"train.learning_rate": value}))
+
+
+def test_every_key_of_common_has_a_comment():
+    lines = (shipped_folder() / "common.py").read_text().splitlines()
+    keys = [line for line in lines if line.strip().startswith("config.") and " = " in line]
+    named_by_themselves = (
+        "flip_left_right",
+        "flip_up_down",
+        "learning_rate =",
+        "evaluate.batch_size",
+        "model.name",
+    )
+    bare = [
+        line.strip()
+        for line in keys
+        if "#" not in line and "ConfigDict()" not in line
+        if not any(name in line for name in named_by_themselves)
+    ]
+    assert bare == []
+
+
+def test_a_run_written_before_a_key_existed_has_its_default():
+    config = load_config("pca", {"train.epochs": 7})
+    values = json.loads(to_json(config))
+    del values["evaluate"]["protocol"], values["train"]["weights"]
+    read = from_json(json.dumps(values))
+    assert flatten(read) == flatten(config)

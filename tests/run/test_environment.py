@@ -1,0 +1,42 @@
+import json
+import platform
+import subprocess
+import sys
+
+from jaxad.run import environment
+
+PROGRAM = """
+import json, resource, sys
+import numpy as np
+from jaxad.run.environment import keep_freed_memory
+kept = keep_freed_memory() if sys.argv[1] == "keep" else None
+def touch():
+    np.ones(16 * 2**20).sum()  # 128 MiB: 32,768 pages of 4 KiB
+touch()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    touch()
+print(json.dumps([kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before]))
+"""
+
+
+def faults(how: str) -> tuple[bool | None, int]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True
+    )
+    return tuple(json.loads(done.stdout))
+
+
+def test_freed_memory_is_reused_where_the_c_library_can():
+    kept, with_it = faults("keep")
+    _, without = faults("not")
+    assert kept is (platform.libc_ver()[0] == "glibc")
+    if kept:
+        # Huge pages, where a system gives them unasked, make few faults of many.
+        assert with_it < max(200, without / 10)
+
+
+def test_the_description_names_what_a_run_ran_on():
+    found = environment.describe(seed=3)
+    assert found["seed"] == 3 and found["versions"]["jax"] and found["devices"]
+    json.dumps(found)

@@ -1,0 +1,198 @@
+"""Estimates how long the papers' tables take: their arithmetic, over rates measured or assumed.
+
+    python tools/studies/estimate_tables.py --output=docs/results/table_costs.json
+
+Nothing is trained. XLA counts the floating-point operations of one training step (loss and
+gradients) and of the detection of one image, for every config of every table; steps and images
+come from the published counts. The rate of the processor is, for the paper's sizes, that of the
+full-size VQ-VAE's step in docs/results/train_step_cpu.json; for small networks, that of the slowest
+measured run of a small variant. The rate of the GPU is an assumption. It prints the table of
+docs/tables.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from jaxad import models
+from jaxad.benchmark.papers import plan
+from jaxad.benchmark.printed import paper_tables
+from jaxad.data.batch import Batch
+from jaxad.data.published.catalogue import CATALOGUE
+from jaxad.report.tables import markdown_table
+from jaxad.run.config import load_config
+from jaxad.run.folder import write_json
+
+RESULTS = pathlib.Path(__file__).parents[2] / "docs" / "results"
+MEASURED_RUNS = ("small_cpu.json", "variational_cpu.json")
+ASSUMED_GPU = 20e12
+"""Operations a second that a data-centre GPU sustains on such networks in float32: assumed."""
+
+WITHOUT_COUNTS = {"miad": (10_000, 1_200), "ucsd_ped1": (6_800, 2_000)}
+"""(training, test images) of a category where the catalogue has no test counts: for MIAD what its
+paper gives as the least, for UCSD Ped1 its clips with masks."""
+
+
+def operations(config: ConfigDict) -> tuple[float, float]:
+    """Floating-point operations of (a training step, the detection of one image)."""
+    options = config.model.to_dict()
+    name, size = options.pop("name"), config.train.batch_size
+    shape = (*config.data.image_size, config.data.channels)
+    if name == "mae":  # operations inside a loop are counted once, so there is to be none
+        options["passes_at_once"] = 10_000
+    model = models.build(name, shape, **options)
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    one = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    detection = _count(model.detect, variables, one)
+    if model.fit is not None:
+        return 0.0, detection
+
+    def step(variables, images, keys):
+        batch = Batch(images, jnp.arange(size), jnp.ones(size, bool))
+        others = {k: v for k, v in variables.items() if k != "params"}
+        loss = lambda params: jnp.mean(
+            model.loss({"params": params, **others}, batch, keys, True).per_example
+        )
+        return jax.grad(loss)(variables["params"])
+
+    images = jax.ShapeDtypeStruct((size, *shape), jnp.float32)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size))
+    return _count(step, variables, images, keys), detection
+
+
+def _count(function, *arguments) -> float:
+    return float(jax.jit(function).lower(*arguments).cost_analysis()["flops"])
+
+
+def images_of(data: str, category: str) -> tuple[int, int]:
+    """(training, test images) as published."""
+    if data in WITHOUT_COUNTS:
+        return WITHOUT_COUNTS[data]
+    counts = CATALOGUE[data].categories[category]
+    return sum(counts.train.values()), sum(counts.test.values())
+
+
+def steps_of(config: ConfigDict, images: int) -> int:
+    """Optimiser steps of a run over so many good training images."""
+    if config.train.steps:
+        return config.train.steps
+    return config.train.epochs * ((images - round(config.data.holdout * images))
+                                  // config.train.batch_size)  # fmt: skip
+
+
+def cost(table: str, variant: str, known: dict[str, tuple[float, float]]) -> dict[str, Any]:
+    """Steps, images and operations of one table, over all of its cells but the baseline's."""
+    planned = plan([table], variant=variant, overrides={"data.root": "."})
+    total = {"cells": 0, "steps": 0, "operations": 0.0, "configs": list(planned.configs[:-1])}
+    for spec in planned.configs[:-1]:
+        config = load_config(spec, planned.overrides)
+        if spec not in known:
+            known[spec] = operations(config)
+            print(spec, *(f"{count:.3g}" for count in known[spec]), flush=True)
+        step, detection = known[spec]
+        for category in planned.categories:
+            train, test = images_of(config.data.name, category)
+            steps = steps_of(config, train)
+            held = round(config.data.holdout * train)
+            total["cells"] += 1
+            total["steps"] += steps
+            total["operations"] += steps * step + (test + held) * detection
+    return total
+
+
+def rate_of_full_size() -> float:
+    """Operations a second of the processor of train_step_cpu.json, on the full-size VQ-VAE."""
+    bench = json.loads((RESULTS / "train_step_cpu.json").read_text())
+    row = next(row for row in bench["rows"] if row["row"] == "jaxad")
+    config = load_config(
+        "vqvae",
+        {
+            "train.batch_size": bench["batch"],
+            "data.image_size": (bench["size"], bench["size"]),
+            "model.features": bench["channels"],
+        },
+    )
+    return operations(config)[0] / row["seconds_median"]
+
+
+def rates_of_small() -> dict[str, float]:
+    """Operations a second of whole training runs of ``small`` variants, the slowest of each."""
+    rates: dict[str, float] = {}
+    for file in MEASURED_RUNS:
+        for run in json.loads((RESULTS / file).read_text())["runs"]:
+            if run["steps"]:
+                spec = run["config"]
+                step, _ = operations(load_config(spec))
+                rate = step * run["steps"] / run["seconds"]
+                rates[spec] = min(rate, rates.get(spec, rate))
+    return rates
+
+
+def markdown(costs: dict[str, Any]) -> str:
+    """The table of docs/tables.md."""
+    lines = []
+    for name, variants in costs["tables"].items():
+        paper, small = variants["paper"], variants["small"]
+        lines.append({
+            "table": f"`{name}`",
+            "cells": str(paper["cells"]),
+            "paper": in_words(paper["hours_cpu_2_cores"]),
+            "gpu": in_words(paper["hours_gpu_assumed"]),
+            "small": in_words(small["hours_cpu_2_cores"]),
+        })  # fmt: skip
+    titles = {
+        "table": "table",
+        "cells": "runs",
+        "paper": "paper's sizes, 2 CPU cores",
+        "gpu": "paper's sizes, a GPU (assumed)",
+        "small": "`--variant=small`, 2 CPU cores",
+    }
+    return markdown_table(lines, titles)
+
+
+def in_words(hours: float) -> str:
+    """A duration to one or two digits: an estimate has no more."""
+    if hours < 1:
+        return f"{max(1, round(60 * hours)):d} min"
+    return f"{hours:.1f} h" if hours < 10 else f"{hours:.0f} h" if hours < 48 else (
+        f"{hours / 24:.0f} days")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+    small_rates, known, tables = rates_of_small(), {}, {}
+    rates = {"": rate_of_full_size(), "small": min(small_rates.values())}
+    for name, table in paper_tables().items():
+        if table["metric"]["key"] == "counts":
+            continue
+        tables[name] = {}
+        for variant in ("", "small"):
+            one = cost(name, variant, known)
+            one["hours_cpu_2_cores"] = one["operations"] / rates[variant] / 3600
+            if not variant:
+                one["hours_gpu_assumed"] = one["operations"] / ASSUMED_GPU / 3600
+            tables[name][variant or "paper"] = one
+    costs = {
+        "made_by": "tools/studies/estimate_tables.py",
+        "rate_cpu_paper": rates[""],
+        "rate_cpu_small": rates["small"],
+        "rates_cpu_of_small_runs": small_rates,
+        "rate_gpu_assumed": ASSUMED_GPU,
+        "operations_per_step_and_detection": known,
+        "tables": tables,
+    }
+    write_json(arguments.output, costs)
+    print(markdown(costs))
+
+
+if __name__ == "__main__":
+    main()
