@@ -106,7 +106,7 @@ def test_the_mathematics_stands_alone(folder):
         ("array_record", {"data"}),
         ("torch", {"convert"}),
         ("torchvision", set()),
-        ("matplotlib", {"report"}),
+        ("matplotlib", set()),
         ("sklearn", {"models"}),
         ("dm_pix", {"ops"}),
         ("orbax", {"training"}),
@@ -116,9 +116,7 @@ def test_a_package_is_met_in_one_folder(package, folders):
     assert {part(file) for file in FILES if package in outside(file)} <= folders
 
 
-@pytest.mark.parametrize(
-    "package", ["tensorflow", "tensorflow_datasets", "array_record", "torch", "matplotlib"]
-)
+@pytest.mark.parametrize("package", ["tensorflow", "tensorflow_datasets", "array_record", "torch"])
 def test_what_is_optional_or_slow_is_imported_inside_a_function(package):
     assert [file for file in FILES if package in outside(file, lazy=False)] == []
 

@@ -1,7 +1,8 @@
 """A small plotting frame that writes compact SVG: ticks, grid, lines, labels.
 
-Written by hand instead of with matplotlib: a chart is some hundred short elements rather than
-thousands of font outlines, takes its colours and fonts from the page, and stays selectable text.
+Written by hand instead of with a plotting library: a chart is some hundred short elements rather
+than thousands of font outlines, takes its colours and fonts from the page, and stays selectable
+text.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ same value has the same colour on every image of a run, so that a good image loo
 from __future__ import annotations
 
 import functools
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
@@ -35,14 +36,12 @@ class Panel(NamedTuple):
 def colour_table() -> UInt8[np.ndarray, "n rgb"]:
     """The 256 colours of all heat maps, lowest first.
 
-    It is matplotlib's "inferno": its lightness rises evenly, so that it reads the same in print
-    and with any colour vision, and its low end is dark: normal regions recede.
+    "Inferno": its lightness rises evenly, so that it reads the same in print and with any colour
+    vision, and its low end is dark: normal regions recede. ``inferno.txt`` names its source.
     """
-    import matplotlib
-
-    table = matplotlib.colormaps["inferno"](np.arange(256), bytes=True)[:, :3]
-    table.flags.writeable = False
-    return table
+    lines = pathlib.Path(__file__).with_name("inferno.txt").read_text(encoding="ascii").split("\n")
+    digits = "".join(line for line in lines if not line.startswith("#"))
+    return np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(-1, 3)
 
 
 def heat_map(

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,6 +44,25 @@ def test_heat_map_ends_are_the_ends_of_the_colour_table():
         assert (drawn[position] == table[255]).all()
     assert (drawn[2] == table[128]).all()
     assert (drawn[7] == figures.UNKNOWN_COLOUR).all()
+
+
+def test_the_colour_table_is_inferno():
+    table = figures.colour_table()
+    # Some of the published values (bids.github.io/colormap, "option B"), every 64th and the last.
+    published = [
+        [0.001462, 0.000466, 0.013866],
+        [0.341500, 0.062325, 0.429425],
+        [0.735683, 0.215906, 0.330245],
+        [0.978422, 0.557937, 0.034931],
+        [0.988362, 0.998364, 0.644924],
+    ]
+    np.testing.assert_array_equal(
+        table[[0, 64, 128, 192, 255]], np.floor(255 * np.array(published))
+    )
+    # All 256 as matplotlib 3.11.2 gave them: colormaps["inferno"](arange(256), bytes=True)[:, :3].
+    digest = "8092f65256023cefa85fe1136f4f398a2a9f35e9fdf414176b33cce639c44318"
+    assert hashlib.sha256(table.tobytes()).hexdigest() == digest
+    assert table.shape == (256, 3) and not table.flags.writeable
 
 
 def test_colours_grow_lighter_with_the_value():

@@ -341,7 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True, help="JSON file")
-    parser.add_argument("--plot", type=pathlib.Path)
+    parser.add_argument("--plot", type=pathlib.Path, help="PNG; needs `pip install matplotlib`")
     options = parser.parse_args(arguments)
     keep_freed_memory()
     names = list(dict.fromkeys([options.against, *options.schedules]))
