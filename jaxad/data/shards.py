@@ -2,8 +2,8 @@
 
 The folder is a data set of TensorFlow Datasets in the ArrayRecord format, written by
 :mod:`jaxad.data.published.tfds_builders`, with a table of its samples in ``metadata.json``. It is
-read here with ``array_record`` alone: TensorFlow is not imported. Readers keep the positions of the records,
-never their content.
+read here with ``array_record`` alone: TensorFlow is not imported. Readers keep the positions of the
+records, never their content.
 
 An image is called ``FOLDER::/PATH`` where PATH is what its file was called below the folder that
 the shards were made of; its mask is ``FOLDER::/PATH#mask``.
