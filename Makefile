@@ -3,20 +3,23 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check format lint unit clean
+.PHONY: demo test test-all check format lint types unit clean
 
 demo: .venv/.runtime
 	$(BIN)/jaxad demo --workdir=runs/demo
 
 test: check unit
 
-# Lint before tests: what is not tidy is not tested.
-check: lint
+# Lint and types before tests: what is not tidy is not tested.
+check: lint types
 	$(BIN)/python -m pytest tests/test_import_law.py
 
 lint: .venv/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: .venv/.development
+	$(BIN)/mypy
 
 # Files of tests side by side, one process per core: most of the time is compilation, on one core.
 PYTEST := -m pytest -n auto --dist loadfile
@@ -44,4 +47,4 @@ format: .venv/.development
 	touch $@ .venv/.runtime
 
 clean:
-	rm -rf .venv build dist runs
+	rm -rf .venv .mypy_cache build dist runs

@@ -31,7 +31,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 Pair = tuple[int, int]
-Pads = tuple[Pair, Pair]
+Pads = tuple[Pair, ...]
+"""(before, after) of rows and of columns."""
 Padding = str | Sequence[Sequence[int]]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -307,7 +308,7 @@ def _crop(x: Array, pads: Pads) -> tuple[Array, Pads]:
         return x, pads
     (top, bottom), (left, right) = (tuple(max(-p, 0) for p in pair) for pair in pads)
     x = x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
-    return x, tuple(tuple(max(p, 0) for p in pair) for pair in pads)
+    return x, tuple((max(before, 0), max(after, 0)) for before, after in pads)
 
 
 def _strides(stride: int | Pair) -> Pair:
@@ -324,12 +325,11 @@ def _named(padding: str) -> str:
 
 
 def _as_pads(padding: Sequence[Sequence[int]]) -> Pads:
-    pairs = tuple(tuple(int(p) for p in pair) for pair in padding)
-    if len(pairs) != 2 or any(len(pair) != 2 for pair in pairs):
+    if [len(pair) for pair in padding] != [2, 2]:
         raise ValueError(
             f"padding must be 'SAME', 'VALID' or ((top, bottom), (left, right)), not {padding!r}"
         )
-    return pairs
+    return tuple((int(before), int(after)) for before, after in padding)
 
 
 def _transposed_pads(k: int, s: int, padding: str) -> Pair:

@@ -132,7 +132,7 @@ def random_ensemble(
     random = np.random.RandomState(seed)
     rows, columns = (-(-side // block) for side in grid)
     block_of = (np.arange(grid[0]) // block * columns)[:, None] + (np.arange(grid[1]) // block)
-    result = np.zeros((passes, n), bool)
+    masks = np.zeros((passes, n), bool)
     for number in range(passes):
         turn = number % round_trip
         if turn == 0:
@@ -140,9 +140,9 @@ def random_ensemble(
             order = np.argsort(rank[block_of.ravel()], kind="stable")
         # Spread evenly over the order, so that no patch is masked much more often than others.
         first = turn * n // round_trip
-        result[number, np.take(order, np.arange(first, first + masked), mode="wrap")] = True
-    result = result.reshape(passes, *grid)
-    return _schedule(result, result)
+        masks[number, np.take(order, np.arange(first, first + masked), mode="wrap")] = True
+    pictures = masks.reshape(passes, *grid)
+    return _schedule(pictures, pictures)
 
 
 def assemble(predictions: Float[Array, "b p m d"], schedule: MaskSchedule) -> Float[Array, "b n d"]:
@@ -182,7 +182,7 @@ def _filled_up(used: Bool[np.ndarray, "p r c"]) -> Bool[np.ndarray, "p r c"]:
     """Masks as many patches in every pass as in the fullest one, far away from those it is for."""
     passes, rows, columns = used.shape
     most = int(used.sum(axis=(1, 2)).max())
-    place = np.stack(np.mgrid[:rows, :columns], axis=-1).reshape(-1, 2)
+    place = np.argwhere(np.ones((rows, columns), bool))
     # Among patches of equal distance, some order that is not that of the rows.
     shuffled = np.random.RandomState(0).permutation(len(place))
     result = used.reshape(passes, -1).copy()
