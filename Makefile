@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check format lint types unit clean
+.PHONY: demo test test-all check format lint types unit docs clean
 
 demo: .venv/.runtime
 	$(BIN)/jaxad demo --workdir=runs/demo
@@ -30,6 +30,11 @@ unit: .venv/.development
 test-all: lint
 	JAXAD_FULL_OPTIMISATION=1 $(BIN)/python $(PYTEST) -m "slow or not slow"
 
+# Pages that are wrong fail: a warning, a broken link, a reference that leads nowhere.
+docs: .venv/.documentation
+	$(BIN)/python -m sphinx --quiet -W --keep-going -b html docs docs/_build/html
+	@echo "the documentation is in docs/_build/html/index.html"
+
 format: .venv/.development
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -46,5 +51,9 @@ format: .venv/.development
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@ .venv/.runtime
 
+.venv/.documentation: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@ .venv/.runtime
+
 clean:
-	rm -rf .venv .mypy_cache build dist runs
+	rm -rf .venv .mypy_cache build dist runs docs/_build

@@ -83,7 +83,7 @@ def main() -> None:
     output = pathlib.Path(arguments.output)
     write_json(output, {"made_by": "tools/studies/collect_results.py", "runs": runs})
     table = markdown_table([row for run in runs for row in rows_of(run)], TITLES)
-    output.with_suffix(".md").write_text(table + "\n")
+    output.with_suffix(".md").write_text(f"# {output.stem}\n\n{table}\n")
     print(table)
     print(json.dumps({run["machine"]["processor"]: len(folders) for run in runs}))
 
