@@ -137,6 +137,14 @@ def test_pmap_is_named_in_one_file():
     assert [module_name(file) for file in FILES if names_it(file)] == ["jaxad.training.parallel"]
 
 
+def test_files_are_written_by_one_rule():
+    """Whole or not at all, tables alike: see ``jaxad.run.files``."""
+    for file in FILES:
+        if module_name(file) != "jaxad.run.files":
+            assert not imports(file, lazy=True) & {"csv", "tempfile"}, file
+            assert "os.replace" not in file.read_text(), file
+
+
 def test_models_and_ops_know_nothing_of_runs():
     """The line through the code has one direction."""
     for folder, later in {

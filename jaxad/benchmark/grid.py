@@ -26,7 +26,8 @@ from jaxad.report.cases import load_cases
 from jaxad.report.content import RunSummary, common_scale
 from jaxad.run.config import flatten, load_config, set_key, with_absolute_root
 from jaxad.run.errors import UserError
-from jaxad.run.folder import RunFolder, try_lock, write_json
+from jaxad.run.files import try_lock, write_json
+from jaxad.run.folder import RunFolder
 from jaxad.training.train import CHANGEABLE, train
 
 __all__ = ["FIGURES", "GROUPS", "Cell", "benchmark", "figure_columns", "mean_rows"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ import numpy as np
 from jaxad.benchmark.printed import Table, paper_of
 from jaxad.data.groups import GROUPS, MVTEC_AD
 from jaxad.report.tables import MISSING, format_value, markdown_table
-from jaxad.run.folder import write_json, write_text
+from jaxad.run.files import write_csv, write_json, write_text
 
 PerSeed = Mapping[int, float | None]
 
@@ -189,12 +187,7 @@ def write_comparison_of(
       UserError: it cannot be written.
     """
     rows, stem = compare(table, columns, categories), f"table_{table['id']}"
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [key for key in rows[0] if key != "over"],
-                            lineterminator="\n", extrasaction="ignore")  # fmt: skip
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(root / f"{stem}.csv", buffer.getvalue())
+    write_csv(root / f"{stem}.csv", [key for key in rows[0] if key != "over"], rows)
     paper = paper_of(table)
     write_json(
         root / f"{stem}.json",

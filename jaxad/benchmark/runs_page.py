@@ -18,7 +18,6 @@ from jaxad.report.page import (
     picture,
     sortable_table,
     table,
-    write_page,
 )
 from jaxad.report.style import MODEL_COLOURS, SORTABLE_COLUMNS
 from jaxad.report.tables import (
@@ -27,6 +26,7 @@ from jaxad.report.tables import (
     format_seconds,
     metric_title,
 )
+from jaxad.run.files import write_text
 
 _COMPARED = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 _DRAWN = ("image_auroc", "pixel_auroc", "aupro")
@@ -65,7 +65,7 @@ def write_comparison(
             if category:
                 heading = f"{category}: the same images"
             sections.append((f"images-{number}" if number else "images", heading, images))
-    write_page(path, page(title, sections))
+    write_text(path, page(title, sections))
 
 
 def _notes(notes: Sequence[str]) -> str:

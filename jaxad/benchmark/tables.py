@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 from jaxad.data.groups import GROUPS, MVTEC_AD
 from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.report.tables import markdown_table, metric_title
-from jaxad.run.folder import write_json, write_text
+from jaxad.run.files import write_csv, write_json, write_text
 
 FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 
@@ -99,11 +97,7 @@ def write_results(root: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None
     """Writes results.csv, results.json and results.md."""
     figures = figure_columns(rows)
     columns = ["config", "category", "seed", "seconds", *figures, "protocol", "folder", "error"]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(root / "results.csv", buffer.getvalue())
+    write_csv(root / "results.csv", columns, rows)
     means, seeds = mean_rows(rows), seed_rows(rows)
     protocols = {name: get_protocol(name).statement for name in _protocols_of(rows)}
     write_json(

@@ -11,7 +11,6 @@ import datetime
 import hashlib
 import os
 import pathlib
-import shutil
 from typing import Any
 
 import jaxad
@@ -21,7 +20,7 @@ from jaxad.convert.mapping import Mapped, map_weights
 from jaxad.convert.positions import resize_positions
 from jaxad.convert.reading import open_weights
 from jaxad.run.errors import UserError, did_you_mean
-from jaxad.run.folder import write_json
+from jaxad.run.files import remove_unfinished, write_json, writing
 from jaxad.training.weights import PROVENANCE, SCHEMA_VERSION, save_tree
 
 
@@ -124,19 +123,12 @@ def _sha256(path: pathlib.Path) -> str:
 
 def _write(folder: pathlib.Path, mapped: Mapped, record: dict[str, Any]) -> None:
     """All into a hidden folder beside the output, which then takes its name."""
-    temporary = folder.absolute().with_name(f".{folder.absolute().name}.unfinished")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a conversion that was killed
-        temporary.mkdir(parents=True)
+    with writing(folder, what=f"--output {folder}") as temporary:
+        # Of a conversion that was killed.
+        remove_unfinished(temporary.parent, folder.absolute().name, older_than_seconds=0)
+        temporary.mkdir()
         save_tree(_nested(mapped), temporary)
         write_json(temporary / PROVENANCE, record)
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise UserError(
-            f"--output {folder} could not be written: {error.strerror or error}"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _nested(mapped: Mapped) -> dict[str, Any]:

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import pathlib
-import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,12 +16,14 @@ from jaxad.data.containers import file_of
 from jaxad.data.images import FULL_RANGE, read_image
 from jaxad.data.region import WHOLE, Region, is_whole
 from jaxad.data.table import Sample
+from jaxad.run.environment import cache_folder
 from jaxad.run.errors import UserError
+from jaxad.run.files import remove_unfinished, writing
 
 # Part of every key: to be raised whenever the decoder or the resizer gives other pixels.
 _PIXELS_VERSION = 1
 _CHUNK = 64
-_STALE_SECONDS = 3600
+_DISK = "; free disk space, point JAXAD_CACHE to a larger disk, or raise data.memory_limit_mb"
 
 Progress = Callable[[int, int], None]
 
@@ -54,7 +54,7 @@ def prepare_images(
       range_16bit: see :func:`jaxad.data.images.resolve_range_16bit`.
       region: the part of every image that is kept, see :mod:`jaxad.data.region`.
       memory_limit_mb: largest array to keep in memory, in MiB; 0 always writes the file.
-      cache_dir: folder of the files; None stands for :func:`default_cache_dir`.
+      cache_dir: folder of the files; None stands for ``images`` in the user's cache folder.
       workers: decoding threads; None takes the number of CPU cores, at most 16.
       progress: called with ``(images done, images in all)``.
 
@@ -68,7 +68,7 @@ def prepare_images(
     paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
     shape = (len(paths), *image_size, channels)
     options = _options(image_size, channels, range_16bit, region)
-    folder = pathlib.Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    folder = pathlib.Path(cache_dir) if cache_dir is not None else cache_folder() / "images"
     file = folder / f"{_key(paths, options)}.npy"
     cached = _open_complete(file, shape)
     if cached is not None:
@@ -104,12 +104,6 @@ def read_many(
     options = _options(image_size, channels, range_16bit, region)
     chunks = _decoded_chunks([os.fspath(path) for path in paths], options, workers, None)
     return images, _fill(images, chunks)
-
-
-def default_cache_dir() -> pathlib.Path:
-    """Returns ``$XDG_CACHE_HOME/jaxad``, by default ``~/.cache/jaxad``."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return pathlib.Path(base) / "jaxad"
 
 
 def _options(
@@ -191,12 +185,10 @@ def _open_complete(file: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray | N
 def _write_atomically(
     file: pathlib.Path, shape: tuple[int, ...], chunks: Iterator[Chunk], paths: Sequence[str]
 ) -> None:
-    # On a shared disk, processes of other machines may have the same number.
-    partial = file.with_suffix(f".{socket.gethostname()}.{os.getpid()}.part")
     failures: dict[int, str] = {}
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(file)
+    size = np.prod(shape, dtype=np.int64) / 2**20
+    with writing(file, what=f"the image cache {file} ({size:.0f} MiB)", advice=_DISK) as partial:
+        remove_unfinished(file.parent)
         # Written, not assigned to a map: on a full disk a write fails, a map kills the process.
         with open(partial, "wb") as stream:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -210,22 +202,3 @@ def _write_atomically(
             stream.flush()
             os.fsync(stream.fileno())
         _raise_failures(failures, paths)
-        os.replace(partial, file)
-    except OSError as error:
-        size = np.prod(shape, dtype=np.int64) / 2**20
-        raise UserError(
-            f"cannot write the image cache {file} ({size:.0f} MiB): {error.strerror or error}; "
-            "free disk space, point XDG_CACHE_HOME to a larger disk, or raise data.memory_limit_mb"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _remove_stale(file: pathlib.Path) -> None:
-    """Removes what killed runs left; a live one touched its file within the hour."""
-    for part in file.parent.glob("*.part"):
-        try:
-            if time.time() - part.stat().st_mtime > _STALE_SECONDS:
-                part.unlink()
-        except OSError:
-            continue

@@ -16,6 +16,7 @@ from jaxad.data.images import decode, read_mask
 from jaxad.data.inspection import SPLITS
 from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError
+from jaxad.run.files import write_bytes
 
 _SIDE = 128
 _GAP = 8
@@ -67,12 +68,7 @@ def write_contact_sheet(table: SampleTable, path: str | os.PathLike) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    content = contact_sheet(table)
-    try:
-        with open(path, "wb") as stream:
-            stream.write(content)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    write_bytes(path, contact_sheet(table))
 
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -11,7 +11,8 @@ from jaxad.data.table import SampleTable
 from jaxad.evaluation.detector import Detector
 from jaxad.models import DETECTION_OPTIONS
 from jaxad.run.errors import UserError
-from jaxad.run.folder import RunFolder, write_json
+from jaxad.run.files import write_json
+from jaxad.run.folder import RunFolder
 from jaxad.training.inputs import decode
 
 

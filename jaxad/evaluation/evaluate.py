@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -28,7 +26,8 @@ from jaxad.evaluation.streaming import Again, LazyMasks, above, required_mb, str
 from jaxad.report.content import ScoreRow
 from jaxad.run import config as config_lib
 from jaxad.run.errors import UserError
-from jaxad.run.folder import RunFolder, write_json, write_text
+from jaxad.run.files import write_csv, write_json, write_text
+from jaxad.run.folder import RunFolder
 from jaxad.training.inputs import decode, open_table
 
 
@@ -238,10 +237,12 @@ def score_rows(
 
 def write_scores(run: RunFolder, rows: list[ScoreRow]) -> None:
     """Writes scores.csv: path, label, defect, score, decision (1 = rejected, empty = none)."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(ScoreRow._fields)
-    for row in rows:
-        decision = "" if row.decision is None else int(row.decision)
-        writer.writerow([row.path, row.label, row.defect, f"{row.score:.9g}", decision])
-    write_text(run.scores, buffer.getvalue())
+    texts = [
+        row._asdict()
+        | {
+            "score": f"{row.score:.9g}",
+            "decision": None if row.decision is None else int(row.decision),
+        }
+        for row in rows
+    ]
+    write_csv(run.scores, ScoreRow._fields, texts)

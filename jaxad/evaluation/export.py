@@ -25,6 +25,7 @@ from jaxad.evaluation.detector import make_detect
 from jaxad.evaluation.predict import load_detector
 from jaxad.models.base import Model, Variables
 from jaxad.run.errors import UserError
+from jaxad.run.files import write_bytes
 
 PLATFORMS = ("cpu", "cuda")
 SCHEMA_VERSION = 1
@@ -98,8 +99,10 @@ def export(
         "pixel_threshold": predictor.pixel_threshold,
         "no_threshold_because": predictor.reason,
     }
-    _write(target, data)
-    _write(_description(target), (json.dumps(record, indent=1) + "\n").encode())
+    write_bytes(target, data, what=f"--output {target}")
+    description = _description(target)
+    text = json.dumps(record, indent=1) + "\n"
+    write_bytes(description, text.encode(), what=f"--output {description}")
     return record
 
 
@@ -182,17 +185,3 @@ def serialise(
 
 def _description(target: pathlib.Path) -> pathlib.Path:
     return target.with_name(target.name + ".json")
-
-
-def _write(target: pathlib.Path, data: bytes) -> None:
-    """Whole or not at all."""
-    temporary = target.with_name(f".{target.name}.unfinished")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise UserError(
-            f"--output {target} could not be written: {error.strerror or error}"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -27,7 +27,8 @@ from jaxad.evaluation.evaluate import run_table
 from jaxad.evaluation.resize import resize_map
 from jaxad.report.content import Scale
 from jaxad.run.errors import UserError
-from jaxad.run.folder import RunFolder, write_json
+from jaxad.run.files import write_json
+from jaxad.run.folder import RunFolder
 
 ImageLike = str | os.PathLike | np.ndarray
 """An image file, a folder of images, or pixels: uint8 ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)``."""

@@ -9,12 +9,9 @@ the number of images but for their rows in the tables.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import os
 import pathlib
 import sys
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +30,7 @@ from jaxad.evaluation.predict import Prediction, Predictor, load_detector
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
 from jaxad.run.errors import UserError
-from jaxad.run.folder import write_json, write_text, writing
+from jaxad.run.files import make_folder, write_csv, write_json, writing
 from jaxad.run.progress import Progress
 
 SCHEMA = 1
@@ -87,7 +84,7 @@ def predict_files(
     """
     output = pathlib.Path(output)
     found = find_inputs(inputs, output)
-    _create(output)
+    make_folder(output, what=f"--output {output}")
     predictor = load_detector(workdir, checkpoint, data_root=data_root, overrides=overrides)
     if predictor.reason:
         _say(f"scores without decisions, for there is no threshold: {predictor.reason}")
@@ -113,19 +110,6 @@ def predict_files(
     }
     write = _Writer(output, predictor, scale if overlays else None, tiff=tiff)
     return _collect(output, head, _rows(sources, predictions, write), len(sources))
-
-
-def _create(output: pathlib.Path) -> None:
-    """Makes the output folder, before any work is done."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except (NotADirectoryError, FileExistsError):
-        file = next(p for p in (output, *output.parents) if p.exists() and not p.is_dir())
-        raise UserError(f"--output {output} cannot be a folder: {file} is a regular file") from None
-    except OSError as error:
-        raise UserError(f"--output {output} cannot be written: {error.strerror}") from None
 
 
 def _scale_of(predictions: Sequence[Prediction]) -> Scale:
@@ -302,15 +286,20 @@ def _write_tables(output: pathlib.Path, head: Row, rows: Sequence[Row], total: i
         "counts": {"images": total, **counts},
         "images": list(rows),
     }
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", "score", "decision", "regions", "error"])
-    for row in rows:
-        score = "" if row["error"] else f"{row['score']:.9g}"
-        decision = "" if row["decision"] is None else int(row["decision"])
-        regions = "" if row["error"] else len(row["regions"])
-        writer.writerow([row["path"], score, decision, regions, row["error"] or ""])
-    write_text(output / "scores.csv", buffer.getvalue())
+    write_csv(
+        output / "scores.csv",
+        ["path", "score", "decision", "regions", "error"],
+        [
+            {
+                "path": row["path"],
+                "score": None if row["error"] else f"{row['score']:.9g}",
+                "decision": None if row["decision"] is None else int(row["decision"]),
+                "regions": None if row["error"] else len(row["regions"]),
+                "error": row["error"],
+            }
+            for row in rows
+        ],
+    )
     write_json(output / "predictions.json", result)
     return result
 

@@ -20,8 +20,8 @@ from jaxad.report.cases import save_cases
 from jaxad.report.content import Case, Learned, ReportContent, ScoreRow, common_scale
 from jaxad.report.figures import panel_strip
 from jaxad.report.html import write_report
-from jaxad.run.folder import RunFolder, writing
-from jaxad.training.history import read_history
+from jaxad.run.files import read_csv, writing
+from jaxad.run.folder import RunFolder
 
 FIGURES = 12
 """Test images that are kept as panel strips and for comparisons between runs."""
@@ -95,7 +95,7 @@ def report_content(
         calibration=calibration,
         config=config.to_dict(),
         environment=run.read_json(run.environment),
-        history=read_history(run.history),
+        history=read_csv(run.history),
         cases=cases,
         notes=notes,
         scores=rows,

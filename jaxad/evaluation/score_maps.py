@@ -26,7 +26,7 @@ from jaxad.data.layouts import GOOD_NAMES
 from jaxad.data.table import Sample, SampleTable
 from jaxad.evaluation.float_tiff import read_float_tiff
 from jaxad.run.errors import UserError
-from jaxad.run.folder import write_json
+from jaxad.run.files import write_json
 from jaxad.run.progress import Progress
 
 RESOLUTIONS = ("image", "map")
@@ -105,8 +105,7 @@ def score_maps(
         "mean": _mean(list(rows.values())),
     }
     if output is not None:
-        pathlib.Path(output).parent.mkdir(parents=True, exist_ok=True)
-        write_json(pathlib.Path(output), result)
+        write_json(output, result)
     return result
 
 

@@ -19,13 +19,14 @@ from jaxad.report.content import (
     is_missing,
     verdict,
 )
-from jaxad.report.page import escape, figure, page, table, write_page
+from jaxad.report.page import escape, figure, page, table
 from jaxad.report.tables import (
     METRIC_TITLES,
     format_score,
     format_value,
     metric_title,
 )
+from jaxad.run.files import write_text
 
 _HEADLINE = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "image_f1_max")
 _FACTS = (
@@ -51,7 +52,7 @@ def write_report(path: str | os.PathLike, content: ReportContent) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    write_page(path, render_report(content))
+    write_text(path, render_report(content))
 
 
 def render_report(content: ReportContent) -> str:

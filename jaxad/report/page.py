@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
-import pathlib
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
@@ -21,7 +19,6 @@ from jaxad.report.content import Scale, is_missing
 from jaxad.report.figures import colour_table
 from jaxad.report.style import STYLE
 from jaxad.report.tables import MISSING, format_score, format_value
-from jaxad.run.folder import writing
 
 
 def escape(value: object) -> str:
@@ -212,14 +209,3 @@ style-src 'unsafe-inline'">
 </body>
 </html>
 """
-
-
-def write_page(path: str | os.PathLike, text: str) -> None:
-    """Writes a page so that readers see the old one or the whole new one, never a part.
-
-    Raises:
-      UserError: the folder cannot be written or the disk is full.
-    """
-    with writing(pathlib.Path(path)) as temporary:
-        # Names of files that are not valid Unicode reach Python as lone surrogates.
-        temporary.write_text(text, encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""The run folder: where a run's files are, and how they are written so that none is half there.
+"""The run folder: where a run's files are.
 
 config.json  data.json  environment.json  history.csv  events.*  checkpoints/<step>/
 calibration.json  metrics.json  scores.csv  report.html  figures/
@@ -7,12 +7,9 @@ calibration.json  metrics.json  scores.csv  report.html  figures/
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import math
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxad.run import config as config_lib
 from jaxad.run.errors import UserError
+from jaxad.run.files import make_folder, try_lock
 
 
 class RunFolder:
@@ -52,17 +50,7 @@ class RunFolder:
         Raises:
           UserError: it cannot be made or written (below a regular file, read-only).
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
-        except (NotADirectoryError, FileExistsError):
-            file = next(p for p in (self.path, *self.path.parents) if p.exists())
-            raise UserError(
-                f"--workdir {self.path} cannot be a folder: {file} is a regular file"
-            ) from None
-        except OSError as error:
-            raise UserError(f"--workdir {self.path} cannot be written: {error.strerror}") from None
+        make_folder(self.path, what=f"--workdir {self.path}")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -114,67 +102,3 @@ class RunFolder:
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read: {error}") from None
-
-
-@contextlib.contextmanager
-def try_lock(path: pathlib.Path) -> Iterator[bool]:
-    """Holds a lock file, without waiting; a kill frees it.
-
-    Gives False where another process holds it. Where there are no locks at all (systems that are
-    not POSIX, some network file systems) it gives True, and the user is on their own.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system
-        yield True
-        return
-    with path.open("w") as file:
-        mine = True
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            mine = error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-        yield mine
-
-
-@contextlib.contextmanager
-def writing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a temporary path beside ``path`` and moves it there on success: all or nothing.
-
-    Raises:
-      UserError: the disk is full or the folder cannot be written; what was there stays.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path} could not be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: pathlib.Path, values: Any) -> None:
-    """Writes JSON whole or not at all; NaN and infinities become null."""
-    write_text(path, json.dumps(_plain(values), indent=2) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    """Numpy scalars as Python's, non-finite floats as None: valid JSON everywhere."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -11,7 +11,6 @@ import logging
 import os
 import pathlib
 import re
-import tempfile
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jaxad.models.base import Variables
 from jaxad.run.errors import UserError
+from jaxad.run.files import make_folder, reserve
 from jaxad.training.state import TrainState
 
 METRIC = "validation_loss"
@@ -48,7 +48,7 @@ class Checkpoints:
             raise self._nothing_here()
         several = jax.process_count() > 1
         if several:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
         policies = [
             preservation_policy.LatestN(1),
             preservation_policy.BestN(
@@ -107,9 +107,7 @@ class Checkpoints:
           OSError: the disk is full, or a quota reached.
         """
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPACE_BESIDE_VALUES
-        if hasattr(os, "posix_fallocate"):
-            with tempfile.TemporaryFile(dir=self._folder) as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+        reserve(self._folder, size)
 
     def wait(self) -> None:
         """Waits until everything is on disk.

@@ -6,8 +6,6 @@ speeds go to the events and the progress line.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import pathlib
 from collections.abc import Mapping
@@ -15,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxad.run.errors import UserError
-from jaxad.run.folder import write_text
+from jaxad.run.files import csv_line, read_csv, write_csv, write_text
 from jaxad.training.step import StepMetrics
 
 
@@ -85,7 +83,7 @@ class History:
         self._path = path
         self.rows: list[dict[str, str]] = []
         if up_to_step > 0:
-            complete = read_history(path)
+            complete = read_csv(path)
             self.rows = [row for row in complete if int(row["step"]) <= up_to_step]
         self._write_all()
 
@@ -99,43 +97,19 @@ class History:
             return
         try:
             with self._path.open("a", newline="") as file:
-                file.write(self._line(text))
+                file.write(csv_line(text.get(name) for name in self._columns()))
         except OSError as error:
             raise UserError(f"{self._path} could not be written: {error.strerror}") from error
 
     def _columns(self) -> list[str]:
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
-    def _line(self, row: Mapping[str, str]) -> str:
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerow(
-            [row.get(name, "") for name in self._columns()]
-        )
-        return buffer.getvalue()
-
     def _write_all(self) -> None:
         if self.rows:
-            header = io.StringIO()
-            csv.writer(header, lineterminator="\n").writerow(self._columns())
-            write_text(self._path, header.getvalue() + "".join(map(self._line, self.rows)))
+            write_csv(self._path, self._columns(), self.rows)
         elif self._path.exists():
             write_text(self._path, "")
 
 
 def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.9g}"
-
-
-def read_history(path: pathlib.Path) -> list[dict[str, str]]:
-    """Rows of a history.csv; empty cells are left out, a line cut off by a kill is dropped."""
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
-    lines = [line for line in lines if line.endswith("\n")]
-    rows = csv.DictReader(lines)
-    width = len(rows.fieldnames or ())
-    return [
-        {name: value for name, value in row.items() if value}
-        for row in rows
-        if len(row) == width and None not in row.values()
-    ]

@@ -15,7 +15,6 @@ from jaxad.data.split import split_holdout
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.data.table import Sample, SampleTable
-from jaxad.run.environment import cache_folder
 from jaxad.run.errors import UserError
 from jaxad.training.processes import say
 
@@ -45,7 +44,6 @@ def open_table(data: ConfigDict) -> SampleTable:
         if data.root:
             raise UserError("data.name=synthetic generates its images; leave data.root empty")
         root = ensure_dataset(
-            cache_folder() / "synthetic",
             category=data.category,
             seed=data.synthetic_seed,
             image_size=tuple(data.image_size),
@@ -66,7 +64,6 @@ def decode(samples: list[Any], data: ConfigDict, range_16bit: tuple[float, float
         samples,
         **_reading(data, range_16bit),
         memory_limit_mb=data.memory_limit_mb,
-        cache_dir=cache_folder() / "images",
     )
 
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from jaxad.run.folder import RunFolder, write_json
+from jaxad.run.files import write_json
+from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.events import Events

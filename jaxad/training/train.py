@@ -16,7 +16,8 @@ from jaxad.data.pipeline import Passes, empty_batch, evaluation_batches, trainin
 from jaxad.models.base import Model, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
-from jaxad.run.folder import RunFolder, write_json, write_text
+from jaxad.run.files import write_json, write_text
+from jaxad.run.folder import RunFolder
 from jaxad.training import processes
 from jaxad.training.augment import make_augment
 from jaxad.training.checkpoints import Checkpoints

@@ -16,7 +16,7 @@ from jaxad.benchmark.grid import benchmark
 from jaxad.benchmark.workers import device_environments
 from jaxad.cli.main import main
 from jaxad.run.errors import UserError
-from jaxad.run.folder import try_lock
+from jaxad.run.files import try_lock
 
 SEEDS = "0,1,2"
 
@@ -98,7 +98,7 @@ def test_parallel_workers_do_the_work_and_leave_the_tables(
 
 def test_a_lock_is_another_process_s_until_it_ends(tmp_path):
     code = (
-        "import pathlib, sys, time; from jaxad.run.folder import try_lock\n"
+        "import pathlib, sys, time; from jaxad.run.files import try_lock\n"
         "with try_lock(pathlib.Path(sys.argv[1])) as mine: print(mine, flush=True); time.sleep(60)"
     )
     file = tmp_path / "lock"

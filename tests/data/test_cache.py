@@ -123,7 +123,9 @@ def test_full_disk_is_one_sentence_and_leaves_nothing(paths, tmp_path):
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
-        with pytest.raises(UserError, match=r"cannot write the image cache .*memory_limit_mb"):
+        with pytest.raises(
+            UserError, match=r"the image cache .*could not be written: .*memory_limit_mb"
+        ):
             prepare_images(paths, **OPTIONS, cache_dir=folder, memory_limit_mb=0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -146,7 +148,7 @@ def test_killed_run_leaves_no_file_taken_for_whole(paths, tmp_path, project_root
     )
     assert run.returncode == 7
     (left,) = folder.iterdir()
-    assert left.suffix == ".part"
+    assert left.suffix == ".tmp"
     long_ago = time.time() - 2 * 3600
     os.utime(left, (long_ago, long_ago))
     images = prepare_images(paths, **OPTIONS, cache_dir=folder, memory_limit_mb=0)

@@ -81,5 +81,7 @@ def test_contact_sheet_shows_what_cannot_be_read(root, tmp_path):
     (root / "train/good/0.png").write_bytes(b"no image")
     sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(read_table(root)))))
     assert (sheet[8 + 18 : 8 + 146, 8 : 8 + 128] == (230, 30, 120)).all(axis=-1).any()
-    with pytest.raises(UserError, match="cannot write"):
-        write_contact_sheet(read_table(root), tmp_path / "nowhere" / "sheet.png")
+    write_contact_sheet(read_table(root), tmp_path / "new" / "sheet.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "sheet.png")), sheet)
+    with pytest.raises(UserError, match="could not be written"):
+        write_contact_sheet(read_table(root), root / "train/good/0.png/sheet.png")

@@ -3,6 +3,8 @@ import platform
 import subprocess
 import sys
 
+from jaxad.data.cache import prepare_images
+from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.run import environment
 
 PROGRAM = """
@@ -40,3 +42,21 @@ def test_the_description_names_what_a_run_ran_on():
     found = environment.describe(seed=3)
     assert found["seed"] == 3 and found["versions"]["jax"] and found["devices"]
     json.dumps(found)
+
+
+def test_the_cache_folder_is_one_for_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXAD_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert environment.cache_folder() == tmp_path / "xdg" / "jaxad"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert environment.cache_folder() == tmp_path / ".cache" / "jaxad"
+    monkeypatch.setenv("JAXAD_CACHE", str(tmp_path / "mine"))
+    assert environment.cache_folder() == tmp_path / "mine"
+    # Decoded and generated images obey it too.
+    root = ensure_dataset(category="metal", image_size=(16, 16), train=1, test_good=0,
+                          test_per_defect=0)  # fmt: skip
+    assert root.parent == tmp_path / "mine" / "synthetic"
+    images = prepare_images([root / "metal/train/good/000.png"], image_size=(8, 8), channels=3,
+                            memory_limit_mb=0)  # fmt: skip
+    assert images.filename.parent == tmp_path / "mine" / "images"

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from jaxad.run.errors import UserError
+from jaxad.run.files import read_csv
 from jaxad.training.events import Events
-from jaxad.training.history import History, check_finite, read_history, summarise_steps
+from jaxad.training.history import History, check_finite, summarise_steps
 from jaxad.training.step import StepMetrics
 
 
@@ -70,7 +71,7 @@ def written(path: pathlib.Path, rows=ROWS) -> bytes:
 def test_rows_come_back_and_a_late_column_is_empty_before(tmp_path):
     text = written(tmp_path / "h.csv")
     assert text == b"step,loss,validation\n1,0.25,\n2,0.333333333,2\n3,4,\n"
-    assert read_history(tmp_path / "h.csv")[0] == {"step": "1", "loss": "0.25"}
+    assert read_csv(tmp_path / "h.csv")[0] == {"step": "1", "loss": "0.25"}
 
 
 @pytest.mark.parametrize("cut", range(0, 52, 3))
@@ -79,7 +80,7 @@ def test_a_line_that_a_kill_cut_off_is_dropped_and_written_again(tmp_path, cut):
     whole = written(path)
     path.write_bytes(whole[:cut])
     complete = max(0, whole[:cut].count(b"\n") - 1)
-    assert len(read_history(path)) == complete
+    assert len(read_csv(path)) == complete
     history = History(path, up_to_step=complete)
     for row in ROWS[complete:]:
         history.append(row)
@@ -97,7 +98,7 @@ def test_rows_after_the_restored_step_are_dropped(tmp_path):
 def test_a_new_run_starts_an_empty_history(tmp_path):
     path = tmp_path / "h.csv"
     History(path, up_to_step=0)
-    assert not path.exists() and read_history(path) == []
+    assert not path.exists() and read_csv(path) == []
     written(path)
     History(path, up_to_step=0)
     assert path.read_bytes() == b""

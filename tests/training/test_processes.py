@@ -19,9 +19,9 @@ import jaxad
 from jaxad.cli import main as cli
 from jaxad.data.pipeline import training_batches
 from jaxad.run.errors import UserError
+from jaxad.run.files import read_csv
 from jaxad.run.folder import RunFolder
 from jaxad.training import processes
-from jaxad.training.history import read_history
 from jaxad.training.parallel import Devices
 
 STEPS = {"train.steps": "3", "train.log_every": "1", "train.checkpoint_every": "1"}
@@ -127,7 +127,7 @@ def test_two_processes_end_together_go_on_and_learn_the_same(
     assert json.loads(run.environment.read_text())["processes"] == 2
     assert json.loads(run.data.read_text()) == json.loads(alone.data.read_text())
     # float32 sums in another order, carried on through three steps of Adam.
-    pairs = zip(read_history(run.history), read_history(alone.history), strict=True)
+    pairs = zip(read_csv(run.history)(alone.history), strict=True)
     for mine, other in pairs:
         assert mine.keys() == other.keys()
         for name in mine:

@@ -12,11 +12,12 @@ import time
 import pytest
 
 from jaxad.data import pipeline
+from jaxad.run.files import read_csv
 from jaxad.run.folder import RunFolder
 from jaxad.training import train as training
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.events import Events
-from jaxad.training.history import History, read_history
+from jaxad.training.history import History
 
 
 class Killed(BaseException):
@@ -76,7 +77,7 @@ def unfinished_save(run: RunFolder) -> bool:
 
 def rows(run: RunFolder, count: int) -> bool:
     try:
-        return len(read_history(run.history)) >= count
+        return len(read_csv(run.history)) >= count
     except FileNotFoundError:
         return False
 

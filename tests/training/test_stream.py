@@ -12,8 +12,9 @@ import jaxad
 from jaxad.cli import main as cli
 from jaxad.data.streamed import StreamedImages
 from jaxad.run.errors import UserError
+from jaxad.run.files import read_csv
 from jaxad.training import train as training
-from jaxad.training.history import History, read_history
+from jaxad.training.history import History
 
 pytest.importorskip("tensorflow_datasets")
 
@@ -117,5 +118,5 @@ def test_an_image_damaged_in_mid_training_is_named(train_tiny, tiny_data, tmp_pa
 def test_two_devices_share_streamed_batches(train_tiny, finished, shards, tmp_path):
     """float32 sums in another order, carried on through a dozen steps of Adam."""
     run = train_tiny(tmp_path / "run", data__root=str(shards), data__stream=True, train__devices=2)
-    losses = [[float(row["loss"]) for row in read_history(r.history)] for r in (run, finished)]
+    losses = [[float(row["loss"]) for row in read_csv(r.history)] for r in (run, finished)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)

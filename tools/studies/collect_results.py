@@ -14,7 +14,8 @@ import pathlib
 from collections import Counter
 
 from jaxad.report.tables import markdown_table
-from jaxad.run.folder import RunFolder, write_json
+from jaxad.run.files import write_json
+from jaxad.run.folder import RunFolder
 
 FIGURES = ("pixel_auroc", "pixel_ap", "aupro", "pixel_auroc_per_image_mean")
 TITLES = {

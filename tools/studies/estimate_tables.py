@@ -28,7 +28,7 @@ from jaxad.data.batch import Batch
 from jaxad.data.published.catalogue import CATALOGUE
 from jaxad.report.tables import markdown_table
 from jaxad.run.config import load_config
-from jaxad.run.folder import write_json
+from jaxad.run.files import write_json
 
 RESULTS = pathlib.Path(__file__).parents[2] / "docs" / "results"
 MEASURED_RUNS = ("small_cpu.json", "variational_cpu.json")

@@ -44,7 +44,8 @@ from jaxad.models.base import parameter_key
 from jaxad.report.tables import markdown_table
 from jaxad.run.config import load_config, set_key, with_absolute_root
 from jaxad.run.environment import keep_freed_memory, processor_name
-from jaxad.run.folder import RunFolder, write_json
+from jaxad.run.files import write_json
+from jaxad.run.folder import RunFolder
 from jaxad.training.inputs import decode
 from jaxad.training.train import train
 

@@ -22,7 +22,8 @@ from jaxad.evaluation.detector import Detector
 from jaxad.models.vae_grf import to_gray
 from jaxad.ops.correlation import correlation_length, radial_autocorrelation
 from jaxad.report.tables import markdown_table
-from jaxad.run.folder import RunFolder, write_json
+from jaxad.run.files import write_json
+from jaxad.run.folder import RunFolder
 from jaxad.training.inputs import prepare_inputs
 
 

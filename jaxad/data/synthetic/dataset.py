@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 
@@ -20,10 +18,11 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from jaxad.data.cache import default_cache_dir
 from jaxad.data.synthetic import drawing, objects, textures
 from jaxad.data.synthetic.category import Category
+from jaxad.run.environment import cache_folder
 from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.files import writing
 
 CATEGORIES: Mapping[str, Category] = {
     "flange": objects.FLANGE,
@@ -128,21 +127,13 @@ def write_dataset(
     plan = [("train", "good", train), ("test", "good", test_good)]
     plan += [("test", kind, test_per_defect) for kind in kinds]
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{category}-", dir=folder.parent))
-        try:
+        with writing(folder, what=f"generated images in {folder}") as partial:
             _write_pictures(partial, category, plan, seed, image_size)
             (partial / _MARKER).write_text(json.dumps(made_of, indent=1) + "\n")
-            partial.chmod(0o755)  # mkdtemp's own mode would keep other users out
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
+    except UserError:
         if folder.exists():  # another process was faster
             return _same_or_error(folder, made_of)
-        raise UserError(
-            f"cannot write generated images to {folder}: {error.strerror or error}"
-        ) from error
+        raise
     return folder
 
 
@@ -157,7 +148,8 @@ def ensure_dataset(
     """Writes a generated data set once, below a folder named by its arguments.
 
     Args:
-      cache_root: where such folders lie; None stands for :func:`default_cache_dir`.
+      cache_root: where such folders lie; None stands for ``synthetic`` in the user's
+        cache folder.
       category: as in :func:`write_dataset`, like the rest; ``""`` is the default category.
       seed: of all pictures.
       image_size: ``(h, w)`` in pixels.
@@ -167,7 +159,7 @@ def ensure_dataset(
       The root, which holds this category only: ``read_table(root)``.
     """
     category = category or DEFAULT_CATEGORY
-    base = pathlib.Path(cache_root) if cache_root is not None else default_cache_dir()
+    base = pathlib.Path(cache_root) if cache_root is not None else cache_folder() / "synthetic"
     _category(category)
     parts = [category, f"v{_VERSION}", f"seed{seed}", "x".join(map(str, image_size))]
     parts += [f"{name}{count}" for name, count in sorted(counts.items())]

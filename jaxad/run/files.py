@@ -1,0 +1,206 @@
+"""How folders are made and files are written, whole or not at all; tables as csv; locks.
+
+This file alone names ``csv``, ``tempfile`` and ``os.replace`` (kept by the import law's test).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import io
+import json
+import math
+import os
+import pathlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxad.run.errors import UserError
+
+_UNFINISHED = ".tmp"
+_NAME_KEPT = 40
+
+
+def make_folder(path: str | os.PathLike, *, what: str | None = None) -> None:
+    """Makes a folder, with its parents, and checks that files can be written there.
+
+    Args:
+      path: of the folder; it may exist.
+      what: how an error names it; None takes the path.
+
+    Raises:
+      UserError: it cannot be made or written (below a regular file, read-only).
+    """
+    path = pathlib.Path(path)
+    what = what or str(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        reserve(path)
+    except (NotADirectoryError, FileExistsError):
+        file = next(p for p in (path, *path.parents) if p.exists() and not p.is_dir())
+        raise UserError(f"{what} cannot be a folder: {file} is a regular file") from None
+    except OSError as error:
+        raise UserError(f"{what} cannot be written: {error.strerror}") from None
+
+
+def reserve(folder: pathlib.Path, size: int = 0) -> None:
+    """Makes a file of a size in a folder and removes it: what follows will find the room.
+
+    Raises:
+      OSError: the disk is full, a quota reached, or the folder cannot be written.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+@contextlib.contextmanager
+def writing(
+    path: str | os.PathLike, *, what: str | None = None, advice: str = ""
+) -> Iterator[pathlib.Path]:
+    """Gives a temporary path beside ``path`` and moves it there on success: all or nothing.
+
+    The caller writes a file there, or makes a folder; a folder that exists already is replaced
+    only where it is empty.
+
+    Args:
+      path: of the file or folder.
+      what: how an error names it; None takes the path.
+      advice: ends the sentence of an error.
+
+    Raises:
+      UserError: the disk is full or the folder cannot be written; what was there stays.
+    """
+    target = pathlib.Path(path).absolute()
+    # Unique among threads, processes and machines with a common disk; never too long a name.
+    unique = f"{os.urandom(8).hex()}{_UNFINISHED}"
+    temporary = target.with_name(f".{target.name[:_NAME_KEPT]}.{unique}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{what or path} could not be written: {reason}{advice}") from error
+    finally:
+        _remove(temporary)
+
+
+def remove_unfinished(
+    folder: pathlib.Path, name: str = "", *, older_than_seconds: float = 3600
+) -> None:
+    """Removes what killed processes left of :func:`writing`; a live one wrote a moment ago.
+
+    Args:
+      folder: where to look.
+      name: of the file or folder that was to be written; empty for any.
+      older_than_seconds: by the last change.
+    """
+    start = f".{name[:_NAME_KEPT]}." if name else "."
+    for left in folder.iterdir():
+        if left.name.startswith(start) and left.name.endswith(_UNFINISHED):
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime >= older_than_seconds:
+                    _remove(left)
+
+
+def _remove(path: pathlib.Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def write_bytes(path: str | os.PathLike, content: bytes, *, what: str | None = None) -> None:
+    """Writes a file whole or not at all, see :func:`writing`."""
+    with writing(path, what=what) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    with writing(path) as temporary:
+        # Names of files that are not valid Unicode reach Python as lone surrogates.
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+
+
+def write_json(path: str | os.PathLike, values: Any) -> None:
+    """Writes JSON whole or not at all; NaN and infinities become null."""
+    write_text(path, json.dumps(_plain(values), indent=2) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """Numpy scalars as Python's, non-finite floats as None: valid JSON everywhere."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    """One line of a csv file, with its end; None is an empty cell."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(values)
+    return line.getvalue()
+
+
+def write_csv(
+    path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Writes a table whole or not at all.
+
+    Args:
+      path: of the file.
+      columns: keys of the rows that are written, in this order; they become the first line.
+      rows: what a row lacks is an empty cell.
+    """
+    lines = ([row.get(name) for name in columns] for row in rows)
+    write_text(path, "".join(map(csv_line, [columns, *lines])))
+
+
+def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
+    """Reads a table: a line that a kill cut off is dropped, empty cells are left out.
+
+    Returns:
+      One dict per line after the first; nothing where there is no such file.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    width = len(reader.fieldnames or ())
+    return [
+        {name: value for name, value in row.items() if value}
+        for row in reader
+        if len(row) == width and None not in row.values()
+    ]
+
+
+@contextlib.contextmanager
+def try_lock(path: pathlib.Path) -> Iterator[bool]:
+    """Holds a lock file, without waiting; a kill frees it.
+
+    Gives False where another process holds it. Where there are no locks at all (systems that are
+    not POSIX, some network file systems) it gives True, and the user is on their own.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        yield True
+        return
+    with path.open("w") as file:
+        mine = True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            mine = error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+        yield mine
