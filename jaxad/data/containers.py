@@ -33,6 +33,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from jaxad.data.shards import is_shards, open_shards
+from jaxad.data.tensorflow import import_tensorflow_datasets
 from jaxad.run.errors import UserError
 
 SEPARATOR = "::"
@@ -281,16 +282,7 @@ def _cifar_pickle(container: str) -> Labelled:
 
 
 def _tensorflow_datasets(container: str) -> dict[str, Labelled]:
-    from jaxad.data.pipeline import import_tensorflow
-
-    try:
-        import_tensorflow()  # first, so that it takes no GPU
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise UserError(
-            f"{container} was prepared by TensorFlow Datasets, which is not installed; "
-            "install jaxad[tf]"
-        ) from error
+    tfds = import_tensorflow_datasets(container)
     builder = tfds.builder_from_directory(container)
     found = {}
     for split in ("train", "test"):

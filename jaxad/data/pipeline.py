@@ -8,7 +8,6 @@ others. Images stay uint8: normalisation and augmentation run on the device.
 from __future__ import annotations
 
 import importlib.util
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from jaxtyping import UInt8
 from jaxad.data.batch import Batch
 from jaxad.data.split import random_order
 from jaxad.data.streamed import StreamedImages
+from jaxad.data.tensorflow import import_tensorflow
 from jaxad.run.errors import UserError, did_you_mean
 
 PIPELINES = ("auto", "memory", "tf")
@@ -273,22 +273,3 @@ def _tf_batches(
         except tf.errors.OpError as error:
             raise failures[0] if failures else error from None
         yield batch
-
-
-def import_tensorflow() -> Any:
-    """Imports TensorFlow with the GPUs hidden from it: they belong to JAX."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Unused by tf.data, and said twice by each process before its log level counts.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    import tensorflow as tf
-
-    try:
-        tf.config.set_visible_devices([], "GPU")
-    except RuntimeError as error:
-        # Too late: the process has already run TensorFlow on the devices that it found.
-        if tf.config.get_visible_devices("GPU"):
-            raise UserError(
-                "TensorFlow already holds a GPU in this process; "
-                "set data.pipeline=memory or hide the GPU before using TensorFlow"
-            ) from error
-    return tf

@@ -75,7 +75,8 @@ def work(row: str, options: argparse.Namespace) -> None:
     if pipeline == "prepare":
         print(json.dumps({"prepare": prepared, "training_images": len(images)}), file=answers)
         return
-    from jaxad.data.pipeline import import_tensorflow, training_batches
+    from jaxad.data.pipeline import training_batches
+    from jaxad.data.tensorflow import import_tensorflow
 
     if pipeline == "tf":
         import_tensorflow()

@@ -28,6 +28,7 @@ from jaxad.data.datasets import NAMES, read_table
 from jaxad.data.images import read_image, read_mask, resolve_range_16bit
 from jaxad.data.shards import PREFIX, TABLE_KEY, is_shards, open_shards
 from jaxad.data.table import Sample, SampleTable
+from jaxad.data.tensorflow import import_tensorflow_datasets
 from jaxad.run.errors import UserError, did_you_mean
 
 SHARDS_VERSION = "2.0.0"
@@ -68,7 +69,7 @@ def folder_builder(
     known = [each for each in NAMES if each not in _NOT_FOLDERS]
     if dataset not in known:
         raise UserError(f"no folder data set {dataset!r}{did_you_mean(dataset, known)}")
-    tfds = _import_tfds()
+    tfds = import_tensorflow_datasets("writing shards")
 
     def examples(
         table: SampleTable, samples: tuple[Sample, ...], limits: tuple[float, float]
@@ -192,7 +193,7 @@ def prepare_shards(
                 "give --shards another folder"
             )
         return folder
-    tfds = _import_tfds()
+    tfds = import_tensorflow_datasets("writing shards")
     manual = tfds.download.DownloadConfig(manual_dir=os.fspath(root))
     builder.download_and_prepare(download_config=manual)
     return folder
@@ -218,7 +219,7 @@ def share_of_process(folder: str | os.PathLike, split: str, *, process: int, pro
     """
     if not 0 <= process < processes:
         raise UserError(f"process {process} is none of {processes}, counted from 0")
-    tfds = _import_tfds()
+    tfds = import_tensorflow_datasets("writing shards")
     open_shards(folder)  # which says what is wrong
     builder = tfds.builder_from_directory(os.fspath(folder))
     if split not in builder.info.splits:
@@ -263,14 +264,3 @@ def _pixels(
 def _identifier(*parts: str) -> str:
     """A name that TensorFlow Datasets accepts for a folder."""
     return "_".join(re.sub(r"\W+", "_", part).lower() for part in parts if part)
-
-
-def _import_tfds() -> Any:
-    from jaxad.data.pipeline import import_tensorflow
-
-    try:
-        import_tensorflow()  # first, so that it takes no GPU
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise UserError("shards need TensorFlow Datasets; install jaxad[tf]") from error
-    return tfds
