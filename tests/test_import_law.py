@@ -107,6 +107,7 @@ def test_the_mathematics_stands_alone(folder):
         ("torch", {"convert"}),
         ("torchvision", set()),
         ("matplotlib", set()),
+        ("jinja2", {"report"}),
         ("sklearn", {"models"}),
         ("dm_pix", {"ops"}),
         ("orbax", {"training"}),

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from jaxad.benchmark.papers import write_paper_tables
-from jaxad.benchmark.runs_page import write_comparison
+from jaxad.benchmark.runs_page import RunSummary, write_comparison
 from jaxad.benchmark.tables import FIGURES, GROUPS, figure_columns, mean_rows, write_results
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.models import detection_keys
 from jaxad.report.cases import load_cases
-from jaxad.report.content import RunSummary, common_scale
+from jaxad.report.content import common_scale
 from jaxad.run.config import flatten, load_config, set_key, with_absolute_root
 from jaxad.run.errors import UserError
 from jaxad.run.files import try_lock, write_json

@@ -1,6 +1,6 @@
 """Pages, pictures and tables of what a run found."""
 
-from jaxad.report.content import Case, ReportContent, RunSummary, Scale, ScoreRow, common_scale
+from jaxad.report.content import Case, ReportContent, Scale, ScoreRow, common_scale
 from jaxad.report.figures import heat_map, outline, overlay, panel_strip
 from jaxad.report.html import write_report
 from jaxad.report.tables import format_metrics_table, format_seconds, markdown_table
@@ -8,7 +8,6 @@ from jaxad.report.tables import format_metrics_table, format_seconds, markdown_t
 __all__ = [
     "Case",
     "ReportContent",
-    "RunSummary",
     "Scale",
     "ScoreRow",
     "common_scale",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 54, 406, 14, 216
@@ -123,10 +124,7 @@ def frame(x_axis: Axis, y_axis: Axis, *, x_label: str, y_label: str = "") -> lis
     return parts
 
 
-def svg(parts: Sequence[str], *, label: str, height: float = HEIGHT) -> str:
+def svg(parts: Sequence[str], *, label: str, height: float = HEIGHT) -> Markup:
     """The SVG element, scaling with its column; ``label`` is what screen readers say."""
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{html.escape(label)}">'
-        + "".join(parts)
-        + "</svg>"
-    )
+    start = f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{html.escape(label)}">'
+    return Markup("".join([start, *parts, "</svg>"]))

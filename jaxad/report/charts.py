@@ -1,6 +1,6 @@
 """The charts of a report as inline SVG: training history, scores, curves, kinds of defects.
 
-Colours come by class from the style sheet in ``report/page.py``: ``good``, ``bad``,
+Colours come by class from the style sheet: ``good``, ``bad``,
 ``first``, ``second``, ``threshold``.
 """
 
@@ -17,8 +17,10 @@ import numpy.typing as npt
 from jaxad.report import axes
 from jaxad.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis
 from jaxad.report.content import is_missing
-from jaxad.report.style import MODEL_COLOURS
 from jaxad.report.tables import format_score, format_value
+
+MODEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5d6675")
+"""Of models in charts, told apart by colour-blind readers too (Okabe and Ito)."""
 
 # A chart column is at most some 500 pixels wide: more points cannot be seen.
 _MOST_POINTS = 300

@@ -19,6 +19,13 @@ class Scale(NamedTuple):
     high: float
     threshold: float | None = None
 
+    @property
+    def threshold_place(self) -> float | None:
+        """Where the threshold lies between the ends, from 0 to 1; None where it does not."""
+        if self.threshold is None or not self.low < self.threshold < self.high:
+            return None
+        return (self.threshold - self.low) / (self.high - self.low)
+
 
 class ScoreRow(NamedTuple):
     """One line of ``scores.csv``; label 0 is good, 1 defective; decision True is "rejected"."""
@@ -28,6 +35,15 @@ class ScoreRow(NamedTuple):
     defect: str
     score: float
     decision: bool | None = None
+
+    @property
+    def verdict(self) -> str | None:
+        """What the decision was worth: "found", "missed", "false alarm", "passed", None without."""
+        if self.decision is None:
+            return None
+        if self.label:
+            return "found" if self.decision else "missed"
+        return "false alarm" if self.decision else "passed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,31 +169,6 @@ class ReportContent:
         return list(self.scores) or [case.row for case in self.cases]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunSummary:
-    """One run on a page that compares runs.
-
-    Attributes:
-      name: what the table calls it: the model, or its config.
-      category: of the data set; images are compared within one.
-      seed: None where there is none to tell.
-      metrics: the content of its ``metrics.json``.
-      link: its own report, relative to the comparison page; None for no link.
-      seconds: time to train (or to fit), None when unknown.
-      cases: some of its test images; images are matched between runs by path.
-      scale: its heat-map scale; None takes the range of its cases.
-    """
-
-    name: str
-    metrics: Mapping[str, Any]
-    category: str = ""
-    seed: int | None = None
-    link: str | None = None
-    seconds: float | None = None
-    cases: Sequence[Case] = ()
-    scale: Scale | None = None
-
-
 def is_missing(value: Any) -> bool:
     """True for None and NaN: the two ways in which a figure is undefined."""
     return value is None or (isinstance(value, (float, np.floating)) and math.isnan(value))
@@ -204,12 +195,3 @@ def common_scale(calibration: Mapping[str, Any], cases: Sequence[Case]) -> Scale
         return Scale(0.0, 1.0, threshold)
     low, high = np.percentile(pixels, [1.0, 99.9])
     return Scale(float(low), float(high), threshold)
-
-
-def verdict(label: int, decision: bool | None) -> str | None:
-    """What the decision was worth: "found", "missed", "false alarm", "passed"; None without one."""
-    if decision is None:
-        return None
-    if label:
-        return "found" if decision else "missed"
-    return "false alarm" if decision else "passed"

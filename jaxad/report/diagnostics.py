@@ -7,7 +7,8 @@ known here.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -16,7 +17,7 @@ from jaxad.report import axes, figures
 from jaxad.report.axes import BOTTOM, LEFT, RIGHT, Axis
 from jaxad.report.charts import Chart
 from jaxad.report.content import Scale
-from jaxad.report.page import colour_bar, enlargeable, escape, figure, picture, table
+from jaxad.report.page import Picture, Table, metric_cell
 
 MAPS_SHOWN = 8
 """Images beside which a map is drawn."""
@@ -75,39 +76,57 @@ def title_of(name: str) -> str:
     return name.replace("_", " ")
 
 
-def render(
+class Block(NamedTuple):
+    """Pictures under a heading.
+
+    Attributes:
+      title: the heading.
+      sentence: below it.
+      pairs: photographs, each with what is beside it.
+      pictures: otherwise, laid out as a "mosaic" or, a single one, as a "matrix".
+      layout: of these.
+      scale: of their colours.
+    """
+
+    title: str
+    sentence: str = ""
+    pairs: Sequence[tuple[Picture, Picture]] = ()
+    pictures: Sequence[Picture] = ()
+    layout: str = "mosaic"
+    scale: Scale | None = None
+
+
+class Drawn(NamedTuple):
+    """Diagnostics as they stand on a page; no table where there are no numbers."""
+
+    numbers: Table | None
+    charts: list[Chart]
+    blocks: list[Block]
+
+
+def draw(
     diagnostics: Mapping[str, np.ndarray], images: UInt8[np.ndarray, "b h w c"], origin: str
-) -> str:
-    """All diagnostics as HTML: numbers, then charts, then maps and pictures.
+) -> Drawn:
+    """Draws diagnostics: numbers, then charts, then maps and pictures.
 
     Args:
       diagnostics: name -> array of a kind that ``kind_of`` knows.
       images: on which they were computed.
       origin: what the images are, in the plural.
     """
-    groups: dict[str, dict[str, np.ndarray]] = {}
+    groups: dict[str, list[tuple[str, np.ndarray]]] = {}
     for name, values in diagnostics.items():
-        groups.setdefault(kind_of(name, values, images=len(images)), {})[name] = values
-    parts = []
-    if "scalar" in groups:
-        rows = [(escape(title_of(n)), figure(v.item())) for n, v in groups["scalar"].items()]
-        parts.append(table(["Quantity", "Value"], rows))
-    charts = [use_of_entries(n, v) for n, v in groups.get("counts", {}).items()]
-    charts += [
-        Chart(title_of(n), bars(v, label=title_of(n), x_label="entry"))
-        for n, v in groups.get("vector", {}).items()
-    ]
-    if charts:
-        cells = "".join(
-            f"<figure><figcaption>{escape(one.title)}</figcaption>{one.svg}</figure>"
-            for one in charts
-        )
-        parts.append(f'<div class="charts">{cells}</div>')
-    parts += [_matrix(n, v) for n, v in groups.get("matrix", {}).items()]
-    parts += [_categories(n, v, images, origin) for n, v in groups.get("categories", {}).items()]
-    parts += [_maps(n, v, images, origin) for n, v in groups.get("maps", {}).items()]
-    parts += [_pictures(n, v) for n, v in groups.get("pictures", {}).items()]
-    return "".join(parts)
+        kind = kind_of(name, values, images=len(images))
+        groups.setdefault(kind, []).append((title_of(name), values))
+    of = lambda kind: groups.get(kind, [])
+    numbers = [(title, metric_cell(values.item())) for title, values in of("scalar")]
+    charts = [use_of_entries(*one) for one in of("counts")]
+    charts += [Chart(n, bars(v, label=n, x_label="entry")) for n, v in of("vector")]
+    blocks = [_matrix(*one) for one in of("matrix")]
+    blocks += [_categories(*one, images, origin) for one in of("categories")]
+    blocks += [_maps(*one, images, origin) for one in of("maps")]
+    blocks += [_pictures(*one) for one in of("pictures")]
+    return Drawn(Table(["Quantity", "Value"], numbers) if numbers else None, charts, blocks)
 
 
 def bars(values: Float[np.ndarray, " k"], *, label: str, x_label: str) -> str:
@@ -150,12 +169,12 @@ def perplexity(counts: Float[np.ndarray, " k"]) -> float:
     return float(np.exp(-np.sum(share * np.log(share)))) if share.size else 0.0
 
 
-def use_of_entries(name: str, counts: np.ndarray) -> Chart:
+def use_of_entries(title: str, counts: np.ndarray) -> Chart:
     """Sorted counts, with how many entries were used."""
     counts = np.sort(np.asarray(counts, np.float64))[::-1]
     used = int(np.sum(counts > 0))
     title = (
-        f"{title_of(name)}: {used} of {counts.size} used, {counts.size - used} unused, "
+        f"{title}: {used} of {counts.size} used, {counts.size - used} unused, "
         f"perplexity {perplexity(counts):.1f}"
     )
     return Chart(title, bars(counts, label=title, x_label="entry, most used first"))
@@ -175,76 +194,65 @@ def category_colours(values: Int[np.ndarray, "b i j"]) -> UInt8[np.ndarray, "b i
     return np.array(table_of_colours, np.uint8)[rank[places.reshape(values.shape)]]
 
 
-def small(pixels: UInt8[np.ndarray, "h w c"], *, alt: str, smooth: bool = True) -> str:
-    """A small picture that grows on a click."""
+def small(pixels: UInt8[np.ndarray, "h w c"], *, alt: str, smooth: bool = True) -> Picture:
+    """A small picture."""
     # A browser enlarges photographs by itself; pixels of a map are to stay squares.
     enough = smooth and max(pixels.shape[:2]) <= SIDE
     shown = pixels if enough else figures.fit(pixels, side=SIDE, smooth=smooth)
-    return enlargeable(picture(shown, alt=alt, sharp=not smooth), alt=alt)
+    return Picture(shown, alt, sharp=not smooth)
 
 
-def mosaic(pixels: UInt8[np.ndarray, "n h w c"], *, alt: str, smooth: bool = True) -> str:
-    """A grid of small pictures."""
-    cells = "".join(
-        small(one, alt=f"{alt} {number}", smooth=smooth)
-        for number, one in enumerate(pixels, start=1)
-    )
-    return f'<div class="mosaic">{cells}</div>'
+def numbered(pixels: Sequence[UInt8[np.ndarray, "h w c"]], *, alt: str) -> list[Picture]:
+    """Small pictures, counted from 1 in what screen readers say."""
+    return [small(one, alt=f"{alt} {number}") for number, one in enumerate(pixels, start=1)]
 
 
-def pair(first: str, second: str, caption: str = "") -> str:
-    """A tile of two pictures beside each other."""
-    below = f'<div class="path">{escape(caption)}</div>' if caption else ""
-    return f'<div class="tile"><div class="pair">{first}{second}</div>{below}</div>'
+def _beside(
+    title: str, coloured: UInt8[np.ndarray, "n i j rgb"], images: UInt8[np.ndarray, "b h w c"]
+) -> list[tuple[Picture, Picture]]:
+    """Each image that has a coloured map, with it."""
+    pairs = zip(images[: len(coloured)], coloured, strict=True)
+    return [
+        (
+            small(image, alt=f"photograph {number}"),
+            small(colours, alt=f"{title} of photograph {number}", smooth=False),
+        )
+        for number, (image, colours) in enumerate(pairs, start=1)
+    ]
 
 
-def _beside(name: str, coloured: np.ndarray, images: np.ndarray) -> str:
-    """Each image with its coloured map."""
-    tiles = []
-    for number, (image, colours) in enumerate(zip(images, coloured, strict=True), start=1):
-        photograph = small(image, alt=f"photograph {number}")
-        shown = small(colours, alt=f"{title_of(name)} of photograph {number}", smooth=False)
-        tiles.append(pair(photograph, shown))
-    return f'<div class="tiles">{"".join(tiles)}</div>'
-
-
-def _heading(name: str, sentence: str) -> str:
-    below = f'<p class="muted">{escape(sentence)}</p>' if sentence else ""
-    return f"<h3>{escape(title_of(name))}</h3>{below}"
-
-
-def _categories(name: str, values: np.ndarray, images: np.ndarray, origin: str) -> str:
+def _categories(title: str, values: np.ndarray, images: np.ndarray, origin: str) -> Block:
     different = len(np.unique(values))
     sentence = (
         f"{values.shape[1]} × {values.shape[2]} positions on each of {len(images)} {origin}; one "
         f"colour for each of the {different} values that occur, the same on every image."
     )
-    shown = category_colours(values)[:MAPS_SHOWN]
-    return _heading(name, sentence) + _beside(name, shown, images[:MAPS_SHOWN])
+    return Block(title, sentence, _beside(title, category_colours(values)[:MAPS_SHOWN], images))
 
 
-def _maps(name: str, values: np.ndarray, images: np.ndarray, origin: str) -> str:
-    low, high = float(values.min()), float(values.max())
-    coloured = figures.heat_map(values[:MAPS_SHOWN].astype(np.float64), low=low, high=high)
+def _maps(title: str, values: np.ndarray, images: np.ndarray, origin: str) -> Block:
+    coloured, scale = _coloured(values[:MAPS_SHOWN], values)
     sentence = f"On {origin}, all on one scale."
-    heading = _heading(name, sentence) + colour_bar(Scale(low, high))
-    return heading + _beside(name, coloured, images[:MAPS_SHOWN])
+    return Block(title, sentence, _beside(title, coloured, images), scale=scale)
 
 
-def _matrix(name: str, values: np.ndarray) -> str:
-    low, high = float(values.min()), float(values.max())
-    coloured = figures.heat_map(values.astype(np.float64), low=low, high=high)
+def _matrix(title: str, values: np.ndarray) -> Block:
+    coloured, scale = _coloured(values, values)
+    shown = [small(coloured, alt=title, smooth=False)]
     sentence = f"{values.shape[0]} × {values.shape[1]} values."
-    shown = small(coloured, alt=title_of(name), smooth=False)
-    heading = _heading(name, sentence) + colour_bar(Scale(low, high))
-    return f'{heading}<div class="matrix">{shown}</div>'
+    return Block(title, sentence, pictures=shown, layout="matrix", scale=scale)
 
 
-def _pictures(name: str, values: np.ndarray) -> str:
+def _coloured(shown: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, Scale]:
+    """Some values in colours, on the scale of all of them."""
+    scale = Scale(float(values.min()), float(values.max()))
+    return figures.heat_map(shown.astype(np.float64), low=scale.low, high=scale.high), scale
+
+
+def _pictures(title: str, values: np.ndarray) -> Block:
     count = len(values)
     sentence = f"The first {PICTURES_SHOWN} of {count}." if count > PICTURES_SHOWN else ""
-    pixels = to_pixels(values[:PICTURES_SHOWN])
-    return _heading(name, sentence) + mosaic(pixels, alt=title_of(name))
+    return Block(title, sentence, pictures=numbered(to_pixels(values[:PICTURES_SHOWN]), alt=title))
 
 
 def to_pixels(values: np.ndarray) -> UInt8[np.ndarray, "n h w c"]:

@@ -250,10 +250,9 @@ def _draw_colour_bar(strip, draw, scale: Scale, corner, height: int, font) -> No
     strip.paste(Image.fromarray(colour_table()[levels][:, None].repeat(14, axis=1)), (left, top))
     draw.text((left + 20, top), format_score(scale.high), _INK, font, "lt")
     draw.text((left + 20, top + height), format_score(scale.low), _INK, font, "lb")
-    if scale.threshold is None or not scale.low < scale.threshold < scale.high:
+    if scale.threshold_place is None:
         return
-    share = (scale.threshold - scale.low) / (scale.high - scale.low)
-    y = top + (1 - share) * (height - 1)
+    y = top + (1 - scale.threshold_place) * (height - 1)
     draw.line((left - 2, y, left + 18, y), PREDICTED_COLOUR, 2)
     # Kept clear of the labels at both ends.
     y = min(max(y, top + 22), top + height - 22)

@@ -2,46 +2,72 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from jaxad.report import figures
-from jaxad.report.content import Case, ReportContent, Scale, ScoreRow, is_missing, verdict
-from jaxad.report.page import breakable, colour_bar, enlargeable, escape, picture
-from jaxad.report.tables import format_score
+from jaxad.report.content import Case, ReportContent, Scale, ScoreRow, is_missing
+from jaxad.report.page import Picture, Section, fragment
 
 # A case with its number among the cases given; the number is its anchor.
 Numbered = Sequence[tuple[int, Case]]
 
 
-def badge(row: ScoreRow) -> str:
-    """A word on the decision, coloured by its worth; only the label where there is no decision."""
-    word = verdict(row.label, row.decision)
-    if word is None:
-        return f'<span class="badge">{"defective" if row.label else "good"}</span>'
-    return f'<span class="badge {word.replace(" ", "-")}">{word}</span>'
+class _Tile(NamedTuple):
+    """A small picture of a case and its heat map, which leads to the card."""
+
+    number: int
+    row: ScoreRow
+    name: str
+    photograph: Picture
+    heat: Picture
 
 
-def _tiles(cases: Numbered, scale: Scale) -> str:
-    """Small pictures that lead to the full cards."""
-    cells = []
-    for number, case in cases:
-        small = figures.fit(case.image, side=128, smooth=True)
-        heat = figures.fit(case.heat, side=128, smooth=False)
-        coloured = figures.overlay(small, heat, low=scale.low, high=scale.high)
-        cells.append(
-            f'<a class="tile" href="#case-{number}"><div class="pair">'
-            f"{picture(small, alt='photograph')}{picture(coloured, alt='heat map')}</div>"
-            f"{badge(case.row)} {format_score(case.score)} "
-            f'<div class="path">{escape(case.defect)} · {escape(_name(case.path))}</div></a>'
-        )
-    return f'<div class="tiles">{"".join(cells)}</div>' if cells else ""
+class _Tiles(NamedTuple):
+    heading: str
+    tiles: list[_Tile]
+
+
+class _Gauge(NamedTuple):
+    """Score and threshold between the scores of all test images, as percentages in text."""
+
+    score: str
+    threshold: str
+
+
+class _Card(NamedTuple):
+    """A case with all its panels; a panel without pixels has no picture."""
+
+    number: int
+    row: ScoreRow
+    shape: tuple[int, ...]
+    gauge: _Gauge | None
+    panels: list[tuple[figures.Panel, Picture | None]]
+
+
+class _Cards(NamedTuple):
+    heading: str
+    count: str
+    cards: list[_Card]
 
 
 def _name(path: str) -> str:
     return path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def mistakes(content: ReportContent, numbered: Numbered, scale: Scale) -> tuple[str, str, str]:
+def _tiles(heading: str, cases: Numbered, scale: Scale) -> _Tiles:
+    tiles = []
+    for number, case in cases:
+        small = figures.fit(case.image, side=128, smooth=True)
+        heat = figures.fit(case.heat, side=128, smooth=False)
+        coloured = figures.overlay(small, heat, low=scale.low, high=scale.high)
+        pair = Picture(small, "photograph"), Picture(coloured, "heat map")
+        tiles.append(_Tile(number, case.row, _name(case.path), *pair))
+    return _Tiles(heading, tiles)
+
+
+def mistakes(content: ReportContent, numbered: Numbered, scale: Scale) -> Section:
     """The section of missed defects and false alarms, the worst first.
 
     Args:
@@ -50,33 +76,28 @@ def mistakes(content: ReportContent, numbered: Numbered, scale: Scale) -> tuple[
       scale: of the heat maps.
 
     Returns:
-      (anchor, heading, body): without a threshold, the images closest to a mistake; no body
-      without cases.
+      Without a threshold, the images closest to a mistake; no body without cases.
     """
     defective = sorted((one for one in numbered if one[1].label), key=lambda one: one[1].score)
     good = sorted((one for one in numbered if not one[1].label), key=lambda one: -one[1].score)
     if not any(case.decision is not None for _, case in numbered):
-        groups = (
-            ("Defective images with the lowest scores", defective[:6]),
-            ("Good images with the highest scores", good[:6]),
+        hardest = (
+            _tiles("Defective images with the lowest scores", defective[:6], scale),
+            _tiles("Good images with the highest scores", good[:6], scale),
         )
-        body = "".join(_group(heading, cases, scale) for heading, cases in groups if cases)
-        return "mistakes", "Hardest images", body
-    every = [verdict(row.label, row.decision) for row in content.rows]
-    body = ""
+        groups = [group for group in hardest if group.tiles]
+        return Section("mistakes", "Hardest images", fragment("run", "tiles", groups))
+    every = [row.verdict for row in content.rows]
+    groups = []
     for heading, word, cases in (
         ("Missed defects", "missed", defective),
         ("False alarms", "false alarm", good),
     ):
-        wrong = [one for one in cases if verdict(one[1].label, one[1].decision) == word]
+        wrong = [one for one in cases if one[1].row.verdict == word]
         total = every.count(word)
         shown = f", {len(wrong)} shown" if len(wrong) < total else ""
-        body += _group(f"{heading}: {total or 'none'}{shown}", wrong, scale)
-    return "mistakes", "Mistakes", body
-
-
-def _group(heading: str, cases: Numbered, scale: Scale) -> str:
-    return f"<h3>{escape(heading)}</h3>{_tiles(cases, scale)}"
+        groups.append(_tiles(f"{heading}: {total or 'none'}{shown}", wrong, scale))
+    return Section("mistakes", "Mistakes", fragment("run", "tiles", groups))
 
 
 def extremes(numbered: Numbered, scale: Scale, *, count: int = 6) -> str:
@@ -85,8 +106,8 @@ def extremes(numbered: Numbered, scale: Scale, *, count: int = 6) -> str:
     if len(numbered) <= 2 * count:
         return ""
     order = sorted(numbered, key=lambda one: one[1].score)
-    most = _group("Highest scores", order[: -count - 1 : -1], scale)
-    return most + _group("Lowest scores", order[:count], scale)
+    highest = _tiles("Highest scores", order[: -count - 1 : -1], scale)
+    return fragment("run", "tiles", [highest, _tiles("Lowest scores", order[:count], scale)])
 
 
 def cards(cases: Numbered, content: ReportContent, scale: Scale, *, by_kind: bool) -> str:
@@ -101,53 +122,31 @@ def cards(cases: Numbered, content: ReportContent, scale: Scale, *, by_kind: boo
     if not cases:
         return ""
     scores = [row.score for row in content.rows]
-    threshold = content.calibration.get("image_threshold")
-    limits = (min(scores), max(scores), threshold)
-    parts = [colour_bar(scale)]
-    if not by_kind:
-        parts.append('<p class="muted">Highest score first.</p>')
-    kind = None
-    for number, case in cases:
-        if by_kind and case.defect != kind:
-            kind = case.defect
-            total = sum(1 for row in content.rows if row.label and row.defect == kind)
-            shown = sum(1 for _, one in cases if one.defect == kind)
-            many = f"{shown} of {total}" if shown < total else str(total)
-            parts.append(f'<h3>{escape(kind)} <span class="muted">{many}</span></h3>')
-        parts.append(_card(number, case, scale, limits))
-    return "".join(parts)
+    limits = (min(scores), max(scores), content.calibration.get("image_threshold"))
+    groups = []
+    for kind, members in itertools.groupby(cases, lambda one: by_kind and one[1].defect):
+        group = [_card(number, case, scale, limits) for number, case in members]
+        total = sum(bool(row.label) and row.defect == kind for row in content.rows)
+        count = f"{len(group)} of {total}" if len(group) < total else str(total)
+        groups.append(_Cards(kind or "", count, group))
+    return fragment("run", "cards", groups, scale, "" if by_kind else "Highest score first.")
 
 
-def _card(number: int, case: Case, scale: Scale, limits) -> str:
-    cells = []
-    height, width = case.image.shape[:2]
+def _card(
+    number: int, case: Case, scale: Scale, limits: tuple[float, float, float | None]
+) -> _Card:
+    panels: list[tuple[figures.Panel, Picture | None]] = []
     for panel in figures.panels(case, scale):
+        sharp = panel.caption not in ("photograph", "reconstruction")
         alt = f"{panel.caption} of {_name(case.path)}"
-        if panel.pixels is None:
-            shape = f"aspect-ratio:{width}/{height}"
-            inner = f'<div class="empty" style="{shape}">{escape(panel.why)}</div>'
-        else:
-            sharp = panel.caption not in ("photograph", "reconstruction")
-            inner = enlargeable(picture(panel.pixels, alt=alt, sharp=sharp), alt=alt)
-        cells.append(f"<figure><figcaption>{panel.caption}</figcaption>{inner}</figure>")
-    return (
-        f'<article class="case" id="case-{number}"><div class="info">{badge(case.row)}'
-        f"<b>{format_score(case.score)}</b>{_gauge(case, limits)}{escape(case.defect)}"
-        f'<div class="path">{breakable(case.path)}</div></div>{"".join(cells)}</article>'
-    )
-
-
-def _gauge(case: Case, limits) -> str:
-    """The score between the lowest and highest of the test images, and the threshold on it."""
+        shown = None if panel.pixels is None else Picture(panel.pixels, alt, sharp)
+        panels.append((panel, shown))
     low, high, threshold = limits
-    if not high > low:
-        return ""
 
-    def share(value):
-        return min(max(100 * (value - low) / (high - low), 0), 100)
+    def percent(value: float) -> str:
+        return f"{min(max(100 * (value - low) / (high - low), 0), 100):.1f}"
 
-    mark = ""
-    if not is_missing(threshold):
-        mark = f'<u style="left:{share(threshold):.1f}%"></u>'
-    over = " over" if case.decision else ""
-    return f'<div class="gauge{over}"><i style="width:{share(case.score):.1f}%"></i>{mark}</div>'
+    gauge = None
+    if high > low:
+        gauge = _Gauge(percent(case.score), "" if is_missing(threshold) else percent(threshold))
+    return _Card(number, case.row, case.image.shape, gauge, panels)

@@ -6,17 +6,18 @@ import numpy as np
 
 from jaxad.report import diagnostics
 from jaxad.report.content import Learned
-from jaxad.report.page import escape
+from jaxad.report.diagnostics import small
+from jaxad.report.page import Section, fragment
 
 
-def sections(learned: Learned | None) -> list[tuple[str, str, str]]:
-    """(anchor, heading, body) of reconstructions, samples and diagnostics; no body, no section."""
+def sections(learned: Learned | None) -> list[Section]:
+    """Reconstructions, samples and diagnostics; without a body where there are none."""
     if learned is None:
         return []
     return [
-        ("reconstructions", "Reconstructions", _reconstructions(learned)),
-        ("samples", "Samples", _samples(learned)),
-        ("inside", "Inside the model", _inside(learned)),
+        Section("reconstructions", "Reconstructions", _reconstructions(learned)),
+        Section("samples", "Samples", _samples(learned)),
+        Section("inside", "Inside the model", _inside(learned)),
     ]
 
 
@@ -25,49 +26,34 @@ def _reconstructions(learned: Learned) -> str:
         return ""
     error = np.abs(learned.images.astype(np.float64) - learned.reconstructions).mean((1, 2, 3))
     tiles = [
-        diagnostics.pair(
-            diagnostics.small(image, alt=f"photograph {number}"),
-            diagnostics.small(rebuilt, alt=f"reconstruction of photograph {number}"),
-            f"differs by {off:.1f}",
+        (
+            small(image, alt=f"photograph {number}"),
+            small(rebuilt, alt=f"reconstruction of photograph {number}"),
+            f"{off:.1f}",
         )
         for number, (image, rebuilt, off) in enumerate(
             zip(learned.images, learned.reconstructions, error, strict=True), start=1
         )
     ]
-    return (
-        f"<p>{len(tiles)} {escape(learned.origin)} (left) and what the model makes of them (right)"
-        f", with the mean absolute difference in gray levels of 255; {error.mean():.1f} on "
-        f'average.</p><div class="tiles">{"".join(tiles)}</div>'
-    )
+    return fragment("learned", "reconstructions", learned.origin, tiles, f"{error.mean():.1f}")
 
 
 def _samples(learned: Learned) -> str:
-    samples, photographs = learned.samples, learned.photographs
-    if samples is None:
+    if learned.samples is None:
         return ""
-    h, w = samples.shape[1:3]
-    whole = samples.shape[1:] == learned.images.shape[1:]
-    what = "images" if whole else f"patches of {h} × {w} pixels"
-    text = (
-        f"<p>{len(samples)} {what} drawn at random from the model's own distribution, decoded "
-        "without any photograph as input: they show what the model takes for good. The same "
-        "random numbers are used in every report.</p>"
+    _, h, w, _ = learned.samples.shape
+    whole = learned.samples.shape[1:] == learned.images.shape[1:]
+    photographs = () if learned.photographs is None else learned.photographs
+    return fragment(
+        "learned",
+        "samples",
+        diagnostics.numbered(learned.samples, alt="sample"),
+        "images" if whole else f"patches of {h} × {w} pixels",
+        diagnostics.numbered(photographs, alt="training photograph"),
+        "" if whole else ", their middle",
     )
-    columns = f"<div><h3>From the model</h3>{diagnostics.mosaic(samples, alt='sample')}</div>"
-    if photographs is not None and len(photographs):
-        part = "" if whole else ", their middle"
-        beside = diagnostics.mosaic(photographs, alt="training photograph")
-        columns += f"<div><h3>Good training images{part}</h3>{beside}</div>"
-    return f'{text}<div class="sides">{columns}</div>'
 
 
 def _inside(learned: Learned) -> str:
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in learned.notes)
-    if not learned.diagnostics:
-        return notes
-    body = diagnostics.render(learned.diagnostics, learned.images, learned.origin)
-    text = (
-        "<p>What the model says of itself; what depends on images was measured on "
-        f"{len(learned.images)} {escape(learned.origin)}.</p>"
-    )
-    return f"{notes}{text}{body}"
+    drawn = diagnostics.draw(learned.diagnostics, learned.images, learned.origin)
+    return fragment("learned", "inside", learned.notes, len(learned.images), learned.origin, *drawn)

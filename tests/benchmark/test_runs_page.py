@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from jaxad.benchmark.runs_page import write_comparison
+from jaxad.benchmark.runs_page import RunSummary, write_comparison
+from jaxad.report import page as pages
 from jaxad.report.charts import model_bars
-from jaxad.report.content import Case, RunSummary
-from jaxad.report.page import sortable_table
-from jaxad.report.style import SORTABLE_COLUMNS, STYLE
+from jaxad.report.content import Case
+from jaxad.report.page import SORTABLE_COLUMNS, Cell, sortable_table
 
 
 def case(path, *, brightness=100):
@@ -36,18 +36,19 @@ def orders(html):
 
 
 def test_every_column_gives_every_row_a_place():
-    rows = [["a", "0.5", "x"], ["b", "0.9", "–"], ["c", "–", "z"], ["d", "0.9", "y"]]
     keys = [["a", 0.5, "x"], ["b", 0.9, None], ["c", float("nan"), "z"], ["d", 0.9, "y"]]
-    html = sortable_table(["Model", "Figure", "Text"], rows, keys, name="t", smallest_first=[2])
+    rows = [[Cell(str(key), key) for key in row] for row in keys]
+    html = sortable_table(["Model", "Metric", "Text"], rows, name="t", smallest_first=[2])
     # First column: as given. Second: largest first, ties as given, the undefined one last.
     assert orders(html) == {"a": [0, 2, 0], "b": [1, 0, 3], "c": [2, 3, 2], "d": [3, 1, 1]}
     assert re.findall(r'id="(t-\d)" (checked)?', html) == [
         ("t-0", "checked"), ("t-1", ""), ("t-2", "")]  # fmt: skip
     assert re.findall(r'<label for="(t-\d)">', html) == ["t-0", "t-1", "t-2"]
     # What the checked button makes the order is what the rows carry.
+    style = pages.page("title", [])
     for column in range(SORTABLE_COLUMNS):
         rule = f".sorter>input:nth-of-type({column + 1}):checked~.scroll tbody tr"
-        assert f"{rule}{{order:var(--s{column})}}" in STYLE
+        assert f"{rule}{{order:var(--s{column})}}" in style
 
 
 def test_images_are_compared_within_a_category(tmp_path):
@@ -72,7 +73,7 @@ def test_the_best_is_marked_within_a_category(tmp_path):
     assert re.findall(r"<b>([\d.]+)</b>", html) == ["0.5000", "0.3000"]
 
 
-def test_figures_of_the_protocol_have_columns(tmp_path):
+def test_metrics_of_the_protocol_have_columns(tmp_path):
     name, std = "pixel_auroc_per_image_mean", "pixel_auroc_per_image_std"
     runs = [
         run("pca", "", protocol="vqvae", protocol_figures={name: 0.25, std: 0.9, "per_defect": {}}),
@@ -96,7 +97,7 @@ def test_means_are_over_the_categories_that_all_models_have(tmp_path):
     assert "AUPRO (2)" in means and "Image AP" not in means
 
 
-def test_figures_that_no_run_has_are_named_once(tmp_path):
+def test_metrics_that_no_run_has_are_named_once(tmp_path):
     runs = [run("pca", "0", image_auroc=0.5, undefined={"aupro": "no <masks>"}),
             run("vae", "0", image_auroc=0.6, undefined={"aupro": "no <masks>"})]  # fmt: skip
     html = page(tmp_path, runs)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from jaxad.report import axes, diagnostics
+from jaxad.report import axes, diagnostics, learned
+from jaxad.report.content import Learned
+
+
+def page_of(named, images):
+    """The section of diagnostics."""
+    made = Learned(origin="images", images=images, reconstructions=images, diagnostics=named)
+    return learned.sections(made)[-1].body
+
 
 KINDS = [
     ("scalar", np.float32(0.5)),
@@ -77,7 +85,7 @@ def test_many_bars_keep_the_largest_and_nothing_is_drawn_of_zeros():
 
 def test_use_of_entries_is_sorted_counted_and_its_perplexity_that_of_scipy():
     counts = np.array([0, 3, 9, 0, 1, 3])
-    chart = diagnostics.use_of_entries("code_counts", counts)
+    chart = diagnostics.use_of_entries("code counts", counts)
     expected = np.exp(entropy(counts))
     assert chart.title == (f"code counts: 4 of 6 used, 2 unused, perplexity {expected:.1f}")
     heights = list(bar_heights(chart.svg).values())
@@ -104,7 +112,7 @@ def test_every_kind_is_on_the_page_under_its_name():
     images = np.zeros((2, 16, 16, 3), np.uint8)
     named = {f"{kind}_{n}": np.asarray(values) for n, (kind, values) in enumerate(KINDS)}
     named["<b>_counts"] = np.arange(3)
-    html = diagnostics.render(named, images, "good test images")
+    html = page_of(named, images)
     for name in named:
         assert name.replace("_", " ").replace("<b>", "&lt;b&gt;") in html
     assert "<b>" not in html
@@ -115,7 +123,7 @@ def test_every_kind_is_on_the_page_under_its_name():
 
 def test_long_lists_of_pictures_are_cut_and_say_so():
     values = np.zeros((40, 2, 2, 1), np.uint8)
-    html = diagnostics.render({"items": values}, np.zeros((1, 2, 2, 1), np.uint8), "images")
+    html = page_of({"items": values}, np.zeros((1, 2, 2, 1), np.uint8))
     assert html.count("<img") == 32 and "The first 32 of 40." in html
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxad.benchmark.runs_page import write_comparison
-from jaxad.report import figures, html, page
-from jaxad.report.content import Case, ReportContent, RunSummary, Scale, ScoreRow, verdict
+from jaxad.benchmark.runs_page import RunSummary, write_comparison
+from jaxad.report import figures, html
+from jaxad.report.content import Case, ReportContent, Scale, ScoreRow
+from jaxad.report.page import Picture
 from jaxad.run.errors import UserError
 
 VOID = {"meta", "img", "input", "br", "wbr"}
@@ -338,11 +339,11 @@ def test_images_carry_their_size_and_decode_late():
 
 def test_flat_images_are_png_and_exact():
     flat = np.full((64, 64, 3), (46, 204, 113), np.uint8)
-    uri = page.data_uri(flat)
+    uri = Picture(flat, "").uri
     assert uri.startswith("data:image/png")
     np.testing.assert_array_equal(pixels_of({"src": uri}), flat)
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 1), dtype=np.uint8)
-    assert page.data_uri(noise).startswith("data:image/jpeg")
+    assert Picture(noise, "").uri.startswith("data:image/jpeg")
 
 
 def test_a_failed_write_leaves_the_old_page(tmp_path):
@@ -358,7 +359,10 @@ def test_pages_are_the_same_for_the_same_content():
 
 
 def test_verdicts():
-    assert [verdict(label, decision) for label in (0, 1) for decision in (None, False, True)] == [
+    rows = [
+        ScoreRow("p", n, "d", 0.5, decision) for n in (0, 1) for decision in (None, False, True)
+    ]
+    assert [row.verdict for row in rows] == [
         None,
         "passed",
         "false alarm",
