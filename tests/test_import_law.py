@@ -163,7 +163,17 @@ BELOW: dict[str, set[str]] = {
         "benchmark",
     },
 }  # fmt: skip
-RUN = ("errors", "files", "progress", "environment", "options", "settings", "config", "folder")
+RUN = (
+    "errors",
+    "pickles",
+    "files",
+    "progress",
+    "environment",
+    "options",
+    "settings",
+    "config",
+    "folder",
+)
 """The files of ``run``, each of which may import from those before it."""
 
 AHEAD = {"jaxad.run.config": {"jaxad.data.region", "jaxad.evaluation.protocols.rules"}}

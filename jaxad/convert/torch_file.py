@@ -19,8 +19,9 @@ from typing import Any
 import ml_dtypes  # noqa: F401 - gives numpy the dtype bfloat16
 import numpy as np
 
-from jaxad.convert.pickles import Storage, Tensor, read_pickle
+from jaxad.convert.pickles import TORCH, Storage, Tensor
 from jaxad.run.errors import UserError
+from jaxad.run.pickles import read_pickle
 
 OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How the files of PyTorch before 1.6 begin."""
@@ -150,7 +151,7 @@ def _open_zip(path: pathlib.Path) -> tuple[Any, Reader]:
     size = entries[pickles[0]].file_size
     if size > LARGEST_PICKLE:
         raise UserError(f"{path} is damaged: its pickle claims {size} bytes")
-    value, _ = read_pickle(read(pickles[0], size), source=str(path))
+    value, _ = read_pickle(read(pickles[0], size), TORCH, source=str(path))
 
     def read_storage(storage: Storage) -> np.ndarray:
         dtype = np.dtype(storage.dtype)
@@ -167,7 +168,7 @@ def _open_old(path: pathlib.Path) -> tuple[Any, Reader]:
     at = len(OLD_MAGIC)
     parts = []
     for _ in range(4):
-        part, at = read_pickle(head, source=str(path), start=at)
+        part, at = read_pickle(head, TORCH, source=str(path), start=at)
         parts.append(part)
     _, machine, value, keys = parts
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:

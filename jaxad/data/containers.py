@@ -18,10 +18,8 @@ from __future__ import annotations
 
 import functools
 import gzip
-import importlib
 import io
 import os
-import pickle
 import threading
 import zipfile
 import zlib
@@ -32,6 +30,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from jaxad.data.cifar import read_binary, read_pickled
 from jaxad.data.shards import is_shards, open_shards
 from jaxad.data.tensorflow import import_tensorflow_datasets
 from jaxad.run.errors import UserError
@@ -40,7 +39,6 @@ SEPARATOR = "::"
 
 _NPZ_KEYS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
 _IDX_IMAGES, _IDX_LABELS = 0x00000803, 0x00000801
-_CIFAR_RECORD = 1 + 3 * 32 * 32
 
 
 class Labelled(NamedTuple):
@@ -193,9 +191,9 @@ def _read_arrays(container: str, stamp: tuple[int, int]) -> Mapping[str, Labelle
     if "idx3-ubyte" in name:
         return {"": Labelled(read_idx(container), np.zeros(0, np.int64))}
     if name.endswith(".bin"):
-        return {"": _cifar_binary(container)}
+        return {"": Labelled(*read_binary(container))}
     if name.startswith(("data_batch", "test_batch")):
-        return {"": _cifar_pickle(container)}
+        return {"": Labelled(*read_pickled(container))}
     raise UserError(f"{container} is no file of images that is known")
 
 
@@ -234,51 +232,6 @@ def _checked(images: np.ndarray, labels: np.ndarray, container: str) -> Labelled
             "expected are uint8 images (n, h, w) or (n, h, w, 3) and n labels"
         )
     return Labelled(images, labels.astype(np.int64))
-
-
-def _cifar_binary(container: str) -> Labelled:
-    content = np.fromfile(container, np.uint8)
-    if content.size == 0 or content.size % _CIFAR_RECORD:
-        raise UserError(
-            f"{container} has {content.size} bytes, not a multiple of {_CIFAR_RECORD}: this is "
-            "not a batch of CIFAR-10's binary version"
-        )
-    records = content.reshape(-1, _CIFAR_RECORD)
-    return _from_planes(records[:, 1:], records[:, 0])
-
-
-def _from_planes(data: np.ndarray, labels: np.ndarray) -> Labelled:
-    """CIFAR's rows: 1024 bytes of red, of green, of blue."""
-    images = np.ascontiguousarray(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-    return Labelled(images, np.asarray(labels, np.int64))
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Reads numpy arrays and Python's plain types, and runs nothing else."""
-
-    _ALLOWED = {  # noqa: RUF012
-        ("numpy.core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"): ("numpy", "ndarray"),
-        ("numpy", "dtype"): ("numpy", "dtype"),
-        ("_codecs", "encode"): ("_codecs", "encode"),
-    }
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        module, name = self._ALLOWED[module, name]
-        return getattr(importlib.import_module(module), name)
-
-
-def _cifar_pickle(container: str) -> Labelled:
-    try:
-        with open(container, "rb") as stream:
-            batch = _ArraysOnly(stream, encoding="bytes").load()
-        return _from_planes(batch[b"data"], batch[b"labels"])
-    except Exception as error:
-        # Whatever a pickle may hold: it is not a batch of CIFAR-10.
-        raise UserError(f"{container} is no batch of CIFAR-10: {error}") from error
 
 
 def _tensorflow_datasets(container: str) -> dict[str, Labelled]:

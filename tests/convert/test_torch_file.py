@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from jaxad.convert.pickles import read_pickle
+from jaxad.convert.pickles import TORCH
 from jaxad.convert.torch_file import OLD_MAGIC, LazyTensor, read_torch_file
 from jaxad.run.errors import UserError
+from jaxad.run.pickles import read_pickle
 
 FLOATS = np.arange(6, dtype=np.float32)
 
@@ -191,13 +192,13 @@ INSTRUCTIONS = {
 @pytest.mark.parametrize("name", INSTRUCTIONS)
 def test_an_instruction_that_weights_do_not_need_is_refused(name):
     with pytest.raises(UserError, match="refused, nothing was run"):
-        read_pickle(INSTRUCTIONS[name], source="x.pth")
+        read_pickle(INSTRUCTIONS[name], TORCH, source="x.pth")
 
 
 def test_state_that_replaces_methods_changes_nothing():
     """A state dict's attributes (`_metadata`) are read over, whatever they are called."""
     data = b"\x80\x02ccollections\nOrderedDict\n)R}X\x06\x00\x00\x00updateK\x01sb."
-    value, end = read_pickle(data, source="x")
+    value, end = read_pickle(data, TORCH, source="x")
     assert value == {} and type(value) is dict and end == len(data)
     assert collections.OrderedDict().update is not None
 
@@ -322,7 +323,7 @@ def test_an_old_file_with_a_wrong_count_is_damaged(tmp_path, files):
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data):
     try:
-        read_pickle(data, source="x")
+        read_pickle(data, TORCH, source="x")
     except UserError as error:
         assert str(error).startswith("x ")
 
@@ -334,7 +335,7 @@ def test_any_change_of_a_real_pickle_is_read_or_refused(data):
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     try:
-        read_pickle(bytes(whole), source="x")
+        read_pickle(bytes(whole), TORCH, source="x")
     except UserError as error:
         assert str(error).startswith("x ")
 

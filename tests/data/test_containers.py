@@ -2,13 +2,17 @@
 
 import os
 import pickle
+import struct
+import tempfile
 import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from jaxad.data.cache import prepare_images, read_many
+from jaxad.data.cifar import read_pickled
 from jaxad.data.containers import file_of, member_path, open_member, read_arrays, split_member
 from jaxad.data.datasets import find_images
 from jaxad.data.images import decode, image_dimensions, read_image
@@ -115,14 +119,119 @@ def test_npz_of_something_else(tmp_path):
         read_arrays(tmp_path / "b.npz")
 
 
-class Hostile:
+class Asks:
+    """Pickles as a call, perhaps with a state, of what Python's own unpickler would run."""
+
+    def __init__(self, *reduced):
+        self.reduced = reduced
+
     def __reduce__(self):
-        return (os.mkdir, ("was-here",))
+        return self.reduced
 
 
-def test_a_pickle_runs_no_code(tmp_path, monkeypatch):
+RECONSTRUCT = np.zeros(0).__reduce__()[0]
+NO_STATE = (3, "|", None, None, None, -1, -1, 0)
+
+
+def dtype_as(code: str, state: tuple) -> Asks:
+    return Asks(np.dtype, (code, False, True), state)
+
+
+def array_of(dtype, shape=(1,), content=b"\x41" * 8, kind=np.ndarray) -> Asks:
+    """What numpy writes for an array; a buffer of addresses where it is of objects."""
+    return Asks(RECONSTRUCT, (kind, (0,), b"b"), (1, shape, dtype, False, content))
+
+
+REFUSED = {
+    "a function": (Asks(os.mkdir, ("was-here",)), r"asks to run posix\.mkdir; refused"),
+    "objects": (array_of(np.dtype("O8")), "an array of 'O8', not of whole numbers"),
+    "objects that are denied": (array_of(dtype_as("O8", NO_STATE)), "an array of 'O8'"),
+    "a state of objects": (
+        array_of(dtype_as("u8", (3, "|", None, None, None, -1, -1, 63))), "asks to change Number"),
+    "a state of fields": (
+        array_of(dtype_as("u8", (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 8, 0))),
+        "is damaged|asks to change Number"),
+    "a state of another type": (
+        array_of(dtype_as("u8", (3, "|", (np.dtype("O"), (1,)), None, None, -1, -1, 0))),
+        "is damaged|asks to change Number"),
+    "fields": (array_of(np.dtype([("a", "u1")])), "an array of 'V1'"),
+    "a subclass": (array_of(np.dtype("u1"), kind=np.matrix), r"asks to run numpy.*matrix"),
+    "more than its content": (array_of(np.dtype("u1"), shape=(2**40, 3072)), "is damaged"),
+    "a negative shape": (array_of(np.dtype("u1"), shape=(-2, -4)), "is damaged"),
+    "fractions": (array_of(np.dtype("f8")), "an array of 'f8'"),
+    "a state of an older kind": (
+        Asks(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (1,), np.dtype("u1"), 0, b"a")),
+        "asks to change Array"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_pickle_of_anything_but_a_batch_is_refused(tmp_path, monkeypatch, name, protocol):
+    """By one sentence; nothing is run, and no memory is taken for an array of objects."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": Hostile()}, protocol=2))
-    with pytest.raises(UserError, match=r"no batch of CIFAR-10: it asks for posix\.mkdir"):
-        read_arrays(tmp_path / "test_batch")
+    asked, words = REFUSED[name]
+    for content in ({b"data": asked, b"labels": [1]}, {b"data": b"x", "x": asked}, asked):
+        (tmp_path / "test_batch").write_bytes(pickle.dumps(content, protocol=protocol))
+        with pytest.raises(UserError, match=words) as refused:
+            read_arrays(tmp_path / "test_batch")
+        text = str(refused.value)
+        assert text.startswith(str(tmp_path / "test_batch")) and "\n" not in text
     assert not (tmp_path / "was-here").exists()
+
+
+class Python2(pickle._Pickler):
+    """Writes strings and bytes as Python 2 did, and so the batches of the data set's page."""
+
+    dispatch = pickle._Pickler.dispatch.copy()
+
+    def save_string(self, value):
+        content = value.encode() if isinstance(value, str) else value
+        self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)
+
+    dispatch[str] = dispatch[bytes] = save_string
+
+
+def test_a_batch_of_python_2(tmp_path):
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 256, (4, 3072), dtype=np.uint8)
+    batch = {"batch_label": "testing batch 1 of 1", "labels": [3, 8, 8, 0], "data": data,
+             "filenames": ["domestic_cat_s_000907.png"] * 4}  # fmt: skip
+    with open(tmp_path / "test_batch", "wb") as stream:
+        Python2(stream, 2).dump(batch)
+    with open(tmp_path / "test_batch", "rb") as stream:  # as the data set's page reads it
+        assert pickle.load(stream, encoding="bytes")[b"labels"] == batch["labels"]
+    found = read_arrays(tmp_path / "test_batch")[""]
+    np.testing.assert_array_equal(found.labels, batch["labels"])
+    for plane in range(3):
+        expected = data[:, 1024 * plane : 1024 * (plane + 1)].reshape(4, 32, 32)
+        np.testing.assert_array_equal(found.images[..., plane], expected)
+
+
+@pytest.mark.parametrize(
+    "batch", [[1], {"labels": [1]}, {"data": np.zeros((2, 3072), np.uint8), "labels": [1]},
+              {"data": np.zeros((1, 3072), np.int8), "labels": [1]},
+              {"data": np.zeros((1, 3072), np.uint8), "labels": ["cat"]}]
+)  # fmt: skip
+def test_a_batch_without_its_parts(tmp_path, batch):
+    (tmp_path / "test_batch").write_bytes(pickle.dumps(batch, protocol=2))
+    with pytest.raises(UserError, match="no batch of CIFAR-10"):
+        read_arrays(tmp_path / "test_batch")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_change_of_a_batch_is_read_or_refused(data):
+    batch = {b"data": np.zeros((1, 3072), np.uint8), b"labels": np.array([1])}
+    whole = bytearray(pickle.dumps(batch, protocol=2))
+    for _ in range(data.draw(st.integers(1, 4))):
+        # Among the instructions before and after the pixels.
+        place = data.draw(st.integers(-260, 259))
+        whole[place] = data.draw(st.integers(0, 255))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(whole)
+        file.flush()
+        try:
+            read_pickled(file.name)
+        except UserError as error:
+            assert str(error).startswith(file.name)
