@@ -46,6 +46,7 @@ autodoc_inherit_docstrings = False
 add_module_names = False
 python_maximum_signature_line_length = 88
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # the signature has them; their stars would be read as markup
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 

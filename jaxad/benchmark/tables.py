@@ -27,7 +27,7 @@ def figure_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def mean_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of means per config: over all its categories, then over each group of :data:`GROUPS`.
+    """Rows of means per config: over all its categories, then over each group of :data:`~jaxad.data.groups.GROUPS`.
 
     A mean is over categories, of each the mean over its seeds; cells without a figure are left
     out. Groups are for MVTec AD's categories alone, and only where they part what was run.

@@ -36,6 +36,8 @@ from jaxad.data.table import GOOD, Sample
 from jaxad.run.errors import UserError, did_you_mean
 
 LAYOUTS = ("auto", "mvtec", "folder")
+"""Names of layouts of folders, for ``data.name``."""
+
 GOOD_NAMES = ("good", "ok", "normal")
 GOOD_TEST_SHARE = 0.2
 """Share of the good images that become test images where the layout has no test split."""

@@ -55,7 +55,7 @@ def training_batches(
       share: which rows of every batch are read and yielded here; the others are for others.
 
     Yields:
-      :class:`Batch` with every row valid.
+      :class:`~jaxad.data.batch.Batch` with every row valid.
 
     Raises:
       UserError: the batch is larger than the data set, the pipeline cannot be had, or an image
@@ -96,7 +96,7 @@ def evaluation_batches(
       share: as in :func:`training_batches`.
 
     Yields:
-      :class:`Batch`; the last one is filled with copies of row 0 (``index`` 0) that have
+      :class:`~jaxad.data.batch.Batch`; the last one is filled with copies of row 0 (``index`` 0) that have
       ``valid`` False.
 
     Raises:

@@ -30,6 +30,8 @@ PREFIX = "jaxad_"
 """Of the name of every builder of jaxad."""
 
 MASK = "#mask"
+"""Behind a member's name: its mask."""
+
 SPLITS = ("train", "test")
 
 # Every read is of one record, from any thread: nothing is read ahead.

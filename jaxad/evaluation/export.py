@@ -28,6 +28,8 @@ from jaxad.run.errors import UserError
 from jaxad.run.files import write_bytes
 
 PLATFORMS = ("cpu", "cuda")
+"""What an exported program is compiled for."""
+
 SCHEMA_VERSION = 1
 """Of FILE.json."""
 

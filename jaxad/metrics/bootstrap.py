@@ -1,11 +1,11 @@
 """How sure image-level figures are: stratified bootstrap intervals, also of a difference.
 
 Good and anomalous images are drawn with replacement, each class among itself, so that every
-resample has as many of each as the data [1]_. Intervals are percentiles of the resampled figures.
+resample has as many of each as the data. Intervals are percentiles of the resampled figures.
 They tell how much the figures would vary with other test images, not with another training.
 
 References:
-  .. [1] B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, sections 8.3, 13.3.
+  B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, sections 8.3, 13.3.
 """
 
 from __future__ import annotations

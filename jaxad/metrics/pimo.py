@@ -2,13 +2,13 @@
 
 The per-image overlap curve of an anomalous image is the share of its defect pixels at or above a
 threshold over the shared false-positive rate: the mean over good images of their share of pixels
-at or above it. AUPIMO is its mean height over the logarithm of that rate between two small bounds
-[1]_. Thresholds are not sampled: the curve is the exact polyline through all scores, straight
+at or above it. AUPIMO is its mean height over the logarithm of that rate between two small bounds.
+Thresholds are not sampled: the curve is the exact polyline through all scores, straight
 where good and defect pixels tie.
 
 References:
-  .. [1] J. P. C. Bertoldo, D. Ameln, A. Vaidya, S. Akcay, "AUPIMO: Redefining Visual Anomaly
-     Detection Benchmarks with High Speed and Low Tolerance", BMVC 2024, section 3.
+  J. P. C. Bertoldo, D. Ameln, A. Vaidya, S. Akcay, "AUPIMO: Redefining Visual Anomaly
+  Detection Benchmarks with High Speed and Low Tolerance", BMVC 2024, section 3.
 """
 
 from __future__ import annotations

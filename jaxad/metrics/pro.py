@@ -1,14 +1,14 @@
 """Per-region overlap (PRO): how much of each defect is found, every defect counting the same.
 
-MVTec's definition, exact, without a grid of thresholds [1]_. The masks' connected components
+MVTec's definition, exact, without a grid of thresholds. The masks' connected components
 (8-connectivity) over all images each weigh the same. At a threshold, PRO is the mean over
 components of the covered share, and the false-positive rate is taken over the normal pixels of
 all images, good ones included. AUPRO is the area up to a false-positive rate (0.3), divided by
 it. It depends on the resolution at which maps are compared with masks: say which.
 
 References:
-  .. [1] P. Bergmann, K. Batzner, M. Fauser, D. Sattlegger, C. Steger, "The MVTec Anomaly Detection
-     Dataset", IJCV 129, 2021, section 5.
+  P. Bergmann, K. Batzner, M. Fauser, D. Sattlegger, C. Steger, "The MVTec Anomaly Detection
+  Dataset", IJCV 129, 2021, section 5.
 """
 
 from __future__ import annotations

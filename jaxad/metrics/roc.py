@@ -216,14 +216,14 @@ def partial_auroc(
       labels: 0 or 1.
       scores: as many, raw.
       max_fpr: where the area ends, in (0, 1].
-      standardise: rescale so that 0.5 is chance and 1 perfect [1]_; else the mean true-positive
+      standardise: rescale so that 0.5 is chance and 1 perfect (McClish 1989); else the mean true-positive
         rate over [0, max_fpr], whose chance is ``max_fpr / 2``.
 
     Raises:
       UndefinedMetric: only one class is there.
 
     References:
-      .. [1] D. K. McClish, "Analyzing a portion of the ROC curve", Medical Decision Making 9, 1989.
+      D. K. McClish, "Analyzing a portion of the ROC curve", Medical Decision Making 9, 1989.
 
     Examples:
       >>> from jaxad import metrics

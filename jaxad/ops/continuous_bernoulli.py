@@ -1,7 +1,7 @@
 """The continuous Bernoulli distribution: the likelihood of pixels in [0, 1].
 
 Loaiza-Ganem and Cunningham 2019, "The continuous Bernoulli: fixing a pervasive error in
-variational autoencoders". With parameter lambda = sigmoid(l), l the logit, its density is
+variational autoencoders". With parameter lambda = sigmoid(l), l the logit, its density is::
 
     p(x) = C(lambda) lambda^x (1 - lambda)^(1 - x),   C = 2 artanh(1 - 2 lambda) / (1 - 2 lambda)
          = exp(l (x - 1/2)) (l/2) / sinh(l/2)         on [0, 1]

@@ -4,7 +4,7 @@ The covariance of two sites depends on their offset only, so that the N x N cova
 Sigma, N = h w, is block-circulant with circulant blocks: its first row, reshaped to (h, w), says
 all, and the Fourier transform diagonalises it (Rue and Held 2005, "Gaussian Markov Random
 Fields", section 2.6). That row is the *base* b; the eigenvalues are lambda = F b, F the
-unnormalised transform. With real transforms, everything here takes O(N log N) a field:
+unnormalised transform. With real transforms, everything here takes O(N log N) a field::
 
     log |Sigma|     = sum log lambda                  (Sigma^-1)_ii = mean 1 / lambda
     x' Sigma^-1 x   = sum |F x|^2 / (N lambda)        Sigma^-1 x    = F^-1 (F x / lambda)
@@ -40,6 +40,7 @@ from jaxtyping import Array, Float
 
 Family = Literal["exponential", "matern32", "matern32_sqrt3", "matern52", "gaussian", "identity"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+"""Names of the correlations."""
 
 # Of the variance. Below it float32 has no digit left even for moderate ranges. The smallest
 # eigenvalue of Matern 3/2 at the longest range published code allows, 1.25 on 32 x 32, is 2e-2.
@@ -77,7 +78,7 @@ def covariance_base(
 ) -> Float[Array, "h w *c"]:
     """Returns the covariance of every site with site (0, 0): the first row of Sigma.
 
-    With d the distance and r the range, correlations in the plane are
+    With d the distance and r the range, correlations in the plane are::
 
         exponential      exp(-d/r), Matern 1/2
         matern32         (1 + d/r) exp(-d/r), as in the VAE-GRF code: no root of 3
@@ -187,7 +188,7 @@ def floored_share(base: Float[Array, "h w *c"], *, floor: float = FLOOR) -> Floa
 
 
 def log_determinant(eigenvalues: Float[Array, "h w *c"]) -> Float[Array, "*c"]:
-    """Returns log |Sigma|."""
+    """Returns the logarithm of the determinant of Sigma."""
     return jnp.sum(jnp.log(eigenvalues), axis=(0, 1))
 
 
@@ -258,7 +259,7 @@ def kl_divergence(
     log_variance: Float[Array, "b h w c"],
     eigenvalues: Float[Array, "h w *c"],
 ) -> Float[Array, "b c"]:
-    """Returns KL(N(mean, diag(exp(log_variance))) || N(0, Sigma)) of every field, in closed form.
+    """Returns KL(N(mean, diag(exp(log_variance))) || N(0, Sigma)) of every field, in closed form::
 
         1/2 [ m' Sigma^-1 m + p sum v - sum log v + log |Sigma| - N ],     p = (Sigma^-1)_ii
       = 1/2 [ m' Sigma^-1 m + sum (exp a - 1 - a) + N log p + log |Sigma| ],   a = log v + log p

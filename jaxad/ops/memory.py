@@ -2,7 +2,7 @@
 
 Gong et al. 2019, "Memorizing normality to detect anomaly" (MemAE), and Yang and Guo 2024 (Sensors
 24, 2440; equation numbers are theirs). A query z of length d is replaced by a weighted sum of n
-items m_i, of which only a few weigh anything:
+items m_i, of which only a few weigh anything::
 
     w = softmax(similarity(z, m_i) / temperature)                                     (eqs. 7, 8)
     w^ = max(w - t, 0) w / (|w - t| + eps),  then  w^ / sum(w^)                          (eq. 10)

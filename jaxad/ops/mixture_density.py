@@ -1,6 +1,6 @@
 """Gaussian mixtures as the output of a network: densities, responsibilities, samples.
 
-Bishop 1994, "Mixture density networks". The density of a vector y of length d is
+Bishop 1994, "Mixture density networks". The density of a vector y of length d is::
 
     p(y) = sum_k w_k N(y; mu_k, Sigma_k),        w = softmax(logits)
 

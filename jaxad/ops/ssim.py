@@ -1,7 +1,7 @@
 """Structural similarity per pixel and channel: a training loss and an anomaly map.
 
 Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity",
-equation 13 with alpha = beta = gamma = 1 and C3 = C2 / 2:
+equation 13 with alpha = beta = gamma = 1 and C3 = C2 / 2::
 
     SSIM = (2 ma mb + C1) (2 cov + C2) / ((ma^2 + mb^2 + C1) (va + vb + C2))
 

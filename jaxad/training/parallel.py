@@ -20,6 +20,7 @@ from jaxad.data.batch import Batch
 from jaxad.run.errors import UserError
 
 AXIS = "data"
+"""Name of the mapped axis."""
 
 
 class Devices:

@@ -82,6 +82,7 @@ MASK_RULES = {
         "defective",
     ),
 }
+"""How sources read masks, by name."""
 
 
 def _resized(values: np.ndarray, size: Size, filter_: Image.Resampling) -> np.ndarray:

@@ -221,6 +221,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
     )
 }
+"""Every protocol, by its name."""
 
 
 def get_protocol(name: str) -> Protocol:
