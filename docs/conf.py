@@ -21,6 +21,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "automodules",
     "mathml",
     "references",
 ]
@@ -32,9 +33,15 @@ templates_path: list[str] = []
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(jax|jaxlib|jaxtyping|flax|nn|optax|orbax|chex|np|numpy|jnp|PIL|pathlib)(\..*)?"),
-    (r"py:.*", r"(collections|typing|argparse|ml_collections|tensorflow|tf|concurrent)(\..*)?"),
+    (
+        r"py:.*",
+        r"(collections|contextlib|typing|argparse|ml_collections|tensorflow|tf|concurrent)(\..*)?",
+    ),
     (r"py:.*", r"[a-zA-Z]"),  # type variables
 ]
+
+# A type in a signature stands without its module: two modules may have one of that name.
+suppress_warnings = ["ref.python"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

@@ -27,10 +27,11 @@ def figure_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def mean_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of means per config: over all its categories, then over each group of :data:`~jaxad.data.groups.GROUPS`.
+    """Rows of means per config: over all its categories, then over each group of them.
 
     A mean is over categories, of each the mean over its seeds; cells without a figure are left
-    out. Groups are for MVTec AD's categories alone, and only where they part what was run.
+    out. Groups (:data:`jaxad.data.groups.GROUPS`) are for MVTec AD's categories alone, and only
+    where they part what was run.
     """
     means = []
     for config in dict.fromkeys(row["config"] for row in rows):

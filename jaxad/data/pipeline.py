@@ -96,8 +96,8 @@ def evaluation_batches(
       share: as in :func:`training_batches`.
 
     Yields:
-      :class:`~jaxad.data.batch.Batch`; the last one is filled with copies of row 0 (``index`` 0) that have
-      ``valid`` False.
+      :class:`~jaxad.data.batch.Batch`; the last one is filled with copies of row 0 (``index`` 0)
+      that have ``valid`` False.
 
     Raises:
       UserError: the batch size is below 1, the pipeline cannot be had, or an image that is

@@ -216,8 +216,8 @@ def partial_auroc(
       labels: 0 or 1.
       scores: as many, raw.
       max_fpr: where the area ends, in (0, 1].
-      standardise: rescale so that 0.5 is chance and 1 perfect (McClish 1989); else the mean true-positive
-        rate over [0, max_fpr], whose chance is ``max_fpr / 2``.
+      standardise: rescale so that 0.5 is chance and 1 perfect (McClish 1989); else the mean
+        true-positive rate over [0, max_fpr], whose chance is ``max_fpr / 2``.
 
     Raises:
       UndefinedMetric: only one class is there.

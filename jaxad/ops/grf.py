@@ -259,7 +259,9 @@ def kl_divergence(
     log_variance: Float[Array, "b h w c"],
     eigenvalues: Float[Array, "h w *c"],
 ) -> Float[Array, "b c"]:
-    """Returns KL(N(mean, diag(exp(log_variance))) || N(0, Sigma)) of every field, in closed form::
+    """Returns KL(N(mean, diag(exp(log_variance))) || N(0, Sigma)) of every field.
+
+    In closed form it is::
 
         1/2 [ m' Sigma^-1 m + p sum v - sum log v + log |Sigma| - N ],     p = (Sigma^-1)_ii
       = 1/2 [ m' Sigma^-1 m + sum (exp a - 1 - a) + N log p + log |Sigma| ],   a = log v + log p

@@ -1,0 +1,37 @@
+"""``.. automodules:: PACKAGE`` documents every public module of a package, each in a section."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
+
+class AutoModules(SphinxDirective):
+    """One section with an ``automodule`` for each module, so that none is forgotten."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """The sections, in the order of the modules' names."""
+        package = importlib.import_module(self.arguments[0])
+        sections = []
+        for found in pkgutil.iter_modules(package.__path__):
+            if found.ispkg or found.name.startswith("_"):
+                continue
+            name = f"{package.__name__}.{found.name}"
+            section = nodes.section(ids=[nodes.make_id(name)], names=[name])
+            section += nodes.title("", found.name)
+            source = self.get_source_info()[0]
+            self.state.nested_parse(StringList([f".. automodule:: {name}"], source), 0, section)
+            sections.append(section)
+        return sections
+
+
+def setup(app) -> dict:
+    """Registers the directive."""
+    app.add_directive("automodules", AutoModules)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
