@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxad.benchmark.papers import write_paper_tables
 from jaxad.benchmark.runs_page import RunSummary, write_comparison
-from jaxad.benchmark.tables import FIGURES, GROUPS, figure_columns, mean_rows, write_results
+from jaxad.benchmark.tables import METRICS, write_results
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.models import detection_keys
 from jaxad.report.cases import load_cases
@@ -29,8 +29,6 @@ from jaxad.run.errors import UserError
 from jaxad.run.files import try_lock, write_json
 from jaxad.run.folder import RunFolder
 from jaxad.training.train import CHANGEABLE, train
-
-__all__ = ["FIGURES", "GROUPS", "Cell", "benchmark", "figure_columns", "mean_rows"]
 
 POLL_SECONDS = 1.0
 """Between looks at cells that other processes are running."""
@@ -83,15 +81,15 @@ def benchmark(
       overrides: config keys for every cell.
       own_overrides: config -> keys that stand in place of ``overrides`` for its cells.
       papers: ids of printed tables (:mod:`jaxad.benchmark.printed`) to write beside the cells'
-        figures.
+        metrics.
       variant: with which the configs of the printed tables are run.
       title: heading of the page.
       failures_since: a cell that failed after this time (seconds since 1970) is not tried again;
         by default, the time of the call.
 
     Returns:
-      One row per cell: config, category, seed, seconds, the figures, ``protocol`` with its own
-      figures (``"vae_compare:pixel_auroc_per_image_mean"``) where it is another than ``"jaxad"``,
+      One row per cell: config, category, seed, seconds, the metrics, ``protocol`` with its own
+      metrics (``"vae_compare:pixel_auroc_per_image_mean"``) where it is another than ``"jaxad"``,
       and ``error``: a cell that cannot run is a row with its reason, and the others go on.
 
     Raises:
@@ -153,14 +151,14 @@ def _take(
             print(f"{name}: finished before" if done else name, file=sys.stderr, flush=True)
             if not done:
                 _run(run, config)
-        return row | _figures(run)
+        return row | _metrics(run)
     except UserError as error:
         print(f"{name}: failed: {error}", file=sys.stderr, flush=True)
-        return {**row, "error": str(error), **dict.fromkeys(("seconds", *FIGURES))}
+        return {**row, "error": str(error), **dict.fromkeys(("seconds", *METRICS))}
 
 
 def _is_of(run: RunFolder, config: ConfigDict) -> bool:
-    """Whether the run has these settings, but for keys that change no figure."""
+    """Whether the run has these settings, but for keys that change no metric."""
     free = tuple(key for key in CHANGEABLE if not key.startswith("evaluate."))
     # Lists and tuples are the same thing once they have been through JSON.
     there, here = (
@@ -196,18 +194,18 @@ def _run(run: RunFolder, config: ConfigDict) -> None:
         raise UserError(reason)
 
 
-def _figures(run: RunFolder) -> dict[str, Any]:
+def _metrics(run: RunFolder) -> dict[str, Any]:
     metrics = run.read_json(run.metrics)
-    figures = {name: metrics[name] for name in FIGURES}
+    row = {name: metrics[name] for name in METRICS}
     protocol = metrics.get("protocol", "jaxad")
     if protocol != "jaxad":
-        figures |= {
+        row |= {
             f"{protocol}:{name}": value
             for name, value in metrics["protocol_figures"].items()
             if not isinstance(value, Mapping)
         }
     seconds = run.read_json(run.timing)["train_seconds"]
-    return {"seconds": seconds, "protocol": protocol, **figures}
+    return {"seconds": seconds, "protocol": protocol, **row}
 
 
 def summary_of(root: pathlib.Path, row: Mapping[str, Any]) -> RunSummary:

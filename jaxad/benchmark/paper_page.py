@@ -1,7 +1,8 @@
-"""A printed table beside figures of one's own: differences, means, spread over seeds, slips."""
+"""A printed table beside metrics of one's own: differences, means, spread over seeds, slips."""
 
 from __future__ import annotations
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,24 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from jaxad.benchmark.printed import Table, paper_of
+from jaxad.benchmark.printed import Table, divisor_of, paper_of
 from jaxad.data.groups import GROUPS, MVTEC_AD
+from jaxad.report.page import text_page
 from jaxad.report.tables import MISSING, format_value, markdown_table
 from jaxad.run.files import write_csv, write_json, write_text
-
-PerSeed = Mapping[int, float | None]
 
 
 @dataclass(kw_only=True)
 class Column:
-    """Figures of one method.
+    """Metrics of one method.
 
     Attributes:
       name: of the printed column that it stands beside.
       config: as run.
       printed: the table has such a column; False for a baseline of ours.
-      figures: category -> seed -> figure, as fractions.
-      spreads: the same of the standard deviation over images, where the metric has one.
+      values: category -> seed -> metric, as a fraction.
+      stds: the same of the standard deviation over images, where the metric has one.
       settings: how it was run, in words.
       errors: why cells are missing, in sentences.
     """
@@ -34,8 +34,8 @@ class Column:
     name: str
     config: str
     printed: bool = True
-    figures: dict[str, dict[int, float | None]] = field(default_factory=dict)
-    spreads: dict[str, dict[int, float | None]] = field(default_factory=dict)
+    values: dict[str, dict[int, float | None]] = field(default_factory=dict)
+    stds: dict[str, dict[int, float | None]] = field(default_factory=dict)
     settings: str = ""
     errors: list[str] = field(default_factory=list)
 
@@ -52,10 +52,10 @@ def compare(
 
     Returns:
       Dicts with ``row``, ``over`` (the categories of a mean; None for a single one), ``column``,
-      ``config``, ``printed``, ``printed_std`` (over images), ``decimals`` (of the printed figure),
+      ``config``, ``printed``, ``printed_std`` (over images), ``decimals`` (of the printed number),
       ``ours``, ``seeds``, ``std_over_seeds``, ``std_over_images``, ``difference`` (ours minus
-      printed) and ``slip`` (number of the slip, from 1, that annotates the printed figure). All
-      figures are fractions. A mean that is printed has a figure of ours only when all of its
+      printed) and ``slip`` (number of the slip, from 1, that annotates the printed number). All
+      metrics are fractions. A mean that is printed has one of ours beside it only when all of its
       categories have one; means over what was run follow, computed alike on both sides.
     """
     return [
@@ -79,7 +79,7 @@ def _row_sources(table: Table, columns: Sequence[Column], categories: Sequence[s
         slips = [_slip(table, mean, column) for column in columns if column.printed]
         if any(slip is not None for slip in slips):
             yield f"{mean['printed']}{group}, computed from the rows", over, None
-    run = tuple(c for c in categories if any(c in column.figures for column in columns))
+    run = tuple(c for c in categories if any(c in column.values for column in columns))
     if 0 < len(run) < len(categories):
         yield f"mean of the {len(run)} of {len(categories)} run", run, None
     if set(categories) <= set(MVTEC_AD):
@@ -99,8 +99,8 @@ def _cell(
     source: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     wanted = over or (name,)
-    per_seed = _means_per_seed(column.figures, wanted)
-    spreads = _means_per_seed(column.spreads, wanted)
+    per_seed = _means_per_seed(column.values, wanted)
+    stds = _means_per_seed(column.stds, wanted)
     printed, std, decimals, slip = _printed(table, column, wanted, source)
     ours = float(np.mean(per_seed)) if per_seed else None
     return {
@@ -114,47 +114,56 @@ def _cell(
         "ours": ours,
         "seeds": len(per_seed),
         "std_over_seeds": float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None,
-        "std_over_images": float(np.mean(spreads)) if spreads else None,
+        "std_over_images": float(np.mean(stds)) if stds else None,
         "difference": None if ours is None or printed is None else ours - printed,
         "slip": slip,
     }
 
 
-def _means_per_seed(figures: Mapping[str, PerSeed], wanted: Sequence[str]) -> list[float]:
+def _means_per_seed(
+    values: Mapping[str, Mapping[int, float | None]], wanted: Sequence[str]
+) -> list[float]:
     """The mean over categories of every seed that has them all."""
-    seeds = sorted({seed for category in wanted for seed in figures.get(category, {})})
-    values = [[figures.get(category, {}).get(seed) for category in wanted] for seed in seeds]
-    return [float(np.mean(one)) for one in values if None not in one]
+    seeds = sorted({seed for category in wanted for seed in values.get(category, {})})
+    means = (_mean([values.get(category, {}).get(seed) for category in wanted]) for seed in seeds)
+    return [mean for mean in means if mean is not None]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean; None where a value is missing."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def _printed(
     table: Table, column: Column, wanted: Sequence[str], source: Mapping[str, Any] | None
 ) -> tuple[float | None, float | None, int, int | None]:
     """(figure, deviation over images, decimals, number of its slip)."""
-    metric = table["metric"]
-    divisor, shift = (100.0, 2) if metric["unit"] == "percent" else (1.0, 0)
-    names = [one["name"] for one in table["columns"]]
-    decimals = metric["decimals"] + shift
+    decimals = _decimals(table)
     if not column.printed or source == {}:
         return None, None, decimals, None
-    place = names.index(column.name)
+    place = [one["name"] for one in table["columns"]].index(column.name)
     if source is None:  # computed from the column, as ours is
         values = {row["category"]: row["values"][place] for row in table["rows"]}
-        known = [values.get(category) for category in wanted]
-        if None in known:
+        mean = _mean([values.get(category) for category in wanted])
+        if mean is None:
             return None, None, decimals, None
-        return float(np.mean(known)) / divisor, None, decimals + 1, None
-    value, stds = source["values"][place], source.get("std")
-    std = stds[place] if stds else None
+        return mean / divisor_of(table), None, decimals + 1, None
     if "decimals" in source:
-        decimals = source["decimals"][place] + shift
-    return (
+        decimals = _decimals(table, source["decimals"][place])
+
+    def fraction(value: float | None) -> float | None:
         # Rounded: 79.6 / 100 is to be the 0.796 that stands there.
-        None if value is None else round(value / divisor, decimals),
-        None if std is None else round(std / divisor, decimals),
-        decimals,
-        _slip(table, source, column),
-    )
+        return None if value is None else round(value / divisor_of(table), decimals)
+
+    std = fraction(source["std"][place]) if source.get("std") else None
+    return fraction(source["values"][place]), std, decimals, _slip(table, source, column)
+
+
+def _decimals(table: Table, printed: int | None = None) -> int:
+    """Decimals of a printed number as a fraction; by default those of the table."""
+    printed = table["metric"]["decimals"] if printed is None else printed
+    return printed + round(math.log10(divisor_of(table)))
 
 
 def _slip(table: Table, mean: Mapping[str, Any], column: Column) -> int | None:
@@ -166,7 +175,7 @@ def _slip(table: Table, mean: Mapping[str, Any], column: Column) -> int | None:
     return None
 
 
-def write_comparison_of(
+def write_table(
     root: pathlib.Path,
     table: Table,
     columns: Sequence[Column],
@@ -204,87 +213,58 @@ def write_comparison_of(
             "others_as_printed": _others(table),
         },
     )
-    write_text(root / f"{stem}.md", markdown(table, columns, rows, statement=statement))
+    write_text(root / f"{stem}.md", _markdown(table, columns, rows, statement=statement))
 
 
-def markdown(
+def _markdown(
     table: Table,
     columns: Sequence[Column],
     rows: Sequence[Mapping[str, Any]],
     *,
     statement: str = "",
 ) -> str:
-    """The comparison as a page.
-
-    Args:
-      table: the printed one.
-      columns: ours.
-      rows: of :func:`compare`.
-      statement: the protocol of ours, in words.
-    """
-    paper, metric = paper_of(table), table["metric"]
-    lines: list[dict[str, Any]] = []
-    for name in dict.fromkeys(row["row"] for row in rows):
-        line: dict[str, Any] = {"row": name}
-        for place, row in enumerate(row for row in rows if row["row"] == name):
-            line |= {
+    """The comparison as a page; ``rows`` as of :func:`compare`."""
+    headings = {"row": ""}
+    for place, column in enumerate(columns):
+        if column.printed:
+            headings[f"{place}.printed"] = f"{column.name}, printed"
+            headings[f"{place}.ours"] = "ours"
+            headings[f"{place}.difference"] = "difference"
+        else:
+            headings[f"{place}.ours"] = column.name
+    lines: dict[str, dict[str, str]] = {}
+    for number, row in enumerate(rows):
+        place = number % len(columns)
+        lines.setdefault(row["row"], {"row": row["row"]}).update(
+            {
                 f"{place}.printed": _printed_text(row),
                 f"{place}.ours": _ours_text(row),
                 f"{place}.difference": _signed(row["difference"]),
             }
-        lines.append(line)
-    shown = {"row": ""}
-    for place, column in enumerate(columns):
-        if column.printed:
-            shown |= {
-                f"{place}.printed": f"{column.name}, printed",
-                f"{place}.ours": "ours",
-                f"{place}.difference": "difference",
-            }
-        else:
-            shown[f"{place}.ours"] = column.name
-    parts = [
-        f"# {paper['authors']} ({paper['year']}), {table['number']}: {table['title']}",
-        f"{metric['printed']}, as a fraction. {metric['definition'].rstrip('.')}. " + _legend(rows),
-        markdown_table(lines, shown),
-        f"Ours: protocol {paper['protocol']}. {statement}".rstrip(),
-    ]
-    parts.append("\n".join(_about(table, column) for column in columns))
-    errors = dict.fromkeys(error for column in columns for error in column.errors)
-    if errors:
-        parts.append("Failed:\n\n" + "\n".join(f"- {error}" for error in errors))
-    if table["slips"]:
-        notes = [f"{n}. {s['text']}" for n, s in enumerate(table["slips"], start=1)]
-        parts.append("What is odd in print:\n\n" + "\n".join(notes))
-    if others := _others(table):
-        titles = {"row": ""} | {key: key for key in others[0] if key != "row"}
-        digits = metric["decimals"] + (2 if metric["unit"] == "percent" else 0)
-        text = [
-            {k: v if k == "row" else format_value(v, digits=digits) for k, v in one.items()}
-            for one in others
-        ]
-        parts.append("Other methods, as printed there:\n\n" + markdown_table(text, titles))
-    return "\n\n".join(parts) + "\n"
+        )
+    with_seeds = any(row["std_over_seeds"] is not None for row in rows)
+    return text_page(
+        "paper.md.j2",
+        paper=paper_of(table),
+        table=table,
+        definition=table["metric"]["definition"].rstrip("."),
+        seeds=max(row["seeds"] for row in rows) if with_seeds else None,
+        with_images=any(row["std_over_images"] is not None for row in rows),
+        with_slips=any(row["slip"] for row in rows),
+        compared=markdown_table(list(lines.values()), headings),
+        statement=statement,
+        columns=[_about(table, column) for column in columns],
+        errors=list(dict.fromkeys(error for column in columns for error in column.errors)),
+        others=_others_text(table),
+    )
 
 
-def _about(table: Table, column: Column) -> str:
+def _about(table: Table, column: Column) -> tuple[str, str, list[str]]:
     """How a column of ours was run, and what is to be known of the printed one."""
     notes = {one["name"]: one.get("note") for one in table["columns"] if column.printed}
-    beside = "ours beside " if column.printed else "baseline "
     facts = [f"`{column.config}`", notes.get(column.name), column.settings or "not run"]
-    return f"- {beside}{column.name}: {', '.join(filter(None, facts))}"
-
-
-def _legend(rows: Sequence[Mapping[str, Any]]) -> str:
-    parts = ["Difference: ours minus printed."]
-    if any(row["std_over_seeds"] is not None for row in rows):
-        most = max(row["seeds"] for row in rows)
-        parts.append(f"±: sample standard deviation over {most} seeds.")
-    if any(row["std_over_images"] is not None for row in rows):
-        parts.append("In parentheses: standard deviation over images.")
-    if any(row["slip"] for row in rows):
-        parts.append("[n]: see what is odd in print.")
-    return " ".join(parts)
+    kind = "ours beside" if column.printed else "baseline"
+    return kind, column.name, [fact for fact in facts if fact]
 
 
 def _printed_text(row: Mapping[str, Any]) -> str:
@@ -313,14 +293,25 @@ def _signed(value: float | None) -> str:
 
 def _others(table: Table) -> list[dict[str, Any]]:
     """The columns of other methods, as fractions."""
-    divisor = 100.0 if table["metric"]["unit"] == "percent" else 1.0
-    places = [i for i, column in enumerate(table["columns"]) if not column["own"]]
+    places = {i: one["name"] for i, one in enumerate(table["columns"]) if not one["own"]}
     if not places:
         return []
-    names = [column["name"] for column in table["columns"]]
-    return [
-        {"row": row.get("category") or row["printed"]}
-        | {names[i]: None if row["values"][i] is None else row["values"][i] / divisor
-           for i in places}
-        for row in [*table["rows"], *table["means"]]
-    ]  # fmt: skip
+    found = []
+    for row in [*table["rows"], *table["means"]]:
+        values = {name: row["values"][i] for i, name in places.items()}
+        fractions = {k: None if v is None else v / divisor_of(table) for k, v in values.items()}
+        found.append({"row": row.get("category") or row["printed"]} | fractions)
+    return found
+
+
+def _others_text(table: Table) -> str:
+    """The same as a table in Markdown; empty without one."""
+    others = _others(table)
+    if not others:
+        return ""
+    digits = _decimals(table)
+    lines = [
+        {k: v if k == "row" else format_value(v, digits=digits) for k, v in one.items()}
+        for one in others
+    ]
+    return markdown_table(lines, {key: key if key != "row" else "" for key in others[0]})

@@ -1,4 +1,4 @@
-"""Printed tables as benchmarks: which cells fill one, and its figures beside those of the cells."""
+"""Printed tables as benchmarks: which cells fill one, and its numbers beside theirs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxad.benchmark.paper_page import Column, write_comparison_of
+from jaxad.benchmark.paper_page import Column, write_table
 from jaxad.benchmark.printed import Table, get_table, paper_of
 from jaxad.data.published.catalogue import CATALOGUE
 from jaxad.data.region import in_words, is_whole
@@ -164,38 +164,27 @@ def write_paper_tables(
       rows: of the cells that are done or have failed.
       variant: with which the tables' configs were run.
     """
+    baseline = {"name": BASELINE, "own": False}
     for one in papers:
         table = get_table(one)
-        columns = [
-            _column(
-                root,
-                rows,
-                table,
-                name=column["name"],
-                spec=_with_variant(column["config"], variant),
-                map_name=column.get("map", ""),
-            )
-            for column in table["columns"]
-            if column["own"]
-        ]
-        columns.append(_column(root, rows, table, name=BASELINE, spec=BASELINE, printed=False))
+        printed = [column for column in table["columns"] if column["own"]]
+        columns = [_column(root, rows, table, each, variant) for each in [*printed, baseline]]
         statement = get_protocol(paper_of(table)["protocol"]).statement
-        write_comparison_of(root, table, columns, categories_of(table), statement=statement)
+        write_table(root, table, columns, categories_of(table), statement=statement)
 
 
 def _column(
     root: pathlib.Path,
     rows: Sequence[Mapping[str, Any]],
     table: Table,
-    *,
-    name: str,
-    spec: str,
-    map_name: str = "",
-    printed: bool = True,
+    printed: Mapping[str, Any],
+    variant: str,
 ) -> Column:
+    """Metrics of the runs that stand for a printed column, or of the baseline's."""
+    spec = _with_variant(printed["config"], variant) if printed["own"] else BASELINE
+    column = Column(name=printed["name"], config=spec, printed=printed["own"])
     key = table["metric"]["key"]
-    spread_key = key.replace("_mean", "_std") if key.endswith("_mean") else ""
-    column = Column(name=name, config=spec, printed=printed)
+    std_key = key.replace("_mean", "_std") if key.endswith("_mean") else ""
     for row in rows:
         if row["config"] != spec:
             continue
@@ -204,13 +193,12 @@ def _column(
             continue
         run = RunFolder(root / row["folder"])
         metrics = run.read_json(run.metrics)
-        figures = metrics["protocol_figures"]
-        if map_name:
-            figures = metrics["protocol_maps"].get(map_name, {})
-        column.figures.setdefault(row["category"], {})[row["seed"]] = figures.get(key)
-        column.spreads.setdefault(row["category"], {})[row["seed"]] = figures.get(spread_key)
-        if not column.settings:
-            column.settings = _settings(run)
+        ours = metrics["protocol_figures"]
+        if printed.get("map"):
+            ours = metrics["protocol_maps"].get(printed["map"], {})
+        column.values.setdefault(row["category"], {})[row["seed"]] = ours.get(key)
+        column.stds.setdefault(row["category"], {})[row["seed"]] = ours.get(std_key)
+        column.settings = column.settings or _settings(run)
     return column
 
 

@@ -1,8 +1,8 @@
-"""The tables that the five papers print, as data: to stand beside figures measured here.
+"""The tables that the five papers print, as data: to stand beside metrics measured here.
 
 One JSON file per paper in ``printed_tables``, transcribed by hand and machine from the papers' own
-texts. Nothing in them is corrected: where a printed figure cannot be right, a *slip* beside it
-says so. A table in print that gives two or three figures per cell is as many tables here, with
+texts. Nothing in them is corrected: where a printed number cannot be right, a *slip* beside it
+says so. A table in print that gives two or three numbers per cell is as many tables here, with
 the same number.
 
 A file is ``{"paper": {key, title, authors, year, source, protocol}, "tables": [...]}`` and a table
@@ -12,7 +12,7 @@ A file is ``{"paper": {key, title, authors, year, source, protocol}, "tables": [
 ``data``
     the data set, as ``data.name``.
 ``metric``
-    ``key`` (a figure of metrics.json or of a protocol, or ``"counts"``), ``printed`` (its name
+    ``key`` (a metric of metrics.json or of a protocol, or ``"counts"``), ``printed`` (its name
     there), ``unit`` (``"fraction"`` or ``"percent"``), ``decimals``, ``definition``.
 ``columns``
     ``name`` as printed, ``own`` (a method of the paper itself, not one it compares with),
@@ -54,14 +54,9 @@ def load_papers() -> dict[str, dict[str, Any]]:
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
-def paper_tables(*, data: str = "") -> dict[str, Table]:
-    """Returns the tables by their ids, those of one data set where ``data`` names it."""
-    return {
-        table["id"]: table
-        for paper in load_papers().values()
-        for table in paper["tables"]
-        if data in ("", table["data"])
-    }
+def paper_tables() -> dict[str, Table]:
+    """Returns all tables by their ids."""
+    return {table["id"]: table for paper in load_papers().values() for table in paper["tables"]}
 
 
 def get_table(table_id: str) -> Table:
@@ -81,26 +76,6 @@ def paper_of(table: Table) -> Mapping[str, Any]:
     return next(p["paper"] for p in load_papers().values() if table in p["tables"])
 
 
-def printed_figures(table: Table, column: str) -> dict[str, float]:
-    """One column on the scale of metrics.json.
-
-    Args:
-      table: of :func:`paper_tables`.
-      column: its name, as printed.
-
-    Returns:
-      category -> figure; percentages divided by 100, categories without a figure left out.
-
-    Raises:
-      UserError: the table has no such column.
-    """
-    names = [each["name"] for each in table["columns"]]
-    if column not in names:
-        raise UserError(f"{table['id']} has no column {column!r}{did_you_mean(column, names)}")
-    place = names.index(column)
-    divisor = 100.0 if table["metric"]["unit"] == "percent" else 1.0
-    return {
-        row["category"]: row["values"][place] / divisor
-        for row in table["rows"]
-        if row["values"][place] is not None
-    }
+def divisor_of(table: Table) -> float:
+    """Returns what the table's numbers are divided by to be fractions."""
+    return 100.0 if table["metric"]["unit"] == "percent" else 1.0

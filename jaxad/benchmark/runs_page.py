@@ -7,13 +7,14 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from jaxad.benchmark.tables import METRICS
 from jaxad.report import charts, figures
 from jaxad.report.charts import Chart
-from jaxad.report.content import Case, Scale, common_scale, is_missing
+from jaxad.report.content import Case, Scale, common_scale, is_known
 from jaxad.report.page import (
     SORTABLE_COLUMNS,
     Cell,
@@ -27,7 +28,6 @@ from jaxad.report.page import (
 from jaxad.report.tables import MISSING, format_seconds, metric_title
 from jaxad.run.files import write_text
 
-_COMPARED = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 _DRAWN = ("image_auroc", "pixel_auroc", "aupro")
 
 
@@ -57,34 +57,36 @@ class RunSummary:
 
 
 def write_comparison(
-    path: str | os.PathLike,
-    runs: Sequence[RunSummary],
-    *,
-    title: str = "Comparison of models",
-    notes: Sequence[str] = (),
+    path: str | os.PathLike, runs: Sequence[RunSummary], *, title: str = "Comparison of models"
 ) -> None:
-    """Writes the page that compares runs, atomically.
+    """Writes the page that compares runs, whole or not at all.
 
     Args:
       path: the HTML file.
       runs: in the order of the table. Images are matched by path within a category; each run
         keeps its own heat-map scale, because scores of different models have different units.
       title: heading of the page.
-      notes: sentences the reader must not miss.
 
     Raises:
       UserError: the file cannot be written.
     """
     categories = list(dict.fromkeys(run.category for run in runs))
+    asked = _columns(runs)
+    known = [one for one in asked if any(is_known(one.of(run)) for run in runs)]
+    # Four more columns may tell the model, its category, its seed and its time.
+    columns = (known or asked)[: SORTABLE_COLUMNS - 4]
+    absent = [one for one in asked if one not in known] if known else []
+    reasons = sorted({why for run in runs for one in absent if (why := one.why_not(run))})
     metrics = fragment(
         "runs",
         "metrics",
-        notes,
-        _metrics_table(runs),
+        _metrics_table(runs, columns),
         by_category=any(categories),
-        left_out=_left_out(runs),
+        absent=[one.title for one in absent],
+        reasons=reasons,
     )
-    means = fragment("runs", "means", _means_table(runs)) if len(categories) > 1 else ""
+    several = len(categories) > 1
+    means = fragment("runs", "means", _means_table(runs, columns)) if several else ""
     bars_heading = "Per category" if categories != [""] else "In bars"
     sections = [
         Section("metrics", "Metrics", metrics),
@@ -98,82 +100,65 @@ def write_comparison(
     write_text(path, page(title, sections))
 
 
-def _address(link: str) -> str:
-    """A relative path as a link that spaces, "#" and "?" in folder names do not break."""
-    quoted = urllib.parse.quote(link.replace(os.sep, "/"))
-    # A first part with a colon would read as a scheme.
-    return quoted if quoted.startswith((".", "/")) else f"./{quoted}"
-
-
 def _linked(run: RunSummary) -> Cell:
-    return Cell(run.name, key=run.name, link=_address(run.link) if run.link else "")
+    """The run's name, leading to its report."""
+    if not run.link:
+        return Cell(run.name, key=run.name)
+    # A relative path that spaces, "#" and "?" in folder names do not break.
+    link = urllib.parse.quote(run.link.replace(os.sep, "/"))
+    # A first part with a colon would read as a scheme.
+    link = link if link.startswith((".", "/")) else f"./{link}"
+    return Cell(run.name, key=run.name, link=link)
 
 
-def _columns(runs: Sequence[RunSummary]) -> dict[str, str]:
-    """Metrics that some run has, with their headings."""
-    columns = _all_columns(runs)
-    known = {key: title for key, title in columns.items() if _is_known(runs, key)}
-    # Four more columns may tell the model, its category, its seed and its time.
-    return dict(list((known or columns).items())[: SORTABLE_COLUMNS - 4])
+class _Column(NamedTuple):
+    """A metric that runs are compared by, of a protocol of its own where one is named."""
+
+    title: str
+    key: str
+    protocol: str = ""
+
+    def of(self, run: RunSummary) -> float | None:
+        if not self.protocol:
+            return run.metrics.get(self.key)
+        same = run.metrics.get("protocol") == self.protocol
+        return run.metrics["protocol_figures"].get(self.key) if same else None
+
+    def why_not(self, run: RunSummary) -> str:
+        """Why a run's metric is undefined."""
+        undefined = run.metrics.get("undefined") or {}
+        return undefined.get(f"protocol_figures.{self.key}" if self.protocol else self.key, "")
 
 
-def _is_known(runs: Sequence[RunSummary], key: str) -> bool:
-    return any(not is_missing(_value(run, key)) for run in runs)
-
-
-def _all_columns(runs: Sequence[RunSummary]) -> dict[str, str]:
+def _columns(runs: Sequence[RunSummary]) -> list[_Column]:
     """Metrics that are asked for: those of every run, then those of protocols."""
-    columns = {key: metric_title(key) for key in _COMPARED}
+    columns = [_Column(metric_title(key), key) for key in METRICS]
     for run in runs:
-        for name, value in (run.metrics.get("protocol_figures") or {}).items():
-            key = f"{run.metrics['protocol']}: {name}"
-            if run.metrics["protocol"] != "jaxad" and not isinstance(value, Mapping):
-                columns[key] = f"{run.metrics['protocol']}: {metric_title(name)}"
-    return columns
+        protocol = run.metrics.get("protocol", "jaxad")
+        for key, value in (run.metrics.get("protocol_figures") or {}).items():
+            if protocol != "jaxad" and not isinstance(value, Mapping):
+                columns.append(_Column(f"{protocol}: {metric_title(key)}", key, protocol))
+    return list(dict.fromkeys(columns))
 
 
-def _left_out(runs: Sequence[RunSummary]) -> str:
-    """One line that names the metrics which no run has, and why."""
-    columns = _all_columns(runs)
-    absent = [key for key in columns if not _is_known(runs, key)]
-    if not absent or len(absent) == len(columns):
-        return ""
-    undefined = (run.metrics.get("undefined") or {} for run in runs)
-    reasons = {one[_name_of(key)] for one in undefined for key in absent if _name_of(key) in one}
-    why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
-    return f"No run has {', '.join(columns[key] for key in absent)}{why}."
-
-
-def _name_of(key: str) -> str:
-    """A column's name in the list of what is undefined."""
-    return key if ": " not in key else f"protocol_figures.{key.split(': ')[1]}"
-
-
-def _value(run: RunSummary, key: str) -> float | None:
-    protocol, _, name = key.rpartition(": ")
-    if not protocol:
-        return run.metrics.get(key)
-    same = run.metrics.get("protocol") == protocol
-    return run.metrics["protocol_figures"].get(name) if same else None
-
-
-def _best(runs: Sequence[RunSummary], key: str) -> dict[str, float]:
+def _best(runs: Sequence[RunSummary], column: _Column) -> dict[str, float]:
     """Category -> the best value, where there is one that not all runs share."""
-    best: dict[str, float] = {}
-    if key.endswith("_std"):
-        return best  # no deviation is better than another
-    for category in {run.category for run in runs}:
-        # Compared as printed: models that show the same number share the mark, or none has it.
-        known = [_value(run, key) for run in runs if run.category == category]
-        known = {round(value, 4) for value in known if not is_missing(value)}
-        if len(known) > 1:
-            best[category] = max(known)
-    return best
+    if column.key.endswith("_std"):
+        return {}  # no deviation is better than another
+    # Compared as printed: models that show the same number share the mark, or none has it.
+    found = {
+        category: {
+            round(value, 4)
+            for run in runs
+            if run.category == category and is_known(value := column.of(run))
+        }
+        for category in {run.category for run in runs}
+    }
+    return {category: max(values) for category, values in found.items() if len(values) > 1}
 
 
-def _metrics_table(runs: Sequence[RunSummary]) -> Markup:
-    columns = _columns(runs)
-    best = {key: _best(runs, key) for key in columns}
+def _metrics_table(runs: Sequence[RunSummary], columns: Sequence[_Column]) -> Markup:
+    best = {column: _best(runs, column) for column in columns}
     leading = {"Model": _linked}
     if any(run.category for run in runs):
         leading["Category"] = lambda run: Cell(run.category, key=run.category)
@@ -183,48 +168,37 @@ def _metrics_table(runs: Sequence[RunSummary]) -> Markup:
         )
     rows = []
     for run in runs:
-        undefined = run.metrics.get("undefined") or {}
         row = [make(run) for make in leading.values()]
         row.append(Cell(format_seconds(run.seconds), key=run.seconds))
         for column in columns:
-            value = _value(run, column)
-            row.append(
-                metric_cell(
-                    value,
-                    why=undefined.get(_name_of(column), ""),
-                    best=not is_missing(value)
-                    and round(value, 4) == best[column].get(run.category),
-                )
-            )
+            value, most = column.of(run), best[column].get(run.category)
+            is_best = is_known(value) and round(value, 4) == most
+            row.append(metric_cell(value, why=column.why_not(run), best=is_best))
         rows.append(row)
-    return sortable_table(
-        [*leading, "Time to train", *columns.values()],
-        rows,
-        name="sort",
-        smallest_first=range(1, len(leading) + 1),
-    )
+    headers = [*leading, "Time to train", *(column.title for column in columns)]
+    upwards = range(1, len(leading) + 1)
+    return sortable_table(headers, rows, name="sort", smallest_first=upwards)
 
 
-def _by_model(runs: Sequence[RunSummary], key: str) -> dict[str, dict[str, list[float]]]:
+def _by_model(runs: Sequence[RunSummary], column: _Column) -> dict[str, dict[str, list[float]]]:
     """Category -> model -> known values of its runs."""
     found: dict[str, dict[str, list[float]]] = {}
     for run in runs:
         values = found.setdefault(run.category, {}).setdefault(run.name, [])
-        value = _value(run, key)
-        if not is_missing(value):
+        if is_known(value := column.of(run)):
             values.append(value)
     return found
 
 
-def _means_table(runs: Sequence[RunSummary]) -> Markup:
+def _means_table(runs: Sequence[RunSummary], columns: Sequence[_Column]) -> Markup:
     """Means over the categories that all models have, of each the mean over its runs."""
-    columns, models = _columns(runs), list(dict.fromkeys(run.name for run in runs))
+    models = list(dict.fromkeys(run.name for run in runs))
     rows = {model: [Cell(model, key=model)] for model in models}
     headers = ["Model"]
-    for column, title in columns.items():
+    for column in columns:
         by_category = _by_model(runs, column).values()
         common = [one for one in by_category if all(one.get(model) for model in models)]
-        headers.append(f"{title} ({len(common)})")
+        headers.append(f"{column.title} ({len(common)})")
         for model in models:
             means = [sum(one[model]) / len(one[model]) for one in common]
             mean = sum(means) / len(means) if means else None
@@ -236,10 +210,11 @@ def _bars(runs: Sequence[RunSummary], categories: Sequence[str]) -> str:
     models = list(dict.fromkeys(run.name for run in runs))
     drawn = []
     for key in _DRAWN:
-        values = _by_model(runs, key)
+        title = metric_title(key)
+        values = _by_model(runs, _Column(title, key))
         if any(one for by_model in values.values() for one in by_model.values()):
             named = {category: values.get(category, {}) for category in categories}
-            drawn.append(Chart(metric_title(key), charts.model_bars(named, models)))
+            drawn.append(Chart(title, charts.model_bars(named, models)))
     if not drawn:
         return ""
     most = max(Counter((run.category, run.name) for run in runs).values())
@@ -274,9 +249,10 @@ def _images(runs: Sequence[RunSummary]) -> str:
 def _photograph(case: Case) -> Picture:
     """The outlined photograph where there is a mask, the plain one elsewhere."""
     plain, _, _, outlined, _ = figures.panels(case, Scale(0.0, 1.0))
-    shown = plain.pixels if outlined.pixels is None else outlined.pixels
-    return Picture(shown, f"photograph {case.path}", sharp=True)
+    pixels = plain.drawn if outlined.pixels is None else outlined.pixels
+    return Picture(pixels, f"photograph {case.path}", sharp=True)
 
 
 def _heat_map(case: Case, scale: Scale) -> Picture:
-    return Picture(figures.panels(case, scale)[2].pixels, f"heat map of {case.path}", sharp=True)
+    heat = figures.panels(case, scale)[2]
+    return Picture(heat.drawn, f"heat map of {case.path}", sharp=True)

@@ -13,13 +13,13 @@ from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.report.tables import markdown_table, metric_title
 from jaxad.run.files import write_csv, write_json, write_text
 
-FIGURES = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
+METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 
 
-def figure_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The columns of figures with their headings: those of every run, then the protocols'."""
+def metric_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The columns of metrics with their headings: those of every run, then the protocols'."""
     own = {key: None for row in rows for key in row if ":" in key}
-    headings = {name: metric_title(name) for name in FIGURES}
+    headings = {name: metric_title(name) for name in METRICS}
     for key in own:
         protocol, _, name = key.partition(":")
         headings[key] = f"{protocol}: {metric_title(name)}"
@@ -29,7 +29,7 @@ def figure_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def mean_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of means per config: over all its categories, then over each group of them.
 
-    A mean is over categories, of each the mean over its seeds; cells without a figure are left
+    A mean is over categories, of each the mean over its seeds; cells without a metric are left
     out. Groups (:data:`jaxad.data.groups.GROUPS`) are for MVTec AD's categories alone, and only
     where they part what was run.
     """
@@ -56,7 +56,7 @@ def _mean(
     count: str,
 ) -> dict[str, Any]:
     mean: dict[str, Any] = {"config": config, "category": name, "seed": count}
-    for key in ("seconds", *figure_columns(rows)):
+    for key in ("seconds", *metric_columns(rows)):
         per_category: dict[str, list[float]] = {}
         for row in mine:
             if row.get(key) is not None:
@@ -73,7 +73,7 @@ def seed_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
       Rows with ``statistic`` (``"mean"``, ``"std"``) and ``seeds`` (how many) in place of a seed;
-      a figure that fewer than two runs have is None.
+      a metric that fewer than two runs have is None.
     """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -86,7 +86,7 @@ def seed_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         one = {"config": config, "category": category, "seeds": len(runs)}
         known = {
             key: [run[key] for run in runs if run.get(key) is not None]
-            for key in ("seconds", *figure_columns(rows))
+            for key in ("seconds", *metric_columns(rows))
         }
         for name, spread in (("mean", np.mean), ("std", lambda x: np.std(x, ddof=1))):
             values = {k: float(spread(v)) if len(v) > 1 else None for k, v in known.items()}
@@ -96,8 +96,8 @@ def seed_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def write_results(root: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes results.csv, results.json and results.md."""
-    figures = figure_columns(rows)
-    columns = ["config", "category", "seed", "seconds", *figures, "protocol", "folder", "error"]
+    metrics = metric_columns(rows)
+    columns = ["config", "category", "seed", "seconds", *metrics, "protocol", "folder", "error"]
     write_csv(root / "results.csv", columns, rows)
     means, seeds = mean_rows(rows), seed_rows(rows)
     protocols = {name: get_protocol(name).statement for name in _protocols_of(rows)}
@@ -112,10 +112,10 @@ def write_results(root: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None
         },
     )
     shown = {key: metric_title(key) for key in ("config", "category", "seed", "seconds")}
-    parts = [markdown_table([*rows, *means], shown | figures)]
+    parts = [markdown_table([*rows, *means], shown | metrics)]
     if seeds:
         keys = ("config", "category", "statistic", "seeds", "seconds")
-        parts.append(markdown_table(seeds, {key: metric_title(key) for key in keys} | figures))
+        parts.append(markdown_table(seeds, {key: metric_title(key) for key in keys} | metrics))
     parts += [f"- {row['folder']} failed: {row['error']}" for row in rows if row["error"]]
     used = [name for name in GROUPS if any(mean["category"] == name for mean in means)]
     parts += [f"- {name}: {', '.join(GROUPS[name])}" for name in used]

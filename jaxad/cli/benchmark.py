@@ -89,14 +89,14 @@ def _command(
 
 
 def _show(root: pathlib.Path, papers, rows) -> None:
-    from jaxad.benchmark.tables import figure_columns, mean_rows
+    from jaxad.benchmark.tables import mean_rows, metric_columns
     from jaxad.report.tables import format_metrics_table, metric_title
 
     for paper in papers:
         print((root / f"table_{paper}.md").read_text(encoding="utf-8"))
     if not papers:
         columns = {key: metric_title(key) for key in ("config", "category", "seed", "seconds")}
-        print(format_metrics_table([*rows, *mean_rows(rows)], columns | figure_columns(rows)))
+        print(format_metrics_table([*rows, *mean_rows(rows)], columns | metric_columns(rows)))
     for row in rows:
         if row["error"]:
             print(f"{row['folder']}: {row['error']}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from jaxad.benchmark.grid import FIGURES, benchmark
+from jaxad.benchmark.grid import benchmark
+from jaxad.benchmark.tables import METRICS
 from jaxad.report.tables import format_metrics_table
 
 CONFIGS = ("pca", "vqvae:small,demo")
@@ -27,5 +28,5 @@ def demo(workdir: str | os.PathLike) -> None:
         overrides=OVERRIDES,
         title="jaxad demo: a linear and a deep model on generated flanges",
     )
-    print(format_metrics_table(rows, ["config", "seconds", *FIGURES]))
+    print(format_metrics_table(rows, ["config", "seconds", *METRICS]))
     print(f"\nOpen {workdir}/report.html: it compares both and leads to each model's own report.")

@@ -223,8 +223,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--aupro-limit", type=float, default=0.3, metavar="FPR",
                       help="rate to which AUPRO integrates (default 0.3)")  # fmt: skip
     verb.add_argument("--memory-limit-mb", type=float, default=2048, metavar="MB",
-                      help="beyond it pixel figures are brackets (default 2048)")  # fmt: skip
-    verb.add_argument("--output", metavar="FILE", help="JSON file for all figures")
+                      help="beyond it pixel metrics have bounds (default 2048)")  # fmt: skip
+    verb.add_argument("--output", metavar="FILE", help="JSON file for all metrics")
 
     verb = _verb(verbs, "demo", _demo, "generated images, a linear and a deep model, a report")
     verb.add_argument("--workdir", default="jaxad-demo", help="default: jaxad-demo")
@@ -291,7 +291,7 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         data_root=arguments.data_root,
         overrides=overrides,
     )
-    rows = [{"map": name, **figures} for name, figures in result["maps"].items()]
+    rows = [{"map": name, **metrics} for name, metrics in result["maps"].items()]
     columns = ["map", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro"]
     print(format_metrics_table(rows, columns))
     for name, reason in result["undefined"].items():
@@ -418,18 +418,18 @@ def _score(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         memory_limit_mb=arguments.memory_limit_mb,
         output=arguments.output,
     )
-    rows = [{"category": name, **figures} for name, figures in result["categories"].items()]
+    rows = [{"category": name, **metrics} for name, metrics in result["categories"].items()]
     rows += [{"category": "mean", **result["mean"]}] if len(rows) > 1 else []
     columns = ["category", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "method"]
     print(f"compared at the resolution of the {result['resolution']}s; image score: "
           f"{result['image_score']}; AUPRO to {result['aupro_limit']:g}")  # fmt: skip
     print(format_metrics_table(rows, columns))
-    for name, figures in result["categories"].items():
-        for figure, reason in figures["undefined"].items():
-            if "." not in figure:
-                print(f"{name}: {figure}: – because {reason}")
+    for name, metrics in result["categories"].items():
+        for metric, reason in metrics["undefined"].items():
+            if "." not in metric:
+                print(f"{name}: {metric}: – because {reason}")
     if arguments.output:
-        print(f"all figures: {arguments.output}")
+        print(f"all metrics: {arguments.output}")
 
 
 def _demo(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

@@ -90,6 +90,21 @@ def text(x: float, y: float, label: str, *, anchor: str = "middle", kind: str = 
     )
 
 
+def shortened(label: str, most: int) -> str:
+    """A label of at most so many characters; a longer one loses its end."""
+    return label if len(label) <= most else label[: most - 1] + "…"
+
+
+def rect(x: float, y: float, width: float, height: float, kind: str, *, title: str = "") -> str:
+    """A rectangle of a class; ``title`` is shown on hovering."""
+    inside = f"<title>{html.escape(title)}</title>" if title else ""
+    x, y, width, height = (round(one, 1) for one in (x, y, width, height))
+    return (
+        f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" class="{kind}">'
+        f"{inside}</rect>"
+    )
+
+
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     """A straight line of a class."""
     return f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" class="{kind}"/>'

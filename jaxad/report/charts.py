@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from jaxad.report import axes
 from jaxad.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis
-from jaxad.report.content import is_missing
+from jaxad.report.content import is_known
 from jaxad.report.tables import format_score, format_value
 
 MODEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5d6675")
@@ -177,11 +177,8 @@ def score_histogram(
                 x, size = x_axis.x(left), number * unit
                 y = middle - size if sign < 0 else middle
                 span = f"{format_score(left)} to {format_score(right)}"
-                parts.append(
-                    f'<rect x="{x:g}" y="{y:.1f}" width="{x_axis.x(right) - x - 1:.1f}" '
-                    f'height="{size:.1f}" class="{kind}"><title>{number} {name}, score {span}'
-                    "</title></rect>"
-                )
+                title = f"{number} {name}, score {span}"
+                parts.append(axes.rect(x, y, x_axis.x(right) - x - 1, size, kind, title=title))
     parts.append(axes.line(LEFT, middle, RIGHT, middle, "axis"))
     for tick in x_axis.ticks():
         x = x_axis.x(tick)
@@ -261,10 +258,10 @@ def _up_to(limit: float, x: npt.ArrayLike, y: npt.ArrayLike) -> list[tuple[float
 
 
 def defect_bars(values: Mapping[str, float | None]) -> str:
-    """A horizontal bar per kind of defect for a figure in [0, 1]; undefined ones say "–".
+    """A horizontal bar per kind of defect for a metric in [0, 1]; undefined ones say "–".
 
     Args:
-      values: kind -> figure or None.
+      values: kind -> metric or None.
 
     Returns:
       An SVG element, as high as the number of kinds asks for.
@@ -273,25 +270,40 @@ def defect_bars(values: Mapping[str, float | None]) -> str:
     parts = []
     for place, (name, value) in enumerate(values.items()):
         y = 8 + place * row
-        shown = name if len(name) <= 20 else name[:19] + "…"
-        parts.append(axes.text(left - 8, y + 14, shown, anchor="end", kind="label"))
-        parts.append(
-            f'<rect x="{left}" y="{y + 3}" width="{right - left}" height="14" class="track"/>'
-        )
-        if not is_missing(value):
-            length = min(max(value, 0.0), 1.0) * (right - left)
-            parts.append(
-                f'<rect x="{left}" y="{y + 3}" width="{length:.1f}" height="14" class="bar"/>'
-            )
+        label = axes.shortened(name, 20)
+        parts.append(axes.text(left - 8, y + 14, label, anchor="end", kind="label"))
+        parts += _bar(left, y + 3, right - left, 14, value, "bar")
         parts.append(axes.text(right + 8, y + 14, format_value(value, digits=3), anchor="start"))
-    return axes.svg(parts, label="figure per kind of defect", height=16 + row * max(1, len(values)))
+    return axes.svg(parts, label="metric per kind of defect", height=16 + row * max(1, len(values)))
 
 
-def model_bars(values: Mapping[str, Mapping[str, Sequence[float]]], models: Sequence[str]) -> str:
+def _bar(
+    left: float,
+    y: float,
+    width: float,
+    height: float,
+    value: float | None,
+    kind: str,
+    title: str = "",
+) -> list[str]:
+    """A bar for a metric in [0, 1] on its track; the track alone where there is none."""
+    track = axes.rect(left, y, width, height, "track")
+    if not is_known(value):
+        return [track]
+    return [track, axes.rect(left, y, _unit(value) * width, height, kind, title=title)]
+
+
+def _unit(value: float) -> float:
+    return min(max(value, 0.0), 1.0)
+
+
+def model_bars(
+    values: Mapping[str, Mapping[str, Sequence[float | None]]], models: Sequence[str]
+) -> str:
     """Horizontal bars per category, one for each model: means, with whiskers over several runs.
 
     Args:
-      values: category -> model -> figures in [0, 1] of its runs; empty or absent where there is
+      values: category -> model -> metrics in [0, 1] of its runs; empty or absent where there is
         none.
       models: their names in order; the n-th has the n-th colour of the style sheet.
 
@@ -303,27 +315,20 @@ def model_bars(values: Mapping[str, Mapping[str, Sequence[float]]], models: Sequ
     parts, y = [], 6
     for category, by_model in values.items():
         middle = y + bar * len(models) / 2 + 4
-        shown = category if len(category) <= 17 else category[:16] + "…"
-        parts.append(axes.text(left - 8, middle, shown, anchor="end", kind="label"))
+        label = axes.shortened(category, 17)
+        parts.append(axes.text(left - 8, middle, label, anchor="end", kind="label"))
         for place, model in enumerate(models):
-            runs = [value for value in by_model.get(model, ()) if not is_missing(value)]
+            runs = [value for value in by_model.get(model, ()) if is_known(value)]
             mean = sum(runs) / len(runs) if runs else None
-            said = f"{html.escape(model)}, {html.escape(category)}: {format_value(mean)}"
-            parts.append(
-                f'<rect x="{left}" y="{y}" width="{width}" height="{bar - 2}" class="track"/>'
-            )
-            if mean is not None:
-                length = min(max(mean, 0.0), 1.0) * width
-                parts.append(
-                    f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 2}" '
-                    f'class="m{place % len(MODEL_COLOURS)}"><title>{said}</title></rect>'
-                )
-                ends = [left + min(max(end, 0.0), 1.0) * width for end in (min(runs), max(runs))]
-                if len(runs) > 1:
-                    line = y + (bar - 2) / 2
-                    parts.append(axes.line(ends[0], line, ends[1], line, "whisker"))
+            title = f"{model}, {category}: {format_value(mean)}"
+            kind = f"m{place % len(MODEL_COLOURS)}"
+            parts += _bar(left, y, width, bar - 2, mean, kind, title)
+            if len(runs) > 1:
+                ends = [left + _unit(end) * width for end in (min(runs), max(runs))]
+                line = y + (bar - 2) / 2
+                parts.append(axes.line(ends[0], line, ends[1], line, "whisker"))
             text = format_value(mean, digits=3)
             parts.append(axes.text(right + 6, y + 10, text, anchor="start"))
             y += bar
         y += gap
-    return axes.svg(parts, label="figure per category and model", height=max(y, 20))
+    return axes.svg(parts, label="metric per category and model", height=max(y, 20))

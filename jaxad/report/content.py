@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float, UInt8
+
+T = TypeVar("T")
 
 
 class Scale(NamedTuple):
@@ -169,9 +171,9 @@ class ReportContent:
         return list(self.scores) or [case.row for case in self.cases]
 
 
-def is_missing(value: Any) -> bool:
-    """True for None and NaN: the two ways in which a figure is undefined."""
-    return value is None or (isinstance(value, (float, np.floating)) and math.isnan(value))
+def is_known(value: T | None) -> TypeGuard[T]:
+    """False for None and NaN: the two ways in which a metric is undefined."""
+    return value is not None and not (isinstance(value, (float, np.floating)) and math.isnan(value))
 
 
 def common_scale(calibration: Mapping[str, Any], cases: Sequence[Case]) -> Scale:
@@ -187,11 +189,7 @@ def common_scale(calibration: Mapping[str, Any], cases: Sequence[Case]) -> Scale
     """
     threshold = calibration.get("pixel_threshold")
     low, high = calibration.get("heat_map_low"), calibration.get("heat_map_high")
-    if not (is_missing(low) or is_missing(high)):
-        return Scale(float(low), float(high), threshold)
-    pixels = [case.heat[np.isfinite(case.heat)] for case in cases]
-    pixels = np.concatenate(pixels) if pixels else np.zeros(0)
-    if not pixels.size:
-        return Scale(0.0, 1.0, threshold)
-    low, high = np.percentile(pixels, [1.0, 99.9])
+    if not (is_known(low) and is_known(high)):
+        pixels = np.concatenate([np.zeros(0), *(c.heat[np.isfinite(c.heat)] for c in cases)])
+        low, high = np.percentile(pixels, [1.0, 99.9]) if pixels.size else (0.0, 1.0)
     return Scale(float(low), float(high), threshold)

@@ -31,6 +31,12 @@ class Panel(NamedTuple):
     pixels: UInt8[np.ndarray, "h w c"] | None
     why: str = ""
 
+    @property
+    def drawn(self) -> UInt8[np.ndarray, "h w c"]:
+        """The pixels of a panel that always has some: photograph and heat map."""
+        assert self.pixels is not None, self.caption
+        return self.pixels
+
 
 @functools.cache
 def colour_table() -> UInt8[np.ndarray, "n rgb"]:
@@ -64,7 +70,9 @@ def heat_map(
     else:
         unit = (heat > low).astype(np.float64)
     level = np.rint(np.nan_to_num(unit) * 255).astype(np.intp)
-    return np.where(np.isnan(heat)[..., None], np.uint8(UNKNOWN_COLOUR), colour_table()[level])
+    return np.where(
+        np.isnan(heat)[..., None], np.array(UNKNOWN_COLOUR, np.uint8), colour_table()[level]
+    )
 
 
 def _rgb(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w rgb"]:
@@ -149,11 +157,14 @@ def fit(array: np.ndarray, *, side: int, smooth: bool) -> np.ndarray:
         return array.repeat(factor, axis=0).repeat(factor, axis=1)
     size = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
     if array.dtype == bool:
-        return np.asarray(Image.fromarray(array.astype(np.float32)).resize(size, Image.BOX)) > 0
+        return (
+            np.asarray(Image.fromarray(array.astype(np.float32)).resize(size, Image.Resampling.BOX))
+            > 0
+        )
     if array.ndim == 2:
-        small = Image.fromarray(array.astype(np.float32)).resize(size, Image.BOX)
+        small = Image.fromarray(array.astype(np.float32)).resize(size, Image.Resampling.BOX)
         return np.asarray(small).astype(array.dtype)
-    method = Image.LANCZOS if smooth else Image.BOX
+    method = Image.Resampling.LANCZOS if smooth else Image.Resampling.BOX
     channels = array[..., 0] if array.shape[2] == 1 else array
     return np.asarray(Image.fromarray(channels).resize(size, method)).reshape(
         size[1], size[0], array.shape[2]
@@ -211,7 +222,7 @@ def panel_strip(case: Case, scale: Scale, *, side: int = 256) -> Image.Image:
       An RGB image.
     """
     pictures = panels(case, scale, side=side)
-    height, width = pictures[0].pixels.shape[:2]
+    height, width = pictures[0].drawn.shape[:2]
     cell, margin, heading, gap, bar = max(width, 120), 12, 52, 8, 96
     strip_width = 2 * margin + 5 * cell + 5 * gap + bar
     strip = Image.new("RGB", (strip_width, heading + height + margin), _PAPER)

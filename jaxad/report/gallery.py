@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxad.report import figures
-from jaxad.report.content import Case, ReportContent, Scale, ScoreRow, is_missing
+from jaxad.report.content import Case, ReportContent, Scale, ScoreRow, is_known
 from jaxad.report.page import Picture, Section, fragment
 
 # A case with its number among the cases given; the number is its anchor.
@@ -48,7 +48,7 @@ class _Card(NamedTuple):
 
 class _Cards(NamedTuple):
     heading: str
-    count: str
+    counted: str
     cards: list[_Card]
 
 
@@ -148,5 +148,5 @@ def _card(
 
     gauge = None
     if high > low:
-        gauge = _Gauge(percent(case.score), "" if is_missing(threshold) else percent(threshold))
+        gauge = _Gauge(percent(case.score), percent(threshold) if is_known(threshold) else "")
     return _Card(number, case.row, case.image.shape, gauge, panels)

@@ -15,7 +15,7 @@ from typing import Any
 from jaxad.data.region import in_words
 from jaxad.report import charts, gallery, learned
 from jaxad.report.charts import Chart
-from jaxad.report.content import ReportContent, common_scale, is_missing
+from jaxad.report.content import ReportContent, common_scale, is_known
 from jaxad.report.page import Section, Table, fragment, metric_cell, page
 from jaxad.report.tables import METRIC_TITLES, format_value, metric_title
 from jaxad.run.files import write_text
@@ -28,7 +28,7 @@ _FACTS = {
     "checkpoint": "checkpoint",
     "resolution": "resolution",
     "region": "region",
-    "mask_rule": "mask rule",
+    "mask_rule": "masks resized by",
     "method": "method",
 }
 _CALIBRATION = (
@@ -74,7 +74,7 @@ def render_report(content: ReportContent) -> str:
         Section("defective", "Defective images", cards(defective, content, scale, by_kind=True)),
         Section("extremes", "Most and least anomalous", gallery.extremes(numbered, scale)),
         Section("good", "Good images", cards(good, content, scale, by_kind=False)),
-        Section("pixels", "Pixels", _pixels(content.metrics, content.curves)),
+        Section("pixels", "Pixels", _pixels(content)),
         Section("kinds", "Kinds of defects", _kinds(content.metrics)),
         Section("maps", "All maps and scores", _maps(content.metrics)),
         *learned.sections(content.learned),
@@ -88,7 +88,7 @@ def _lead(metrics: Mapping[str, Any]) -> str:
     facts = {
         title: _plain(key, metrics[key])
         for key, title in _FACTS.items()
-        if not is_missing(metrics.get(key))
+        if is_known(metrics.get(key))
     }
     return fragment("run", "lead", facts.items())
 
@@ -107,7 +107,7 @@ def _summary(content: ReportContent) -> str:
     why = {
         key: str(undefined[key])
         for key in _HEADLINE
-        if is_missing(metrics.get(key)) and undefined.get(key)
+        if not is_known(metrics.get(key)) and undefined.get(key)
     }
     reasons = list(dict.fromkeys(why.values()))
     tiles = [
@@ -126,7 +126,7 @@ def _summary(content: ReportContent) -> str:
         "kinds": len({row.defect for row in defective}),
         "shown": len(content.cases),
     }
-    chosen_on_test = not is_missing(metrics.get("image_f1_max"))
+    chosen_on_test = is_known(metrics.get("image_f1_max"))
     return fragment("run", "summary", tiles, reasons, content.notes, counts, chosen_on_test)
 
 
@@ -152,7 +152,7 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _threshold(content: ReportContent) -> str:
-    known = {key: value for key, value in content.calibration.items() if not is_missing(value)}
+    known = {key: value for key, value in content.calibration.items() if is_known(value)}
     calibration = dict.fromkeys(_CALIBRATION) | known
     threshold, reason = calibration["image_threshold"], None
     if threshold is None:
@@ -177,16 +177,12 @@ def _threshold(content: ReportContent) -> str:
         )
         svg = charts.score_histogram(*groups, threshold=threshold)
         drawn.append(Chart("Scores of the test images", svg))
-    curves = content.curves
-    if "roc" in curves:
-        marker = (alarms / fine, found / bad) if bad and fine else None
-        labels = {"x_label": "false-positive rate", "y_label": "true-positive rate"}
-        svg = charts.curve(*curves["roc"], **labels, marker=marker, diagonal=True)
-        drawn.append(Chart("ROC of the images", svg))
-    if "pr" in curves:
-        marker = (found / bad, found / (found + alarms)) if bad and found + alarms else None
-        svg = charts.curve(*curves["pr"], x_label="recall", y_label="precision", marker=marker)
-        drawn.append(Chart("Precision and recall of the images", svg))
+    marker = (alarms / fine, found / bad) if bad and fine else None
+    axes = ("false-positive rate", "true-positive rate")
+    drawn += _curve(content, "roc", "ROC of the images", *axes, marker=marker, diagonal=True)
+    marker = (found / bad, found / (found + alarms)) if bad and found + alarms else None
+    title = "Precision and recall of the images"
+    drawn += _curve(content, "pr", title, "recall", "precision", marker=marker)
     return fragment(
         "run",
         "threshold",
@@ -200,24 +196,27 @@ def _threshold(content: ReportContent) -> str:
     )
 
 
-def _pixels(metrics: Mapping[str, Any], curves: Mapping[str, Any]) -> str:
+def _curve(
+    content: ReportContent, name: str, title: str, x_label: str, y_label: str, **options: Any
+) -> list[Chart]:
+    """The chart of a curve, none where the content lacks it."""
+    if name not in content.curves:
+        return []
+    x, y = content.curves[name]
+    return [Chart(title, charts.curve(x, y, x_label=x_label, y_label=y_label, **options))]
+
+
+def _pixels(content: ReportContent) -> str:
     """ROC, precision and recall of all pixels, and the PRO curve as far as AUPRO integrates."""
-    drawn = []
-    rate = "false-positive rate of pixels"
-    if "pixel_roc" in curves:
-        svg = charts.curve(
-            *curves["pixel_roc"], x_label=rate, y_label="true-positive rate", diagonal=True
-        )
-        drawn.append(Chart("ROC of the pixels", svg))
-    if "pixel_pr" in curves:
-        svg = charts.curve(*curves["pixel_pr"], x_label="recall", y_label="precision")
-        drawn.append(Chart("Precision and recall of the pixels", svg))
-    if "pro" in curves:
-        limit = metrics.get("aupro_limit") or 1.0
-        svg = charts.curve(
-            *curves["pro"], x_label=rate, y_label="mean region overlap", diagonal=True, limit=limit
-        )
-        drawn.append(Chart(f"Overlap of the regions, to a rate of {limit:g}", svg))
+    rate, limit = "false-positive rate of pixels", content.metrics.get("aupro_limit") or 1.0
+    roc = ("pixel_roc", "ROC of the pixels", rate, "true-positive rate")
+    pr = ("pixel_pr", "Precision and recall of the pixels", "recall", "precision")
+    overlap = f"Overlap of the regions, to a rate of {limit:g}"
+    drawn = [
+        *_curve(content, *roc, diagonal=True),
+        *_curve(content, *pr),
+        *_curve(content, "pro", overlap, rate, "mean region overlap", diagonal=True, limit=limit),
+    ]
     return fragment("parts", "charts", drawn)
 
 
@@ -231,17 +230,9 @@ def _metrics_table(
     )
     keys = [key for key in present if key not in METRIC_TITLES]
     keys += [key for key in METRIC_TITLES if key in present]
+    why = lambda name, key: undefined.get(f"{group}.{name}.{key}") or undefined.get(key, "")
     cells = [
-        [
-            name,
-            *(
-                metric_cell(
-                    row.get(key),
-                    why=undefined.get(f"{group}.{name}.{key}") or undefined.get(key, ""),
-                )
-                for key in keys
-            ),
-        ]
+        [name, *(metric_cell(row.get(key), why=why(name, key)) for key in keys)]
         for name, row in rows.items()
     ]
     marked = list(rows).index(primary) if primary in rows else None
@@ -255,7 +246,7 @@ def _kinds(metrics: Mapping[str, Any]) -> str:
     drawn = []
     for key in ("image_auroc", "pixel_auroc", "aupro"):
         values = {name: row.get(key) for name, row in kinds.items()}
-        if not all(map(is_missing, values.values())):
+        if any(map(is_known, values.values())):
             drawn.append(Chart(metric_title(key), charts.defect_bars(values)))
     return fragment("run", "kinds", _metrics_table(metrics, "per_defect", "Kind"), drawn)
 

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from jaxad.report.charts import MODEL_COLOURS
-from jaxad.report.content import is_missing
+from jaxad.report.content import is_known
 from jaxad.report.figures import colour_table
 from jaxad.report.tables import format_score, format_value
 
@@ -95,9 +95,9 @@ class Table(NamedTuple):
 
 
 def metric_cell(value: object, *, why: str = "", best: bool = False) -> Cell:
-    """A metric for a table; an undefined one is "–" that tells its reason on hovering."""
-    missing = is_missing(value)
-    return Cell(format_value(value), None if missing else value, why if missing else "", "", best)
+    """A metric in a table; an undefined one is "–" that tells its reason on hovering."""
+    known = is_known(value)
+    return Cell(format_value(value), value if known else None, "" if known else why, best=best)
 
 
 def sortable_table(
@@ -120,7 +120,7 @@ def sortable_table(
     """
     places = [[0] * len(headers) for _ in rows]
     for column in range(len(headers)):
-        known = [i for i, row in enumerate(rows) if column and not is_missing(row[column].key)]
+        known = [i for i, row in enumerate(rows) if column and is_known(row[column].key)]
         # Stable in both directions: rows that are equal keep the order given.
         down = column not in smallest_first
         known.sort(key=lambda i: rows[i][column].key, reverse=down)

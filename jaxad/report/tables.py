@@ -1,4 +1,4 @@
-"""Metrics as text, for a terminal or in Markdown, and how single figures are printed."""
+"""Metrics as text, for a terminal or in Markdown, and how single numbers are printed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from jaxad.report.content import is_missing
+from jaxad.report.content import is_known
 
 MISSING = "–"
 
@@ -18,10 +18,10 @@ METRIC_TITLES = {
     "pixel_auroc": "Pixel AUROC",
     "pixel_ap": "Pixel AP",
     "aupro": "AUPRO",
-    "image_f1_max": "Image F1-max (oracle)",
+    "image_f1_max": "Best image F1 on the test set",
     "image_pr_auc_trapezoid": "Image PR-AUC (trapezoid)",
     "image_fpr95": "Image FPR at 95\u00a0% recall",
-    "pixel_f1_max": "Pixel F1-max (oracle)",
+    "pixel_f1_max": "Best pixel F1 on the test set",
     "pixel_fpr95": "Pixel FPR at 95\u00a0% recall",
     "pixel_auroc_per_image_mean": "Pixel AUROC per image, mean",
     "pixel_auroc_per_image_std": "Pixel AUROC per image, std",
@@ -38,26 +38,26 @@ def metric_title(key: str) -> str:
 
 
 def format_value(value: Any, *, digits: int = 4) -> str:
-    """A figure as tables print it: fixed decimals, "–" for None and NaN, text unchanged."""
-    if is_missing(value):
+    """A value as tables print it: fixed decimals, "–" for None and NaN, text unchanged."""
+    if not is_known(value):
         return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Integral) or not isinstance(value, Real):
         return str(value)
-    if value == 0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}g}"
+    number = float(value)
+    fixed = number == 0 or 1e-3 <= abs(number) < 1e4
+    return f"{number:.{digits}f}" if fixed else f"{number:.{digits}g}"
 
 
 def format_score(value: float | None) -> str:
     """A score, threshold or map value in its raw units: four significant digits."""
-    return MISSING if is_missing(value) else f"{value:.4g}"
+    return f"{value:.4g}" if is_known(value) else MISSING
 
 
 def format_seconds(seconds: float | None) -> str:
     """A duration for people: "0.8 s", "42 s", "3 min 20 s", "2 h 05 min"."""
-    if is_missing(seconds):
+    if not is_known(seconds):
         return MISSING
     if seconds < 10:
         return f"{seconds:.1f} s"
@@ -75,7 +75,7 @@ def _cells(rows: Sequence[Mapping[str, Any]], columns: Columns):
         columns if isinstance(columns, Mapping) else {key: metric_title(key) for key in columns}
     )
     body = [[format_value(row.get(key)) for key in titles] for row in rows]
-    # A column of figures stays right-aligned although some of them are undefined.
+    # A column of numbers stays right-aligned although some of them are undefined.
     numeric = [
         any(isinstance(row.get(key), Real) for row in rows)
         and all(isinstance(row.get(key), Real) or row.get(key) is None for row in rows)
@@ -98,7 +98,7 @@ def _pad(text: str, width: int, right: bool) -> str:
 
 
 def format_metrics_table(rows: Sequence[Mapping[str, Any]], columns: Columns) -> str:
-    """Rows as a plain-text table for the terminal, figures aligned to the right.
+    """Rows as a plain-text table for the terminal, numbers aligned to the right.
 
     Args:
       rows: one mapping per line; a key that is absent, None or NaN prints "–".

@@ -10,10 +10,11 @@ import time
 import pytest
 
 from jaxad.benchmark import grid as module
-from jaxad.benchmark.grid import Cell, benchmark, mean_rows
-from jaxad.benchmark.tables import seed_rows
+from jaxad.benchmark.grid import Cell, benchmark
+from jaxad.benchmark.tables import METRICS, mean_rows, seed_rows
 from jaxad.cli.demo import CONFIGS, OVERRIDES
 from jaxad.cli.main import main
+from jaxad.data.groups import GROUPS
 from jaxad.run.errors import UserError
 
 
@@ -101,13 +102,13 @@ def test_a_misprint_shows_before_the_first_run(tmp_path, overrides):
         benchmark(["pca"], [], [], tmp_path)
 
 
-def row(config, category, *, seed=0, error="", **figures):
-    return {"config": config, "category": category, "seed": seed, "error": error, **figures}
+def row(config, category, *, seed=0, error="", **metrics):
+    return {"config": config, "category": category, "seed": seed, "error": error, **metrics}
 
 
 def test_means_leave_out_what_is_undefined():
     rows = [
-        row("pca", category, seconds=1.0, **dict.fromkeys(module.FIGURES, value))
+        row("pca", category, seconds=1.0, **dict.fromkeys(METRICS, value))
         for category, value in (("a", None), ("b", 0.5))
     ]
     (mean,) = mean_rows(rows)
@@ -121,7 +122,7 @@ def test_means_of_textures_and_of_objects_with_and_without_hazelnut():
     rows.append(row("pca", "bottle", seed=1, aupro=0.7))
     rows.append(row("pca", "tile", error="no such folder"))
     means = {mean["category"]: mean for mean in mean_rows(rows)}
-    assert [*means] == ["mean", *module.GROUPS]
+    assert [*means] == ["mean", *GROUPS]
     bottle = 0.6
     expected = {
         "mean": (0.2 + 0.4 + 0.9 + bottle + 0.7) / 5,
@@ -140,7 +141,7 @@ def test_means_of_textures_and_of_objects_with_and_without_hazelnut():
 
 
 def test_the_groups_are_those_of_the_data_set_and_of_the_comparison():
-    own_textures, own_objects, textures, rest = map(set, module.GROUPS.values())
+    own_textures, own_objects, textures, rest = map(set, GROUPS.values())
     assert len(own_textures) == 5 and len(own_objects) == 10 and not own_textures & own_objects
     assert textures - own_textures == own_objects - rest == {"hazelnut"}
     assert textures | rest == own_textures | own_objects

@@ -1,4 +1,4 @@
-"""Figures of one's own beside printed ones: differences, means alike on both sides, slips."""
+"""Metrics of one's own beside printed ones: differences, means alike on both sides, slips."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import statistics
 
 import pytest
 
-from jaxad.benchmark.paper_page import Column, compare, write_comparison_of
+from jaxad.benchmark.paper_page import Column, compare, write_table
 from jaxad.benchmark.printed import get_table
 
 
-def column(name, figures, **options):
-    return Column(name=name, config="model:paper", figures=figures, **options)
+def column(name, values, **options):
+    return Column(name=name, config="model:paper", values=values, **options)
 
 
 def by_row(rows, name):
@@ -70,8 +70,8 @@ def test_groups_of_categories_and_the_mean_that_its_column_contradicts():
     table = get_table("vae_compare_1")
     categories = [row["category"] for row in table["rows"]]
     figures = {category: {0: 0.8} for category in categories}
-    spreads = {category: {0: 0.1} for category in categories}
-    columns = [column(name, figures, spreads=spreads) for name in ("VAE", "ViT-VAE")]
+    stds = {category: {0: 0.1} for category in categories}
+    columns = [column(name, figures, stds=stds) for name in ("VAE", "ViT-VAE")]
     rows = compare(table, columns, categories)
     vit, vae = by_row(rows, "ViT-VAE"), by_row(rows, "VAE")
     wrong = vit["Average (texture), as printed"]
@@ -104,7 +104,7 @@ def test_the_files(tmp_path):
                errors=["vt_adl/wood/seed0: no such folder"]),
         column("pca", {"grid": {0: 0.5}}, printed=False),
     ]  # fmt: skip
-    write_comparison_of(tmp_path, table, columns, categories, statement="As VT-ADL does.")
+    write_table(tmp_path, table, columns, categories, statement="As VT-ADL does.")
     text = (tmp_path / "table_vt_adl_3.md").read_text(encoding="utf-8")
     assert "| grid | 0.871 | 0.9000 | +0.0290 | 0.5000 |" in text
     assert "(2021), Table III" in text and "protocol vt_adl. As VT-ADL does." in text

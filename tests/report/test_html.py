@@ -387,12 +387,12 @@ def test_comparison_puts_the_runs_side_by_side(tmp_path):
         RunSummary(name="pca", metrics={"image_auroc": 0.8, "image_ap": 0.7}, cases=second),
     ]
     path = tmp_path / "comparison.html"
-    write_comparison(path, runs, notes=["one <note>"])
+    write_comparison(path, runs)
     text = path.read_text(encoding="utf-8")
     parsed = Page(text)
     assert_self_contained(parsed, text)
     assert "./a%20b/%231/report.html" in parsed.addresses
-    assert "1 min 15 s" in parsed.text and "one <note>" in parsed.text
+    assert "1 min 15 s" in parsed.text
     assert "<b>0.9000</b>" in text and "<b>0.7000</b>" not in text  # a tie has no best
     # One photograph per path, one heat map per run that has the image.
     photographs = [one for one in parsed.images if one["alt"].startswith("photograph")]

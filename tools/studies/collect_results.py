@@ -1,4 +1,4 @@
-"""Gathers the figures of run folders into one JSON file and a Markdown table of every map.
+"""Gathers the metrics of run folders into one JSON file and a Markdown table of every map.
 
     python tools/studies/collect_results.py --runs RUNS --output=docs/results/cpu.json
 
@@ -17,7 +17,7 @@ from jaxad.report.tables import markdown_table
 from jaxad.run.files import write_json
 from jaxad.run.folder import RunFolder
 
-FIGURES = ("pixel_auroc", "pixel_ap", "aupro", "pixel_auroc_per_image_mean")
+METRICS = ("pixel_auroc", "pixel_ap", "aupro", "pixel_auroc_per_image_mean")
 TITLES = {
     "data": "data",
     "config": "config",
@@ -39,7 +39,7 @@ def read_run(folder: pathlib.Path) -> dict:
     config, metrics = run.read_config(), run.read_json(run.metrics)
     record, timing = run.read_json(run.data), run.read_json(run.timing)
     environment = run.read_json(run.environment)
-    # One reason stands for all the figures of a data set without masks: counted, not listed.
+    # One reason stands for all the metrics of a data set without masks: counted, not listed.
     metrics["undefined"] = dict(Counter(metrics["undefined"].values()))
     return {
         "data": record["category"] or pathlib.Path(record["root"]).name,
@@ -66,7 +66,7 @@ def rows_of(run: dict) -> list[dict]:
                 f"image_auroc_{how}": scores[f"{name}:{how}"]["image_auroc"]
                 for how in ("max", "mean", "top1")
             },
-            **{figure: values[figure] for figure in FIGURES},
+            **{metric: values[metric] for metric in METRICS},
         }
         for name, values in run["metrics"]["maps"].items()
     ]
