@@ -43,11 +43,13 @@ nitpick_ignore_regex = [
 # A type in a signature stands without its module: two modules may have one of that name.
 suppress_warnings = ["ref.python"]
 
+default_role = "code"  # of `names` in docstrings
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
 autodoc_preserve_defaults = True
+autodoc_type_aliases = {"npt.ArrayLike": "ArrayLike", "ArrayLike": "ArrayLike"}
 autodoc_typehints = "signature"
 autodoc_inherit_docstrings = False
 add_module_names = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -31,7 +32,14 @@ class AutoModules(SphinxDirective):
         return sections
 
 
+def _name_aliases(app, what, name, object_, options, signature, returns):
+    # Sphinx shows a name of autodoc_type_aliases that is part of a union by its own type.
+    shorten = lambda text: text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text)
+    return shorten(signature), shorten(returns)
+
+
 def setup(app) -> dict:
     """Registers the directive."""
     app.add_directive("automodules", AutoModules)
+    app.connect("autodoc-process-signature", _name_aliases)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
