@@ -28,7 +28,8 @@ from jaxad.run.config import flatten, load_config, set_key, with_absolute_root
 from jaxad.run.errors import UserError
 from jaxad.run.files import try_lock, write_json
 from jaxad.run.folder import RunFolder
-from jaxad.training.train import CHANGEABLE, train
+from jaxad.training.preparation import CHANGEABLE
+from jaxad.training.train import train
 
 POLL_SECONDS = 1.0
 """Between looks at cells that other processes are running."""

@@ -24,7 +24,7 @@ from jaxad.run.errors import UserError, did_you_mean
 
 PIPELINES = ("auto", "memory", "tf")
 _PREFETCH = 2
-_PASS_BATCH = 64
+_LOADER_BATCH = 64
 
 Images = UInt8[np.ndarray, "n h w c"] | StreamedImages
 """An array, in memory or memory-mapped, or images that are decoded when rows are asked for."""
@@ -37,7 +37,7 @@ def training_batches(
     seed: int,
     start_step: int = 0,
     pipeline: str = "auto",
-    share: slice = slice(None),
+    local_rows: slice = slice(None),
 ) -> Iterator[Batch]:
     """Yields shuffled batches for ever.
 
@@ -52,7 +52,7 @@ def training_batches(
       start_step: number of batches to leave out, without reading them.
       pipeline: ``"memory"`` (one background thread), ``"tf"`` (tf.data) or ``"auto"`` (tf.data
         where TensorFlow is installed). All yield the same.
-      share: which rows of every batch are read and yielded here; the others are for others.
+      local_rows: which rows of every batch this process reads and yields.
 
     Yields:
       :class:`~jaxad.data.batch.Batch` with every row valid.
@@ -73,19 +73,19 @@ def training_batches(
     def epoch_order(epoch: int) -> np.ndarray:
         order = random_order(n, seed, epoch)
         batches = order[: steps * batch_size].reshape(steps, batch_size)
-        return batches[:, share].astype(np.int32)
+        return batches[:, local_rows].astype(np.int32)
 
     def gather(rows: np.ndarray) -> Batch:
         return Batch(_take(images, rows), rows, np.ones(len(rows), bool))
 
     if _chosen(pipeline) == "tf":
-        rows = len(range(batch_size)[share])
+        rows = len(range(batch_size)[local_rows])
         return _tf_training(images, epoch_order, rows, first_epoch, skipped)
     return _prefetched(map(gather, _endless_rows(epoch_order, first_epoch, skipped)))
 
 
 def evaluation_batches(
-    images: Images, *, batch_size: int, pipeline: str = "auto", share: slice = slice(None)
+    images: Images, *, batch_size: int, pipeline: str = "auto", local_rows: slice = slice(None)
 ) -> Iterator[Batch]:
     """Yields every row once, in order, in batches of one size.
 
@@ -93,7 +93,7 @@ def evaluation_batches(
       images: ``(n, h, w, c)`` uint8.
       batch_size: rows of every batch, over all processes; may exceed ``n``.
       pipeline: as in :func:`training_batches`.
-      share: as in :func:`training_batches`.
+      local_rows: as in :func:`training_batches`.
 
     Yields:
       :class:`~jaxad.data.batch.Batch`; the last one is filled with copies of row 0 (``index`` 0)
@@ -109,7 +109,7 @@ def evaluation_batches(
     starts = range(0, n, batch_size)
 
     def batch_at(start: int) -> Batch:
-        rows = np.arange(start, start + batch_size, dtype=np.int32)[share]
+        rows = np.arange(start, start + batch_size, dtype=np.int32)[local_rows]
         valid = rows < n
         rows = np.where(valid, rows, 0).astype(np.int32)
         return Batch(_take(images, rows), rows, valid)
@@ -119,21 +119,20 @@ def evaluation_batches(
     return _prefetched(map(batch_at, starts))
 
 
-class Passes:
-    """Images that can be passed over again and again, in order: what a closed-form fit takes."""
+class BatchLoader:
+    """Batches of all images in order, as often as it is iterated: what a closed-form fit takes."""
 
     def __init__(self, images: Images):
         self._images = images
 
     def __iter__(self) -> Iterator[Batch]:
-        size = min(_PASS_BATCH, len(self._images))
+        size = min(_LOADER_BATCH, len(self._images))
         # Re-reading an array needs no input pipeline; the memory one starts at once.
         return iter(evaluation_batches(self._images, batch_size=size, pipeline="memory"))
 
 
-def empty_batch(images: Images, share: slice) -> Batch:
+def placeholder_batch(images: Images, rows: int) -> Batch:
     """Returns a batch of black images, in the place of one that cannot be read."""
-    rows = share.stop - share.start
     pixels = np.zeros((rows, *images.shape[1:]), np.uint8)
     return Batch(pixels, np.zeros(rows, np.int32), np.ones(rows, bool))
 

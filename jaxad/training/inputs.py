@@ -16,7 +16,7 @@ from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError
-from jaxad.training.processes import say
+from jaxad.training.processes import log
 
 
 class Inputs(NamedTuple):
@@ -91,7 +91,7 @@ def prepare_inputs(config: ConfigDict) -> Inputs:
             "(or a folder named good)"
         )
     for note in table.notes:
-        say(f"data: {note}")
+        log(f"data: {note}")
     range_16bit = table.range_16bit or resolve_range_16bit(
         [s.path for s in good], config.data.range_16bit, region=config.data.region
     )

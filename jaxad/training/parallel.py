@@ -39,7 +39,7 @@ class Devices:
         Args:
           count: of the devices of each process.
           force_pmap: map over one device too.
-          several_processes: work together with the devices of all processes, where there are
+          several_processes: work with the devices of all processes as one, where there are
             several.
 
         Raises:
@@ -67,8 +67,8 @@ class Devices:
         """How many devices share a batch, over all processes."""
         return len(self._all)
 
-    def share(self, batch_size: int) -> slice:
-        """The rows of a batch over all devices that those of this process take."""
+    def local_rows(self, batch_size: int) -> slice:
+        """The rows of a global batch that the devices of this process take."""
         each = batch_size // len(self)
         first = self._all.index(self.devices[0])
         return slice(each * first, each * (first + len(self.devices)))

@@ -1,9 +1,9 @@
-"""One run in several processes (hosts): who writes, what all agree on, how all end together.
+"""One run in several processes (hosts): start, barriers that pass errors on, broadcasts, exit.
 
 Every process runs the same program and decodes its own rows of every batch. The first one alone
-touches the run folder; what it reads there, it tells the others. A mistake in one process becomes
-the mistake of all at the next moment at which all of them meet, so that none waits for one that
-has gone. With one process everything here is free.
+touches the run folder; what it reads there, it broadcasts. An error in one process becomes the
+error of all at the next barrier, so that none waits for one that has gone. With one process
+everything here is free.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from jaxad.run.errors import UserError
 
 T = TypeVar("T")
 
-_LONGEST = 2000
-"""Bytes of a sentence that is passed on."""
+_MESSAGE_BYTES = 2000
+"""Of an error that is passed on; what is longer is cut."""
 _SHUTDOWN_SECONDS = 60
 # What a step that others take part in says when one of them is not there any more.
 _LOST = re.compile(r"gloo|nccl|coordination|heartbeat|connection|peer", re.IGNORECASE)
@@ -78,15 +78,15 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """Prints to standard error, in the first process alone."""
     if is_first():
         print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def ending_together() -> Iterator[None]:
-    """Keeps a process from waiting for others that it has lost, or that it leaves behind.
+def abort_on_failure() -> Iterator[None]:
+    """Keeps a process that fails from waiting for others which it has lost or leaves behind.
 
     Raises:
       UserError: a step failed because another process has ended.
@@ -94,13 +94,13 @@ def ending_together() -> Iterator[None]:
     try:
         yield
     except UserError:
-        raise  # all processes have met, and end with it
+        raise  # passed on at a barrier: all processes end with it
     except KeyboardInterrupt:
-        _leave_at_once(130)
+        _skip_shutdown_barrier(130)
         raise
     except jax.errors.JaxRuntimeError as error:
         lost = count() > 1 and _LOST.search(str(error))
-        _leave_at_once(2 if lost else 1)
+        _skip_shutdown_barrier(2 if lost else 1)
         if not lost:
             raise
         raise UserError(
@@ -108,12 +108,12 @@ def ending_together() -> Iterator[None]:
             "from the last checkpoint"
         ) from error
     except BaseException:
-        _leave_at_once(1)
+        _skip_shutdown_barrier(1)
         raise
 
 
-def _leave_at_once(status: int) -> None:
-    """Leaves out JAX's farewell when this process ends: it waits for all others, then aborts."""
+def _skip_shutdown_barrier(status: int) -> None:
+    """Ends this process without JAX's last barrier, which waits for all others, then aborts."""
     if count() == 1:
         return
 
@@ -126,62 +126,61 @@ def _leave_at_once(status: int) -> None:
     atexit.register(leave)
 
 
-class Meetings:
-    """Keeps a mistake of this process until all meet; then all end with it."""
+class DeferredErrors:
+    """Holds an error of this process back until the next barrier, where all processes raise it."""
 
     def __init__(self) -> None:
-        self._kept: UserError | None = None
+        self._error: UserError | None = None
 
     @contextlib.contextmanager
-    def keeping(self) -> Iterator[None]:
-        """Keeps a mistake made inside; a single process makes it at once."""
+    def deferring(self) -> Iterator[None]:
+        """Holds back an error raised inside; a single process raises it at once."""
         try:
             yield
         except UserError as error:
             if count() == 1:
                 raise
-            self._kept = self._kept or error
+            self._error = self._error or error
 
-    def going_on(self, items: Iterator[T], stand_in: Callable[[], T]) -> Iterator[T]:
-        """The items; after a mistake a stand-in for ever.
+    def replacing(self, items: Iterator[T], placeholder: Callable[[], T]) -> Iterator[T]:
+        """Yields the items; after an error, placeholders for ever.
 
-        The others wait for the part of this process in every step until all meet.
+        Until the next barrier the other processes wait for the part of this one in every step.
         """
-        with self.keeping():
+        with self.deferring():
             yield from items
         while True:
-            yield stand_in()
+            yield placeholder()
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Waits for all processes.
 
         Raises:
-          UserError: the mistake that was kept here, or one of another process.
+          UserError: the error held back here, or one of another process.
         """
         if count() == 1:
             return
-        text = str(self._kept) if self._kept else ""
-        others = _gather(text.encode()[:_LONGEST])
-        if self._kept:
-            raise self._kept
+        others = _all_gather(str(self._error or "").encode())
+        if self._error:
+            raise self._error
         for number, other in enumerate(others):
             if other:
                 raise UserError(f"process {number}: {other.decode(errors='replace')}")
 
 
-def together(work: Callable[[], T]) -> T:
-    """Does something in every process.
+def on_all(work: Callable[[], T]) -> T:
+    """Calls a function in every process, with a barrier behind it.
 
     Returns:
-      What it gave here.
+      What it returned here.
 
     Raises:
-      UserError: it was a mistake in any process.
+      UserError: it failed in any process.
     """
-    meetings, results = Meetings(), []
-    with meetings.keeping():
+    errors, results = DeferredErrors(), list[T]()
+    with errors.deferring():
         results.append(work())
-    meetings.meet()
+    errors.barrier()
     return results[0]
 
 
@@ -197,7 +196,7 @@ def check_same(**values: str) -> None:
     if count() == 1:
         return
     for name, text in values.items():
-        found = _gather(hashlib.sha256(text.encode()).digest())
+        found = _all_gather(hashlib.sha256(text.encode()).digest())
         other = next((i for i, each in enumerate(found) if each != found[0]), None)
         if other is not None:
             raise UserError(
@@ -206,7 +205,7 @@ def check_same(**values: str) -> None:
             )
 
 
-def from_first(tree: Any) -> Any:
+def broadcast_from_first(tree: T) -> T:
     """The values that a tree has in the first process, to the bit.
 
     Args:
@@ -217,24 +216,21 @@ def from_first(tree: Any) -> Any:
     """
     if count() == 1:
         return tree
-    leaves, structure = jax.tree.flatten(jax.device_get(tree))
-    leaves = [np.asarray(leaf) for leaf in leaves]
-    # As bytes: JAX passes values on as sums with zeros, which is exact for integers alone.
-    content = np.concatenate([np.frombuffer(leaf.tobytes(), np.uint8) for leaf in leaves])
-    content = np.asarray(multihost_utils.broadcast_one_to_all(content))
-    places = np.cumsum([0] + [leaf.nbytes for leaf in leaves])
-    return jax.tree.unflatten(
-        structure,
-        [
-            np.frombuffer(content[at : at + leaf.nbytes].tobytes(), leaf.dtype).reshape(leaf.shape)
-            for leaf, at in zip(leaves, places, strict=False)
-        ],
+    leaves = jax.tree.map(np.asarray, jax.device_get(tree))
+    # As bytes: JAX broadcasts by adding zeros, which is exact for integers alone.
+    content = multihost_utils.broadcast_one_to_all(
+        jax.tree.map(lambda leaf: np.frombuffer(leaf.tobytes(), np.uint8), leaves)
+    )
+    return jax.tree.map(
+        lambda leaf, found: np.frombuffer(found.tobytes(), leaf.dtype).reshape(leaf.shape),
+        leaves,
+        content,
     )
 
 
-def _gather(text: bytes) -> list[bytes]:
-    """What every process brought, without trailing zero bytes of texts."""
-    padded = np.zeros(_LONGEST, np.uint8)
-    padded[: len(text)] = np.frombuffer(text, np.uint8)
-    found = np.asarray(multihost_utils.process_allgather(padded)).reshape(count(), _LONGEST)
+def _all_gather(text: bytes) -> list[bytes]:
+    """What every process brought, without trailing zero bytes."""
+    text = text[:_MESSAGE_BYTES]
+    padded = np.frombuffer(text.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
+    found = multihost_utils.process_allgather(padded).reshape(count(), -1)
     return [row.tobytes().rstrip(b"\0") for row in found]

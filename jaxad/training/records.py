@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -80,16 +79,6 @@ class Records:
           UserError: it could not be written.
         """
         self._checkpoints.wait()
-
-
-class NoRecords(contextlib.nullcontext):
-    """What the other processes of a run write: nothing."""
-
-    def write(self, row: Mapping[str, Any], state: TrainState | None) -> None:
-        """Does nothing."""
-
-    def wait(self) -> None:
-        """Does nothing."""
 
 
 def _note(row: Mapping[str, Any]) -> str:

@@ -52,17 +52,17 @@ def assert_same(a, b):
 
 @each_pipeline
 @pytest.mark.parametrize("source", ["folder", "shards"])
-@pytest.mark.parametrize("share", [slice(None), slice(2, 4)])
-def test_batches_are_those_of_the_array(pipeline, source, share, tiny_data, shards, array):
+@pytest.mark.parametrize("local_rows", [slice(None), slice(2, 4)])
+def test_batches_are_those_of_the_array(pipeline, source, local_rows, tiny_data, shards, array):
     root = {"folder": tiny_data, "shards": shards}[source]
     images = StreamedImages(read_table(root).train_good(), **OPTIONS)
     assert (len(images), images.shape, images.dtype) == (20, array.shape, array.dtype)
-    options = {"batch_size": 6, "pipeline": pipeline, "share": share}
+    options = {"batch_size": 6, "pipeline": pipeline, "local_rows": local_rows}
     pairs = [
         take(training_batches(each, seed=3, start_step=2, **options), 5) for each in (array, images)
     ]
     assert_same(*pairs)
-    assert pairs[0][0].image.shape == ((6 if share == slice(None) else 2), *SIZE, 3)
+    assert pairs[0][0].image.shape == ((6 if local_rows == slice(None) else 2), *SIZE, 3)
     assert_same(*(list(evaluation_batches(each, **options)) for each in (array, images)))
 
 
@@ -70,7 +70,9 @@ def test_batches_are_those_of_the_array(pipeline, source, share, tiny_data, shar
 def test_shares_of_processes_make_up_the_batches(pipeline, array):
     options = {"batch_size": 6, "seed": 1, "pipeline": pipeline}
     whole = take(training_batches(array, **options), 4)
-    parts = [take(training_batches(array, share=slice(i, i + 2), **options), 4) for i in (0, 2, 4)]
+    parts = [
+        take(training_batches(array, local_rows=slice(i, i + 2), **options), 4) for i in (0, 2, 4)
+    ]
     joined = [
         type(whole[0])(*(np.concatenate(field) for field in zip(*step, strict=True)))
         for step in zip(*parts, strict=True)

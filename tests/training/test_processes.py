@@ -105,7 +105,7 @@ def image_of(step: int, place: int, run: RunFolder, data: pathlib.Path) -> pathl
     return data / names[batch.index[place]]
 
 
-def test_two_processes_end_together_go_on_and_learn_the_same(
+def test_two_processes_fail_together_go_on_and_learn_the_same(
     command, alone, data, tmp_path, checkpoint_of
 ):
     damaged = image_of(2, 7, alone, data)  # the first epoch shows it once
@@ -127,7 +127,7 @@ def test_two_processes_end_together_go_on_and_learn_the_same(
     assert json.loads(run.environment.read_text())["processes"] == 2
     assert json.loads(run.data.read_text()) == json.loads(alone.data.read_text())
     # float32 sums in another order, carried on through three steps of Adam.
-    pairs = zip(read_csv(run.history)(alone.history), strict=True)
+    pairs = zip(read_csv(run.history), read_csv(alone.history), strict=True)
     for mine, other in pairs:
         assert mine.keys() == other.keys()
         for name in mine:
@@ -167,9 +167,9 @@ def test_processes_with_other_numbers_of_devices(monkeypatch):
 
 def test_rows_of_each_process():
     devices = Devices(2)
-    assert devices.share(8) == slice(0, 8)
+    assert devices.local_rows(8) == slice(0, 8)
     devices._all = [object(), object(), *devices.devices, object(), object()]
-    assert devices.share(12) == slice(4, 8)
+    assert devices.local_rows(12) == slice(4, 8)
 
 
 @pytest.mark.parametrize(
@@ -189,14 +189,14 @@ def test_a_cluster_that_cannot_be_recognised(monkeypatch):
         processes.start()
 
 
-def test_one_process_meets_nobody():
-    meetings = processes.Meetings()
-    with pytest.raises(UserError, match="at once"), meetings.keeping():
+def test_one_process_waits_for_nobody():
+    errors = processes.DeferredErrors()
+    with pytest.raises(UserError, match="at once"), errors.deferring():
         raise UserError("at once")
-    meetings.meet()
+    errors.barrier()
     tree = {"a": np.arange(3)}
-    assert processes.from_first(tree) is tree
-    assert processes.together(lambda: 5) == 5
+    assert processes.broadcast_from_first(tree) is tree
+    assert processes.on_all(lambda: 5) == 5
     processes.check_same(anything="is the same")
 
 
@@ -207,7 +207,7 @@ def test_one_process_meets_nobody():
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED"), jax.errors.JaxRuntimeError, 1),
         (KeyboardInterrupt(), KeyboardInterrupt, 130),
         (ZeroDivisionError(), ZeroDivisionError, 1),
-        (UserError("all have met"), UserError, None),
+        (UserError("passed on at a barrier"), UserError, None),
     ],
 )
 @pytest.mark.parametrize("number", [1, 2])
@@ -219,7 +219,7 @@ def test_a_process_does_not_wait_for_those_it_has_lost(
     monkeypatch.setattr(processes.atexit, "register", leaving.append)
     monkeypatch.setattr(processes.os, "_exit", left.append)
     expected = raised if number > 1 else type(failure)
-    with pytest.raises(expected) as caught, processes.ending_together():
+    with pytest.raises(expected) as caught, processes.abort_on_failure():
         raise failure
     assert type(caught.value) is expected
     for leave in leaving:

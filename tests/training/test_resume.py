@@ -11,10 +11,9 @@ import time
 
 import pytest
 
-from jaxad.data import pipeline
 from jaxad.run.files import read_csv
 from jaxad.run.folder import RunFolder
-from jaxad.training import train as training
+from jaxad.training import session
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.events import Events
 from jaxad.training.history import History
@@ -26,7 +25,7 @@ class Killed(BaseException):
 
 # What is interrupted, at which of its calls, and whether it has done its work by then.
 MOMENTS = {
-    "in the first step": (training, "summarise_steps", 1, False),
+    "in the first step": (session, "summarise_steps", 1, False),
     "first row written": (History, "append", 1, True),
     "row written, its checkpoint not": (Checkpoints, "save", 2, False),
     "checkpoint begun, its event not written": (Events, "write", 6, False),
@@ -60,7 +59,7 @@ def test_going_on_gives_the_same_run(moment, finished, train_tiny, same_run, tmp
 def test_a_finished_run_is_left_as_it_is(finished, train_tiny, monkeypatch, capsys):
     before = {p: p.stat().st_mtime_ns for p in finished.checkpoints.rglob("*")}
     history = finished.history.read_bytes()
-    monkeypatch.setattr(pipeline, "training_batches", None)  # a step would fail
+    monkeypatch.setattr(session, "training_batches", None)  # a step would fail
     train_tiny(finished.path)
     assert "already trained to step 12 of 12" in capsys.readouterr().err
     assert finished.history.read_bytes() == history

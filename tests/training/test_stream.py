@@ -13,7 +13,7 @@ from jaxad.cli import main as cli
 from jaxad.data.streamed import StreamedImages
 from jaxad.run.errors import UserError
 from jaxad.run.files import read_csv
-from jaxad.training import train as training
+from jaxad.training import session
 from jaxad.training.history import History
 
 pytest.importorskip("tensorflow_datasets")
@@ -30,13 +30,13 @@ def shards(tiny_data, tmp_path_factory):
 @pytest.fixture
 def streamed_only(monkeypatch):
     """Whoever trains on anything but streamed images fails."""
-    original = training.training_batches
+    original = session.training_batches
 
     def checked(images, **options):
         assert isinstance(images, StreamedImages)
         return original(images, **options)
 
-    monkeypatch.setattr(training, "training_batches", checked)
+    monkeypatch.setattr(session, "training_batches", checked)
 
 
 @pytest.mark.parametrize("pipeline", ["memory", "tf"])

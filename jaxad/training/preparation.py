@@ -1,0 +1,166 @@
+"""What stands before the first step: the model, the checks, the images, the run folder."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxad import models
+from jaxad.models.base import Model, parameter_key
+from jaxad.run import config as config_lib, environment
+from jaxad.run.errors import UserError
+from jaxad.run.files import write_json, write_text
+from jaxad.run.folder import RunFolder
+from jaxad.training import processes
+from jaxad.training.checkpoints import Checkpoints
+from jaxad.training.inputs import Inputs, prepare_inputs
+from jaxad.training.parallel import Devices
+from jaxad.training.weights import check_network, read_provenance
+
+CHANGEABLE = (
+    "evaluate.",
+    "data.pipeline",
+    "data.stream",
+    "data.memory_limit_mb",
+    "train.devices",
+)
+"""Keys that may differ when a run is resumed: they do not change what is learned. Those of
+:func:`jaxad.models.detection_keys` do not either."""
+
+
+def build_model(config: ConfigDict, devices: Devices) -> Model:
+    """Builds the model of a config for the devices.
+
+    Raises:
+      UserError: options that do not fit together, also where that shows only once parameters are
+        to be made (no features, say).
+    """
+    options = config.model.to_dict()
+    name = options.pop("name")
+    image_shape = (*config.data.image_size, config.data.channels)
+    model = models.build(name, image_shape, axis_name=devices.axis_name, **options)
+    try:
+        jax.eval_shape(model.init, parameter_key(0))
+    except (ArithmeticError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the model {name!r} cannot be made with these options: {reason}"
+        ) from error
+    return model
+
+
+def prepare(
+    config: ConfigDict,
+    model: Model,
+    run: RunFolder,
+    devices: Devices,
+    stack: contextlib.ExitStack,
+) -> tuple[Inputs, Checkpoints | None]:
+    """Reads the images; in the first process also locks, checks and fills the run folder.
+
+    Args:
+      config: of the run.
+      model: of the config.
+      run: the run folder; created.
+      devices: that share a batch.
+      stack: ends the lock and closes the checkpoints.
+
+    Returns:
+      The images, and the checkpoints; None in all processes but the first.
+
+    Raises:
+      UserError: the config, the data or the folder does not allow it.
+    """
+    first = processes.is_first()
+    if model.fit is not None and processes.count() > 1:
+        raise UserError(
+            f"the model {config.model.name!r} is fitted in closed form, which one process does; "
+            "start it in one"
+        )
+    if first:
+        # A run that goes on has no more need of them.
+        weights = {} if run.has_checkpoint() else _weights_record(config, model)
+        run.create()
+        stack.enter_context(run.locked())
+        _check_same_run(run, config)
+    inputs = prepare_inputs(config)
+    if model.fit is None:
+        _check_batches(config, inputs, devices)
+    if not first:
+        return inputs, None
+    _record_run(run, config, inputs, weights)
+    checkpoints = Checkpoints(run.checkpoints)
+    stack.callback(checkpoints.close)
+    return inputs, checkpoints
+
+
+def _weights_record(config: ConfigDict, model: Model) -> dict[str, Any]:
+    """Where the weights are from that the encoder starts with; {} where it starts at random."""
+    if not config.train.weights:
+        return {}
+    if model.fit is not None:
+        raise UserError(
+            f"the model {config.model.name!r} is fitted in closed form and starts from no weights; "
+            "leave train.weights empty"
+        )
+    record = read_provenance(config.train.weights)
+    check_network(record, config.model)
+    return {key: record[key] for key in ("family", "source", "sha256", "licence")}
+
+
+def _check_same_run(run: RunFolder, config: ConfigDict) -> None:
+    if not run.has_checkpoint():
+        return  # nothing to go on from: a mistake in the config may still be mended
+    if not run.config.exists():
+        raise UserError(f"{run.path} has checkpoints but no config.json; use a new --workdir")
+    there, here = config_lib.flatten(run.read_config()), config_lib.flatten(config)
+    of_detection = models.detection_keys(config.model.name)
+    for key in {**there, **here}:
+        changeable = key.startswith(CHANGEABLE) or key in of_detection
+        # Lists and tuples are the same thing once they have been through JSON.
+        if not changeable and repr(there.get(key)) != repr(here.get(key)):
+            raise UserError(
+                f"{run.path} holds a run with another config: {key} is {there.get(key)!r} there "
+                f"and {here.get(key)!r} here; use a new --workdir"
+            )
+
+
+def _check_batches(config: ConfigDict, inputs: Inputs, devices: Devices) -> None:
+    options = config.train
+    devices.check_batch_size("train.batch_size", options.batch_size)
+    if options.batch_size > len(inputs.train):
+        raise UserError(
+            f"train.batch_size is {options.batch_size}, but there are {len(inputs.train)} training "
+            f"images (and {len(inputs.holdout)} held out); take a smaller one"
+        )
+    per_device = options.batch_size // len(devices)
+    if per_device % options.accumulate:
+        raise UserError(
+            f"train.accumulate is {options.accumulate}, which does not divide the {per_device} "
+            "images that each device takes"
+        )
+
+
+def _record_run(
+    run: RunFolder, config: ConfigDict, inputs: Inputs, weights: dict[str, Any]
+) -> None:
+    if run.has_checkpoint() and run.data.exists():
+        before = run.read_json(run.data)
+        if (before["training"], before["holdout"]) != (
+            inputs.record["training"],
+            inputs.record["holdout"],
+        ):
+            raise UserError(
+                f"the training images in {inputs.record['root']} are not those that "
+                f"{run.path} was started with; use a new --workdir"
+            )
+        return  # what the run was started with stays, and what an evaluation has set since
+    write_json(run.data, inputs.record)
+    write_text(run.config, config_lib.to_json(config))
+    described = environment.describe(config.seed)
+    described |= {"weights": weights} if weights else {}
+    described |= {"processes": processes.count()} if processes.count() > 1 else {}
+    write_json(run.environment, described)
