@@ -1,16 +1,16 @@
 """Images in: sample tables, one decoder, one cache, two pipelines that yield the same batches."""
 
 from jaxad.data.batch import Batch
-from jaxad.data.cache import prepare_images, read_many
+from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import find_images, list_categories, read_table, summarise
 from jaxad.data.images import (
     decode,
     image_dimensions,
     read_image,
-    read_mask,
     resize,
     resolve_range_16bit,
 )
+from jaxad.data.masks import read_mask
 from jaxad.data.pipeline import evaluation_batches, training_batches
 from jaxad.data.split import split_holdout
 from jaxad.data.table import Sample, SampleTable
@@ -26,7 +26,6 @@ __all__ = [
     "list_categories",
     "prepare_images",
     "read_image",
-    "read_many",
     "read_mask",
     "read_table",
     "resize",

@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from jaxad.data.datasets import summarise
-from jaxad.data.images import decode, read_mask
+from jaxad.data.images import decode
 from jaxad.data.inspection import SPLITS
+from jaxad.data.masks import read_mask
 from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_bytes
@@ -81,7 +82,8 @@ def _thumbnail(sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
     """At most ``_SIDE`` pixels wide and high; a crossed square for a file that cannot be read."""
     try:
         pixels = decode(sample.path, channels=3)
-        mask = None if sample.mask is None else read_mask(sample.mask)
+        size = pixels.shape[:2]
+        mask = None if sample.mask is None else read_mask(sample.mask, expected_size=size)
     except UserError:
         empty = Image.new("RGB", (_SIDE, _SIDE), (235, 235, 235))
         draw = ImageDraw.Draw(empty)

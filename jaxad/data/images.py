@@ -1,4 +1,4 @@
-"""The one decoder and the one resizer: image and mask files to arrays.
+"""The one decoder and the one resizer: image files to arrays.
 
 Whatever reads an image in jaxad reads it here, so that training, evaluation, prediction and both
 input pipelines see the same pixels. What happens to unusual files:
@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxad.data.containers import open_member, split_member
@@ -36,10 +36,7 @@ FULL_RANGE = (0.0, 65535.0)
 PERCENTILES = (0.1, 99.9)
 """What ``range_16bit="percentiles"`` takes from all training pixels together."""
 
-MASK_RESIZE_RULES = ("nearest", "any", "full")
-
 _SIXTEEN_BIT_COLOUR = re.compile(r";16[BLN]")
-_LOSSY = ("JPEG", "WEBP", "MPO")
 
 
 def decode(
@@ -65,10 +62,10 @@ def decode(
     """
     if channels not in (1, 3):
         raise UserError(f"data.channels must be 1 or 3, got {channels}")
-    with _opened(path) as image:
+    with opened(path) as image:
         sixteen_bit_colour = _has_16bit_colour(image)
         image = ImageOps.exif_transpose(image)
-        if _is_deep(image):
+        if is_deep(image):
             gray = _scale_to_uint8(_deep_values(image, path), range_16bit)
             return np.repeat(gray[..., None], channels, axis=-1)
         if sixteen_bit_colour and tuple(range_16bit) != FULL_RANGE:
@@ -118,89 +115,12 @@ def read_image(
     return resize(cut(image, region), image_size)
 
 
-def read_mask(
-    path: str | os.PathLike,
-    *,
-    image_size: tuple[int, int] | None = None,
-    expected_size: tuple[int, int] | None = None,
-    resize_rule: str = "nearest",
-    region: Region = WHOLE,
-) -> Bool[np.ndarray, "h w"]:
-    """Reads a ground-truth mask: True where any channel is not zero.
-
-    In formats with loss (JPEG, WebP) True starts at half of the range, because compression
-    leaves small values around every edge. Transparent pixels are False.
-
-    Args:
-      path: the file.
-      image_size: ``(h, w)`` to resize to; None keeps the mask's own size.
-      expected_size: ``(h, w)`` which the file must have before cutting and resizing, in general
-        ``image_dimensions`` of its image.
-      resize_rule: ``"nearest"``; ``"any"`` (after an antialiased bilinear resize, a pixel is True
-        when anything of the defect falls on it); ``"full"`` (only when the defect covers it).
-      region: what is cut out before resizing, as of the image.
-
-    Returns:
-      ``(h, w)`` bool.
-
-    Raises:
-      UserError: the file cannot be read or has another size than expected.
-    """
-    if resize_rule not in MASK_RESIZE_RULES:
-        raise UserError(
-            f"unknown mask resize rule {resize_rule!r}; known: {', '.join(MASK_RESIZE_RULES)}"
-        )
-    with _opened(path) as image:
-        lossy = image.format in _LOSSY
-        image = ImageOps.exif_transpose(image)
-        size = (image.height, image.width)
-        if expected_size is not None and size != tuple(expected_size):
-            raise UserError(
-                f"mask {path} is {size[0]} x {size[1]} (height x width) but its image is "
-                f"{expected_size[0]} x {expected_size[1]} (after EXIF rotation): "
-                "a mask must have the size of its image"
-            )
-        mask = cut(_nonzero(image, threshold=128 if lossy else 1), region)
-    if image_size is None or mask.shape == tuple(image_size):
-        return mask
-    return _resize_mask(mask, image_size, resize_rule)
-
-
-def read_mask_values(
-    path: str | os.PathLike, *, region: Region = WHOLE
-) -> UInt8[np.ndarray, "h w"]:
-    """Reads a ground-truth mask with its gray levels, at its own size.
-
-    For rules that weigh them; otherwise :func:`read_mask` says what is defective.
-
-    Args:
-      path: the file.
-      region: what is cut out.
-
-    Returns:
-      ``(h, w)`` uint8, the highest colour channel. Masks that tell but two levels apart are 0 and
-      255: those of 1 bit or of the values 0 and 1, of more than 8 bits, and in formats with loss.
-
-    Raises:
-      UserError: the file cannot be read.
-    """
-    with _opened(path) as image:
-        lossy = image.format in _LOSSY
-        image = ImageOps.exif_transpose(image)
-        if lossy or _is_deep(image) or image.mode == "1":
-            mask = _nonzero(image, threshold=128 if lossy else 1)
-            return cut(mask.astype(np.uint8) * 255, region)
-        rgba = np.asarray(image.convert("RGBA"))
-    values = np.where(rgba[..., 3] > 0, rgba[..., :3].max(axis=-1), 0).astype(np.uint8)
-    return cut(values * 255 if values.max() <= 1 else values, region)
-
-
 def image_dimensions(path: str | os.PathLike, *, region: Region = WHOLE) -> tuple[int, int]:
     """Returns ``(height, width)`` of an image file after EXIF rotation, from its header only.
 
     Of its region of interest, where one is given.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         # Orientations 5 to 8 of EXIF tag 274 exchange height and width.
         transposed = image.getexif().get(274, 1) in (5, 6, 7, 8)
         size = (image.width, image.height) if transposed else (image.height, image.width)
@@ -235,8 +155,8 @@ def resolve_range_16bit(
         return FULL_RANGE
     histogram = np.zeros(65536, np.int64)
     for path in paths:
-        with _opened(path) as image:
-            if not _is_deep(image):
+        with opened(path) as image:
+            if not is_deep(image):
                 continue
             values = cut(np.rint(_deep_values(ImageOps.exif_transpose(image), path)), region)
             values = values.astype(np.uint16)
@@ -256,8 +176,8 @@ def resolve_range_16bit(
 
 
 @contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
-    """Opens an image; whatever fails on a bad file ends in one sentence that names it."""
+def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """Opens an image or mask; whatever fails on a bad file ends in one sentence that names it."""
     path = os.fspath(path)
     try:
         member = split_member(path)
@@ -287,7 +207,7 @@ def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
         raise UserError(f"{path} cannot be read, it may be damaged: {error}") from error
 
 
-def _is_deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
     """True for gray images of more than 8 bits: 16-bit, 32-bit integer, float."""
     return image.mode.startswith("I") or image.mode == "F"
 
@@ -296,7 +216,7 @@ def _has_16bit_colour(image: Image.Image) -> bool:
     """True when Pillow drops the low bytes of this file; to be asked before it is loaded."""
     # Images made from arrays have no tiles.
     tiles = str(getattr(image, "tile", ""))
-    return not _is_deep(image) and bool(_SIXTEEN_BIT_COLOUR.search(tiles))
+    return not is_deep(image) and bool(_SIXTEEN_BIT_COLOUR.search(tiles))
 
 
 def _deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
@@ -328,24 +248,3 @@ def _flatten(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("L") if image.mode in ("1", "L") else image.convert("RGB")
-
-
-def _nonzero(image: Image.Image, *, threshold: int) -> np.ndarray:
-    if _is_deep(image):
-        return np.asarray(image) != 0
-    if image.mode == "1":
-        return np.array(image.convert("L")) > 0
-    # By colour, not by palette index: index 0 need not be black.
-    rgba = np.asarray(image.convert("RGBA"))
-    return (rgba[..., :3] >= threshold).any(axis=-1) & (rgba[..., 3] > 0)
-
-
-def _resize_mask(mask: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
-    height, width = size
-    if rule == "nearest":
-        picture = Image.fromarray(mask.astype(np.uint8) * 255)
-        return np.array(picture.resize((width, height), Image.Resampling.NEAREST)) > 0
-    # Float, so that "any" and "full" see coverage itself and not its 8-bit rounding.
-    picture = Image.fromarray(mask.astype(np.float32))
-    coverage = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
-    return coverage > 1e-6 if rule == "any" else coverage >= 1 - 1e-6

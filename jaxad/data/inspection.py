@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxad.data.containers import split_member
 from jaxad.data.datasets import summarise
-from jaxad.data.images import image_dimensions, read_mask
+from jaxad.data.images import image_dimensions
+from jaxad.data.masks import read_mask
 from jaxad.data.table import Sample, SampleTable
+from jaxad.data.threads import map_ahead
 from jaxad.run.errors import UserError
 
 SPLITS = ("train", "test")
@@ -63,15 +63,9 @@ class _Measured(NamedTuple):
     fault: str | None
 
 
-def inspect_table(table: SampleTable, *, workers: int | None = None) -> Inspection:
-    """Reads the header of every image and every mask.
-
-    Args:
-      table: of the data set.
-      workers: threads; None takes the number of CPU cores, at most 16.
-    """
-    with ThreadPoolExecutor(workers or min(16, os.cpu_count() or 1)) as pool:
-        measured = dict(zip(table.samples, pool.map(_measure, table.samples), strict=True))
+def inspect_table(table: SampleTable) -> Inspection:
+    """Reads the header of every image and every mask."""
+    measured = dict(zip(table.samples, map_ahead(_measure, table.samples), strict=True))
     rows = []
     for split in SPLITS:
         for kind, number in summarise(table)[split].items():

@@ -29,8 +29,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 from jaxad.data.files import image_files, natural_key
-from jaxad.data.images import read_mask
-from jaxad.data.masks import MASK_FOLDERS, match_masks, split_sibling_masks
+from jaxad.data.masks import MASK_FOLDERS, match_masks, read_mask, split_sibling_masks
 from jaxad.data.split import split_holdout
 from jaxad.data.table import GOOD, Sample
 from jaxad.run.errors import UserError, did_you_mean

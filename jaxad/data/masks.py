@@ -1,16 +1,137 @@
-"""Which ground-truth mask belongs to which image."""
+"""Ground-truth masks: how they are read, and which belongs to which image.
+
+A pixel is defective where any colour channel of the mask is not zero. In formats with loss (JPEG,
+WebP) that starts at half of the range, because compression leaves small values around every edge.
+Transparent pixels are not defective.
+"""
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageOps
+
 from jaxad.data.files import image_files
+from jaxad.data.images import image_dimensions, is_deep, opened
+from jaxad.data.region import WHOLE, Region, box_of, cut
+from jaxad.data.table import Sample
 from jaxad.run.errors import UserError
 
 MASK_FOLDERS = ("ground_truth", "masks")
 _SUFFIX = "_mask"
+_LOSSY = ("JPEG", "WEBP", "MPO")
+
+
+def read_mask_levels(
+    path: str | os.PathLike,
+    *,
+    expected_size: tuple[int, int] | None = None,
+    region: Region = WHOLE,
+) -> UInt8[np.ndarray, "h w"]:
+    """Reads a mask with its gray levels, for rules that weigh them.
+
+    Args:
+      path: the file.
+      expected_size: ``(h, w)`` which the file must have, in general ``image_dimensions`` of its
+        image.
+      region: what is cut out.
+
+    Returns:
+      ``(h, w)`` uint8, the highest colour channel; what is above zero is defective. Masks that
+      tell but two levels apart are 0 and 255: those of 1 bit or of the values 0 and 1, of more
+      than 8 bits, and in formats with loss.
+
+    Raises:
+      UserError: the file cannot be read or has another size than expected.
+    """
+    with opened(path) as image:
+        lossy = image.format in _LOSSY
+        image = ImageOps.exif_transpose(image)
+        size = (image.height, image.width)
+        if expected_size is not None and size != tuple(expected_size):
+            raise UserError(
+                f"mask {path} is {size[0]} x {size[1]} (height x width) but its image is "
+                f"{expected_size[0]} x {expected_size[1]} (after EXIF rotation): "
+                "a mask must have the size of its image"
+            )
+        if is_deep(image):
+            levels = np.asarray(image) != 0
+        else:
+            # By colour, not by palette index: index 0 need not be black.
+            rgba = np.asarray(image.convert("RGBA"))
+            levels = np.where(rgba[..., 3] > 0, rgba[..., :3].max(axis=-1), 0)
+    levels = (levels >= 128 if lossy else levels).astype(np.uint8)
+    # The file tells what its levels mean, not the part of it that is cut out.
+    return cut(levels * np.uint8(255) if levels.max() <= 1 else levels, region)
+
+
+def read_mask(
+    path: str | os.PathLike,
+    *,
+    image_size: tuple[int, int] | None = None,
+    expected_size: tuple[int, int] | None = None,
+    region: Region = WHOLE,
+) -> Bool[np.ndarray, "h w"]:
+    """Reads a mask: True where it marks a defect.
+
+    Args:
+      path: the file.
+      image_size: ``(h, w)`` to resize to by :func:`resize_mask`; None keeps the mask's own size.
+      expected_size: as of :func:`read_mask_levels`.
+      region: what is cut out before resizing, as of the image.
+
+    Returns:
+      ``(h, w)`` bool.
+
+    Raises:
+      UserError: as of :func:`read_mask_levels`.
+    """
+    mask = read_mask_levels(path, expected_size=expected_size, region=region) > 0
+    return mask if image_size is None else resize_mask(mask, image_size)
+
+
+def read_truth(
+    sample: Sample, *, image_size: tuple[int, int] | None = None, region: Region = WHOLE
+) -> Bool[np.ndarray, "h w"] | None:
+    """Reads what is defective on a sample's image.
+
+    A defect that lies wholly outside the region leaves an empty mask.
+
+    Args:
+      sample: with its label and, perhaps, its mask.
+      image_size: ``(h, w)`` of the result; None takes the size of the image, or of its region.
+      region: what is cut out before resizing, as of the image.
+
+    Returns:
+      ``(h, w)`` bool; None for an anomalous image without a mask.
+
+    Raises:
+      UserError: a file cannot be read, the mask has another size than the image, or it marks a
+        defect on a good image.
+    """
+    size = image_dimensions(sample.path)
+    if sample.mask is None:
+        return None if sample.label else np.zeros(image_size or box_of(region, size).size, bool)
+    mask = read_mask(sample.mask, image_size=image_size, expected_size=size, region=region)
+    if mask.any() and not sample.label:
+        raise UserError(
+            f"{sample.mask} marks a defect on {sample.path}, which is in a folder of good images; "
+            "empty the mask, or move the image to its kind of defect"
+        )
+    return mask
+
+
+def resize_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "h2 w2"]:
+    """Resizes a mask to ``(height, width)`` by nearest neighbour."""
+    if mask.shape == tuple(size):
+        return mask
+    picture = Image.fromarray(mask.astype(np.uint8))
+    return np.array(picture.resize((size[1], size[0]), Image.Resampling.NEAREST)) > 0
 
 
 def split_sibling_masks(files: Sequence[str]) -> tuple[list[str], dict[str, str]]:

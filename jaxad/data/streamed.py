@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -12,6 +11,7 @@ from jaxtyping import Int, UInt8
 from jaxad.data.images import FULL_RANGE, read_image
 from jaxad.data.region import WHOLE, Region
 from jaxad.data.table import Sample
+from jaxad.data.threads import decoding_threads
 
 
 class StreamedImages:
@@ -36,7 +36,6 @@ class StreamedImages:
         channels: int,
         range_16bit: tuple[float, float] = FULL_RANGE,
         region: Region = WHOLE,
-        workers: int | None = None,
     ):
         """Keeps the paths.
 
@@ -46,7 +45,6 @@ class StreamedImages:
           channels: 1 or 3.
           range_16bit: see :func:`jaxad.data.images.resolve_range_16bit`.
           region: the part of every image that is kept, see :mod:`jaxad.data.region`.
-          workers: decoding threads; None takes the number of CPU cores, at most 16.
         """
         self._paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
         self._options = {
@@ -56,9 +54,8 @@ class StreamedImages:
             "region": region,
         }
         self.shape = (len(self._paths), *image_size, channels)
-        # Pillow decodes and resizes without the interpreter lock, so threads are enough. They end
-        # with the pool, which ends with this object.
-        self._pool = ThreadPoolExecutor(workers or min(16, os.cpu_count() or 1))
+        # They end with the pool, which ends with this object.
+        self._pool = decoding_threads()
 
     def __len__(self) -> int:
         return len(self._paths)

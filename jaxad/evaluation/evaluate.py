@@ -12,8 +12,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxad import metrics
-from jaxad.data.images import image_dimensions, read_mask
-from jaxad.data.region import box_of, stated
+from jaxad.data.masks import read_truth
+from jaxad.data.region import stated
 from jaxad.data.table import Sample, SampleTable
 from jaxad.evaluation.calibration import calibration_of
 from jaxad.evaluation.detector import REDUCTIONS, Detector, Findings, override_detection
@@ -117,23 +117,9 @@ def read_masks(samples: Sequence[Sample], config: ConfigDict) -> Masks:
       UserError: a mask does not fit its image, or marks a defect on a good one.
     """
     at_model_size = config.evaluate.resolution == "model"
-    region = config.data.region
-    masks: Masks = []
-    for sample in samples:
-        dimensions = image_dimensions(sample.path)
-        seen = box_of(region, dimensions).size
-        size = tuple(config.data.image_size) if at_model_size else seen
-        if sample.mask is not None:
-            mask = read_mask(sample.mask, image_size=size, expected_size=dimensions, region=region)
-            if mask.any() and not sample.label:
-                raise UserError(
-                    f"{sample.mask} marks a defect on {sample.path}, which is in a folder of good "
-                    "images; empty the mask, or move the image to its kind of defect"
-                )
-            masks.append(mask)
-        else:
-            masks.append(None if sample.label else np.zeros(size, bool))
-    return masks
+    size = tuple(config.data.image_size) if at_model_size else None
+    region = tuple(config.data.region)
+    return [read_truth(sample, image_size=size, region=region) for sample in samples]
 
 
 def map_score_pairs(detector: Detector) -> list[tuple[str, str]]:

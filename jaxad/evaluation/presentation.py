@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 from ml_collections import ConfigDict
-from PIL import Image
 
 from jaxad import metrics
+from jaxad.data.masks import resize_mask
 from jaxad.data.region import Region, in_words, is_whole
 from jaxad.evaluation.detector import Detector, Findings
 from jaxad.evaluation.names import unique_names
@@ -144,8 +144,8 @@ def make_case(
     heat = findings.maps[detector.primary_map][i]
     threshold = calibration["pixel_threshold"]
     mask = masks[i]
-    if mask is not None and mask.shape != heat.shape:
-        mask = np.asarray(Image.fromarray(mask).resize(heat.shape[::-1], Image.Resampling.NEAREST))
+    if mask is not None:
+        mask = resize_mask(mask, heat.shape)
     return Case(
         path=row.path,
         label=row.label,

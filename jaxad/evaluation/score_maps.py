@@ -21,8 +21,9 @@ from jaxtyping import Shaped
 from jaxad import metrics
 from jaxad.data.datasets import read_table
 from jaxad.data.files import natural_key
-from jaxad.data.images import image_dimensions, read_mask
+from jaxad.data.images import image_dimensions
 from jaxad.data.layouts import GOOD_NAMES
+from jaxad.data.masks import read_truth
 from jaxad.data.table import Sample, SampleTable
 from jaxad.evaluation.float_tiff import read_float_tiff
 from jaxad.run.errors import UserError
@@ -222,12 +223,7 @@ def _mask_for(
             f"{sample.path} is {size[0]} x {size[1]}; resize the map to its image, or compare at "
             "the resolution of the maps with --resolution=map"
         )
-    if sample.mask is None:
-        return None if sample.label else np.zeros(values.shape, bool)
-    mask = read_mask(sample.mask, image_size=values.shape, expected_size=size)
-    if mask.any() and not sample.label:
-        raise UserError(f"{sample.mask} marks a defect on the good image {sample.path}")
-    return mask
+    return read_truth(sample, image_size=values.shape)
 
 
 def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

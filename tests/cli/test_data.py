@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from jaxad.cli import main as cli
+from jaxad.data.datasets import read_table
+from jaxad.data.images import image_dimensions
 from jaxad.data.published.catalogue import CATALOGUE
 
 
@@ -94,16 +96,15 @@ def test_prepare_writes_what_training_and_evaluation_read(prepared, monkeypatch)
 
 def test_prepare_shards(tiny_data, tiny, tmp_path, capsys):
     pytest.importorskip("tensorflow_datasets")
-    from jaxad.data.published.tfds_builders import share_of_process
-
     words = [f"--config.{key}={value}" for key, value in tiny.items()]
     command = ["data", "prepare", "--config=vqvae", *words, f"--shards={tmp_path}"]
     assert cli.main(command) == cli.USER_ERROR
     assert "set data.root" in capsys.readouterr().err
     assert cli.main([*command, f"--config.data.root={tiny_data}"]) == 0
     folder = capsys.readouterr().out.strip().rpartition("--config.data.root=")[2]
-    examples = share_of_process(folder, "test", process=1, processes=2)
-    assert [e["image"].shape for e in examples] == [(16, 16, 3)] * 3
+    table = read_table(folder)
+    assert {image_dimensions(sample.path) for sample in table.samples} == {(16, 16)}
+    assert len(table.test()) == len(read_table(tiny_data).test())
 
 
 def test_notes_of_the_data_stand_in_the_run_folders_record(tmp_path, capsys):

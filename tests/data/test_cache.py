@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxad.data import cache
-from jaxad.data.cache import prepare_images, read_many
+from jaxad.data.cache import prepare_images
 from jaxad.data.images import read_image
 from jaxad.data.table import Sample
 from jaxad.run.errors import UserError
@@ -32,19 +32,11 @@ def paths(tmp_path):
 
 
 def test_every_row_is_its_image(paths, tmp_path):
-    done = []
-    images = prepare_images(
-        paths,
-        **OPTIONS,
-        cache_dir=tmp_path / "c",
-        workers=3,
-        progress=lambda n, of: done.append((n, of)),
-    )
+    images = prepare_images(paths, **OPTIONS, cache_dir=tmp_path / "c")
     assert images.shape == (150, 6, 8, 3)
     assert images.dtype == np.uint8
     for row in (0, 63, 64, 149):
         np.testing.assert_array_equal(images[row], read_image(paths[row], **OPTIONS))
-    assert done == [(64, 150), (128, 150), (150, 150)]
     assert not (tmp_path / "c").exists()
 
 
@@ -106,15 +98,6 @@ def test_one_unreadable_file(paths, tmp_path):
         prepare_images(paths, **OPTIONS, cache_dir=tmp_path / "c")
 
 
-def test_read_many_skips_bad_files(paths):
-    open(paths[70], "wb").close()
-    images, failures = read_many(paths, **OPTIONS)
-    assert list(failures) == [70]
-    assert "empty" in failures[70]
-    assert not images[70].any()
-    np.testing.assert_array_equal(images[71], read_image(paths[71], **OPTIONS))
-
-
 def test_full_disk_is_one_sentence_and_leaves_nothing(paths, tmp_path):
     """A limit on the size of files makes a write fail as a full disk does."""
     folder = tmp_path / "c"
@@ -137,10 +120,12 @@ def test_killed_run_leaves_no_file_taken_for_whole(paths, tmp_path, project_root
     folder = tmp_path / "c"
     script = (
         "import os, sys\n"
-        "from jaxad.data.cache import prepare_images\n"
-        "stop = lambda done, of: os._exit(7) if done >= 128 else None\n"
-        "prepare_images(sys.argv[2:], image_size=(6, 8), channels=3, cache_dir=sys.argv[1],"
-        " memory_limit_mb=0, progress=stop)\n"
+        "from jaxad.data import cache\n"
+        "read = cache.read_image\n"
+        "stop = lambda path, **how: os._exit(7) if '140.png' in path else read(path, **how)\n"
+        "cache.read_image = stop\n"
+        "cache.prepare_images(sys.argv[2:], image_size=(6, 8), channels=3, cache_dir=sys.argv[1],"
+        " memory_limit_mb=0)\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", script, str(folder), *paths],

@@ -13,10 +13,10 @@ from jaxad.data.images import (
     decode,
     image_dimensions,
     read_image,
-    read_mask,
     resize,
     resolve_range_16bit,
 )
+from jaxad.data.masks import read_mask
 from jaxad.run.errors import UserError
 
 
@@ -244,61 +244,6 @@ def test_read_image_is_decode_then_resize(tmp_path, colour):
         read_image(path, image_size=(3, 4), channels=3), resize(decode(path, channels=3), (3, 4))
     )
     assert read_image(path, image_size=(5, 7), channels=3).shape == (5, 7, 3)
-
-
-class TestMasks:
-    square = np.zeros((8, 8), np.uint8)
-    square[2:5, 3:6] = 1
-
-    def test_any_value_above_zero_counts(self, tmp_path):
-        for name, array in {
-            "one": self.square,
-            "deep": self.square.astype(np.uint16),
-            "full": self.square * 255,
-        }.items():
-            path = _save(tmp_path / f"{name}.png", array)
-            np.testing.assert_array_equal(read_mask(path), self.square > 0)
-
-    def test_palette_by_colour(self, tmp_path):
-        image = Image.fromarray(1 - self.square)
-        image = image.convert("L")
-        image.putpalette([255, 255, 255, 0, 0, 0])  # index 0 is white here
-        image.save(tmp_path / "a.png")
-        np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), self.square > 0)
-
-    def test_one_bit_and_rgba(self, tmp_path):
-        _save(tmp_path / "a.png", self.square * 255, "1")
-        rgba = np.zeros((8, 8, 4), np.uint8)
-        rgba[..., 0] = 255  # red everywhere, but visible only in the square
-        rgba[..., 3] = self.square * 255
-        _save(tmp_path / "b.png", rgba)
-        for name in ("a.png", "b.png"):
-            np.testing.assert_array_equal(read_mask(tmp_path / name), self.square > 0)
-
-    def test_jpeg_noise_does_not_count(self, tmp_path):
-        mask = np.zeros((64, 64), np.uint8)
-        mask[13:37, 21:50] = 255
-        path = _save(tmp_path / "a.jpg", mask, quality=75)
-        assert (read_mask(path) != (mask > 0)).mean() < 0.005
-
-    def test_resize_rules_are_ordered(self, tmp_path):
-        mask = np.zeros((32, 32), np.uint8)
-        mask[9:23, 9:23] = 255
-        path = _save(tmp_path / "a.png", mask)
-        full, nearest, grown = (
-            read_mask(path, image_size=(8, 8), resize_rule=rule)
-            for rule in ("full", "nearest", "any")
-        )
-        assert full.sum() < nearest.sum() < grown.sum()
-        assert (full <= nearest).all()
-        assert (nearest <= grown).all()
-        with pytest.raises(UserError, match="resize rule"):
-            read_mask(path, resize_rule="floor")
-
-    def test_size_of_the_image_is_checked(self, tmp_path):
-        path = _save(tmp_path / "a.png", self.square)
-        with pytest.raises(UserError, match=r"a\.png is 8 x 8 .* 8 x 9"):
-            read_mask(path, expected_size=(8, 9))
 
 
 def _jpeg_bytes():

@@ -81,7 +81,13 @@ def test_contact_sheet_shows_what_cannot_be_read(root, tmp_path):
     (root / "train/good/0.png").write_bytes(b"no image")
     sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(read_table(root)))))
     assert (sheet[8 + 18 : 8 + 146, 8 : 8 + 128] == (230, 30, 120)).all(axis=-1).any()
+    # A mask that an evaluation would refuse is not stretched over its image.
+    mask = next((root / "ground_truth").rglob("*.png"))
+    Image.new("L", (3, 3), 255).save(mask)
+    spoilt = np.asarray(Image.open(io.BytesIO(contact_sheet(read_table(root)))))
+    crossed = [(picture == (235, 235, 235)).all(axis=-1).sum() for picture in (sheet, spoilt)]
+    assert crossed[1] > 1.9 * crossed[0] > 0
     write_contact_sheet(read_table(root), tmp_path / "new" / "sheet.png")
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "sheet.png")), sheet)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "sheet.png")), spoilt)
     with pytest.raises(UserError, match="could not be written"):
         write_contact_sheet(read_table(root), root / "train/good/0.png/sheet.png")

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from jaxad.data.datasets import NAMES, list_categories, read_table, summarise
-from jaxad.data.images import decode, read_mask
+from jaxad.data.images import decode
+from jaxad.data.masks import read_mask
 from jaxad.data.published.catalogue import CATALOGUE, published_categories
 from jaxad.data.published.readers import READERS
 from jaxad.run.errors import UserError

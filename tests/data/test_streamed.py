@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxad.data import streamed
+from jaxad.data import streamed, threads
 from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table
 from jaxad.data.pipeline import evaluation_batches, training_batches
@@ -81,7 +81,7 @@ def test_shares_of_processes_make_up_the_batches(pipeline, array):
 
 
 def test_indexing(tiny_data, array):
-    images = StreamedImages(read_table(tiny_data).train_good(), workers=2, **OPTIONS)
+    images = StreamedImages(read_table(tiny_data).train_good(), **OPTIONS)
     np.testing.assert_array_equal(images[2:5], array[2:5])
     np.testing.assert_array_equal(images[np.array([7, 7, 0])], array[[7, 7, 0]])
     assert images[:0].shape == (0, *SIZE, 3)
@@ -105,6 +105,7 @@ def test_a_damaged_file_is_one_sentence(pipeline, tmp_path):
 @each_pipeline
 def test_memory_is_bounded_by_the_batches_under_way(pipeline, tiny_data, monkeypatch):
     """Counts the decoded images that are alive while an epoch passes."""
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 2)
     alive, most, lock = weakref.WeakSet(), 0, threading.Lock()
 
     class Counted(np.ndarray):
@@ -122,7 +123,7 @@ def test_memory_is_bounded_by_the_batches_under_way(pipeline, tiny_data, monkeyp
 
     monkeypatch.setattr(streamed, "read_image", counting)
     paths = [s.path for s in read_table(tiny_data).train_good()] * 20
-    images = StreamedImages(paths, workers=2, **OPTIONS)
+    images = StreamedImages(paths, **OPTIONS)
     batches = training_batches(images, batch_size=4, seed=0, pipeline=pipeline)
     for _ in range(100):
         next(batches)
@@ -142,9 +143,7 @@ def test_batches_run_ahead_by_a_few_only(tiny_data, monkeypatch):
         return original(path, **options)
 
     monkeypatch.setattr(streamed, "read_image", counting)
-    images = StreamedImages(
-        [s.path for s in read_table(tiny_data).train_good()] * 20, workers=2, **OPTIONS
-    )
+    images = StreamedImages([s.path for s in read_table(tiny_data).train_good()] * 20, **OPTIONS)
     batches = training_batches(images, batch_size=4, seed=0, pipeline="memory")
     next(batches)
     reader = next(t for t in threading.enumerate() if t.name == "jaxad-batches")
@@ -157,7 +156,7 @@ def test_batches_run_ahead_by_a_few_only(tiny_data, monkeypatch):
 
 def test_the_threads_end_with_the_images(tiny_data):
     before = set(threading.enumerate())
-    images = StreamedImages(read_table(tiny_data).train_good(), workers=2, **OPTIONS)
+    images = StreamedImages(read_table(tiny_data).train_good(), **OPTIONS)
     images[:4]
     started = set(threading.enumerate()) - before
     assert started

@@ -7,7 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table, summarise
-from jaxad.data.images import decode, image_dimensions, read_mask
+from jaxad.data.images import decode, image_dimensions
+from jaxad.data.masks import read_mask
 from jaxad.data.synthetic import dataset as synthetic
 from jaxad.run.errors import UserError
 

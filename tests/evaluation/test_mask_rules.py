@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from jaxad.data.images import read_mask, read_mask_values
+from jaxad.data.masks import read_mask, read_mask_levels
 from jaxad.evaluation.protocols.masks import MASK_RULES
 
 
@@ -102,7 +102,7 @@ def test_nearest_is_the_rule_that_reads_masks(seed, h, w, tmp_path_factory):
     values[0, 0] = 255  # of 0 and 1 alone another rule below holds
     path = tmp_path_factory.getbasetemp() / "mask.png"
     Image.fromarray(values).save(path)
-    np.testing.assert_array_equal(read_mask_values(path), values)
+    np.testing.assert_array_equal(read_mask_levels(path), values)
     size = (int(rng.integers(1, 40)), int(rng.integers(1, 40)))
     found = MASK_RULES["nearest"].apply(values, size)
     np.testing.assert_array_equal(found, read_mask(path, image_size=size))
@@ -132,7 +132,7 @@ def test_masks_of_two_levels_are_black_and_white(tmp_path):
     }
     for name, picture in pictures.items():
         picture.save(tmp_path / name)
-        values = read_mask_values(tmp_path / name)
+        values = read_mask_levels(tmp_path / name)
         assert set(np.unique(values)) == {0, 255}, name
         np.testing.assert_array_equal(values > 0, read_mask(tmp_path / name), err_msg=name)
 
@@ -141,4 +141,4 @@ def test_gray_levels_are_kept(tmp_path):
     levels = np.arange(40 * 6, dtype=np.uint8).reshape(40, 6)
     for mode in ("L", "LA", "RGB"):
         Image.fromarray(levels).convert(mode).save(tmp_path / "mask.png")
-        np.testing.assert_array_equal(read_mask_values(tmp_path / "mask.png"), levels)
+        np.testing.assert_array_equal(read_mask_levels(tmp_path / "mask.png"), levels)

@@ -18,21 +18,21 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from jaxad.data.datasets import NAMES, read_table
-from jaxad.data.images import read_image, read_mask, resolve_range_16bit
+from jaxad.data.images import read_image, resolve_range_16bit
+from jaxad.data.masks import read_truth
 from jaxad.data.shards import PREFIX, TABLE_KEY, is_shards, open_shards
 from jaxad.data.table import Sample, SampleTable
 from jaxad.data.tensorflow import import_tensorflow_datasets
+from jaxad.data.threads import map_ahead
 from jaxad.run.errors import UserError, did_you_mean
 
 SHARDS_VERSION = "2.0.0"
-_CHUNK = 64
 
 # TensorFlow Datasets has builders of its own for the first two; the last are shards already.
 _NOT_FOLDERS = ("mnist", "cifar10", "shards")
@@ -74,18 +74,14 @@ def folder_builder(
     def examples(
         table: SampleTable, samples: tuple[Sample, ...], limits: tuple[float, float]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        read = lambda sample: _pixels(sample, image_size, channels, limits)
-        for index, (sample, pixels) in enumerate(_read_ahead(samples, read)):
-            yield (
-                index,
-                {
-                    **pixels,
-                    "label": sample.label,
-                    "defect": sample.defect,
-                    "path": table.relative(sample),
-                    "index": index,
-                },
-            )
+        read = lambda sample: {
+            **_pixels(sample, image_size, channels, limits),
+            "label": sample.label,
+            "defect": sample.defect,
+            "path": table.relative(sample),
+        }
+        for index, example in enumerate(map_ahead(read, samples)):
+            yield index, {**example, "index": index}
 
     size = "x".join(map(str, (*image_size, channels)))
     depth = "" if str(range_16bit) == "full" else f"_range_{range_16bit}"
@@ -168,7 +164,7 @@ def prepare_shards(
       data_dir: where the shards are written.
 
     Returns:
-      Their folder, which ``data.root`` may be from now on; or for :func:`share_of_process`.
+      Their folder, which ``data.root`` may be from now on.
 
     Raises:
       UserError: as of :func:`folder_builder`, the data set cannot be read, or the shards that are
@@ -199,35 +195,6 @@ def prepare_shards(
     return folder
 
 
-def share_of_process(folder: str | os.PathLike, split: str, *, process: int, processes: int) -> Any:
-    """Opens the part of a split that one of several processes reads, for a pipeline of one's own.
-
-    jaxad's own training in several processes reads its rows of every batch instead.
-
-    Args:
-      folder: of :func:`prepare_shards`.
-      split: ``"train"`` or ``"test"``.
-      process: number of this process (``jax.process_index()``).
-      processes: how many there are (``jax.process_count()``).
-
-    Returns:
-      A sequence of examples in the order of the table, each read and decoded when it is asked
-      for. The parts are disjoint, cover the split and differ in size by one at most.
-
-    Raises:
-      UserError: the folder holds no shards, or the process is not one of them.
-    """
-    if not 0 <= process < processes:
-        raise UserError(f"process {process} is none of {processes}, counted from 0")
-    tfds = import_tensorflow_datasets("writing shards")
-    open_shards(folder)  # which says what is wrong
-    builder = tfds.builder_from_directory(os.fspath(folder))
-    if split not in builder.info.splits:
-        raise UserError(f"{folder} has no split {split!r}")
-    part = tfds.even_splits(split, n=processes, drop_remainder=False)[process]
-    return builder.as_data_source(split=part)
-
-
 def _splits(table: SampleTable) -> dict[str, tuple[Sample, ...]]:
     return {"train": table.train_good(), "test": table.test()}
 
@@ -236,29 +203,24 @@ def _rows(table: SampleTable, samples: tuple[Sample, ...]) -> list[list]:
     return [[table.relative(s), s.label, s.defect, s.mask is not None] for s in samples]
 
 
-def _read_ahead(
-    samples: tuple[Sample, ...], read: Callable[[Sample], dict[str, Any]]
-) -> Iterator[tuple[Sample, dict[str, Any]]]:
-    """Each sample with what is read of it, in order; some are read at once, never all."""
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(samples), _CHUNK):
-            chunk = samples[start : start + _CHUNK]
-            yield from zip(chunk, pool.map(read, chunk), strict=True)
-
-
 def _pixels(
     sample: Sample,
     image_size: tuple[int, int],
     channels: int,
     range_16bit: tuple[float, float],
 ) -> dict[str, Any]:
+    truth = read_truth(sample, image_size=image_size)
     mask = np.zeros((*image_size, 1), np.uint8)
-    if sample.mask is not None:
-        mask[..., 0] = read_mask(sample.mask, image_size=image_size) * np.uint8(255)
+    if truth is not None:
+        mask[..., 0] = truth * np.uint8(255)
     image = read_image(
         sample.path, image_size=image_size, channels=channels, range_16bit=range_16bit
     )
-    return {"image": image, "mask": mask, "has_mask": sample.mask is not None}
+    return {
+        "image": image,
+        "mask": mask,
+        "has_mask": sample.mask is not None,
+    }
 
 
 def _identifier(*parts: str) -> str:

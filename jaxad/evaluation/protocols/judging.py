@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
 from jaxad import metrics
-from jaxad.data.images import image_dimensions, read_mask_values
+from jaxad.data.images import image_dimensions
+from jaxad.data.masks import read_mask_levels
 from jaxad.data.region import WHOLE, Region
 from jaxad.data.table import Sample
 from jaxad.evaluation.detector import Findings
@@ -198,13 +199,15 @@ def _mask_values(
 ) -> list[UInt8[np.ndarray, "H W"] | None]:
     masks = []
     for sample in samples:
-        if sample.label:
-            known = sample.mask is not None
-            masks.append(read_mask_values(sample.mask, region=region) if known else None)
-        else:
+        if not sample.label:
             original = protocol.resolution == "original"
             size = image_dimensions(sample.path, region=region) if original else map_size
             masks.append(np.broadcast_to(np.uint8(0), size))
+        elif sample.mask is None:
+            masks.append(None)
+        else:
+            size = image_dimensions(sample.path)
+            masks.append(read_mask_levels(sample.mask, expected_size=size, region=region))
     return masks
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from jaxad.data.masks import resize_mask
+
 Size = tuple[int, int]
 
 
@@ -31,7 +33,7 @@ class MaskRule(NamedTuple):
 
 def nearest(values: UInt8[np.ndarray, "h w"], size: Size) -> Bool[np.ndarray, "h2 w2"]:
     """Above zero, then nearest neighbour."""
-    return _resized(np.where(values > 0, 255, 0), size, Image.Resampling.NEAREST) > 0
+    return resize_mask(values > 0, size)
 
 
 def full_after_min_max(values: UInt8[np.ndarray, "h w"], size: Size) -> Bool[np.ndarray, "h2 w2"]:
@@ -40,13 +42,13 @@ def full_after_min_max(values: UInt8[np.ndarray, "h w"], size: Size) -> Bool[np.
     Only pixels at the resized mask's own maximum are left: the blurred rim counts as normal, and
     so does a gray region beside a white one. A mask of one level has no defect.
     """
-    small = _resized(values, size, Image.Resampling.BILINEAR)
+    small = _antialiased(values, size)
     return (small == small.max()) & (small > small.min())
 
 
 def above_zero(values: UInt8[np.ndarray, "h w"], size: Size) -> Bool[np.ndarray, "h2 w2"]:
     """Whatever is not 0 in the 8-bit antialiased bilinear mask: the rim counts as defective."""
-    return _resized(values, size, Image.Resampling.BILINEAR) > 0
+    return _antialiased(values, size) > 0
 
 
 def above_zero_not_antialiased(
@@ -85,8 +87,8 @@ MASK_RULES = {
 """How sources read masks, by name."""
 
 
-def _resized(values: np.ndarray, size: Size, filter_: Image.Resampling) -> np.ndarray:
-    return np.asarray(Image.fromarray(values.astype(np.uint8)).resize(size[::-1], filter_))
+def _antialiased(values: UInt8[np.ndarray, "h w"], size: Size) -> UInt8[np.ndarray, "h2 w2"]:
+    return np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def _bilinear(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pathlib
 
 from jaxad.data.files import image_files
-from jaxad.data.images import read_mask
 from jaxad.data.layouts import GOOD_TEST_SHARE, subfolders
+from jaxad.data.masks import read_mask
 from jaxad.data.published.readers.pool import pool_table
 from jaxad.data.split import split_holdout
 from jaxad.data.table import GOOD, SampleTable

@@ -6,8 +6,8 @@ import pathlib
 import re
 
 from jaxad.data.files import image_files
-from jaxad.data.images import read_mask
 from jaxad.data.layouts import subfolders
+from jaxad.data.masks import read_mask
 from jaxad.data.table import GOOD, Sample, SampleTable
 from jaxad.run.errors import UserError
 
