@@ -98,9 +98,9 @@ def calibrate(detector: Detector, table: SampleTable, record: dict[str, Any]) ->
         )
     samples = [by_name[name] for name in names]
     images = decode(samples, detector.config.data, tuple(record["range_16bit"]))
-    findings = detector(images)
-    scores = findings.scores[detector.primary_score]
-    pixels = findings.maps[detector.primary_map].ravel()
+    output = detector(images)
+    scores = output.scores[detector.primary_score]
+    pixels = output.maps[detector.primary_map].ravel()
     options = detector.config.evaluate
     pixel_threshold = threshold_at(pixels, options.pixel_false_positive_rate)
     low = float(np.median(pixels))

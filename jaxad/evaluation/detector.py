@@ -29,8 +29,8 @@ REDUCTIONS = ("max", "mean", "top1")
 """How a map becomes an image score: its maximum, its mean, the mean of its highest 1 % pixels."""
 
 
-class Findings(NamedTuple):
-    """What a detector says about ``n`` images, on the host.
+class DetectorOutput(NamedTuple):
+    """What a detector gives for ``n`` images: a model's `Detection` after post-processing.
 
     Attributes:
       maps: name -> ``(n, h, w)`` float32, smoothed as the config says, larger = more anomalous.
@@ -41,6 +41,10 @@ class Findings(NamedTuple):
     maps: dict[str, Float[np.ndarray, "n h w"]]
     scores: dict[str, Float[np.ndarray, " n"]]
     reconstruction: UInt8[np.ndarray, "n h w c"]
+
+    def rows(self, index: slice | list[int]) -> DetectorOutput:
+        """The output for some of the images."""
+        return jax.tree.map(lambda values: values[index], self)
 
 
 class Detector:
@@ -122,24 +126,25 @@ class Detector:
             chosen.append(name)
         return chosen[0], chosen[1]
 
-    def batches(self, images: UInt8[np.ndarray, "n h w c"]) -> Iterator[Findings]:
+    def batches(self, images: UInt8[np.ndarray, "n h w c"]) -> Iterator[DetectorOutput]:
         """Runs the model batch by batch; each yield covers the next images, in order.
 
         Raises:
           UserError: the model gives values that are not finite.
         """
         for batch in evaluation_batches(images, batch_size=self.batch_size, pipeline="memory"):
-            detection = self._detect(self._placed, batch.image)
-            findings = _first(detection, int(np.sum(batch.valid)))
-            for name, values in {**findings.maps, **findings.scores}.items():
+            output = self._detect(self._placed, batch.image)
+            # The other rows only pad the last batch.
+            output = output.rows(slice(int(np.sum(batch.valid))))
+            for name, values in {**output.maps, **output.scores}.items():
                 if not np.isfinite(values).all():
                     raise UserError(
                         f"checkpoint {self.step} gives values of {name} that are not finite; "
                         "take another one with --checkpoint, or train again"
                     )
-            yield findings
+            yield output
 
-    def __call__(self, images: UInt8[np.ndarray, "n h w c"]) -> Findings:
+    def __call__(self, images: UInt8[np.ndarray, "n h w c"]) -> DetectorOutput:
         """Runs the model over all images.
 
         Args:
@@ -147,9 +152,9 @@ class Detector:
         """
         parts, done = [], 0
         with Progress("image", len(images)) as progress:
-            for part in self.batches(images):
-                parts.append(part)
-                done += len(part.reconstruction)
+            for output in self.batches(images):
+                parts.append(output)
+                done += len(output.reconstruction)
                 progress.update(done)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
@@ -198,15 +203,15 @@ def check_options(options: ConfigDict) -> None:
     get_protocol(options.protocol)
 
 
-def make_detect(model: Model, *, smoothing: float) -> Callable[..., Findings]:
-    """Builds the pure ``(variables, images) -> Findings`` of a model with its post-processing.
+def make_detect(model: Model, *, smoothing: float) -> Callable[..., DetectorOutput]:
+    """Builds the pure ``(variables, images) -> DetectorOutput``: a model and its post-processing.
 
     Args:
       model: whose maps are taken.
       smoothing: sigma in pixels of the gaussian over every map; 0 for none.
     """
 
-    def detect(variables: Variables, images: UInt8[Array, "b h w c"]) -> Findings:
+    def detect(variables: Variables, images: UInt8[Array, "b h w c"]) -> DetectorOutput:
         detection = model.detect(variables, images)
         maps = {
             name: gaussian_blur(values, sigma=smoothing) if smoothing else values
@@ -216,14 +221,9 @@ def make_detect(model: Model, *, smoothing: float) -> Callable[..., Findings]:
         for name, values in maps.items():
             scores |= {f"{name}:{r}": v for r, v in _reductions(values).items()}
         picture = jnp.round(jnp.clip(detection.reconstruction, 0.0, 1.0) * 255.0)
-        return Findings(maps, scores, picture.astype(jnp.uint8))
+        return DetectorOutput(maps, scores, picture.astype(jnp.uint8))
 
     return detect
-
-
-def _first(findings: Findings, count: int) -> Findings:
-    """Without the rows that only pad the last batch."""
-    return jax.tree.map(lambda x: x[:count], findings)
 
 
 def _reductions(values: Float[Array, "b h w"]) -> dict[str, Float[Array, " b"]]:

@@ -139,9 +139,9 @@ def make_program(
         # Behind barriers XLA sees what it sees in a run: no parameter whose value it knows, and
         # no map that nobody asks for. So it makes the same code, and the same bits.
         known = jax.lax.optimization_barrier(jax.tree.map(jnp.asarray, dict(variables)))
-        findings = jax.lax.optimization_barrier(detect(known, images))
-        score, values = findings.scores[primary_score], findings.maps[primary_map]
-        result = {"score": score, "map": values, "reconstruction": findings.reconstruction}
+        output = jax.lax.optimization_barrier(detect(known, images))
+        score, values = output.scores[primary_score], output.maps[primary_map]
+        result = {"score": score, "map": values, "reconstruction": output.reconstruction}
         if image_threshold is not None:
             result["decision"] = score > jnp.float32(image_threshold)
         if pixel_threshold is not None:

@@ -1,17 +1,17 @@
-"""Asks a trained model what it learned: samples of its prior, diagnostics on some good images."""
+"""What a trained model shows of itself: samples of its prior, diagnostics on some good images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt8
 
-from jaxad.data.table import Sample, SampleTable
-from jaxad.evaluation.detector import Detector, Findings
+from jaxad.data.table import Sample
+from jaxad.evaluation.detector import Detector
+from jaxad.evaluation.test_set import TestSet
 from jaxad.report.content import Learned
 from jaxad.report.diagnostics import kind_of, to_pixels
 from jaxad.run.errors import UserError
@@ -21,41 +21,43 @@ MOST = 16
 """Images, samples and photographs of each kind, fewer where ``evaluate.batch_size`` is smaller."""
 
 
-def ask(
+def images_to_examine(samples: Sequence[Sample], detector: Detector) -> tuple[str, list[int]]:
+    """Test images to examine the model with: what they are, in the plural, and their indices."""
+    good = [i for i, sample in enumerate(samples) if not sample.label]
+    origin = "good test images" if good else "test images (none is good)"
+    return origin, _spread(good or list(range(len(samples))), min(MOST, detector.batch_size))
+
+
+def examine(
     detector: Detector,
-    table: SampleTable,
-    record: Mapping[str, Any],
-    samples: list[Sample],
-    images: UInt8[np.ndarray, "n h w c"],
-    findings: Findings,
+    test: TestSet,
+    *,
+    origin: str,
+    images: UInt8[np.ndarray, "b h w c"],
+    reconstructions: UInt8[np.ndarray, "b h w c"],
 ) -> Learned:
     """Gathers what the report shows of the model itself, by one jitted call each.
 
     Args:
       detector: the trained model.
-      table: where the training images are found.
-      record: data.json, which names them.
-      samples: the test images.
-      images: their pixels.
-      findings: what the detector said about them.
+      test: its table and its record say where the training images are found.
+      origin: what the images are, in the plural.
+      images: to compute diagnostics on.
+      reconstructions: of these images.
 
     Returns:
       With a note for everything that the model refuses (ValueError) or that cannot be drawn: an
       evaluation does not end for the sake of a picture.
     """
-    count = min(MOST, detector.batch_size)
-    good = [i for i, sample in enumerate(samples) if not sample.label]
-    origin = "good test images" if good else "test images (none is good)"
-    chosen = _spread(good or list(range(len(samples))), count)
     notes: list[str] = []
-    drawn = _draw(detector, count, notes)
+    drawn = _draw(detector, min(MOST, detector.batch_size), notes)
     return Learned(
         origin=origin,
-        images=images[chosen],
-        reconstructions=findings.reconstruction[chosen],
+        images=images,
+        reconstructions=reconstructions,
         samples=drawn,
-        photographs=None if drawn is None else _photographs(detector, table, record, drawn, notes),
-        diagnostics=_diagnose(detector, images[chosen], notes),
+        photographs=None if drawn is None else _photographs(detector, test, drawn, notes),
+        diagnostics=_diagnose(detector, images, notes),
         notes=notes,
     )
 
@@ -85,19 +87,18 @@ def _draw(detector: Detector, count: int, notes: list[str]) -> np.ndarray | None
 
 def _photographs(
     detector: Detector,
-    table: SampleTable,
-    record: Mapping[str, Any],
+    test: TestSet,
     drawn: UInt8[np.ndarray, "n h w c"],
     notes: list[str],
 ) -> np.ndarray | None:
     """As many training images as samples, cut to the samples' size around their middle."""
-    there = {table.relative(sample): sample for sample in table.train_good()}
-    paths = _spread([there[name] for name in record["training"] if name in there], len(drawn))
+    there = {test.table.relative(sample): sample for sample in test.table.train_good()}
+    paths = _spread([there[name] for name in test.record["training"] if name in there], len(drawn))
     if not paths:
         notes.append("No training image is left in the data set to hold beside the samples.")
         return None
     try:
-        pixels = decode(paths, detector.config.data, tuple(record["range_16bit"]))
+        pixels = decode(paths, detector.config.data, tuple(test.record["range_16bit"]))
     except UserError as error:
         notes.append(f"No training images beside the samples: {_sentence(error)}")
         return None

@@ -23,8 +23,8 @@ from jaxad.data.region import Box, box_of, cut, put_back
 from jaxad.evaluation.calibration import calibrate, saved_calibration, uncalibrated
 from jaxad.evaluation.connected_regions import Region, find_regions
 from jaxad.evaluation.detector import Detector
-from jaxad.evaluation.evaluate import run_table
 from jaxad.evaluation.resize import resize_map
+from jaxad.evaluation.test_set import run_table
 from jaxad.report.content import Scale
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_json
@@ -152,7 +152,7 @@ def _new_calibration(
     held_out = len(record["holdout"])
     try:
         # Without held-out images nothing is looked for, so that nothing can be missing.
-        table = run_table(run, detector.config, data_root) if held_out else None
+        table = run_table(detector.config, data_root) if held_out else None
         calibration = calibrate(detector, table, record)
     except UserError as error:
         reason = f"the held-out good images that it comes from cannot be read ({error})"
@@ -272,9 +272,9 @@ class Predictor:
         detector = self.detector
         found = iter(())
         if images:
-            findings = detector(np.stack(images))
-            maps, scores = findings.maps, findings.scores
-            found = zip(maps[detector.primary_map], scores[detector.primary_score], strict=True)
+            output = detector(np.stack(images))
+            maps, scores = output.maps[detector.primary_map], output.scores[detector.primary_score]
+            found = zip(maps, scores, strict=True)
         threshold = self.image_threshold
         for path, answer in answers:
             if isinstance(answer, str):

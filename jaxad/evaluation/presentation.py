@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
 from jaxad import metrics
 from jaxad.data.masks import resize_mask
 from jaxad.data.region import Region, in_words, is_whole
-from jaxad.evaluation.detector import Detector, Findings
+from jaxad.evaluation.detector import Detector
+from jaxad.evaluation.learned import examine, images_to_examine
+from jaxad.evaluation.map_metrics import Curves, MapMetrics, outputs_of
 from jaxad.evaluation.names import unique_names
+from jaxad.evaluation.test_set import TestSet, read_masks
 from jaxad.report.cases import save_cases
 from jaxad.report.content import Case, Learned, ReportContent, ScoreRow, common_scale
 from jaxad.report.figures import panel_strip
@@ -23,50 +25,74 @@ from jaxad.report.html import write_report
 from jaxad.run.files import read_csv, writing
 from jaxad.run.folder import RunFolder
 
-FIGURES = 12
+PANEL_STRIPS = 12
 """Test images that are kept as panel strips and for comparisons between runs."""
-
-Curves = dict[str, tuple[np.ndarray, np.ndarray]]
-Masks = list[Bool[np.ndarray, "h w"] | None]
 
 
 def present(
     run: RunFolder,
-    config: ConfigDict,
-    calibration: dict[str, Any],
-    result: dict[str, Any],
-    rows: list[ScoreRow],
-    case: Callable[[int], Case],
-    learned: Learned,
-    curves: Curves,
+    detector: Detector,
+    test: TestSet,
+    computed: MapMetrics,
+    calibration: Mapping[str, Any],
+    result: Mapping[str, Any],
+    rows: Sequence[ScoreRow],
 ) -> None:
     """Writes report.html and figures/ of an evaluation.
 
     Args:
       run: the run folder.
-      config: of the run.
+      detector: the trained model.
+      test: the test images.
+      computed: the detector's scores and metrics, and its output where that was kept; else the
+        detector runs again on the images that are shown.
       calibration: what calibration.json holds.
       result: what metrics.json holds.
-      rows: all test images.
-      case: index of a test image -> its pictures.
-      learned: what the model shows of itself.
-      curves: of the pixels of the primary map, as `jaxad.metrics.pixel_curves` names them.
+      rows: of all test images, as in scores.csv.
     """
-    shown = images_to_show(rows, config.evaluate.report_images)
-    content = report_content(run, config, calibration, result, rows, [case(i) for i in shown])
-    pixels = {f"pixel_{k}" if k != "pro" else k: points for k, points in curves.items()}
-    content = dataclasses.replace(content, learned=learned, curves={**content.curves, **pixels})
+    shown = images_to_show(rows, detector.config.evaluate.report_images)
+    compared = images_to_compare(rows, PANEL_STRIPS)
+    origin, examined = images_to_examine(test.samples, detector)
+    indices = list(dict.fromkeys([*shown, *compared, *examined]))
+    output = outputs_of(detector, test, computed, indices)
+    masks = read_masks([test.samples[i] for i in indices], detector.config)
+    cases, reconstructions = {}, {}
+    for k, i in enumerate(indices):
+        heat, reconstructions[i] = output.maps[detector.primary_map][k], output.reconstruction[k]
+        cases[i] = make_case(
+            rows[i], test.images[i], heat, reconstructions[i], masks[k], calibration
+        )
+    learned = examine(
+        detector,
+        test,
+        origin=origin,
+        images=test.images[examined],
+        reconstructions=np.stack([reconstructions[i] for i in examined]),
+    )
+    content = report_content(
+        run,
+        detector.config,
+        calibration,
+        result,
+        rows,
+        cases=[cases[i] for i in shown],
+        learned=learned,
+        pixel_curves=computed.curves,
+    )
     write_report(run.report, content)
-    write_figures(run, [case(i) for i in images_to_compare(rows, FIGURES)], calibration)
+    write_figures(run, [cases[i] for i in compared], calibration)
 
 
 def report_content(
     run: RunFolder,
     config: ConfigDict,
-    calibration: dict[str, Any],
-    result: dict[str, Any],
-    rows: list[ScoreRow],
-    cases: list[Case],
+    calibration: Mapping[str, Any],
+    result: Mapping[str, Any],
+    rows: Sequence[ScoreRow],
+    *,
+    cases: Sequence[Case],
+    learned: Learned,
+    pixel_curves: Curves,
 ) -> ReportContent:
     """Gathers what the page of a run shows."""
     notes = _region_notes(config.data.region, result["counts"])
@@ -82,13 +108,13 @@ def report_content(
             f"figures are within {widest / 2:.1g} of the exact ones; metrics.json has the bounds."
         )
     record = run.read_json(run.data)
-    curves = {}
+    curves = {f"pixel_{k}" if k != "pro" else k: points for k, points in pixel_curves.items()}
     labels = [row.label for row in rows]
     if 0 < sum(labels) < len(labels):
         scores = [row.score for row in rows]
         false_positive, true_positive, _ = metrics.roc_curve(labels, scores)
         precision, recall, _ = metrics.precision_recall_curve(labels, scores)
-        curves = {"roc": (false_positive, true_positive), "pr": (recall, precision)}
+        curves |= {"roc": (false_positive, true_positive), "pr": (recall, precision)}
     return ReportContent(
         title=f"{config.model.name} on {record['category'] or pathlib.Path(record['root']).name}",
         metrics=result,
@@ -100,6 +126,7 @@ def report_content(
         notes=notes,
         scores=rows,
         curves=curves,
+        learned=learned,
     )
 
 
@@ -118,7 +145,7 @@ def _region_notes(region: Region, counts: Mapping[str, int]) -> list[str]:
     return notes
 
 
-def write_figures(run: RunFolder, cases: list[Case], calibration: Mapping[str, Any]) -> None:
+def write_figures(run: RunFolder, cases: Sequence[Case], calibration: Mapping[str, Any]) -> None:
     """Writes a few panel strips as PNG, and the same cases for pages over several runs."""
     scale = common_scale(calibration, cases)
     with writing(run.cases) as temporary:
@@ -132,40 +159,28 @@ def write_figures(run: RunFolder, cases: list[Case], calibration: Mapping[str, A
 
 
 def make_case(
-    i: int,
     row: ScoreRow,
-    detector: Detector,
+    image: UInt8[np.ndarray, "h w c"],
+    heat: Float[np.ndarray, "h w"],
+    reconstruction: UInt8[np.ndarray, "h w c"],
+    mask: Bool[np.ndarray, "_ _"] | None,
     calibration: Mapping[str, Any],
-    images: UInt8[np.ndarray, "n h w c"],
-    findings: Findings,
-    masks: Masks,
 ) -> Case:
     """One test image for a page, at the resolution of the model."""
-    heat = findings.maps[detector.primary_map][i]
     threshold = calibration["pixel_threshold"]
-    mask = masks[i]
     if mask is not None:
         mask = resize_mask(mask, heat.shape)
     return Case(
-        path=row.path,
-        label=row.label,
-        defect=row.defect,
-        score=row.score,
-        decision=row.decision,
-        image=images[i],
-        reconstruction=findings.reconstruction[i],
+        **row._asdict(),
+        image=image,
+        reconstruction=reconstruction,
         heat=heat,
         mask=mask,
         predicted=None if threshold is None else heat > threshold,
     )
 
 
-def pictured(rows: list[ScoreRow], limit: int) -> list[int]:
-    """All test images of which `present` makes pictures."""
-    return [*images_to_show(rows, limit), *images_to_compare(rows, FIGURES)]
-
-
-def images_to_show(rows: list[ScoreRow], limit: int) -> list[int]:
+def images_to_show(rows: Sequence[ScoreRow], limit: int) -> list[int]:
     """Which test images a page shows: worst mistakes of good images first, kinds in turn.
 
     Args:
@@ -195,7 +210,7 @@ def images_to_show(rows: list[ScoreRow], limit: int) -> list[int]:
     return shown_good + defective[: limit - len(shown_good)]
 
 
-def images_to_compare(rows: list[ScoreRow], limit: int) -> list[int]:
+def images_to_compare(rows: Sequence[ScoreRow], limit: int) -> list[int]:
     """A choice of test images that does not depend on the model: kinds in turn, in table order."""
     kinds: dict[str, list[int]] = {}
     for i, row in enumerate(rows):

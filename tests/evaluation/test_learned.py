@@ -6,75 +6,74 @@ import pytest
 
 from jaxad.evaluation import learned
 from jaxad.evaluation.detector import Detector
-from jaxad.evaluation.evaluate import evaluate, run_table
+from jaxad.evaluation.evaluate import evaluate
+from jaxad.evaluation.test_set import read_test_set
 from jaxad.run.folder import RunFolder
 from jaxad.training.inputs import decode
 
 
 @pytest.fixture(scope="module")
-def asked(trained):
-    """(detector, arguments of ask) of the shared run; no test changes them."""
-    run = RunFolder(trained[0])
+def loaded(trained):
+    """(detector, test set) of the shared run; no test changes them."""
     detector = Detector.load(trained[0])
-    table = run_table(run, detector.config, None)
-    record = run.read_json(run.data)
-    samples = list(table.test())
-    images = decode(samples, detector.config.data, tuple(record["range_16bit"]))
-    return detector, (table, record, samples, images, detector(images))
+    return detector, read_test_set(RunFolder(trained[0]), detector.config, None)
 
 
-def ask(asked, **changed):
-    """Asks the detector with other functions of its model."""
-    detector, arguments = asked
+def examine(loaded, **changed):
+    """Examines the detector with other functions of its model."""
+    detector, test = loaded
     other = Detector(
         detector.config, detector.variables, detector.model._replace(**changed), step=detector.step
     )
-    return learned.ask(other, *arguments)
+    origin, indices = learned.images_to_examine(test.samples, other)
+    images = test.images[indices]
+    return learned.examine(
+        other, test, origin=origin, images=images, reconstructions=detector(images).reconstruction
+    )
 
 
-def test_good_test_images_and_their_reconstructions_are_taken(asked):
-    detector, (_, _, samples, images, findings) = asked
-    content = ask(asked)
-    good = [i for i, sample in enumerate(samples) if not sample.label]
-    np.testing.assert_array_equal(content.images, images[good])
-    np.testing.assert_array_equal(content.reconstructions, findings.reconstruction[good])
+def test_good_test_images_and_their_reconstructions_are_taken(loaded):
+    detector, test = loaded
+    content = examine(loaded)
+    good = [i for i, sample in enumerate(test.samples) if not sample.label]
+    np.testing.assert_array_equal(content.images, test.images[good])
+    whole = detector(test.images)
+    np.testing.assert_array_equal(content.reconstructions, whole.reconstruction[good])
     assert content.origin == "good test images" and content.notes == []
     # As many as the batch size: what fits the memory in detection fits it here.
     assert detector.batch_size == 4 and len(content.samples) == len(content.photographs) == 4
     assert content.samples.dtype == content.photographs.dtype == np.uint8
-    np.testing.assert_array_equal(content.samples, ask(asked).samples)
+    np.testing.assert_array_equal(content.samples, examine(loaded).samples)
 
 
-def test_training_photographs_are_training_images_spread_over_the_list(asked):
-    detector, (table, record, *_) = asked
-    names = [record["training"][i] for i in (0, 5, 9, 14)]  # of 15, as linspace rounds
-    by_name = {table.relative(sample): sample for sample in table.train_good()}
+def test_training_photographs_are_training_images_spread_over_the_list(loaded):
+    detector, test = loaded
+    names = [test.record["training"][i] for i in (0, 5, 9, 14)]  # of 15, as linspace rounds
+    by_name = {test.table.relative(sample): sample for sample in test.table.train_good()}
     expected = decode([by_name[n] for n in names], detector.config.data, (0, 65535))
-    np.testing.assert_array_equal(ask(asked).photographs, expected)
+    np.testing.assert_array_equal(examine(loaded).photographs, expected)
 
 
-def test_samples_of_patches_are_held_beside_the_middle_of_the_images(asked):
-    whole = ask(asked).photographs
-    content = ask(asked, sample=lambda variables, key, n: jnp.full((n, 10, 12, 3), 0.5))
+def test_samples_of_patches_are_held_beside_the_middle_of_the_images(loaded):
+    whole = examine(loaded).photographs
+    content = examine(loaded, sample=lambda variables, key, n: jnp.full((n, 10, 12, 3), 0.5))
     assert np.unique(content.samples).tolist() == [128]
     np.testing.assert_array_equal(content.photographs, whole[:, 11:21, 10:22])
 
 
-def test_where_no_test_image_is_good_the_page_says_so(asked):
-    detector, (table, record, samples, images, findings) = asked
-    bad = [i for i, sample in enumerate(samples) if sample.label]
-    arguments = ([samples[i] for i in bad], images[bad])
-    found = findings._replace(reconstruction=findings.reconstruction[bad])
-    content = learned.ask(detector, table, record, *arguments, found)
-    assert content.origin == "test images (none is good)" and len(content.images) == 4
+def test_where_no_test_image_is_good_the_page_says_so(loaded):
+    detector, test = loaded
+    bad = [i for i, sample in enumerate(test.samples) if sample.label]
+    origin, indices = learned.images_to_examine([test.samples[i] for i in bad], detector)
+    assert origin == "test images (none is good)" and indices == [0, 1, 2, 3]
 
 
 def refuse(*arguments):
     raise ValueError("codes were never\nlearned, and a trace follows")
 
 
-def test_a_model_that_refuses_costs_a_note_and_nothing_else(asked):
-    content = ask(asked, sample=refuse, diagnostics=refuse)
+def test_a_model_that_refuses_costs_a_note_and_nothing_else(loaded):
+    content = examine(loaded, sample=refuse, diagnostics=refuse)
     assert content.samples is None and content.photographs is None and content.diagnostics == {}
     assert content.notes == ["No samples: codes were never.", "No diagnostics: codes were never."]
     assert len(content.images) == 4
@@ -87,12 +86,12 @@ def test_a_model_that_refuses_costs_a_note_and_nothing_else(asked):
         (jnp.full((4, 32, 32, 3), jnp.nan), "not finite"),
     ],
 )
-def test_samples_that_are_no_images_are_left_out(asked, values, reason):
-    content = ask(asked, sample=lambda variables, key, n: values)
+def test_samples_that_are_no_images_are_left_out(loaded, values, reason):
+    content = examine(loaded, sample=lambda variables, key, n: values)
     assert content.samples is None and reason in content.notes[0]
 
 
-def test_diagnostics_are_jitted_kept_by_kind_and_brought_to_types_of_numpy(asked):
+def test_diagnostics_are_jitted_kept_by_kind_and_brought_to_types_of_numpy(loaded):
     traced = []
 
     def diagnostics(variables, images):
@@ -103,7 +102,7 @@ def test_diagnostics_are_jitted_kept_by_kind_and_brought_to_types_of_numpy(asked
             "wrong": jnp.zeros((1, 2, 3, 4, 5)),
         }
 
-    content = ask(asked, diagnostics=diagnostics)
+    content = examine(loaded, diagnostics=diagnostics)
     assert traced == [True]
     assert content.diagnostics.keys() == {"half", "map"}
     assert content.diagnostics["half"].dtype == np.float32

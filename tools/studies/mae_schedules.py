@@ -39,7 +39,7 @@ import numpy as np
 
 from jaxad import models
 from jaxad.evaluation.detector import Detector, make_detect
-from jaxad.evaluation.evaluate import read_masks, run_table
+from jaxad.evaluation.test_set import read_masks, run_table
 from jaxad.models.base import parameter_key
 from jaxad.report.tables import markdown_table
 from jaxad.run.config import load_config, set_key, with_absolute_root
@@ -117,7 +117,7 @@ def measure_run(
     """Labels of the test images, and every schedule on them; the first one untrained too."""
     run, detector = RunFolder(folder), Detector.load(folder)
     config = detector.config
-    samples = list(run_table(run, config, None).test())
+    samples = list(run_table(config, None).test())
     labels = np.array([int(sample.label) for sample in samples])
     kept = chosen(labels, most)
     samples = [samples[i] for i in kept]
@@ -144,8 +144,8 @@ def measure(model, variables, options, images: np.ndarray, masks: list) -> Measu
 
     @jax.jit
     def step(variables, images):
-        findings = detect(variables, images)
-        return findings.scores[options.primary_score], findings.maps[options.primary_map]
+        output = detect(variables, images)
+        return output.scores[options.primary_score], output.maps[options.primary_map]
 
     size, scores, maps, seconds, cpu_seconds = options.batch_size, [], [], [], []
     for start in range(0, len(images), size):

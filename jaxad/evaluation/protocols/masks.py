@@ -19,7 +19,7 @@ from jaxad.data.masks import resize_mask
 Size = tuple[int, int]
 
 
-class MaskRule(NamedTuple):
+class MaskResizing(NamedTuple):
     """A way of resizing masks.
 
     Attributes:
@@ -68,17 +68,17 @@ def above_zero_not_antialiased(
     return total >= 2048 * 2048 // 2
 
 
-MASK_RULES = {
-    "nearest": MaskRule(nearest, "above zero is defective, resized by nearest neighbour"),
-    "full_after_min_max": MaskRule(
+MASK_RESIZINGS = {
+    "nearest": MaskResizing(nearest, "above zero is defective, resized by nearest neighbour"),
+    "full_after_min_max": MaskResizing(
         full_after_min_max,
         "resized by antialiased bilinear, brought to [0, 1] by min-max and floored, so that only "
         "what is fully white counts as defective and the blurred rim as normal",
     ),
-    "above_zero": MaskRule(
+    "above_zero": MaskResizing(
         above_zero, "resized by antialiased bilinear, whatever is above zero is defective"
     ),
-    "above_zero_not_antialiased": MaskRule(
+    "above_zero_not_antialiased": MaskResizing(
         above_zero_not_antialiased,
         "resized by bilinear without antialiasing (as OpenCV does), whatever is above zero is "
         "defective",

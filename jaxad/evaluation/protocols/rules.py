@@ -1,8 +1,8 @@
-"""The papers' evaluation protocols, by name: what is judged, and how, as plain data.
+"""The papers' evaluation protocols, by name: what is evaluated, and how, as plain data.
 
-A protocol changes judgement alone: training, the held-out share, smoothing and the size of the
-images stay with the config. What it asks is applied by :mod:`jaxad.evaluation.protocols.judging`;
-its name and its statement in words stand beside its figures in metrics.json and in the report.
+A protocol changes the evaluation alone: training, the held-out share, smoothing and the size of
+the images stay with the config. It is applied by :mod:`jaxad.evaluation.protocols.apply`; its name
+and its statement in words stand beside its metrics in metrics.json and in the report.
 """
 
 from __future__ import annotations
@@ -10,41 +10,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxad.evaluation.protocols.masks import MASK_RULES
+from jaxad.evaluation.protocols.masks import MASK_RESIZINGS
 from jaxad.run.errors import UserError, did_you_mean
 
-IMAGE_FIGURES = {
+IMAGE_METRICS = {
     "image_auroc": "image AUROC",
     "image_ap": "image average precision",
     "image_pr_auc_trapezoid": "area under the image precision-recall polyline",
 }
-POOLED_FIGURES = {
+POOLED_METRICS = {
     "pixel_auroc": "pixel AUROC over the pixels of all images together",
     "pixel_ap": "pixel average precision, pooled likewise",
     "aupro": "AUPRO",
     "pro_as_released": 'pooled pixel AUROC, which the released code prints as "PRO"',
 }
-PER_IMAGE_FIGURES = {
+PER_IMAGE_METRICS = {
     "pixel_auroc_per_image_mean": "mean over images of the pixel AUROC inside each image",
     "pixel_auroc_per_image_std": "their population standard deviation",
     "pixel_auroc_mean_over_kinds": "the mean over kinds of defect of each kind's mean over images",
 }
-FIGURES = IMAGE_FIGURES | POOLED_FIGURES | PER_IMAGE_FIGURES
-"""Every figure that a protocol can ask for, in words."""
+METRICS = IMAGE_METRICS | POOLED_METRICS | PER_IMAGE_METRICS
+"""Every metric that a protocol can ask for, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How one source judges anomaly maps and scores.
+    """How one source evaluates anomaly maps and scores.
 
     Attributes:
       name: as in ``evaluate.protocol``.
       source: which paper or code it follows.
-      figures: keys of :data:`FIGURES`.
+      metrics: keys of :data:`METRICS`.
       images: ``"all"`` test images, or the ``"defective"`` alone.
-      mask_rule: key of :data:`~jaxad.evaluation.protocols.masks.MASK_RULES`.
-      resolution: pixels are judged at the ``"model"`` size, the ``"original"`` size of each image,
-        or as the ``"config"`` says (``evaluate.resolution``).
+      mask_resizing: key of :data:`~jaxad.evaluation.protocols.masks.MASK_RESIZINGS`.
+      resolution: maps and masks are compared at the ``"model"`` size, the ``"original"`` size of
+        each image, or as the ``"config"`` says (``evaluate.resolution``).
       fusion: ``"raw"`` takes every map as the model gives it. ``"min_max"`` brings each map of
         each image to [0, 1], and makes a map named ``A*B`` anew, as the min-max of the product of
         the min-maxed A and B: that ranks pixels otherwise than the raw product does.
@@ -54,14 +54,14 @@ class Protocol:
       label: an image is anomalous by its ``"folder"``, or by its ``"mask"`` where it has one.
       aupro_limit: false-positive rate to which AUPRO integrates; None: ``evaluate.aupro_limit``.
       smoothing: sigma of the gaussian in the source's maps; None where it says nothing.
-      note: what else a reader of the figures must know, in sentences.
+      note: what else a reader of the metrics must know, in sentences.
     """
 
     name: str
     source: str
-    figures: tuple[str, ...]
+    metrics: tuple[str, ...]
     images: Literal["all", "defective"] = "all"
-    mask_rule: str = "nearest"
+    mask_resizing: str = "nearest"
     resolution: Literal["config", "model", "original"] = "model"
     fusion: Literal["raw", "min_max"] = "raw"
     image_score: Literal["max", "mean", "own"] | None = "own"
@@ -72,8 +72,8 @@ class Protocol:
 
     @property
     def statement(self) -> str:
-        """The protocol in words, from the same fields that the judgement reads."""
-        on_pixels = any(name not in IMAGE_FIGURES for name in self.figures)
+        """The protocol in words, from the same fields that are applied."""
+        on_pixels = any(name not in IMAGE_METRICS for name in self.metrics)
         parts = [f"{self.source}: {_IMAGES[self.images]}."]
         if on_pixels:
             parts.append(f"Maps: {_FUSION[self.fusion]}, {_RESOLUTION[self.resolution]}.")
@@ -81,17 +81,17 @@ class Protocol:
         parts.append(f"Image score: {_SCORES[self.image_score]}.")
         if self.label == "mask":
             parts.append("An image is anomalous when its mask marks a pixel.")
-        parts.append(f"Figures: {'; '.join(map(self._figure, self.figures))}.")
+        parts.append(f"Figures: {'; '.join(map(self._metric, self.metrics))}.")
         return " ".join([*parts, *([self.note] if self.note else [])])
 
     def _masks(self) -> str:
         if self.resolution == "original":
             return "as they are, above zero is defective"
-        return MASK_RULES[self.mask_rule].statement
+        return MASK_RESIZINGS[self.mask_resizing].statement
 
-    def _figure(self, name: str) -> str:
+    def _metric(self, name: str) -> str:
         if name != "aupro":
-            return FIGURES[name]
+            return METRICS[name]
         rate = "evaluate.aupro_limit" if self.aupro_limit is None else f"{self.aupro_limit:g}"
         return f"AUPRO up to a false-positive rate of {rate}"
 
@@ -134,7 +134,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="jaxad",
             source="The standard of this library",
-            figures=("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro"),
+            metrics=("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro"),
             resolution="config",
             aupro_limit=None,
             note="The image score is evaluate.primary_score.",
@@ -142,9 +142,9 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="vae_compare",
             source="VAE, VAE-GRF and ViT-VAE compared (2024), as its public code does",
-            figures=("pixel_auroc_per_image_mean", "pixel_auroc_per_image_std"),
+            metrics=("pixel_auroc_per_image_mean", "pixel_auroc_per_image_std"),
             images="defective",
-            mask_rule="full_after_min_max",
+            mask_resizing="full_after_min_max",
             fusion="min_max",
             image_score=None,
             smoothing=0.0,
@@ -154,9 +154,9 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="vae_grf_2024",
             source="VAE-GRF, the authors' public code of 2024",
-            figures=("pixel_auroc_mean_over_kinds",),
+            metrics=("pixel_auroc_mean_over_kinds",),
             images="defective",
-            mask_rule="full_after_min_max",
+            mask_resizing="full_after_min_max",
             fusion="min_max",
             image_score=None,
             smoothing=0.0,
@@ -165,8 +165,8 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="vt_adl",
             source="VT-ADL (2021), its paper and its released code",
-            figures=("pro_as_released", "aupro", "image_auroc", "image_pr_auc_trapezoid"),
-            mask_rule="above_zero",
+            metrics=("pro_as_released", "aupro", "image_auroc", "image_pr_auc_trapezoid"),
+            mask_resizing="above_zero",
             smoothing=4.0,
             note="The paper's text describes AUPRO, its released code computes the other figure. "
             "Both crop MVTec's images, scaled to 550 x 550, to their centre 512: that is "
@@ -175,8 +175,8 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="anovit",
             source="AnoViT, the code of 2024",
-            figures=("image_auroc", "pixel_auroc"),
-            mask_rule="above_zero_not_antialiased",
+            metrics=("image_auroc", "pixel_auroc"),
+            mask_resizing="above_zero_not_antialiased",
             smoothing=6.0,
             note="There the image score is the maximum of the squared error over pixels and "
             "channels, before any smoothing.",
@@ -184,7 +184,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="vqvae",
             source="VQ-VAE with alignment map (2022)",
-            figures=(
+            metrics=(
                 "image_auroc",
                 "pixel_auroc",
                 "pixel_auroc_per_image_mean",
@@ -199,14 +199,14 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="vit_memory",
             source="Vision transformer with memory and coordinate attention (2024)",
-            figures=("image_auroc", "pixel_auroc", "aupro"),
+            metrics=("image_auroc", "pixel_auroc", "aupro"),
             note="The paper is silent on the resizing of masks, on its image score and on the "
             "width of its smoothing.",
         ),
         Protocol(
             name="mae",
             source="Masked autoencoder with a sliding mask",
-            figures=("image_auroc",),
+            metrics=("image_auroc",),
             image_score="mean",
             smoothing=0.0,
             note="The paper judges images alone.",
@@ -214,7 +214,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="mvtec_official",
             source="The evaluation published with MVTec AD",
-            figures=("aupro", "image_auroc"),
+            metrics=("aupro", "image_auroc"),
             resolution="original",
             image_score="max",
             label="mask",

@@ -9,10 +9,12 @@ from scipy import ndimage
 
 from jaxad import metrics
 from jaxad.data import read_image, read_mask, read_table
-from jaxad.evaluation import streaming
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import evaluate
+from jaxad.evaluation.map_metrics import map_metrics, outputs_of, required_mb
+from jaxad.evaluation.test_set import read_test_set
 from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
 
 LITTLE = {"evaluate.memory_limit_mb": 0}
 
@@ -104,10 +106,10 @@ def test_memory_estimate_counts_maps_and_pixels(run, data):
     samples = read_table(data).test()
     # 32 x 32: float32 maps and a byte per channel; judged: mask, resized map, sorted copy.
     expected = 8 * 32 * 32 * (4 * len(detector.maps) + 3 + 9)
-    assert streaming.required_mb(detector, samples) == expected / 2**20
+    assert required_mb(detector, samples) == expected / 2**20
     detector.config.evaluate.resolution = "original"
     expected += 8 * 9 * (48 * 64 - 32 * 32)
-    assert streaming.required_mb(detector, samples) == expected / 2**20
+    assert required_mb(detector, samples) == expected / 2**20
 
 
 def test_protocols_that_need_all_maps_say_so(run):
@@ -120,12 +122,33 @@ def test_negative_limit_is_refused(run):
         evaluate(run, overrides={"evaluate.memory_limit_mb": -1})
 
 
-def test_again_answers_like_findings(run, data):
+def test_outputs_that_were_not_kept_are_those_that_were(run):
     detector = Detector.load(run)
-    images = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8)
-    whole = detector(images)
-    again = streaming.Again(detector, images, whole.scores)
-    again.fetch([4, 1, 4])
-    np.testing.assert_array_equal(again.reconstruction[[1, 5]], whole.reconstruction[[1, 5]])
-    for name, values in whole.maps.items():
-        np.testing.assert_allclose(again.maps[name][4], values[4], rtol=1e-6, atol=1e-6)
+    test = read_test_set(RunFolder(run), detector.config, None)
+    kept = map_metrics(detector, test, pixel_threshold=None)
+    detector.config.evaluate.memory_limit_mb = 0
+    forgotten = map_metrics(detector, test, pixel_threshold=None)
+    assert kept.output is not None and forgotten.output is None
+    for computed in (kept, forgotten):
+        some = outputs_of(detector, test, computed, [4, 1])
+        np.testing.assert_array_equal(some.reconstruction, kept.output.reconstruction[[4, 1]])
+        for name, values in kept.output.maps.items():
+            np.testing.assert_allclose(some.maps[name], values[[4, 1]], rtol=1e-6, atol=1e-6)
+    for name, values in kept.scores.items():
+        np.testing.assert_allclose(forgotten.scores[name], values, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory_limit_mb", [0, 1000])
+def test_a_pixel_that_equals_the_threshold_is_not_predicted(run, memory_limit_mb):
+    detector = Detector.load(run)
+    test = read_test_set(RunFolder(run), detector.config, None)
+    maps = detector(test.images).maps[detector.primary_map]
+    highest = float(maps.max())
+    detector.config.evaluate.memory_limit_mb = memory_limit_mb
+    primary = detector.primary_map, detector.primary_score
+    at = map_metrics(detector, test, pixel_threshold=highest).metrics[primary]["regions"]
+    assert at["found"] == 0 and at["coverage"] == 0 and at["false_positive_rate"] == 0
+    below = float(np.sort(maps, axis=None)[-2])
+    assert below < highest
+    lower = map_metrics(detector, test, pixel_threshold=below).metrics[primary]["regions"]
+    assert lower["found"] + lower["false_positive_rate"] > 0

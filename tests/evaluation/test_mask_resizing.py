@@ -7,7 +7,7 @@ from PIL import Image
 from scipy import ndimage
 
 from jaxad.data.masks import read_mask, read_mask_levels
-from jaxad.evaluation.protocols.masks import MASK_RULES
+from jaxad.evaluation.protocols.masks import MASK_RESIZINGS
 
 
 def blob(size=(40, 56), *, rows=(9, 22), columns=(13, 30), level=255):
@@ -56,7 +56,7 @@ SIZES = [(16, 16), (20, 28), (40, 56), (64, 90)]
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", MASKS)
 def test_the_floor_keeps_what_is_fully_white(name, size):
-    found = MASK_RULES["full_after_min_max"].apply(MASKS[name], size)
+    found = MASK_RESIZINGS["full_after_min_max"].apply(MASKS[name], size)
     np.testing.assert_array_equal(found, floored(MASKS[name], size))
     if name in ("empty", "full"):
         assert not found.any()
@@ -67,15 +67,15 @@ def test_the_floor_keeps_what_is_fully_white(name, size):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", MASKS)
 def test_above_zero_keeps_the_rim(name, size):
-    found = MASK_RULES["above_zero"].apply(MASKS[name], size)
+    found = MASK_RESIZINGS["above_zero"].apply(MASKS[name], size)
     np.testing.assert_array_equal(found, antialiased(MASKS[name], size) > 0)
-    assert not (MASK_RULES["full_after_min_max"].apply(MASKS[name], size) & ~found).any()
+    assert not (MASK_RESIZINGS["full_after_min_max"].apply(MASKS[name], size) & ~found).any()
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", MASKS)
 def test_without_antialiasing_thin_defects_can_fall_between(name, size):
-    found = MASK_RULES["above_zero_not_antialiased"].apply(MASKS[name], size)
+    found = MASK_RESIZINGS["above_zero_not_antialiased"].apply(MASKS[name], size)
     exact = weighed_by_four(MASKS[name], size)
     # Weights of 1 / 2048 on both axes move a value by at most 255 / 2048; rounding to whole
     # levels puts the border at one half.
@@ -88,7 +88,7 @@ def test_without_antialiasing_thin_defects_can_fall_between(name, size):
 def test_a_thin_defect_is_seen_or_not_by_its_rule():
     """One column of 64, at a quarter of the size: between the pixels that bilinear weighs."""
     mask = blob((64, 64), rows=(0, 64), columns=(4, 5))
-    found = {name: rule.apply(mask, (16, 16)) for name, rule in MASK_RULES.items()}
+    found = {name: rule.apply(mask, (16, 16)) for name, rule in MASK_RESIZINGS.items()}
     assert not found["above_zero_not_antialiased"].any()
     assert found["above_zero"].sum() == 2 * 16  # the antialiasing spreads it over two columns
     assert found["full_after_min_max"].sum() == 16  # and one of them is the maximum
@@ -104,14 +104,14 @@ def test_nearest_is_the_rule_that_reads_masks(seed, h, w, tmp_path_factory):
     Image.fromarray(values).save(path)
     np.testing.assert_array_equal(read_mask_levels(path), values)
     size = (int(rng.integers(1, 40)), int(rng.integers(1, 40)))
-    found = MASK_RULES["nearest"].apply(values, size)
+    found = MASK_RESIZINGS["nearest"].apply(values, size)
     np.testing.assert_array_equal(found, read_mask(path, image_size=size))
 
 
-@pytest.mark.parametrize("rule", MASK_RULES)
+@pytest.mark.parametrize("rule", MASK_RESIZINGS)
 def test_at_its_own_size_a_white_mask_is_itself(rule):
     mask = blob()
-    np.testing.assert_array_equal(MASK_RULES[rule].apply(mask, mask.shape), mask > 0)
+    np.testing.assert_array_equal(MASK_RESIZINGS[rule].apply(mask, mask.shape), mask > 0)
 
 
 def test_masks_of_two_levels_are_black_and_white(tmp_path):

@@ -11,12 +11,12 @@ from sklearn import metrics as sk
 from jaxad import metrics
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import evaluate
-from jaxad.evaluation.protocols.judging import judge_by, min_max
-from jaxad.evaluation.protocols.masks import MASK_RULES
+from jaxad.evaluation.protocols.apply import min_max, protocol_metrics
+from jaxad.evaluation.protocols.masks import MASK_RESIZINGS
 from jaxad.evaluation.protocols.rules import (
-    FIGURES,
-    IMAGE_FIGURES,
-    PER_IMAGE_FIGURES,
+    IMAGE_METRICS,
+    METRICS,
+    PER_IMAGE_METRICS,
     PROTOCOLS,
     get_protocol,
 )
@@ -48,10 +48,10 @@ def scene():
     return maps, masks
 
 
-def ask(name, scene, map_name="mad*ssim", **options):
+def apply(name, scene, map_name="mad*ssim", **options):
     maps, masks = scene
     keys = {"labels": LABELS, "kinds": KINDS, "map_name": map_name} | options
-    return judge_by(PROTOCOLS[name], maps, masks, **keys)
+    return protocol_metrics(PROTOCOLS[name], maps, masks, **keys)
 
 
 def published_area(maps, mask, map_name):
@@ -78,27 +78,27 @@ def test_per_image_areas_are_those_of_the_public_code(scene, map_name):
         i: published_area({k: v[i] for k, v in maps.items()}, masks[i], map_name)
         for i in range(3, 8)
     }
-    judged = ask("vae_compare", scene, map_name)
+    found = apply("vae_compare", scene, map_name)
     # The code works in float32, here it is float64: a tie more or less of 768 pixels.
-    assert judged.figures["pixel_auroc_per_image_mean"] == pytest.approx(
+    assert found.values["pixel_auroc_per_image_mean"] == pytest.approx(
         np.mean(list(areas.values())), abs=1e-6
     )
-    assert judged.figures["pixel_auroc_per_image_std"] == pytest.approx(
+    assert found.values["pixel_auroc_per_image_std"] == pytest.approx(
         np.std(list(areas.values())), abs=1e-6
     )
-    assert judged.counts == {
+    assert found.counts == {
         "images": 5,
         "images_without_mask": 0,
         "images_with_constant_map": 0,
         "images_of_one_class": 0,
         "images_in_per_image_figures": 5,
     }
-    assert not judged.undefined
+    assert not found.undefined
 
-    judged = ask("vae_grf_2024", scene, map_name)
+    found = apply("vae_grf_2024", scene, map_name)
     cut, hole = np.mean([areas[3], areas[4]]), np.mean([areas[i] for i in (5, 6, 7)])
-    assert judged.figures["per_defect"] == pytest.approx({"cut": cut, "hole": hole}, abs=1e-6)
-    mean = judged.figures["pixel_auroc_mean_over_kinds"]
+    assert found.values["per_defect"] == pytest.approx({"cut": cut, "hole": hole}, abs=1e-6)
+    mean = found.values["pixel_auroc_mean_over_kinds"]
     assert mean == pytest.approx((cut + hole) / 2, abs=1e-6)
     # Kinds of different numbers of images: this is not the mean over images.
     assert abs(mean - np.mean(list(areas.values()))) > 1e-4
@@ -112,10 +112,10 @@ def test_the_min_max_of_the_factors_changes_the_ranking_of_their_product():
     masks = [np.array([[255, 0, 0, 0]], np.uint8)]
     given = {"labels": [1], "kinds": ["spot"], "map_name": "a*b"}
     assert metrics.auroc(masks[0].ravel() > 0, maps["a*b"].ravel()) == pytest.approx(2 / 3)
-    judged = judge_by(PROTOCOLS["vae_compare"], maps, masks, **given)
-    assert judged.figures["pixel_auroc_per_image_mean"] == 1.0
-    raw = judge_by(PROTOCOLS["vqvae"], maps, masks, **given)
-    assert raw.figures["pixel_auroc_per_image_mean"] == pytest.approx(2 / 3)
+    found = protocol_metrics(PROTOCOLS["vae_compare"], maps, masks, **given)
+    assert found.values["pixel_auroc_per_image_mean"] == 1.0
+    raw = protocol_metrics(PROTOCOLS["vqvae"], maps, masks, **given)
+    assert raw.values["pixel_auroc_per_image_mean"] == pytest.approx(2 / 3)
 
 
 def test_what_is_skipped_is_counted_and_told(scene):
@@ -124,8 +124,8 @@ def test_what_is_skipped_is_counted_and_told(scene):
     masks[4] = None
     masks[5] = np.zeros(ORIGINAL, np.uint8)  # a defective image, nothing marked
     masks[6] = np.full(ORIGINAL, 255, np.uint8)  # and one marked all over
-    judged = ask("vae_compare", (maps, masks))
-    assert judged.counts == {
+    found = apply("vae_compare", (maps, masks))
+    assert found.counts == {
         "images": 5,
         "images_without_mask": 1,
         "images_with_constant_map": 1,
@@ -133,20 +133,20 @@ def test_what_is_skipped_is_counted_and_told(scene):
         "images_in_per_image_figures": 1,
     }
     left = published_area({k: v[7] for k, v in maps.items()}, masks[7], "mad*ssim")
-    assert judged.figures["pixel_auroc_per_image_mean"] == pytest.approx(left, abs=1e-6)
-    assert judged.figures["pixel_auroc_per_image_std"] == 0.0
+    assert found.values["pixel_auroc_per_image_mean"] == pytest.approx(left, abs=1e-6)
+    assert found.values["pixel_auroc_per_image_std"] == 0.0
     for i in (3, 5, 6):
         assert published_area({k: v[i] for k, v in maps.items()}, masks[i], "mad*ssim") is None
     # The other factor alone varies in image 3, which then counts.
-    assert ask("vae_compare", (maps, masks), "ssim").counts["images_with_constant_map"] == 0
+    assert apply("vae_compare", (maps, masks), "ssim").counts["images_with_constant_map"] == 0
 
-    judged = ask("vae_grf_2024", (maps, masks))
-    assert judged.figures["per_defect"]["cut"] is None
-    assert "no image of this kind" in judged.undefined["per_defect.cut"]
-    assert judged.figures["pixel_auroc_mean_over_kinds"] == pytest.approx(left, abs=1e-6)
+    found = apply("vae_grf_2024", (maps, masks))
+    assert found.values["per_defect"]["cut"] is None
+    assert "no image of this kind" in found.undefined["per_defect.cut"]
+    assert found.values["pixel_auroc_mean_over_kinds"] == pytest.approx(left, abs=1e-6)
 
     # A constant raw map is no reason to leave an image out: its area is one half.
-    raw = ask("vqvae", (maps, masks), "mad")
+    raw = apply("vqvae", (maps, masks), "mad")
     assert raw.counts["images_with_constant_map"] == 0
     assert raw.counts["images_in_per_image_figures"] == 2
 
@@ -163,20 +163,20 @@ def test_what_is_skipped_is_counted_and_told(scene):
 def test_nothing_is_made_up_where_there_is_nothing_to_judge(scene, name, change, reason):
     change = dict(change)
     masks = change.pop("masks")
-    judged = ask(name, (scene[0], masks), **change)
-    for figure, value in judged.figures.items():
-        if figure in IMAGE_FIGURES or figure == "per_defect":
+    found = apply(name, (scene[0], masks), **change)
+    for figure, value in found.values.items():
+        if figure in IMAGE_METRICS or figure == "per_defect":
             continue
-        assert value is None and reason in judged.undefined[figure], figure
-    assert None not in judged.undefined.values()
+        assert value is None and reason in found.undefined[figure], figure
+    assert None not in found.undefined.values()
 
 
 def test_a_product_without_its_factors_is_undefined(scene):
     maps = {"mad*ssim": scene[0]["mad*ssim"], "ssim": scene[0]["ssim"]}
-    judged = ask("vae_compare", (maps, scene[1]))
-    assert set(judged.figures.values()) == {None}
-    assert all("made of mad, which" in why for why in judged.undefined.values())
-    assert ask("vt_adl", (maps, scene[1])).figures["aupro"] is not None
+    found = apply("vae_compare", (maps, scene[1]))
+    assert set(found.values.values()) == {None}
+    assert all("made of mad, which" in why for why in found.undefined.values())
+    assert apply("vt_adl", (maps, scene[1])).values["aupro"] is not None
 
 
 def test_the_released_pro_is_the_pooled_area(scene):
@@ -186,17 +186,17 @@ def test_the_released_pro_is_the_pooled_area(scene):
         for m in masks
     ]
     own = np.random.default_rng(3).permutation(8).astype(np.float32)
-    judged = ask("vt_adl", scene, "mad", own_scores=own)
-    assert [*judged.figures] == [*PROTOCOLS["vt_adl"].figures]
+    found = apply("vt_adl", scene, "mad", own_scores=own)
+    assert [*found.values] == [*PROTOCOLS["vt_adl"].metrics]
     pooled = sk.roc_auc_score(np.ravel(truth), np.ravel(maps["mad"]))
-    assert judged.figures["pro_as_released"] == pytest.approx(pooled, abs=1e-12)
-    assert judged.figures["aupro"] == metrics.aupro(maps["mad"], truth)
+    assert found.values["pro_as_released"] == pytest.approx(pooled, abs=1e-12)
+    assert found.values["aupro"] == metrics.aupro(maps["mad"], truth)
     precision, recall, _ = sk.precision_recall_curve(LABELS, own)
     area = sk.auc(recall, precision)
-    assert judged.figures["image_pr_auc_trapezoid"] == pytest.approx(area, abs=1e-12)
-    assert judged.figures["image_auroc"] == pytest.approx(sk.roc_auc_score(LABELS, own), abs=1e-12)
+    assert found.values["image_pr_auc_trapezoid"] == pytest.approx(area, abs=1e-12)
+    assert found.values["image_auroc"] == pytest.approx(sk.roc_auc_score(LABELS, own), abs=1e-12)
     # Without a score of its own the maximum decides.
-    highest = ask("vt_adl", scene, "mad").figures["image_auroc"]
+    highest = apply("vt_adl", scene, "mad").values["image_auroc"]
     by_max = sk.roc_auc_score(LABELS, maps["mad"].max(axis=(1, 2)))
     assert highest == pytest.approx(by_max, abs=1e-12)
 
@@ -210,18 +210,18 @@ def test_image_scores_and_pooled_areas_of_the_other_papers(scene):
     nearest = [np.asarray(Image.fromarray(m).resize(SIZE[::-1], 0)) > 0 for m in masks]
     own = np.arange(8.0)[::-1]
     for name, score in (("vqvae", by_mean), ("mae", by_mean), ("vit_memory", 0.0)):
-        judged = ask(name, scene, "ssim", own_scores=own)
-        assert judged.figures["image_auroc"] == pytest.approx(score, abs=1e-12), name
+        found = apply(name, scene, "ssim", own_scores=own)
+        assert found.values["image_auroc"] == pytest.approx(score, abs=1e-12), name
         if name != "mae":
             pooled = sk.roc_auc_score(np.ravel(nearest), values.ravel())
-            assert judged.figures["pixel_auroc"] == pytest.approx(pooled, abs=1e-12), name
-    assert [*ask("mae", scene, "ssim").figures] == ["image_auroc"]
+            assert found.values["pixel_auroc"] == pytest.approx(pooled, abs=1e-12), name
+    assert [*apply("mae", scene, "ssim").values] == ["image_auroc"]
     # AnoViT: bilinear between four pixels; the factor 2 between the sizes makes it their mean.
     truth = [m.reshape(24, 2, 32, 2).mean(axis=(1, 3)) >= 0.5 for m in masks]
     pooled = sk.roc_auc_score(np.ravel(truth), values.ravel())
-    judged = ask("anovit", scene, "ssim")
-    assert judged.figures["pixel_auroc"] == pytest.approx(pooled, abs=1e-12)
-    assert judged.figures["image_auroc"] == pytest.approx(by_max, abs=1e-12)
+    found = apply("anovit", scene, "ssim")
+    assert found.values["pixel_auroc"] == pytest.approx(pooled, abs=1e-12)
+    assert found.values["image_auroc"] == pytest.approx(by_max, abs=1e-12)
 
 
 def official_aupro(maps, masks, limit=0.3):
@@ -250,7 +250,7 @@ def test_the_official_figures_at_original_resolution():
     masks[2][6:9, 8:12] = 1
     small = [rng.normal(size=(3, 4)).round(1).astype(np.float32) for _ in masks]
     # Image 3 lies in a folder of defects but its mask marks nothing: good, by the official label.
-    judged = judge_by(
+    found = protocol_metrics(
         PROTOCOLS["mvtec_official"],
         {"heat": small},
         masks,
@@ -262,9 +262,9 @@ def test_the_official_figures_at_original_resolution():
     large = [
         np.asarray(Image.fromarray(m).resize((12, 9), Image.Resampling.BILINEAR)) for m in small
     ]
-    assert judged.figures["aupro"] == pytest.approx(official_aupro(large, masks), abs=1e-9)
+    assert found.values["aupro"] == pytest.approx(official_aupro(large, masks), abs=1e-9)
     scores = [m.max() for m in large]
-    assert judged.figures["image_auroc"] == pytest.approx(
+    assert found.values["image_auroc"] == pytest.approx(
         sk.roc_auc_score([0, 0, 1, 0], scores), abs=1e-12
     )
 
@@ -282,12 +282,12 @@ def test_a_min_max_step_keeps_every_order():
 def test_the_registry_is_consistent():
     for name, protocol in PROTOCOLS.items():
         assert protocol.name == name and get_protocol(name) is protocol
-        assert protocol.figures and set(protocol.figures) <= FIGURES.keys()
-        assert protocol.mask_rule in MASK_RULES
-        if set(protocol.figures) & IMAGE_FIGURES.keys():
+        assert protocol.metrics and set(protocol.metrics) <= METRICS.keys()
+        assert protocol.mask_resizing in MASK_RESIZINGS
+        if set(protocol.metrics) & IMAGE_METRICS.keys():
             assert protocol.image_score is not None and protocol.images == "all"
         # Scales of single images must not be pooled.
-        assert protocol.fusion == "raw" or set(protocol.figures) <= PER_IMAGE_FIGURES.keys()
+        assert protocol.fusion == "raw" or set(protocol.metrics) <= PER_IMAGE_METRICS.keys()
     assert len({p.statement for p in PROTOCOLS.values()}) == len(PROTOCOLS)
     with pytest.raises(UserError, match=r"evaluate.protocol is 'vae_compar'.*'vae_compare'"):
         get_protocol("vae_compar")
@@ -309,11 +309,11 @@ def test_a_statement_says_what_is_done():
     assert "smoothing is 2" in departure and "6" in departure
 
 
-def test_a_run_is_judged_by_the_protocol_it_names(run, data):
+def test_a_run_is_evaluated_by_the_protocol_it_names(run, data):
     standard = evaluate(run)
     assert standard["protocol"] == "jaxad"
     assert standard["protocol_figures"] == {
-        name: standard[name] for name in PROTOCOLS["jaxad"].figures
+        name: standard[name] for name in PROTOCOLS["jaxad"].metrics
     }
     overrides = {"evaluate.protocol": "vae_compare", "evaluate.smoothing": 0.0}
     result = evaluate(run, overrides=overrides)

@@ -1,0 +1,180 @@
+"""Metrics of a detector's maps on a test set, with all maps in memory or batch by batch.
+
+While all maps fit into ``evaluate.memory_limit_mb`` they are kept and the metrics are exact.
+Beyond that, each batch's maps go into one `jaxad.metrics.Accumulator` per map and are forgotten:
+pixel metrics come with bounds, and who needs the maps of some images again (the report, for its
+pictures) runs the detector on these a second time, see `outputs_of`. Scores are kept either way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxad import metrics
+from jaxad.data.images import image_dimensions
+from jaxad.data.table import Sample
+from jaxad.evaluation.detector import REDUCTIONS, Detector, DetectorOutput
+from jaxad.evaluation.resize import at_size
+from jaxad.evaluation.test_set import Masks, TestSet, read_masks
+from jaxad.run.errors import UserError
+from jaxad.run.progress import Progress
+
+Curves = dict[str, tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]]
+
+
+class MapMetrics(NamedTuple):
+    """The metrics of all maps of a detector on a test set.
+
+    Attributes:
+      scores: name -> ``(n,)`` image scores.
+      metrics: (map, score) of `map_score_pairs` -> what `jaxad.metrics.evaluate_maps` says.
+      curves: of the primary map, see `jaxad.metrics.pixel_curves`; empty where undefined.
+      output: of all n images; None where the maps were too many to keep.
+    """
+
+    scores: dict[str, Float[np.ndarray, " n"]]
+    metrics: dict[tuple[str, str], dict[str, Any]]
+    curves: Curves
+    output: DetectorOutput | None
+
+
+def map_metrics(detector: Detector, test: TestSet, *, pixel_threshold: float | None) -> MapMetrics:
+    """Runs the detector over the test images and computes the metrics of every map.
+
+    Args:
+      detector: the trained model; its ``evaluate.memory_limit_mb`` decides whether maps are kept.
+      test: the test images.
+      pixel_threshold: of the primary map, above which pixels are predicted; None for none.
+
+    Raises:
+      UserError: the protocol of the run needs more maps than may be kept, or a mask is wrong.
+    """
+    options = detector.config.evaluate
+    needed = required_mb(detector, test.samples)
+    if needed <= options.memory_limit_mb:
+        return _in_memory(detector, test, pixel_threshold)
+    if options.protocol != "jaxad":
+        raise UserError(
+            f"evaluate.protocol {options.protocol!r} needs all maps in memory, about "
+            f"{needed:.0f} MB, but evaluate.memory_limit_mb is "
+            f"{options.memory_limit_mb}; raise it, or take the protocol 'jaxad'"
+        )
+    return _batch_by_batch(detector, test, pixel_threshold)
+
+
+def required_mb(detector: Detector, samples: Sequence[Sample]) -> float:
+    """About how much memory an evaluation takes that keeps every map, in 2**20 bytes."""
+    height, width, channels = detector.model.image_shape
+    maps = height * width * (4 * len(detector.maps) + channels)
+    if detector.config.evaluate.resolution == "model":
+        compared = [detector.config.data.image_size] * len(samples)
+    else:
+        region = detector.config.data.region
+        compared = [image_dimensions(sample.path, region=region) for sample in samples]
+    # A mask, the map at its size, and the copy that is sorted.
+    pixels = sum((1 + 4 + 4) * height * width for height, width in compared)
+    return (maps * len(samples) + pixels) / 2**20
+
+
+def map_score_pairs(detector: Detector) -> list[tuple[str, str]]:
+    """(map, image score) whose metrics stand in metrics.json, the primary pair first."""
+    reduction = detector.primary_score.rpartition(":")[2]
+    reduction = reduction if reduction in REDUCTIONS else "max"
+    pairs = [(name, f"{name}:{reduction}") for name in detector.maps]
+    return [(detector.primary_map, detector.primary_score), *pairs]
+
+
+def outputs_of(
+    detector: Detector, test: TestSet, computed: MapMetrics, indices: Sequence[int]
+) -> DetectorOutput:
+    """The detector's output for some of the test images, in the order of ``indices``.
+
+    Taken from what was kept; where nothing was, the detector runs on these images again.
+    """
+    if computed.output is None:
+        return detector(test.images[list(indices)])
+    return computed.output.rows(list(indices))
+
+
+def next_float(threshold: float | None) -> float | None:
+    """The float32 next above a threshold: a value >= it is one > the threshold.
+
+    Thresholds are values of good pixels and pixels are predicted strictly above them, but
+    `jaxad.metrics` takes the lowest value from which they are.
+    """
+    if threshold is None:
+        return None
+    return float(np.nextafter(np.float32(threshold), np.float32(np.inf)))
+
+
+def _in_memory(detector: Detector, test: TestSet, pixel_threshold: float | None) -> MapMetrics:
+    masks = read_masks(test.samples, detector.config)
+    output = detector(test.images)
+    pairs = map_score_pairs(detector)
+    found, curves = {}, {}
+    for name in detector.maps:
+        maps = [at_size(values, m) for values, m in zip(output.maps[name], masks, strict=True)]
+        for pair in dict.fromkeys(pairs):
+            if pair[0] != name:
+                continue
+            found[pair] = metrics.evaluate_maps(
+                maps,
+                masks if _any_mask(test) else None,
+                labels=np.array([sample.label for sample in test.samples]),
+                image_scores=output.scores[pair[1]],
+                limit=detector.config.evaluate.aupro_limit,
+                defects=[sample.defect for sample in test.samples],
+                threshold=next_float(pixel_threshold) if pair == pairs[0] else None,
+                memory_limit_mb=math.inf,
+            )
+        if name == detector.primary_map:
+            curves = _curves(maps, masks)
+    return MapMetrics(output.scores, found, curves, output)
+
+
+def _batch_by_batch(detector: Detector, test: TestSet, pixel_threshold: float | None) -> MapMetrics:
+    pairs = map_score_pairs(detector)
+    accumulators = {pair: metrics.Accumulator() for pair in dict.fromkeys(pairs)}
+    accumulators[pairs[0]] = metrics.Accumulator(threshold=next_float(pixel_threshold))
+    scores, done = [], 0
+    with Progress("image", len(test.samples)) as progress:
+        for output in detector.batches(test.images):
+            samples = test.samples[done : done + len(output.reconstruction)]
+            masks = read_masks(samples, detector.config)
+            for (map_name, score_name), accumulator in accumulators.items():
+                maps = output.maps[map_name]
+                accumulator.update(
+                    [at_size(values, mask) for values, mask in zip(maps, masks, strict=True)],
+                    masks if _any_mask(test) else None,
+                    labels=[sample.label for sample in samples],
+                    image_scores=output.scores[score_name],
+                    defects=[sample.defect for sample in samples],
+                )
+            scores.append(output.scores)
+            done += len(samples)
+            progress.update(done)
+    limit = detector.config.evaluate.aupro_limit
+    return MapMetrics(
+        scores={name: np.concatenate([batch[name] for batch in scores]) for name in scores[0]},
+        metrics={pair: one.compute(limit=limit) for pair, one in accumulators.items()},
+        curves=accumulators[pairs[0]].curves(),
+        output=None,
+    )
+
+
+def _any_mask(test: TestSet) -> bool:
+    return any(sample.mask is not None for sample in test.samples)
+
+
+def _curves(maps: Sequence[Float[np.ndarray, "_ _"]], masks: Masks) -> Curves:
+    """Of the images with a mask."""
+    masked = [i for i, mask in enumerate(masks) if mask is not None]
+    try:
+        return metrics.pixel_curves([maps[i] for i in masked], [masks[i] for i in masked])
+    except metrics.UndefinedMetric:
+        return {}

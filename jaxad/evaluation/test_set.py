@@ -1,0 +1,78 @@
+"""The test images of a run with their ground truth: what an evaluation reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from ml_collections import ConfigDict
+
+from jaxad.data.masks import read_truth
+from jaxad.data.table import Sample, SampleTable
+from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
+from jaxad.training.inputs import decode, open_table
+
+Masks = list[Bool[np.ndarray, "_ _"] | None]
+"""Per image its mask, at sizes of their own; None for a defective image without one."""
+
+
+class TestSet(NamedTuple):
+    """The test images of a run.
+
+    Attributes:
+      table: all samples of the data set.
+      samples: its n test images.
+      images: ``(n, h, w, c)`` uint8, their pixels as the model takes them.
+      record: what data.json says of the run's training images.
+    """
+
+    table: SampleTable
+    samples: list[Sample]
+    images: UInt8[np.ndarray, "n h w c"]
+    record: dict[str, Any]
+
+
+def read_test_set(run: RunFolder, config: ConfigDict, data_root: str | None) -> TestSet:
+    """Reads the test images of a run, from its own place or where the data set is now.
+
+    Raises:
+      UserError: the data set has no test image, or a file cannot be read.
+    """
+    table = run_table(config, data_root)
+    samples = list(table.test())
+    if not samples:
+        raise UserError(
+            f"{table.root} holds no test images, so there is nothing to evaluate; "
+            "`jaxad predict` scores any images"
+        )
+    record = run.read_json(run.data)
+    return TestSet(
+        table, samples, decode(samples, config.data, tuple(record["range_16bit"])), record
+    )
+
+
+def run_table(config: ConfigDict, data_root: str | None) -> SampleTable:
+    """The sample table of a run, at its own place or where the data set is now."""
+    data = config.data.copy_and_resolve_references()
+    if data_root is not None:
+        with data.unlocked():
+            data.root = data_root
+    return open_table(data)
+
+
+def read_masks(samples: Sequence[Sample], config: ConfigDict) -> Masks:
+    """Ground truth at the resolution of the evaluation; None where a defective image has none.
+
+    It is that of the region which the model sees. A defect that lies wholly outside leaves an
+    empty mask: the pixels that are there are normal, and the image stays an anomalous one.
+
+    Raises:
+      UserError: a mask does not fit its image, or marks a defect on a good one.
+    """
+    at_model_size = config.evaluate.resolution == "model"
+    size = tuple(config.data.image_size) if at_model_size else None
+    region = tuple(config.data.region)
+    return [read_truth(sample, image_size=size, region=region) for sample in samples]
