@@ -21,17 +21,7 @@ from . import common
 
 def get_config(variants: str = ""):
     """The config of ``anovit``."""
-    config = common.get_config()
-    config.model.name = "anovit"
-    config.model.patch = 16  # side of a patch in pixels
-    config.model.features = 768  # length of a token
-    config.model.depth = 12  # transformer blocks
-    config.model.heads = 12
-    config.model.decoder = "2024"  # 2022 | 2024
-    config.model.width = 1.0  # factor on the decoder's channels
-    config.model.normalise = "none"  # none | symmetric ([-1, 1]) | train (standardised)
-    config.model.remat = False  # recompute blocks in the backward pass, to save memory
-    config.model.dtype = "float32"  # float32 | bfloat16
+    config = common.get_config("anovit")
     config.data.image_size = (384, 384)
     config.train.batch_size = 8
     config.train.learning_rate = 1e-4

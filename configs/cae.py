@@ -19,16 +19,7 @@ from . import common
 
 def get_config(variants: str = ""):
     """The config of ``cae``."""
-    config = common.get_config()
-    config.model.name = "cae"
-    config.model.loss = "ssim"  # l2 | ssim | l2+ssim
-    config.model.latent = 500  # 100 for regular textures
-    config.model.width = 1.0  # factor on the channel counts
-    config.model.output = "sigmoid"  # sigmoid | linear
-    config.model.tile = 0  # side of crops and tiles in pixels; 0: the whole image
-    config.model.tile_stride = 32  # between tiles when testing; the paper's is 30
-    config.model.ssim_window = 11
-    config.model.dtype = "float32"  # float32 | bfloat16
+    config = common.get_config("cae")
     config.data.image_size = (256, 256)
     config.train.batch_size = 32
     config.train.learning_rate = 2e-4

@@ -29,31 +29,7 @@ from . import common
 
 def get_config(variants: str = ""):
     """The config of ``mae``."""
-    config = common.get_config()
-    config.model.name = "mae"
-    config.model.patch = 16  # side of a patch in pixels
-    config.model.features = 768  # length of a token
-    config.model.depth = 12  # blocks of the encoder
-    config.model.heads = 12
-    config.model.decoder_features = 512
-    config.model.decoder_depth = 8
-    config.model.decoder_heads = 16
-    config.model.layer_norm_epsilon = 1e-6  # 1e-12 for files of Hugging Face's hub
-    config.model.mask_ratio = 0.75  # share of the patches masked in training
-    config.model.norm_pix = False  # train on patches standardised one by one
-    config.model.schedule = "sliding"  # masks of detection: sliding | interleaved | random
-    config.model.block = 2  # side in patches of what is masked together, 1 to 4
-    config.model.stride = 0  # of the sliding block in patches; 0: its side
-    config.model.passes = 4  # interleaved: 2, 4, 9, 16; random: any number that covers the image
-    config.model.mask_seed = 0  # of the random masks
-    config.model.fill = "drop"  # drop | gray: whether the network sees masked patches, in gray
-    config.model.passes_at_once = 0  # side by side; 0: 1 on a CPU, 8 elsewhere; more take memory
-    config.model.ssim_window = 11  # 7, 9 or 11 in the paper
-    config.model.morphology = "opening"  # opening | closing | erosion | dilation of combined maps
-    config.model.morphology_size = 2  # in pixels, 2 or 4 in the paper; 0: none
-    config.model.map_threshold = 0.0  # combined maps are 0 where they do not exceed it
-    config.model.remat = False  # recompute blocks in the backward pass, to save memory
-    config.model.dtype = "float32"  # float32 | bfloat16
+    config = common.get_config("mae")
     config.data.image_size = (224, 224)
     config.train.batch_size = 32
     config.train.optimizer = "adamw"

@@ -19,12 +19,7 @@ from . import common
 
 def get_config(variants: str = ""):
     """The config of ``pca``."""
-    config = common.get_config()
-    config.model.name = "pca"
-    config.model.components = 30  # fewer are used where there are fewer images
-    config.model.patch = 0  # side of the patches; 0 = the whole image is one vector
-    config.model.stride = 4  # between patches, when patch > 0
-    config.model.ssim_window = 11
+    config = common.get_config("pca")
     config.evaluate.primary_map = "l1*ssim"
     config.evaluate.primary_score = "l1*ssim:top1"
     return apply_variants(

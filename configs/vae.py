@@ -17,16 +17,7 @@ from . import common
 
 def get_config(variants: str = ""):
     """The config of ``vae``."""
-    config = common.get_config()
-    config.model.name = "vae"
-    config.model.downsampling = 3  # halvings: 32 x 32 latents of 256 x 256 images
-    config.model.latent = 256  # channels of the latents
-    config.model.width = 64  # channels of the encoder's stem; converted weights need 64
-    config.model.kl_weight = 1.0  # in units of kl_unit
-    config.model.kl_unit = "vae_compare"  # elbo | vae_compare | vae_compare_grf | vae_grf_2024
-    config.model.mean_clip = 0.0  # limit of lambda in reconstructions; 0: none
-    config.model.ssim_window = 11
-    config.model.dtype = "float32"  # float32 | bfloat16
+    config = common.get_config("vae")
     config.data.image_size = (256, 256)
     config.train.batch_size = 8
     config.train.learning_rate = 1e-4

@@ -21,21 +21,7 @@ from . import common
 
 def get_config(variants: str = ""):
     """The config of ``vae_grf``."""
-    config = common.get_config()
-    config.model.name = "vae_grf"
-    config.model.family = "matern32"  # exponential | matern32 | matern32_sqrt3 | matern52 | ...
-    config.model.learn = "image"  # image (the authors) | elbo | no: range and deviation
-    config.model.start_range = 1.0  # pixels; / side of a latent cell: the latents'; 0: from images
-    config.model.start_deviation = 1.0  # of a latent
-    config.model.wrap = "sum"  # sum of all copies on the torus | nearest (the authors)
-    config.model.downsampling = 3  # halvings: 32 x 32 latents of 256 x 256 images
-    config.model.latent = 256  # channels of the latents
-    config.model.width = 64  # channels of the encoder's stem; converted weights need 64
-    config.model.kl_weight = 1.0  # in units of kl_unit
-    config.model.kl_unit = "elbo"  # elbo | vae_compare | vae_compare_grf | vae_grf_2024
-    config.model.mean_clip = 0.0  # limit of lambda in reconstructions; 0: none
-    config.model.ssim_window = 11
-    config.model.dtype = "float32"  # float32 | bfloat16
+    config = common.get_config("vae_grf")
     config.data.image_size = (256, 256)
     config.train.batch_size = 8
     config.train.learning_rate = 1e-4

@@ -28,26 +28,7 @@ from . import common
 
 def get_config(variants: str = ""):
     """The config of ``vit_memory``."""
-    config = common.get_config()
-    config.model.name = "vit_memory"
-    config.model.patch = 16  # side of a patch in pixels
-    config.model.features = 768  # length of a token
-    config.model.depth = 12  # transformer blocks; the paper is silent
-    config.model.heads = 8
-    config.model.memory_items = 2000  # N; 0: no memory; the paper is silent
-    config.model.similarity = "cosine"  # cosine (the paper) | dot (MemAE)
-    config.model.temperature = 1.0  # of the softmax over items; the paper has none
-    config.model.shrink = 1.0  # threshold in units of 1 / N
-    config.model.attention = "after"  # none | before | after the memory
-    config.model.decoder = "tanh"  # tanh | 2022 | 2024
-    config.model.width = 1.0  # factor on the decoder's channels
-    config.model.norm = "batch"  # batch (the paper) | instance
-    config.model.ssim_weight = 1.0  # lambda; the paper is silent
-    config.model.entropy_weight = 0.001
-    config.model.ssim_window = 11
-    config.model.score_terms = "l2+ssim+entropy"  # of the map anomaly
-    config.model.remat = False  # recompute blocks in the backward pass, to save memory
-    config.model.dtype = "float32"  # float32 | bfloat16
+    config = common.get_config("vit_memory")
     config.data.image_size = (384, 384)
     config.train.batch_size = 8
     config.train.learning_rate = 2e-4

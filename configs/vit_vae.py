@@ -17,18 +17,7 @@ from . import common
 
 def get_config(variants: str = ""):
     """The config of ``vit_vae``."""
-    config = common.get_config()
-    config.model.name = "vit_vae"
-    config.model.patch = 16  # side of a patch in pixels, a power of 2
-    config.model.features = 768  # length of a token; half of it are the latents
-    config.model.depth = 12  # transformer blocks
-    config.model.heads = 12
-    config.model.symmetric_input = False  # images in [-1, 1], as public ViT weights expect
-    config.model.kl_weight = 1.0  # in units of kl_unit
-    config.model.kl_unit = "vae_compare"  # elbo | vae_compare | vae_compare_grf | vae_grf_2024
-    config.model.mean_clip = 0.0  # limit of lambda in reconstructions; 0: none
-    config.model.ssim_window = 11
-    config.model.dtype = "float32"  # float32 | bfloat16
+    config = common.get_config("vit_vae")
     config.data.image_size = (224, 224)
     config.train.batch_size = 8
     config.train.learning_rate = 1e-4

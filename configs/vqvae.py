@@ -20,19 +20,7 @@ from . import common
 
 def get_config(variants: str = ""):
     """The config of ``vqvae``."""
-    config = common.get_config()
-    config.model.name = "vqvae"
-    config.model.downsampling = 3  # halvings; 2 for small images
-    config.model.features = 256  # width of every layer and length of a code
-    config.model.codes = 512  # size of the codebook
-    config.model.residual_layers = 3  # on each side
-    config.model.beta = 0.25  # weight of the commitment term; the paper is silent
-    config.model.codebook = "gradient"  # gradient (the paper) | ema
-    config.model.decay = 0.99  # of the moving averages
-    config.model.ssim_window = 11
-    config.model.dilation = 0  # side in pixels of the grey dilation; 0: one latent cell
-    config.model.dilate_ssim = False  # the SSIM map too
-    config.model.dtype = "float32"  # float32 | bfloat16
+    config = common.get_config("vqvae")
     config.data.image_size = (256, 256)
     config.train.batch_size = 8  # silent in the paper, as are optimiser, rate and epochs
     config.train.learning_rate = 2e-4

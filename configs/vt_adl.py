@@ -33,27 +33,7 @@ from . import common
 
 def get_config(variants: str = ""):
     """The config of ``vt_adl``."""
-    config = common.get_config()
-    config.model.name = "vt_adl"
-    config.model.patch = 64  # side of a patch in pixels
-    config.model.features = 512  # length of an embedding
-    config.model.depth = 6  # transformer blocks
-    config.model.heads = 8
-    config.model.mlp_features = 1024  # hidden features of a block's MLP
-    config.model.attention_scale = "head"  # head | full (the code)
-    config.model.decoder = "published"  # published (512 x 512) | doubling
-    config.model.width = 1.0  # factor on the channels of the doubling decoder
-    config.model.density = "likelihood"  # likelihood (the paper) | published (the code)
-    config.model.components = 150  # Gaussians
-    config.model.covariance = "diagonal"  # diagonal | full (few features)
-    config.model.noise = 0.2  # standard deviation, on embeddings in training
-    config.model.variance_floor = 0.04  # added to variances; 0: the likelihood has no maximum
-    config.model.stop_gradient = False  # on the density's target
-    config.model.mse_weight = 5.0
-    config.model.ssim_weight = 0.5
-    config.model.density_weight = 1.0
-    config.model.remat = False  # recompute blocks in the backward pass, to save memory
-    config.model.dtype = "float32"  # float32 | bfloat16
+    config = common.get_config("vt_adl")
     config.data.image_size = (512, 512)
     config.train.batch_size = 8
     config.train.learning_rate = 1e-4

@@ -15,19 +15,19 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
 from jaxad.benchmark.papers import write_paper_tables
 from jaxad.benchmark.runs_page import RunSummary, write_comparison
 from jaxad.benchmark.tables import METRICS, write_results
 from jaxad.evaluation.evaluate import evaluate
+from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.models import detection_keys
 from jaxad.report.cases import load_cases
 from jaxad.report.content import common_scale
-from jaxad.run.config import flatten, load_config, set_key, with_absolute_root
+from jaxad.run.config import flatten, load_settings, with_absolute_root
 from jaxad.run.errors import UserError
 from jaxad.run.files import try_lock, write_json
 from jaxad.run.folder import RunFolder
+from jaxad.run.settings import Settings
 from jaxad.training.preparation import CHANGEABLE
 from jaxad.training.train import train
 
@@ -125,17 +125,15 @@ def benchmark(
     return [rows[cell] for cell in cells]
 
 
-def _settings(cell: Cell, overrides: Mapping[str, Any]) -> ConfigDict:
-    config = load_config(cell.config, overrides)
-    with config.unlocked():
-        set_key(config, "seed", cell.seed)
-        if cell.category:
-            set_key(config, "data.category", cell.category)
-    return with_absolute_root(config)
+def _settings(cell: Cell, overrides: Mapping[str, Any]) -> Settings:
+    own = {"seed": cell.seed} | ({"data.category": cell.category} if cell.category else {})
+    settings = load_settings(cell.config, {**overrides, **own})
+    get_protocol(settings.evaluate.protocol)  # an unknown one is told before the first run
+    return with_absolute_root(settings)
 
 
 def _take(
-    cell: Cell, config: ConfigDict, root: pathlib.Path, *, since: float, name: str
+    cell: Cell, config: Settings, root: pathlib.Path, *, since: float, name: str
 ) -> dict[str, Any] | None:
     """Runs a cell unless it is done; None where another process is at it."""
     run = RunFolder(root / cell.folder)
@@ -158,7 +156,7 @@ def _take(
         return {**row, "error": str(error), **dict.fromkeys(("seconds", *METRICS))}
 
 
-def _is_of(run: RunFolder, config: ConfigDict) -> bool:
+def _is_of(run: RunFolder, config: Settings) -> bool:
     """Whether the run has these settings, but for keys that change no metric."""
     free = tuple(key for key in CHANGEABLE if not key.startswith("evaluate."))
     # Lists and tuples are the same thing once they have been through JSON.
@@ -170,7 +168,7 @@ def _is_of(run: RunFolder, config: ConfigDict) -> bool:
     return there == here and run.metrics.exists()
 
 
-def _run(run: RunFolder, config: ConfigDict) -> None:
+def _run(run: RunFolder, config: Settings) -> None:
     run.outcome.unlink(missing_ok=True)
     reason = ""
     try:

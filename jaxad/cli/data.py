@@ -6,8 +6,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from jaxad.data.contact_sheet import write_contact_sheet
 from jaxad.data.datasets import list_categories, read_table
 from jaxad.data.inspection import inspect_table
@@ -16,8 +14,9 @@ from jaxad.data.region import size_of_whole
 from jaxad.data.synthetic.dataset import CATEGORIES
 from jaxad.data.table import SampleTable
 from jaxad.report.tables import format_metrics_table
-from jaxad.run.config import load_config, set_key, with_absolute_root
+from jaxad.run.config import load_settings, with_absolute_root
 from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.settings import Data
 
 
 def list_datasets(name: str = "") -> str:
@@ -98,7 +97,7 @@ def inspect(
 
 def _generated(category: str) -> pathlib.Path:
     """The generated images as configs take them by default, from the cache or made now."""
-    data = load_config("pca", {"data.name": "synthetic", "data.category": category}).data
+    data = load_settings("pca", {"data.name": "synthetic", "data.category": category}).data
     from jaxad.training.inputs import open_table
 
     return pathlib.Path(open_table(data).root)
@@ -120,14 +119,11 @@ def prepare(config_name: str, overrides: Mapping[str, Any], *, shards: str = "")
       UserError: as of `jaxad train`.
     """
     if shards:
-        return _prepare_shards(load_config(config_name, overrides).data, shards)
+        return _prepare_shards(load_settings(config_name, overrides).data, shards)
     from jaxad.training.inputs import decode, open_table, prepare_inputs
 
-    config = load_config(config_name, overrides)
-    with config.unlocked():
-        set_key(config, "data.memory_limit_mb", 0)
-        set_key(config, "data.stream", False)
-    config = with_absolute_root(config)
+    own = {"data.memory_limit_mb": 0, "data.stream": False}
+    config = with_absolute_root(load_settings(config_name, {**overrides, **own}))
     table = open_table(config.data)
     inputs = prepare_inputs(config)
     arrays = {"training": inputs.train, "held-out": inputs.holdout}
@@ -142,7 +138,7 @@ def prepare(config_name: str, overrides: Mapping[str, Any], *, shards: str = "")
     return "\n".join(lines)
 
 
-def _prepare_shards(data: ConfigDict, folder: str) -> str:
+def _prepare_shards(data: Data, folder: str) -> str:
     from jaxad.data.published.tfds_builders import prepare_shards
 
     if not data.root:

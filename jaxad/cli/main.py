@@ -265,14 +265,16 @@ def _overrides(
 
 
 def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
-    from jaxad.run.config import load_config
+    from jaxad.run.config import load_settings
     from jaxad.run.environment import keep_freed_memory
 
     keep_freed_memory()  # before anything starts threads
+    from jaxad.evaluation.protocols.rules import get_protocol
     from jaxad.training import processes
     from jaxad.training.train import train
 
-    config = load_config(arguments.config, overrides)
+    config = load_settings(arguments.config, overrides)
+    get_protocol(config.evaluate.protocol)  # an unknown one is told now, not after training
     numbers = (arguments.coordinator, arguments.processes, arguments.process)
     if arguments.distributed or numbers != ("", 0, -1):
         processes.start(*numbers)
@@ -330,13 +332,16 @@ def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _config(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
-    from jaxad.run.config import flatten, load_config, shipped_names
+    from jaxad.run.config import load_settings, shipped_names
 
     if arguments.config is None:
         print("\n".join(shipped_names()))
         return
-    for key, value in flatten(load_config(arguments.config, overrides)).items():
-        print(f"{key} = {value!r}")
+    from jaxad.models import described
+
+    for key, value, rule in described(load_settings(arguments.config, overrides)):
+        meaning = "; ".join(filter(None, (rule.meaning, rule.wanted())))
+        print(f"{f'{key} = {value!r}':<44} # {meaning}")
 
 
 def _convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from jaxad.data.table import SampleTable
 from jaxad.evaluation.detector import Detector
-from jaxad.models import DETECTION_OPTIONS
+from jaxad.models import architecture
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_json
 from jaxad.run.folder import RunFolder
@@ -57,7 +57,10 @@ def _settings(detector: Detector) -> dict[str, Any]:
     model = detector.config.model
     return {
         "checkpoint": detector.step,
-        "model": {option: model[option] for option in DETECTION_OPTIONS.get(model.name, ())},
+        "model": {
+            option: model.options[option]
+            for option in architecture(model.name).options.detection_only()
+        },
         "primary_map": detector.primary_map,
         "primary_score": detector.primary_score,
         "smoothing": options.smoothing,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from ml_collections import ConfigDict
 
 from jaxad import models
 from jaxad.data.pipeline import evaluation_batches
@@ -22,6 +21,7 @@ from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
+from jaxad.run.settings import Settings
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.parallel import Devices
 
@@ -60,8 +60,8 @@ class Detector:
       primary_score: name of the score that decides about an image.
     """
 
-    def __init__(self, config: ConfigDict, variables: Variables, model: Model, *, step: int):
-        check_options(config.evaluate)
+    def __init__(self, config: Settings, variables: Variables, model: Model, *, step: int):
+        get_protocol(config.evaluate.protocol)
         self.config, self.step = config, step
         self.model, self.variables = model, variables
         self._devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
@@ -98,11 +98,11 @@ class Detector:
         run = RunFolder(workdir)
         config = override_detection(run.read_config(), overrides or {})
         # A run trained on more devices than there are here is read all the same.
-        with config.unlocked():
-            config.train.devices = min(config.train.devices, len(jax.local_devices()))
-        options = config.model.to_dict()
-        shape = (*config.data.image_size, config.data.channels)
-        model = models.build(options.pop("name"), shape, **options)
+        devices = min(config.train.devices, len(jax.local_devices()))
+        config = dataclasses.replace(
+            config, train=dataclasses.replace(config.train, devices=devices)
+        )
+        model = models.build_from(config)
         like = jax.eval_shape(model.init, jax.random.key(0))
         checkpoints = Checkpoints(run.checkpoints, read_only=True)
         try:
@@ -159,7 +159,7 @@ class Detector:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def override_detection(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+def override_detection(config: Settings, overrides: Mapping[str, Any]) -> Settings:
     """A copy of a run's config with other keys of what comes after training.
 
     These are ``evaluate.*`` and those of :func:`jaxad.models.detection_keys`.
@@ -167,40 +167,14 @@ def override_detection(config: ConfigDict, overrides: Mapping[str, Any]) -> Conf
     Raises:
       UserError: another key, an unknown one, or a bad value.
     """
-    config = config.copy_and_resolve_references()
     own = models.detection_keys(config.model.name)
-    with config.unlocked():
-        for key, value in overrides.items():
-            if not key.startswith("evaluate.") and key not in own:
-                raise UserError(
-                    f"{key} cannot change after training, only "
-                    f"{', '.join(('evaluate.*', *own))} can; train into a new --workdir"
-                )
-            config_lib.set_key(config, key, value)
-    return config
-
-
-def check_options(options: ConfigDict) -> None:
-    """Checks the values of ``config.evaluate`` before any work is done.
-
-    Raises:
-      UserError: names the key and what it takes.
-    """
-    resolutions = ("model", "original")
-    rules = {
-        "batch_size": (options.batch_size >= 1, "at least 1"),
-        "smoothing": (0 <= options.smoothing < math.inf, "a number of pixels, 0 or more"),
-        "resolution": (options.resolution in resolutions, "model or original"),
-        "image_false_positive_rate": (0 <= options.image_false_positive_rate < 1, "in [0, 1)"),
-        "pixel_false_positive_rate": (0 <= options.pixel_false_positive_rate < 1, "in [0, 1)"),
-        "aupro_limit": (0 < options.aupro_limit <= 1, "in (0, 1]"),
-        "memory_limit_mb": (options.memory_limit_mb >= 0, "0 or more"),
-        "report_images": (options.report_images >= 0, "0 or more"),
-    }
-    for key, (good, wanted) in rules.items():
-        if not good:
-            raise UserError(f"evaluate.{key} is {options[key]!r}; it must be {wanted}")
-    get_protocol(options.protocol)
+    for key in overrides:
+        if not key.startswith("evaluate.") and key not in own:
+            raise UserError(
+                f"{key} cannot change after training, only "
+                f"{', '.join(('evaluate.*', *own))} can; train into a new --workdir"
+            )
+    return config_lib.with_keys(config, overrides)
 
 
 def make_detect(model: Model, *, smoothing: float) -> Callable[..., DetectorOutput]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from ml_collections import ConfigDict
 
 from jaxad import metrics
 from jaxad.data.masks import resize_mask
@@ -24,6 +23,7 @@ from jaxad.report.figures import panel_strip
 from jaxad.report.html import write_report
 from jaxad.run.files import read_csv, writing
 from jaxad.run.folder import RunFolder
+from jaxad.run.settings import Settings
 
 PANEL_STRIPS = 12
 """Test images that are kept as panel strips and for comparisons between runs."""
@@ -85,7 +85,7 @@ def present(
 
 def report_content(
     run: RunFolder,
-    config: ConfigDict,
+    config: Settings,
     calibration: Mapping[str, Any],
     result: Mapping[str, Any],
     rows: Sequence[ScoreRow],

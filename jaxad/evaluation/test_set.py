@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from ml_collections import ConfigDict
 
 from jaxad.data.masks import read_truth
 from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
+from jaxad.run.settings import Settings
 from jaxad.training.inputs import decode, open_table
 
 Masks = list[Bool[np.ndarray, "_ _"] | None]
@@ -35,7 +36,7 @@ class TestSet(NamedTuple):
     record: dict[str, Any]
 
 
-def read_test_set(run: RunFolder, config: ConfigDict, data_root: str | None) -> TestSet:
+def read_test_set(run: RunFolder, config: Settings, data_root: str | None) -> TestSet:
     """Reads the test images of a run, from its own place or where the data set is now.
 
     Raises:
@@ -54,16 +55,13 @@ def read_test_set(run: RunFolder, config: ConfigDict, data_root: str | None) -> 
     )
 
 
-def run_table(config: ConfigDict, data_root: str | None) -> SampleTable:
+def run_table(config: Settings, data_root: str | None) -> SampleTable:
     """The sample table of a run, at its own place or where the data set is now."""
-    data = config.data.copy_and_resolve_references()
-    if data_root is not None:
-        with data.unlocked():
-            data.root = data_root
-    return open_table(data)
+    data = config.data
+    return open_table(data if data_root is None else dataclasses.replace(data, root=data_root))
 
 
-def read_masks(samples: Sequence[Sample], config: ConfigDict) -> Masks:
+def read_masks(samples: Sequence[Sample], config: Settings) -> Masks:
     """Ground truth at the resolution of the evaluation; None where a defective image has none.
 
     It is that of the region which the model sees. A defect that lies wholly outside leaves an

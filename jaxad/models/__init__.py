@@ -2,54 +2,76 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from jaxad.models import anovit, cae, mae, pca, vae, vae_grf, vit_memory, vit_vae, vqvae, vt_adl
 from jaxad.models.base import Detection, LossOutput, Model, Variables
+from jaxad.run.config import flatten
 from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.options import Options, Rule
+from jaxad.run.settings import GROUPS, TOP_LEVEL, Settings
 
-BUILDERS: dict[str, Callable[..., Model]] = {
-    "pca": pca.build,
-    "cae": cae.build,
-    "vqvae": vqvae.build,
-    "vae": vae.build,
-    "vae_grf": vae_grf.build,
-    "vit_vae": vit_vae.build,
-    "anovit": anovit.build,
-    "vit_memory": vit_memory.build,
-    "vt_adl": vt_adl.build,
-    "mae": mae.build,
+
+class Architecture(NamedTuple):
+    """One architecture.
+
+    Attributes:
+      options: the dataclass of its options.
+      build: ``(image_shape, options, *, axis_name) -> Model``.
+    """
+
+    options: type[Options]
+    build: Callable[..., Model]
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "pca": Architecture(pca.PCAOptions, pca.build),
+    "cae": Architecture(cae.CAEOptions, cae.build),
+    "vqvae": Architecture(vqvae.VQVAEOptions, vqvae.build),
+    "vae": Architecture(vae.VAEOptions, vae.build),
+    "vae_grf": Architecture(vae_grf.VAEGRFOptions, vae_grf.build),
+    "vit_vae": Architecture(vit_vae.ViTVAEOptions, vit_vae.build),
+    "anovit": Architecture(anovit.AnoViTOptions, anovit.build),
+    "vit_memory": Architecture(vit_memory.ViTMemoryOptions, vit_memory.build),
+    "vt_adl": Architecture(vt_adl.VTADLOptions, vt_adl.build),
+    "mae": Architecture(mae.MAEOptions, mae.build),
 }
 
-DETECTION_OPTIONS: dict[str, tuple[str, ...]] = {
-    "pca": ("ssim_window",),
-    "vqvae": ("ssim_window", "dilation", "dilate_ssim"),
-    "vae": ("ssim_window",),
-    "vae_grf": ("ssim_window",),
-    "vit_vae": ("ssim_window",),
-    "vit_memory": ("score_terms",),
-    "mae": (
-        "schedule",
-        "block",
-        "stride",
-        "passes",
-        "mask_seed",
-        "fill",
-        "passes_at_once",
-        "ssim_window",
-        "morphology",
-        "morphology_size",
-        "map_threshold",
-    ),
-}
-"""Options that detection alone reads: they may change after training, parameters are the same."""
+
+def architecture(name: str) -> Architecture:
+    """An architecture by name.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    if name not in ARCHITECTURES:
+        raise UserError(f"there is no model named {name!r}" + did_you_mean(name, ARCHITECTURES))
+    return ARCHITECTURES[name]
+
+
+def described(settings: Settings) -> Iterator[tuple[str, Any, Rule]]:
+    """Every key of a run's settings with its value, and what it means and takes.
+
+    Raises:
+      UserError: an unknown model, or an option that it does not have.
+    """
+    name, options = settings.model.name, settings.model.options
+    model = architecture(name).options
+    model.of(options, what=f"the model {name!r}")
+    rules = dict(TOP_LEVEL)
+    for group in (*GROUPS.values(), model):
+        rules |= {group.group + option: rule for option, rule in group.rules().items()}
+    for key, value in flatten(settings).items():
+        if key in rules:
+            yield key, value, rules[key]
+        else:  # a key of a group that is open to any: one multiplier per label
+            yield key, value, rules[key.rpartition(".")[0]]
 
 
 def detection_keys(name: str) -> tuple[str, ...]:
-    """The config keys of a model's :data:`DETECTION_OPTIONS`."""
-    return tuple(f"model.{option}" for option in DETECTION_OPTIONS.get(name, ()))
+    """The config keys that detection alone reads: they may change after training."""
+    return tuple(f"model.{option}" for option in architecture(name).options.detection_only())
 
 
 def build(
@@ -62,36 +84,39 @@ def build(
     """Builds a model by name.
 
     Args:
-      name: a key of :data:`BUILDERS`.
+      name: a key of :data:`ARCHITECTURES`.
       image_shape: ``(h, w, c)`` of the images it will see.
       axis_name: the mapped axis over which batch statistics are reduced, under ``pmap``.
-      **options: the builder's keyword arguments (``config.model`` without its name).
+      **options: by name; what is left out has its default, as in the model's config.
 
     Raises:
-      UserError: an unknown model, an unknown option, or options that do not fit together.
+      UserError: an unknown model or option, a value that its option does not take, or options
+        that do not fit together.
     """
-    if name not in BUILDERS:
-        raise UserError(f"there is no model named {name!r}" + did_you_mean(name, BUILDERS))
-    builder = BUILDERS[name]
-    known = set(inspect.signature(builder).parameters) - {"image_shape", "axis_name"}
-    for option in options:
-        if option not in known:
-            raise UserError(
-                f"the model {name!r} has no option {option!r}" + did_you_mean(option, known)
-            )
+    model = architecture(name)
+    chosen = model.options.of(options, what=f"the model {name!r}")
     try:
-        return builder(tuple(image_shape), axis_name=axis_name, **options)
+        return model.build(tuple(image_shape), chosen, axis_name=axis_name)
     except ValueError as error:
         raise UserError(f"model {name!r}: {error}") from error
 
 
+def build_from(settings: Settings, *, axis_name: str | None = None) -> Model:
+    """The model of a run's settings; errors as of :func:`build`."""
+    model = settings.model
+    return build(model.name, settings.image_shape, axis_name=axis_name, **model.options)
+
+
 __all__ = [
-    "BUILDERS",
-    "DETECTION_OPTIONS",
+    "ARCHITECTURES",
+    "Architecture",
     "Detection",
     "LossOutput",
     "Model",
     "Variables",
+    "architecture",
     "build",
+    "build_from",
+    "described",
     "detection_keys",
 ]

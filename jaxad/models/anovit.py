@@ -32,6 +32,7 @@ What the two do otherwise, and the options:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterable
 from typing import Any
@@ -47,7 +48,6 @@ from jaxad.models.base import (
     LossOutput,
     Model,
     Variables,
-    check_one_of,
     label_encoder,
     to_unit_float,
 )
@@ -58,9 +58,10 @@ from jaxad.models.layers.basic import (
     InstanceNorm,
     pytorch_conv_init,
 )
-from jaxad.models.layers.token_grid import check_grid, token_grid
+from jaxad.models.layers.token_grid import ViTOptions, token_grid
 from jaxad.models.layers.vit import VisionTransformer
 from jaxad.ops.resize import bilinear_resize_align_corners
+from jaxad.run.options import option
 
 DECODERS = ("2022", "2024")
 NORMALISATIONS = ("none", "symmetric", "train")
@@ -183,51 +184,41 @@ def detect(
     return Detection(maps, scores, jnp.clip(output, 0.0, 1.0))
 
 
+@dataclasses.dataclass(frozen=True)
+class AnoViTOptions(ViTOptions):
+    """Options of ``anovit``."""
+
+    decoder: str = option("2024", "of the paper's year", choices=DECODERS)
+    width: float = option(1.0, "factor on the decoder's channel counts", above=0)
+    normalise: str = option(
+        "none",
+        "what the network sees: [0, 1]; the encoder [-1, 1]; standardised by the training images",
+        choices=NORMALISATIONS,
+    )
+
+
 def build(
-    image_shape: tuple[int, int, int],
-    *,
-    axis_name: str | None = None,
-    patch: int = 16,
-    features: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    decoder: str = "2024",
-    width: float = 1.0,
-    normalise: str = "none",
-    remat: bool = False,
-    dtype: str = "float32",
+    image_shape: tuple[int, int, int], options: AnoViTOptions, *, axis_name: str | None = None
 ) -> Model:
     """Builds ``anovit``.
 
     Args:
       image_shape: ``(h, w, c)``, sides divisible by ``patch``.
+      options: of the model.
       axis_name: unused, nothing is reduced over devices inside the model.
-      patch: side of a patch in pixels.
-      features: length of a token, divisible by ``heads``.
-      depth: number of transformer blocks.
-      heads: number of attention heads.
-      decoder: ``"2022"`` or ``"2024"``.
-      width: factor on the decoder's channel counts.
-      normalise: what the network sees: ``"none"``: images in [0, 1]; ``"symmetric"``: the encoder
-        sees [-1, 1]; ``"train"``: standardised by the training images.
-      remat: recompute the encoder's blocks in the backward pass, to save memory.
-      dtype: ``"float32"`` or ``"bfloat16"``, of the network's computation.
 
     Raises:
-      ValueError: options that do not fit together.
+      ValueError: options that do not fit together, or the images.
     """
     del axis_name
     h, w, c = image_shape
-    check_grid(image_shape, patch=patch, features=features, heads=heads)
-    check_one_of("decoder", decoder, DECODERS)
-    check_one_of("normalise", normalise, NORMALISATIONS)
-    options = {"heads": heads, "remat": remat, "dtype": jnp.dtype(dtype)}
+    encoder = options.encoder(image_shape)
     module = AnoViT(
-        VisionTransformer(features, depth, image_size=(h, w), patch=patch, **options),
-        Decoder(image_shape, decoder, width, dtype=jnp.dtype(dtype)),
+        encoder, Decoder(image_shape, options.decoder, options.width, dtype=encoder.dtype)
     )
+    normalise = options.normalise
 
-    def init(key) -> Variables:
+    def init(key: Key[Array, ""]) -> Variables:
         variables = module.init(key, jnp.zeros((1, h, w, c)))
         if normalise == "train":
             pixels = {"mean": jnp.zeros(c), "std": jnp.ones(c)}

@@ -8,8 +8,9 @@ knowing which architecture is behind it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key, Shaped
 
 from jaxad.data.batch import Batch
+from jaxad.run.options import Options, option
+
+DTYPES = ("float32", "bfloat16")
 
 Variables = Mapping[str, Any]
 """Flax variables: ``{"params": ..., <other collections>: ...}``."""
@@ -126,12 +130,58 @@ def label_all_trainable(params: Any) -> Any:
     return jax.tree.map(lambda _: "default", params)
 
 
+@dataclasses.dataclass(frozen=True)
+class ModelOptions(Options):
+    """Options of an architecture; they stand in a config's group ``model``."""
+
+    group: ClassVar[str] = "model."
+
+
+def label_subtrees(params: Any, **labels: str) -> Any:
+    """Labels by sub-tree.
+
+    Args:
+      params: of a model.
+      **labels: name of a sub-tree -> its label; all others are labelled ``"default"``.
+    """
+    label_all = lambda subtree, label: jax.tree.map(lambda _: label, subtree)
+    return {name: label_all(tree, labels.get(name, "default")) for name, tree in params.items()}
+
+
 def label_encoder(params: Any) -> Any:
     """``"encoder"`` for the sub-tree of that name (a trunk), ``"default"`` for everything else."""
-    return {
-        name: jax.tree.map(lambda _, label="encoder" if name == "encoder" else "default": label, p)
-        for name, p in params.items()
-    }
+    return label_subtrees(params, encoder="encoder")
+
+
+def apply_for_loss(
+    function: Callable[..., Any], module: nn.Module, variables: Variables, *args: Any, train: bool
+) -> tuple[Any, dict[str, Any]]:
+    """What a loss needs of a network: its result, and the collections that training changes.
+
+    Args:
+      function: of the bound module and ``args``; takes ``train``.
+      module: of the model.
+      variables: of the module.
+      *args: of the function.
+      train: whether collections other than parameters change; else the second result is ``{}``.
+    """
+    if not train:
+        return nn.apply(function, module)(variables, *args, train=False), {}
+    mutable = [name for name in variables if name != "params"]
+    result, changed = nn.apply(function, module, mutable=mutable)(variables, *args, train=True)
+    return result, dict(changed)
+
+
+def dtype_option(of: str = "of the network's computation") -> Any:
+    """The option ``dtype``."""
+    return option("float32", of, choices=DTYPES)
+
+
+def ssim_window_option(
+    meaning: str = "side of the uniform window of SSIM", *, detection_only: bool = False
+) -> Any:
+    """The option ``ssim_window``."""
+    return option(11, meaning, at_least=1, detection_only=detection_only)
 
 
 def check_one_of(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -26,6 +26,7 @@ defines no image score; the config's choice is this library's.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -40,13 +41,17 @@ from jaxad.models.base import (
     Detection,
     LossOutput,
     Model,
+    ModelOptions,
     Variables,
+    dtype_option,
     label_all_trainable,
+    ssim_window_option,
     to_unit_float,
 )
 from jaxad.models.layers.basic import Conv, ConvTranspose
 from jaxad.ops.ssim import ssim_map
 from jaxad.ops.tiles import average_tiles, extract_tiles, random_crops
+from jaxad.run.options import option
 
 LOSSES = ("l2", "ssim", "l2+ssim")
 
@@ -179,61 +184,65 @@ def detect(
     return Detection({"l2": l2, "ssim": ssim, "l2*ssim": l2 * ssim}, {}, shown)
 
 
+@dataclasses.dataclass(frozen=True)
+class CAEOptions(ModelOptions):
+    """Options of ``cae``."""
+
+    loss: str = option("ssim", "squared error, 1 - mean SSIM, or their sum", choices=LOSSES)
+    latent: int = option(
+        500, "size of the code; 100 for regular textures, 500 for objects", at_least=1
+    )
+    width: float = option(1.0, "factor on the channel counts", above=0)
+    output: str = option("sigmoid", "last activation", choices=("sigmoid", "linear"))
+    tile: int = option(
+        0, "side in pixels of crops and tiles (textures); 0: the whole image", at_least=0
+    )
+    tile_stride: int = option(32, "pixels between tiles in detection; 30 in the paper", at_least=1)
+    ssim_window: int = ssim_window_option()
+    dtype: str = dtype_option()
+
+
 def build(
-    image_shape: tuple[int, int, int],
-    *,
-    axis_name: str | None = None,
-    loss: str = "ssim",
-    latent: int = 500,
-    width: float = 1.0,
-    output: str = "sigmoid",
-    tile: int = 0,
-    tile_stride: int = 32,
-    ssim_window: int = 11,
-    dtype: str = "float32",
+    image_shape: tuple[int, int, int], options: CAEOptions, *, axis_name: str | None = None
 ) -> Model:
     """Builds ``cae``.
 
     Args:
-      image_shape: ``(h, w, c)``; sides (or the tile) divisible by 8, at least 64.
+      image_shape: ``(h, w, c)``.
+      options: of the model.
       axis_name: unused, nothing is reduced over devices inside the model.
-      loss: ``"l2"`` (mean squared error), ``"ssim"`` (1 - mean SSIM) or ``"l2+ssim"`` (their sum).
-      latent: size of the code; 100 for regular textures, 500 for objects and irregular ones.
-      width: factor on the channel counts.
-      output: ``"sigmoid"`` or ``"linear"``.
-      tile: side of the crops and tiles in pixels (textures); 0: the whole image.
-      tile_stride: step between tiles in pixels when testing.
-      ssim_window: side of the window of the SSIM loss and map.
-      dtype: ``"float32"`` or ``"bfloat16"``, of the network's computation.
 
     Raises:
-      ValueError: options that do not fit together.
+      ValueError: options that do not fit together, or the images.
     """
     del axis_name
     h, w, c = image_shape
-    if loss not in LOSSES:
-        raise ValueError(f"model.loss is {loss!r}; give one of {', '.join(LOSSES)}")
-    if output not in ("sigmoid", "linear"):
-        raise ValueError(f"model.output is {output!r}; give sigmoid or linear")
-    if tile and not (tile <= min(h, w) and 1 <= tile_stride <= tile):
+    tile, stride = options.tile, options.tile_stride
+    if tile and not (tile <= min(h, w) and stride <= tile):
         raise ValueError(
-            f"model.tile {tile} with model.tile_stride {tile_stride} does not fit images of "
+            f"model.tile {tile} with model.tile_stride {stride} does not fit images of "
             f"{h} x {w}; the tile may be at most as large as the image, the stride as the tile"
         )
     seen = (tile, tile) if tile else (h, w)
-    halvings = _halvings(*seen)
-    module = ConvolutionalAutoencoder((*seen, c), halvings, latent, width, output, jnp.dtype(dtype))
-    task = {"tile": tile, "ssim_window": ssim_window}
+    module = ConvolutionalAutoencoder(
+        (*seen, c),
+        _halvings(*seen),
+        options.latent,
+        options.width,
+        options.output,
+        jnp.dtype(options.dtype),
+    )
+    task = {"tile": tile, "ssim_window": options.ssim_window}
 
-    def init(key) -> Variables:
+    def init(key: Key[Array, ""]) -> Variables:
         return module.init(key, jnp.zeros((1, *seen, c)))
 
     return Model(
         module=module,
         image_shape=image_shape,
         init=init,
-        loss=functools.partial(training_loss, module, kind=loss, **task),
-        detect=functools.partial(detect, module, tile_stride=tile_stride, **task),
+        loss=functools.partial(training_loss, module, kind=options.loss, **task),
+        detect=functools.partial(detect, module, tile_stride=stride, **task),
         param_labels=label_all_trainable,
     )
 

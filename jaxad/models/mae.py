@@ -34,6 +34,7 @@ The network itself: :mod:`jaxad.models.layers.masked_autoencoder`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -47,8 +48,8 @@ from jaxad.models.base import (
     LossOutput,
     Model,
     Variables,
-    check_one_of,
     label_encoder,
+    ssim_window_option,
     to_unit_float,
 )
 from jaxad.models.layers.masked_autoencoder import (
@@ -59,11 +60,12 @@ from jaxad.models.layers.masked_autoencoder import (
     standardise,
     to_pixels,
 )
-from jaxad.models.layers.token_grid import check_grid
+from jaxad.models.layers.token_grid import ViTOptions, check_grid
 from jaxad.ops import morphology as grey
 from jaxad.ops.mask_schedules import MaskSchedule, interleaved, random_ensemble, sliding
 from jaxad.ops.patches import patch_grid, patchify, unpatchify
 from jaxad.ops.ssim import ssim_map
+from jaxad.run.options import option
 
 PASSES_AT_ONCE = {"cpu": 1, "other": 8}
 """Of detection, by the kind of device. On 2 CPU cores, 16 images of the config ``small`` took 0.20
@@ -174,23 +176,16 @@ def anomaly_maps(
     return {**maps, "ssim": ssim, "l1": l1}
 
 
-def make_schedule(
-    grid: tuple[int, int],
-    *,
-    schedule: str,
-    block: int,
-    stride: int,
-    passes: int,
-    mask_ratio: float,
-    mask_seed: int,
-) -> MaskSchedule:
-    """The passes of a detection, by the options of :func:`build`."""
-    check_one_of("schedule", schedule, ("sliding", "interleaved", "random"))
-    if schedule == "sliding":
-        return sliding(grid, block=block, stride=stride or block)
-    if schedule == "interleaved":
+def make_schedule(grid: tuple[int, int], options: MAEOptions) -> MaskSchedule:
+    """The passes of a detection."""
+    block, passes = options.block, options.passes
+    if options.schedule == "sliding":
+        return sliding(grid, block=block, stride=options.stride or block)
+    if options.schedule == "interleaved":
         return interleaved(grid, block=block, passes=passes)
-    return random_ensemble(grid, block=block, passes=passes, mask_ratio=mask_ratio, seed=mask_seed)
+    return random_ensemble(
+        grid, block=block, passes=passes, mask_ratio=options.mask_ratio, seed=options.mask_seed
+    )
 
 
 def init(module: MaskedAutoencoder, key: Key[Array, ""]) -> Variables:
@@ -220,17 +215,6 @@ def detect(
     return Detection(maps(images, reconstruction), {}, reconstruction)
 
 
-def check_not_negative(**options: int) -> None:
-    """Refuses numbers below zero.
-
-    Raises:
-      ValueError: names the option.
-    """
-    for option, value in options.items():
-        if value < 0:
-            raise ValueError(f"model.{option} is {value}; it must be 0 or more")
-
-
 def check_mask_ratio(mask_ratio: float, *, patches: int) -> None:
     """Refuses a ratio that masks nothing or everything.
 
@@ -244,115 +228,116 @@ def check_mask_ratio(mask_ratio: float, *, patches: int) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class MAEOptions(ViTOptions):
+    """Options of ``mae``."""
+
+    decoder_features: int = option(
+        512, "length of a token in the decoder, divisible by 4 and decoder_heads", at_least=1
+    )
+    decoder_depth: int = option(8, "blocks of the decoder", at_least=0)
+    decoder_heads: int = option(16, "attention heads of the decoder", at_least=1)
+    layer_norm_epsilon: float = option(1e-6, "1e-12 for the files of Hugging Face's hub", above=0)
+    mask_ratio: float = option(
+        0.75, "share of the patches masked in training and by schedule=random", above=0, below=1
+    )
+    norm_pix: bool = option(False, "train on patches standardised one by one")
+    schedule: str = option(
+        "sliding",
+        "masks of detection; the paper: sliding",
+        choices=("sliding", "interleaved", "random"),
+        detection_only=True,
+    )
+    block: int = option(
+        2, "side in patches of what is masked together", at_least=1, detection_only=True
+    )
+    stride: int = option(
+        0, "of the sliding block in patches; 0: its side", at_least=0, detection_only=True
+    )
+    passes: int = option(
+        4,
+        "interleaved: 2, 4, 9, 16; random: any number that covers the image",
+        at_least=1,
+        detection_only=True,
+    )
+    mask_seed: int = option(0, "of the random schedule", detection_only=True)
+    fill: str = option(
+        "drop",
+        "leave masked patches out, or show them in gray",
+        choices=("drop", "gray"),
+        detection_only=True,
+    )
+    passes_at_once: int = option(
+        0,
+        "passes computed side by side, at most; 0: 1 on a CPU, 8 elsewhere; more take memory",
+        at_least=0,
+        detection_only=True,
+    )
+    ssim_window: int = ssim_window_option("7, 9 or 11 in the paper", detection_only=True)
+    morphology: str = option(
+        "opening", "filter of the combined maps", choices=tuple(MORPHOLOGY), detection_only=True
+    )
+    morphology_size: int = option(
+        2, "its side in pixels, 2 or 4 in the paper; 0: none", at_least=0, detection_only=True
+    )
+    map_threshold: float = option(
+        0.0, "combined maps are 0 where they do not exceed it", detection_only=True
+    )
+
+
 def build(
-    image_shape: tuple[int, int, int],
-    *,
-    axis_name: str | None = None,
-    patch: int = 16,
-    features: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    decoder_features: int = 512,
-    decoder_depth: int = 8,
-    decoder_heads: int = 16,
-    layer_norm_epsilon: float = 1e-6,
-    mask_ratio: float = 0.75,
-    norm_pix: bool = False,
-    schedule: str = "sliding",
-    block: int = 2,
-    stride: int = 0,
-    passes: int = 4,
-    mask_seed: int = 0,
-    fill: str = "drop",
-    passes_at_once: int = 0,
-    ssim_window: int = 11,
-    morphology: str = "opening",
-    morphology_size: int = 2,
-    map_threshold: float = 0.0,
-    remat: bool = False,
-    dtype: str = "float32",
+    image_shape: tuple[int, int, int], options: MAEOptions, *, axis_name: str | None = None
 ) -> Model:
     """Builds ``mae``.
 
     Args:
       image_shape: ``(h, w, c)``, sides divisible by ``patch``.
+      options: of the model.
       axis_name: unused; nothing is reduced inside the model.
-      patch: side of a patch in pixels.
-      features: length of a token, divisible by 4 and by ``heads``.
-      depth: number of blocks of the encoder.
-      heads: attention heads of the encoder.
-      decoder_features: length of a token in the decoder, divisible by 4 and ``decoder_heads``.
-      decoder_depth: number of blocks of the decoder.
-      decoder_heads: attention heads of the decoder.
-      layer_norm_epsilon: 1e-6; the files of Hugging Face's hub are made for 1e-12.
-      mask_ratio: share of the patches that are masked in training and by ``schedule=random``.
-      norm_pix: train on patches standardised one by one.
-      schedule: ``"sliding"`` (the paper), ``"interleaved"`` or ``"random"``.
-      block: side in patches of the blocks that are masked together.
-      stride: of the sliding block in patches; 0: its side.
-      passes: of the interleaved schedule (2, 4, 9, 16) or the random one.
-      mask_seed: of the random schedule.
-      fill: ``"drop"`` masked patches, or show ``"gray"`` ones.
-      passes_at_once: passes that detection computes side by side, at most; 0: as
-        :data:`PASSES_AT_ONCE` says.
-      ssim_window: side of the uniform window of the ``ssim`` map: 7, 9 or 11 in the paper.
-      morphology: filter of the combined maps: opening, closing, erosion or dilation.
-      morphology_size: its side in pixels, 2 or 4 in the paper; 0: none.
-      map_threshold: combined maps are 0 where they do not exceed it.
-      remat: recompute blocks in the backward pass, to save memory.
-      dtype: ``"float32"`` or ``"bfloat16"``, of the network.
 
     Raises:
-      ValueError: options that do not fit together.
+      ValueError: options that do not fit together, or the images.
     """
     h, w, c = image_shape
-    check_grid(image_shape, patch=patch, features=features, heads=heads)
-    check_grid(image_shape, patch=patch, features=decoder_features, heads=decoder_heads)
-    check_one_of("fill", fill, ("drop", "gray"))
-    check_one_of("morphology", morphology, tuple(MORPHOLOGY))
-    check_not_negative(morphology_size=morphology_size, passes_at_once=passes_at_once)
-    grid = patch_grid((h, w), patch)
-    check_mask_ratio(mask_ratio, patches=grid[0] * grid[1])
+    check_grid(image_shape, patch=options.patch, features=options.features, heads=options.heads)
+    check_grid(
+        image_shape,
+        patch=options.patch,
+        features=options.decoder_features,
+        heads=options.decoder_heads,
+    )
+    grid = patch_grid((h, w), options.patch)
+    check_mask_ratio(options.mask_ratio, patches=grid[0] * grid[1])
     module = MaskedAutoencoder(
         image_size=(h, w),
         channels=c,
-        patch=patch,
-        features=features,
-        depth=depth,
-        heads=heads,
-        decoder_features=decoder_features,
-        decoder_depth=decoder_depth,
-        decoder_heads=decoder_heads,
-        epsilon=layer_norm_epsilon,
-        remat=remat,
-        dtype=jnp.dtype(dtype),
-    )
-    planned = make_schedule(
-        grid,
-        schedule=schedule,
-        block=block,
-        stride=stride,
-        passes=passes,
-        mask_ratio=mask_ratio,
-        mask_seed=mask_seed,
+        patch=options.patch,
+        features=options.features,
+        depth=options.depth,
+        heads=options.heads,
+        decoder_features=options.decoder_features,
+        decoder_depth=options.decoder_depth,
+        decoder_heads=options.decoder_heads,
+        epsilon=options.layer_norm_epsilon,
+        remat=options.remat,
+        dtype=jnp.dtype(options.dtype),
     )
     kind = "cpu" if jax.default_backend() == "cpu" else "other"
     reconstruct = make_reconstruct(
         module,
-        planned,
-        norm_pix=norm_pix,
-        fill=fill,
-        passes_at_once=passes_at_once or PASSES_AT_ONCE[kind],
+        make_schedule(grid, options),
+        norm_pix=options.norm_pix,
+        fill=options.fill,
+        passes_at_once=options.passes_at_once or PASSES_AT_ONCE[kind],
     )
     maps = functools.partial(
         anomaly_maps,
-        ssim_window=ssim_window,
-        morphology=morphology,
-        morphology_size=morphology_size,
-        map_threshold=map_threshold,
+        ssim_window=options.ssim_window,
+        morphology=options.morphology,
+        morphology_size=options.morphology_size,
+        map_threshold=options.map_threshold,
     )
-
-    task = {"mask_ratio": mask_ratio, "norm_pix": norm_pix}
+    task = {"mask_ratio": options.mask_ratio, "norm_pix": options.norm_pix}
     return Model(
         module=module,
         image_shape=image_shape,

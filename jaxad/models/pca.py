@@ -20,6 +20,7 @@ fixes an image score for a linear model: which one is used is this library's cho
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
@@ -33,12 +34,15 @@ from jaxad.models.base import (
     Detection,
     LossOutput,
     Model,
+    ModelOptions,
     Variables,
     label_all_trainable,
+    ssim_window_option,
     to_unit_float,
 )
 from jaxad.ops.ssim import ssim_map
 from jaxad.ops.tiles import average_tiles, extract_tiles
+from jaxad.run.options import option
 
 EXACT_UP_TO = 2048
 """Number of vectors up to which the Gram matrix is solved whole; above, subspace iteration."""
@@ -98,39 +102,41 @@ class ProbabilisticPCA(nn.Module):
         return self.mean[None] + projected, log_likelihood
 
 
+@dataclasses.dataclass(frozen=True)
+class PCAOptions(ModelOptions):
+    """Options of ``pca``."""
+
+    components: int = option(
+        30, "principal axes kept; fewer where the images span fewer", at_least=1
+    )
+    patch: int = option(0, "side of square patches; 0: the whole image is one vector", at_least=0)
+    stride: int = option(4, "pixels between patches", at_least=1)
+    ssim_window: int = ssim_window_option(detection_only=True)
+
+
 def build(
-    image_shape: tuple[int, int, int],
-    *,
-    axis_name: str | None = None,
-    components: int = 30,
-    patch: int = 0,
-    stride: int = 4,
-    ssim_window: int = 11,
+    image_shape: tuple[int, int, int], options: PCAOptions, *, axis_name: str | None = None
 ) -> Model:
     """Builds ``pca``.
 
     Args:
       image_shape: ``(h, w, c)``.
+      options: of the model.
       axis_name: unused, nothing is reduced over devices inside the model.
-      components: principal axes kept; fewer where the images span fewer.
-      patch: side of square patches in pixels, or 0 for the whole image as one vector.
-      stride: step between patches in pixels.
-      ssim_window: side of the uniform window of the ``ssim`` map.
 
     Raises:
-      ValueError: a patch larger than the image, or less than one component.
+      ValueError: a patch larger than the image, or a stride larger than the patch.
     """
     del axis_name
     h, w, c = image_shape
-    if components < 1:
-        raise ValueError(f"model.components is {components}, it must be at least 1")
-    if patch and (patch > min(h, w) or stride < 1 or stride > patch):
+    patch, stride = options.patch, options.stride
+    if patch and (patch > min(h, w) or stride > patch):
         raise ValueError(
             f"model.patch {patch} with model.stride {stride} does not fit images of {h} x {w}; "
             "the patch may be at most as large as the image and the stride at most the patch"
         )
     dimension = (patch * patch if patch else h * w) * c
-    module = ProbabilisticPCA(dimension, min(components, dimension - 1))
+    module = ProbabilisticPCA(dimension, min(options.components, dimension - 1))
 
     def to_vectors(images: Float[Array, "b h w c"]) -> Float[Array, "n d"]:
         if patch:
@@ -169,7 +175,9 @@ def build(
         reconstruction, log_likelihood, nll_map = forward(variables, images)
         reconstruction = jnp.clip(reconstruction, 0.0, 1.0)
         l1 = jnp.mean(jnp.abs(images - reconstruction), axis=-1)
-        ssim = 1.0 - jnp.mean(ssim_map(images, reconstruction, window_size=ssim_window), axis=-1)
+        ssim = 1.0 - jnp.mean(
+            ssim_map(images, reconstruction, window_size=options.ssim_window), axis=-1
+        )
         maps = {"l1": l1, "ssim": ssim, "l1*ssim": l1 * ssim}
         if nll_map is not None:
             maps["nll"] = nll_map

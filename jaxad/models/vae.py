@@ -23,6 +23,8 @@ Where paper and code disagree or are silent, and what is taken:
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -35,9 +37,10 @@ from jaxad.models.layers.resnet import STAGES, ResNetTrunk
 from jaxad.models.layers.variational import (
     Posterior,
     StandardNormal,
-    kl_unit as unit_of,
+    VariationalOptions,
     make_model,
 )
+from jaxad.run.options import option
 
 
 class ConvolutionalVAE(nn.Module):
@@ -93,102 +96,71 @@ class ConvolutionalVAE(nn.Module):
         return self.up[-1](x).astype(jnp.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class VAEOptions(VariationalOptions):
+    """Options of ``vae``."""
+
+    downsampling: int = option(
+        3, "halvings: 32 x 32 latents of 256 x 256 images", at_least=2, at_most=STAGES + 1
+    )
+    latent: int = option(256, "channels of the latents", at_least=1)
+    width: int = option(64, "channels of the encoder's stem; converted weights need 64", at_least=1)
+
+
 def build(
-    image_shape: tuple[int, int, int],
-    *,
-    axis_name: str | None = None,
-    downsampling: int = 3,
-    latent: int = 256,
-    width: int = 64,
-    kl_weight: float = 1.0,
-    kl_unit: str = "elbo",
-    mean_clip: float = 0.0,
-    ssim_window: int = 11,
-    dtype: str = "float32",
+    image_shape: tuple[int, int, int], options: VAEOptions, *, axis_name: str | None = None
 ) -> Model:
     """Builds ``vae``.
 
     Args:
       image_shape: ``(h, w, c)``, sides divisible by ``2 ** downsampling``.
+      options: of the model.
       axis_name: the mapped axis over which batch statistics are reduced.
-      downsampling: halvings of the side, 2 to 5.
-      latent: channels of the latents.
-      width: channels of the encoder's stem; converted weights need 64.
-      kl_weight: weight of the KL divergence, in units of ``kl_unit``.
-      kl_unit: ``"elbo"``, or a published averaging
-      (:func:`jaxad.models.layers.variational.kl_unit`).
-      mean_clip: limit of lambda in reconstructions (1e-5 in the public code); 0: none.
-      ssim_window: side of the uniform window of the ``ssim`` map.
-      dtype: ``"float32"`` or ``"bfloat16"``, of the network.
 
     Raises:
-      ValueError: options that do not fit together.
+      ValueError: images that cannot be halved so often.
     """
-    return build_convolutional(
-        image_shape,
-        StandardNormal(),
-        axis_name=axis_name,
-        downsampling=downsampling,
-        latent=latent,
-        width=width,
-        kl_weight=kl_weight,
-        kl_unit=kl_unit,
-        mean_clip=mean_clip,
-        ssim_window=ssim_window,
-        dtype=dtype,
-        param_labels=label_all_trainable,
-    )
+    return build_convolutional(image_shape, StandardNormal(), options, axis_name=axis_name)
 
 
 def build_convolutional(
     image_shape: tuple[int, int, int],
     prior: nn.Module,
+    options: VAEOptions,
     *,
     axis_name: str | None,
-    downsampling: int,
-    latent: int,
-    width: int,
-    kl_weight: float,
-    kl_unit: str,
-    mean_clip: float,
-    ssim_window: int,
-    dtype: str,
-    param_labels: Any,
+    param_labels: Callable[[Any], Any] = label_all_trainable,
 ) -> Model:
-    """A convolutional VAE with any prior; the arguments are those of :func:`build`.
+    """A convolutional VAE with any prior; the other arguments are those of :func:`build`.
 
     Raises:
-      ValueError: options that do not fit together.
+      ValueError: images that cannot be halved so often.
     """
     h, w, c = image_shape
-    latent_shape = latent_grid(image_shape, downsampling, latent)
-    module = ConvolutionalVAE(c, prior, downsampling, latent, width, axis_name, jnp.dtype(dtype))
-    return make_model(
-        module,
-        (h, w, c),
-        latent_shape,
-        kl_weight=kl_weight * unit_of(kl_unit, image_shape, latent_shape),
-        mean_clip=mean_clip,
-        ssim_window=ssim_window,
-        param_labels=param_labels,
+    latent_shape = latent_grid(image_shape, options)
+    module = ConvolutionalVAE(
+        c,
+        prior,
+        options.downsampling,
+        options.latent,
+        options.width,
+        axis_name,
+        jnp.dtype(options.dtype),
     )
+    return make_model(module, (h, w, c), latent_shape, options, param_labels=param_labels)
 
 
-def latent_grid(
-    image_shape: tuple[int, int, int], downsampling: int, latent: int
-) -> tuple[int, int, int]:
+def latent_grid(image_shape: tuple[int, int, int], options: VAEOptions) -> tuple[int, int, int]:
     """The shape of the latents of one image.
 
     Raises:
-      ValueError: the image cannot be halved so often, or the trunk has no such depth.
+      ValueError: the image cannot be halved so often.
     """
     h, w, _ = image_shape
-    cell = 2**downsampling
-    if not 2 <= downsampling <= STAGES + 1:
-        raise ValueError(f"model.downsampling is {downsampling}; give 2 to {STAGES + 1}")
+    cell = 2**options.downsampling
     if h % cell or w % cell:
         raise ValueError(
-            f"images of {h} x {w} cannot be halved {downsampling} times; set data.image_size to "
-            f"multiples of {cell}"
+            f"images of {h} x {w} cannot be halved {options.downsampling} times; set "
+            f"data.image_size to multiples of {cell}"
         )
-    return h // cell, w // cell, latent
+    return h // cell, w // cell, options.latent

@@ -39,10 +39,10 @@ Where paper and code disagree or are silent, and what is taken:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,12 +50,13 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from jaxad.data.batch import Batch
-from jaxad.models.base import Model, Variables, to_unit_float
-from jaxad.models.layers.variational import Posterior
-from jaxad.models.vae import build_convolutional, latent_grid
+from jaxad.models.base import Model, Variables, label_subtrees, to_unit_float
+from jaxad.models.layers.variational import Posterior, kl_unit_option
+from jaxad.models.vae import VAEOptions, build_convolutional, latent_grid
 from jaxad.ops import grf
 from jaxad.ops.correlation import correlation_length, radial_autocorrelation
 from jaxad.run.errors import UserError
+from jaxad.run.options import option
 
 LEARN = ("image", "elbo", "no")
 GRAY = (0.2989, 0.587, 0.114)
@@ -145,83 +146,67 @@ class GaussianField(nn.Module):
         return {**self.scalars(), "prior_covariance": jnp.fft.fftshift(self.latent_base())}
 
 
+@dataclasses.dataclass(frozen=True)
+class VAEGRFOptions(VAEOptions):
+    """Options of ``vae_grf``."""
+
+    kl_unit: str = kl_unit_option("elbo")
+    family: str = option(
+        "matern32", "of the correlation; identity: the standard normal prior", choices=grf.FAMILIES
+    )
+    learn: str = option(
+        "image", "how range and deviation are learned; the authors: image", choices=LEARN
+    )
+    start_range: float = option(
+        1.0,
+        "in pixels; the latents' is this divided by the side of a latent cell; 0: matched to the "
+        "training images",
+        at_least=0,
+    )
+    start_deviation: float = option(1.0, "standard deviation of a latent", above=0)
+    wrap: str = option(
+        "sum",
+        "of all copies on the torus, or of the nearest (authors)",
+        choices=("sum", "nearest"),
+    )
+
+
 def build(
-    image_shape: tuple[int, int, int],
-    *,
-    axis_name: str | None = None,
-    family: str = "matern32",
-    learn: str = "image",
-    start_range: float = 1.0,
-    start_deviation: float = 1.0,
-    wrap: str = "sum",
-    downsampling: int = 3,
-    latent: int = 256,
-    width: int = 64,
-    kl_weight: float = 1.0,
-    kl_unit: str = "elbo",
-    mean_clip: float = 0.0,
-    ssim_window: int = 11,
-    dtype: str = "float32",
+    image_shape: tuple[int, int, int], options: VAEGRFOptions, *, axis_name: str | None = None
 ) -> Model:
     """Builds ``vae_grf``.
 
     Args:
       image_shape: ``(h, w, c)``, sides divisible by ``2 ** downsampling``.
+      options: of the model.
       axis_name: the mapped axis over which batch statistics are reduced.
-      family: of the correlation: ``"exponential"``, ``"matern32"``, ``"matern32_sqrt3"``,
-        ``"matern52"``, ``"gaussian"`` or ``"identity"`` (the standard normal prior).
-      learn: how range and deviation are learned: ``"image"``, ``"elbo"`` or ``"no"``.
-      start_range: in pixels; the latents' is this divided by the side of a latent cell. 0: the
-        range at which the field's correlation length is that of the training images.
-      start_deviation: standard deviation of a latent.
-      wrap: ``"sum"`` of all copies on the torus, or the ``"nearest"`` alone.
-      downsampling: halvings of the side, 2 to 5.
-      latent: channels of the latents.
-      width: channels of the encoder's stem; converted weights need 64.
-      kl_weight: weight of the KL divergence, in units of ``kl_unit``.
-      kl_unit: ``"elbo"``, or a published averaging
-      (:func:`jaxad.models.layers.variational.kl_unit`).
-      mean_clip: limit of lambda in reconstructions (1e-5 in the public code); 0: none.
-      ssim_window: side of the uniform window of the ``ssim`` map.
-      dtype: ``"float32"`` or ``"bfloat16"``, of the network; the prior is float32.
 
     Raises:
-      ValueError: options that do not fit together.
+      ValueError: options that do not fit together, or the images.
     """
-    latent_grid(image_shape, downsampling, latent)
-    if family not in grf.FAMILIES:
-        raise ValueError(f"model.family is {family!r}; give one of {', '.join(grf.FAMILIES)}")
-    if learn not in LEARN:
-        raise ValueError(f"model.learn is {learn!r}; give one of {', '.join(LEARN)}")
-    if family == "identity" and learn != "no":
+    latent_grid(image_shape, options)
+    family = options.family
+    if family == "identity" and options.learn != "no":
         raise ValueError(
             "the identity correlation has no range and no deviation; set model.learn to 'no'"
         )
-    if wrap not in ("sum", "nearest"):
-        raise ValueError(f"model.wrap is {wrap!r}; give sum or nearest")
-    if start_range < 0 or start_deviation <= 0:
-        raise ValueError(
-            f"model.start_range is {start_range} and model.start_deviation {start_deviation}; give "
-            "a range above 0, or 0 to match the images, and a deviation above 0"
-        )
     prior = GaussianField(
-        tuple(image_shape[:2]), 2**downsampling, family, learn, start_range, start_deviation, wrap
+        image_shape[:2],
+        2**options.downsampling,
+        family,
+        options.learn,
+        options.start_range,
+        options.start_deviation,
+        options.wrap,
     )
     model = build_convolutional(
         image_shape,
         prior,
+        options,
         axis_name=axis_name,
-        downsampling=downsampling,
-        latent=latent,
-        width=width,
-        kl_weight=kl_weight,
-        kl_unit=kl_unit,
-        mean_clip=mean_clip,
-        ssim_window=ssim_window,
-        dtype=dtype,
-        param_labels=label_prior,
+        param_labels=functools.partial(label_subtrees, prior="prior"),
     )
-    if start_range or family == "identity":
+    if options.start_range or family == "identity":
         return model
     return model._replace(initialise=functools.partial(match_range, family))
 
@@ -258,11 +243,3 @@ def to_gray(images: Float[Array, "b h w c"]) -> Float[Array, "b h w 1"]:
     """The gray image of colours, the channel mean of anything else."""
     c = images.shape[-1]
     return images @ jnp.asarray(GRAY if c == 3 else (1.0 / c,) * c)[:, None]
-
-
-def label_prior(params: Any) -> Any:
-    """``"prior"`` for range and deviation, ``"default"`` for the network."""
-    return {
-        name: jax.tree.map(lambda _, label="prior" if name == "prior" else "default": label, p)
-        for name, p in params.items()
-    }

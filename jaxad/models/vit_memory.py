@@ -40,6 +40,7 @@ read (``memory_reads_unused``) are dead.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -55,17 +56,20 @@ from jaxad.models.base import (
     LossOutput,
     Model,
     Variables,
+    apply_for_loss,
     check_one_of,
-    label_encoder,
+    label_subtrees,
+    ssim_window_option,
     to_unit_float,
 )
 from jaxad.models.layers.basic import uniform_within
 from jaxad.models.layers.coordinate_attention import CoordinateAttention
-from jaxad.models.layers.token_grid import check_grid, token_grid
+from jaxad.models.layers.token_grid import ViTOptions, token_grid
 from jaxad.models.layers.vit import VisionTransformer
 from jaxad.ops import memory
 from jaxad.ops.resize import bilinear_resize_align_corners
 from jaxad.ops.ssim import ssim_map
+from jaxad.run.options import option
 
 ATTENTION = ("none", "before", "after")
 DECODERS = ("tanh", "2022", "2024")
@@ -170,9 +174,9 @@ def loss(
     """The loss of the head of this file, and how often each item was the strongest and was read."""
     del keys  # nothing is drawn
     images = to_unit_float(batch.image)
-    mutable = [name for name in variables if name != "params"] if train else False
-    result = module.apply(variables, images, train=train, mutable=mutable)
-    (reconstruction, weights), collections = result if train else (result, {})
+    (reconstruction, weights), collections = apply_for_loss(
+        ViTMemory.__call__, module, variables, images, train=train
+    )
     pixels = pixel_terms(images, reconstruction, ssim_window=ssim_window)
     terms, total = image_terms(pixels, weights, term_weights=term_weights)
     sums = {}
@@ -218,90 +222,74 @@ def diagnostics(
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class ViTMemoryOptions(ViTOptions):
+    """Options of ``vit_memory``; the paper is silent on depth, memory_items and ssim_weight."""
+
+    heads: int = option(8, "attention heads", at_least=1)
+    memory_items: int = option(2000, "number of items N; 0: no memory", at_least=0)
+    similarity: str = option(
+        "cosine", "of queries and items; MemAE's code: dot", choices=memory.SIMILARITIES
+    )
+    temperature: float = option(
+        1.0, "by which similarities are divided before the softmax; the paper has none", above=0
+    )
+    shrink: float = option(
+        1.0, "threshold of the shrinkage in units of 1 / N; 0: none; MemAE: 5", at_least=0
+    )
+    attention: str = option(
+        "after", "where coordinate attention stands, beside the memory", choices=ATTENTION
+    )
+    decoder: str = option("tanh", "the paper's, or AnoViT's of a year", choices=DECODERS)
+    width: float = option(1.0, "factor on the decoder's channel counts", above=0)
+    norm: str = option("batch", "of the decoder; the paper: batch", choices=("batch", "instance"))
+    ssim_weight: float = option(1.0, "lambda", at_least=0)
+    entropy_weight: float = option(0.001, "of the entropy of the memory's weights", at_least=0)
+    ssim_window: int = ssim_window_option()
+    score_terms: str = option(
+        "l2+ssim+entropy",
+        "terms of the map anomaly: some of l2, ssim, entropy, joined by +",
+        detection_only=True,
+    )
+
+
 def build(
-    image_shape: tuple[int, int, int],
-    *,
-    axis_name: str | None = None,
-    patch: int = 16,
-    features: int = 768,
-    depth: int = 12,
-    heads: int = 8,
-    memory_items: int = 2000,
-    similarity: str = "cosine",
-    temperature: float = 1.0,
-    shrink: float = 1.0,
-    attention: str = "after",
-    decoder: str = "tanh",
-    width: float = 1.0,
-    norm: str = "batch",
-    ssim_weight: float = 1.0,
-    entropy_weight: float = 0.001,
-    ssim_window: int = 11,
-    score_terms: str = "l2+ssim+entropy",
-    remat: bool = False,
-    dtype: str = "float32",
+    image_shape: tuple[int, int, int], options: ViTMemoryOptions, *, axis_name: str | None = None
 ) -> Model:
     """Builds ``vit_memory``.
 
     Args:
       image_shape: ``(h, w, c)``, sides divisible by ``patch``.
+      options: of the model.
       axis_name: the mapped axis over which batch statistics are reduced.
-      patch: side of a patch in pixels.
-      features: length of a token, divisible by ``heads``.
-      depth: number of transformer blocks.
-      heads: number of attention heads.
-      memory_items: number of items N; 0: no memory.
-      similarity: ``"cosine"`` (the paper) or ``"dot"`` (MemAE's code).
-      temperature: by which similarities are divided before the softmax.
-      shrink: threshold of the shrinkage in units of 1 / N; 0: none. MemAE: 5.
-      attention: coordinate attention ``"after"`` the memory, ``"before"`` it, or ``"none"``.
-      decoder: ``"tanh"``, ``"2022"`` or ``"2024"`` (:class:`jaxad.models.anovit.Decoder`).
-      width: factor on the decoder's channel counts.
-      norm: of the decoder, ``"batch"`` or ``"instance"``.
-      ssim_weight: lambda.
-      entropy_weight: of the entropy.
-      ssim_window: side of the uniform window of SSIM.
-      score_terms: of the map ``anomaly``: some of l2, ssim, entropy, joined by ``+``.
-      remat: recompute the encoder's blocks in the backward pass, to save memory.
-      dtype: ``"float32"`` or ``"bfloat16"``, of the network's computation.
 
     Raises:
-      ValueError: options that do not fit together.
+      ValueError: options that do not fit together, or the images.
     """
     h, w, c = image_shape
-    check_grid(image_shape, patch=patch, features=features, heads=heads)
-    check_one_of("attention", attention, ATTENTION)
-    check_one_of("decoder", decoder, DECODERS)
-    check_one_of("norm", norm, ("batch", "instance"))
-    check_one_of("similarity", similarity, memory.SIMILARITIES)
-    chosen = tuple(score_terms.split("+"))
+    chosen = tuple(options.score_terms.split("+"))
     for term in chosen:
         check_one_of("score_terms", term, TERMS)
-    if score_terms == "entropy" and not memory_items:
+    items = options.memory_items
+    if options.score_terms == "entropy" and not items:
         raise ValueError("model.score_terms is entropy, which needs a memory (model.memory_items)")
-    if memory_items < 0 or not temperature > 0:
-        raise ValueError(
-            f"model.memory_items {memory_items} may not be negative, and model.temperature "
-            f"{temperature} must be above 0"
-        )
-    kind = jnp.dtype(dtype)
-    options = MemoryOptions(memory_items, similarity, temperature, shrink / max(1, memory_items))
+    reading = MemoryOptions(
+        items, options.similarity, options.temperature, options.shrink / max(1, items)
+    )
+    encoder = options.encoder(image_shape)
+    kind = encoder.dtype
     module = ViTMemory(
-        VisionTransformer(
-            features, depth, heads, image_size=(h, w), patch=patch, remat=remat, dtype=kind
-        ),
-        Decoder(image_shape, decoder, width, norm, axis_name, kind),
-        options if memory_items else None,
-        attention,
+        encoder,
+        Decoder(image_shape, options.decoder, options.width, options.norm, axis_name, kind),
+        reading if items else None,
+        options.attention,
         axis_name,
         kind,
     )
-    task = {
-        "term_weights": {"l2": 1.0, "ssim": ssim_weight, "entropy": entropy_weight},
-        "ssim_window": ssim_window,
-    }
+    weights = {"l2": 1.0, "ssim": options.ssim_weight, "entropy": options.entropy_weight}
+    task = {"term_weights": weights, "ssim_window": options.ssim_window}
 
-    def init(key) -> Variables:
+    def init(key: Key[Array, ""]) -> Variables:
         return module.init(key, jnp.zeros((1, h, w, c)))
 
     return Model(
@@ -310,12 +298,6 @@ def build(
         init=init,
         loss=functools.partial(loss, module, **task),
         detect=functools.partial(detect, module, score_terms=chosen, **task),
-        param_labels=label_parameters,
-        diagnostics=functools.partial(diagnostics, module) if memory_items else None,
+        param_labels=functools.partial(label_subtrees, encoder="encoder", items="memory"),
+        diagnostics=functools.partial(diagnostics, module) if items else None,
     )
-
-
-def label_parameters(params: Any) -> Any:
-    """``"encoder"``, ``"memory"`` for the items, ``"default"`` for everything else."""
-    labels = label_encoder(params)
-    return labels | ({"items": "memory"} if "items" in params else {})

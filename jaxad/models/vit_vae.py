@@ -20,6 +20,7 @@ Where paper and code disagree or are silent, and what is taken:
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -31,10 +32,11 @@ from jaxad.models.layers.basic import BatchNorm, ConvTranspose, pytorch_conv_ini
 from jaxad.models.layers.variational import (
     Posterior,
     StandardNormal,
-    kl_unit as unit_of,
+    VariationalOptions,
     make_model,
 )
 from jaxad.models.layers.vit import VisionTransformer
+from jaxad.run.options import option
 
 
 class ViTVAE(nn.Module):
@@ -100,72 +102,56 @@ class ViTVAE(nn.Module):
         return self.up[-1](x).astype(jnp.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class ViTVAEOptions(VariationalOptions):
+    """Options of ``vit_vae``."""
+
+    patch: int = option(16, "side of a patch in pixels, a power of 2", at_least=2)
+    features: int = option(768, "length of a token; half of it are the latents", at_least=2)
+    depth: int = option(12, "transformer blocks", at_least=0)
+    heads: int = option(12, "attention heads", at_least=1)
+    symmetric_input: bool = option(
+        False, "show the encoder images in [-1, 1], as public ViT weights expect"
+    )
+
+
 def build(
-    image_shape: tuple[int, int, int],
-    *,
-    axis_name: str | None = None,
-    patch: int = 16,
-    features: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    symmetric_input: bool = False,
-    kl_weight: float = 1.0,
-    kl_unit: str = "elbo",
-    mean_clip: float = 0.0,
-    ssim_window: int = 11,
-    dtype: str = "float32",
+    image_shape: tuple[int, int, int], options: ViTVAEOptions, *, axis_name: str | None = None
 ) -> Model:
     """Builds ``vit_vae``.
 
     Args:
       image_shape: ``(h, w, c)``, sides divisible by ``patch``.
+      options: of the model.
       axis_name: the mapped axis over which batch statistics are reduced.
-      patch: side of a patch in pixels, a power of 2.
-      features: length of a token; half of it are the channels of the latents.
-      depth: number of transformer blocks.
-      heads: number of attention heads.
-      symmetric_input: show the encoder images in [-1, 1], as public ViT weights expect.
-      kl_weight: weight of the KL divergence, in units of ``kl_unit``.
-      kl_unit: ``"elbo"``, or a published averaging
-      (:func:`jaxad.models.layers.variational.kl_unit`).
-      mean_clip: limit of lambda in reconstructions (1e-5 in the public code); 0: none.
-      ssim_window: side of the uniform window of the ``ssim`` map.
-      dtype: ``"float32"`` or ``"bfloat16"``, of the network.
 
     Raises:
-      ValueError: options that do not fit together.
+      ValueError: options that do not fit together, or the images.
     """
     h, w, c = image_shape
-    if patch < 2 or patch & (patch - 1):
+    patch, features = options.patch, options.features
+    if patch & (patch - 1):
         raise ValueError(f"model.patch is {patch}; the decoder doubles, so give a power of 2")
     if h % patch or w % patch:
         raise ValueError(
             f"images of {h} x {w} do not divide into patches of {patch}; set data.image_size to "
             f"multiples of {patch}"
         )
-    if features % 2 or features % heads or features < 2 * patch:
+    if features % 2 or features % options.heads or features < 2 * patch:
         raise ValueError(
-            f"model.features is {features}; it must be divisible by 2 and by model.heads {heads}, "
-            f"and at least {2 * patch} for the decoder's halvings"
+            f"model.features is {features}; it must be divisible by 2 and by model.heads "
+            f"{options.heads}, and at least {2 * patch} for the decoder's halvings"
         )
-    latent_shape = (h // patch, w // patch, features // 2)
     module = ViTVAE(
         (h, w, c),
         StandardNormal(),
         patch,
         features,
-        depth,
-        heads,
-        symmetric_input,
+        options.depth,
+        options.heads,
+        options.symmetric_input,
         axis_name,
-        jnp.dtype(dtype),
+        jnp.dtype(options.dtype),
     )
-    return make_model(
-        module,
-        (h, w, c),
-        latent_shape,
-        kl_weight=kl_weight * unit_of(kl_unit, image_shape, latent_shape),
-        mean_clip=mean_clip,
-        ssim_window=ssim_window,
-        param_labels=label_encoder,
-    )
+    latent_shape = (h // patch, w // patch, features // 2)
+    return make_model(module, (h, w, c), latent_shape, options, param_labels=label_encoder)

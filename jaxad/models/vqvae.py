@@ -35,6 +35,7 @@ Silent in the paper, and what is taken here:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterable
@@ -50,7 +51,12 @@ from jaxad.models.base import (
     Detection,
     LossOutput,
     Model,
+    ModelOptions,
     Variables,
+    apply_for_loss,
+    dtype_option,
+    label_subtrees,
+    ssim_window_option,
     to_unit_float,
 )
 from jaxad.models.layers.basic import BatchNorm, Conv, ConvTranspose
@@ -67,6 +73,7 @@ from jaxad.ops.vector_quantisation import (
     init_averages,
     quantise,
 )
+from jaxad.run.options import option
 
 
 class ResidualLayer(nn.Module):
@@ -193,9 +200,8 @@ def loss(
     """Eq. 4 over the number of pixel values, and how often each code was chosen."""
     del keys  # nothing is drawn
     images = to_unit_float(batch.image)
-    mutable = [name for name in variables if name != "params"] if train else False
-    result = nn.apply(forward, module, mutable=mutable)(variables, images, train, decay=decay)
-    (logits, quantised), collections = result if train else (result, {})
+    step = functools.partial(forward, decay=decay)
+    (logits, quantised), collections = apply_for_loss(step, module, variables, images, train=train)
     values = math.prod(images.shape[1:])
     log_likelihood = continuous_bernoulli.log_likelihood(images, logits)
     nll = -jnp.sum(log_likelihood, axis=(1, 2, 3)) / values
@@ -236,68 +242,79 @@ def count_codes(module: VQVAE, quantised: Quantisation) -> Float[Array, " k"]:
     return jnp.zeros(module.codes).at[quantised.indices.ravel()].add(1.0)
 
 
+@dataclasses.dataclass(frozen=True)
+class VQVAEOptions(ModelOptions):
+    """Options of ``vqvae``."""
+
+    downsampling: int = option(3, "halvings of the side; 2 for small images", at_least=1)
+    features: int = option(256, "width of every layer and length of a code", at_least=1)
+    codes: int = option(512, "size of the codebook", at_least=1)
+    residual_layers: int = option(3, "on each side", at_least=0)
+    beta: float = option(0.25, "weight of the commitment term; the paper is silent", at_least=0)
+    codebook: str = option(
+        "gradient", "how it is learned; the paper: gradient", choices=("gradient", "ema")
+    )
+    decay: float = option(0.99, "of the moving averages (ema)", at_least=0, below=1)
+    ssim_window: int = ssim_window_option(detection_only=True)
+    dilation: int = option(
+        0,
+        "side of the grey dilation in pixels; 0: a latent cell",
+        at_least=0,
+        detection_only=True,
+    )
+    dilate_ssim: bool = option(
+        False, "dilate the SSIM map too before the product, as for UCSD", detection_only=True
+    )
+    dtype: str = dtype_option("of the convolutions")
+
+
 def build(
-    image_shape: tuple[int, int, int],
-    *,
-    axis_name: str | None = None,
-    downsampling: int = 3,
-    features: int = 256,
-    codes: int = 512,
-    residual_layers: int = 3,
-    beta: float = 0.25,
-    codebook: str = "gradient",
-    decay: float = 0.99,
-    ssim_window: int = 11,
-    dilation: int = 0,
-    dilate_ssim: bool = False,
-    dtype: str = "float32",
+    image_shape: tuple[int, int, int], options: VQVAEOptions, *, axis_name: str | None = None
 ) -> Model:
     """Builds ``vqvae``.
 
     Args:
       image_shape: ``(h, w, c)``, sides divisible by ``2 ** downsampling``.
+      options: of the model.
       axis_name: the mapped axis over which batch statistics and code counts are reduced.
-      downsampling: halvings: 3, or 2 for small images.
-      features: width of every layer and length of a code.
-      codes: size of the codebook.
-      residual_layers: on each side.
-      beta: weight of the commitment term.
-      codebook: learned by ``"gradient"`` (the paper) or ``"ema"``.
-      decay: of the moving averages.
-      ssim_window: side of the uniform window of the ``ssim`` map.
-      dilation: side in pixels of the footprint of the grey dilation; 0: one latent cell.
-      dilate_ssim: dilate the SSIM map too before the product (as for UCSD).
-      dtype: ``"float32"`` or ``"bfloat16"``, of the convolutions.
 
     Raises:
-      ValueError: options that do not fit together.
+      ValueError: options that do not fit together, or the images.
     """
     h, w, c = image_shape
-    cell = 2**downsampling
-    if downsampling < 1 or h % cell or w % cell:
+    cell = 2**options.downsampling
+    if h % cell or w % cell:
         raise ValueError(
-            f"images of {h} x {w} cannot be halved {downsampling} times; set data.image_size to "
-            f"multiples of {cell}"
+            f"images of {h} x {w} cannot be halved {options.downsampling} times; set "
+            f"data.image_size to multiples of {cell}"
         )
-    if codebook not in ("gradient", "ema"):
-        raise ValueError(f"model.codebook is {codebook!r}; give gradient or ema")
-    by_gradient = codebook == "gradient"
     module = VQVAE(
-        c, downsampling, features, codes, residual_layers, by_gradient, axis_name, jnp.dtype(dtype)
+        c,
+        options.downsampling,
+        options.features,
+        options.codes,
+        options.residual_layers,
+        options.codebook == "gradient",
+        axis_name,
+        jnp.dtype(options.dtype),
     )
 
-    def init(key):
+    def init(key: Key[Array, ""]) -> Variables:
         return module.init(key, jnp.zeros((1, h, w, c)))
 
     return Model(
         module=module,
         image_shape=image_shape,
         init=init,
-        loss=functools.partial(loss, module, beta=beta, decay=decay),
+        loss=functools.partial(loss, module, beta=options.beta, decay=options.decay),
         detect=functools.partial(
-            detect, module, ssim_window=ssim_window, dilation=dilation, dilate_ssim=dilate_ssim
+            detect,
+            module,
+            ssim_window=options.ssim_window,
+            dilation=options.dilation,
+            dilate_ssim=options.dilate_ssim,
         ),
-        param_labels=label_parameters,
+        param_labels=functools.partial(label_subtrees, codebook="codebook"),
         initialise=functools.partial(start_codebook, module),
         diagnostics=functools.partial(code_use, module),
     )
@@ -322,16 +339,6 @@ def code_use(
     _, quantised, _ = module.apply(variables, to_unit_float(images))
     counts = count_codes(module, quantised)
     return {"code_indices": quantised.indices, "code_counts": counts}
-
-
-def label_parameters(params: Any) -> Any:
-    """``"codebook"`` for the codes, ``"default"`` for everything else."""
-    return {
-        name: jax.tree.map(
-            lambda _, label="codebook" if name == "codebook" else "default": label, p
-        )
-        for name, p in params.items()
-    }
 
 
 def set_codes(variables: Variables, centres: Float[Array, "k d"]) -> Variables:

@@ -38,8 +38,8 @@ The network itself: :mod:`jaxad.models.layers.vt_adl_network`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,17 +51,17 @@ from jaxad.models.base import (
     LossOutput,
     Model,
     Variables,
-    check_one_of,
-    label_encoder,
+    apply_for_loss,
+    label_subtrees,
     to_unit_float,
 )
 from jaxad.models.layers.mixture_head import Mixture, MixtureHead, check_mixture
-from jaxad.models.layers.token_grid import check_grid
-from jaxad.models.layers.vit import VisionTransformer
+from jaxad.models.layers.token_grid import ViTOptions
 from jaxad.models.layers.vt_adl_network import VTADL, Decoder, code_features_of, published_start
 from jaxad.ops import mixture_density
 from jaxad.ops.resize import bilinear_resize_align_corners
 from jaxad.ops.ssim import ssim_map
+from jaxad.run.options import option
 
 
 def mean_ssim(a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]) -> Float[Array, " b"]:
@@ -110,9 +110,9 @@ def loss(
 ) -> LossOutput:
     """Eq. 9, with the weights of :func:`build`."""
     images = to_unit_float(batch.image)
-    mutable = ["batch_stats"] if train else False
-    result = module.apply(variables, images, keys, train=train, mutable=mutable)
-    (output, mixture, tokens), collections = result if train else (result, {})
+    (output, mixture, tokens), collections = apply_for_loss(
+        VTADL.__call__, module, variables, images, keys, train=train
+    )
     over_patches = jnp.sum if module.density.published else jnp.mean
     mse = jnp.mean(jnp.square(images - output), axis=(1, 2, 3))
     ssim = 1.0 - mean_ssim(images, output)
@@ -166,104 +166,88 @@ def diagnostics(
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class VTADLOptions(ViTOptions):
+    """Options of ``vt_adl``."""
+
+    patch: int = option(64, "side of a patch in pixels", at_least=1)
+    features: int = option(512, "length D of an embedding, divisible by heads", at_least=1)
+    depth: int = option(6, "transformer blocks", at_least=0)
+    heads: int = option(8, "attention heads", at_least=1)
+    mlp_features: int = option(1024, "hidden features of a block's MLP", at_least=1)
+    attention_scale: str = option(
+        "head", "1 / root of a head's length, or of D (the code: full)", choices=("head", "full")
+    )
+    decoder: str = option(
+        "published", "published takes 512 x 512 images", choices=("published", "doubling")
+    )
+    width: float = option(1.0, "factor on the channels of the doubling decoder", above=0)
+    density: str = option(
+        "likelihood", "the paper's, or what the code computes", choices=("likelihood", "published")
+    )
+    components: int = option(150, "number of Gaussians K", at_least=1)
+    covariance: str = option("diagonal", "full is for few features", choices=("diagonal", "full"))
+    noise: float = option(
+        0.2, "standard deviation of the noise on embeddings in training", at_least=0
+    )
+    variance_floor: float = option(
+        0.04, "added to every variance; 0 leaves the likelihood without a maximum", at_least=0
+    )
+    stop_gradient: bool = option(False, "on the density's target")
+    mse_weight: float = option(5.0, "of the mean squared error", at_least=0)
+    ssim_weight: float = option(0.5, "of 1 - SSIM", at_least=0)
+    density_weight: float = option(1.0, "of the density's loss", at_least=0)
+
+
 def build(
-    image_shape: tuple[int, int, int],
-    *,
-    axis_name: str | None = None,
-    patch: int = 64,
-    features: int = 512,
-    depth: int = 6,
-    heads: int = 8,
-    mlp_features: int = 1024,
-    attention_scale: str = "head",
-    decoder: str = "published",
-    width: float = 1.0,
-    density: str = "likelihood",
-    components: int = 150,
-    covariance: str = "diagonal",
-    noise: float = 0.2,
-    variance_floor: float = 0.04,
-    stop_gradient: bool = False,
-    mse_weight: float = 5.0,
-    ssim_weight: float = 0.5,
-    density_weight: float = 1.0,
-    remat: bool = False,
-    dtype: str = "float32",
+    image_shape: tuple[int, int, int], options: VTADLOptions, *, axis_name: str | None = None
 ) -> Model:
     """Builds ``vt_adl``.
 
     Args:
       image_shape: ``(h, w, c)``, sides divisible by ``patch``.
+      options: of the model.
       axis_name: the mapped axis over which batch statistics are reduced.
-      patch: side of a patch in pixels.
-      features: length D of an embedding, divisible by ``heads``.
-      depth: number of transformer blocks.
-      heads: number of attention heads.
-      mlp_features: hidden features of the blocks' MLPs.
-      attention_scale: ``"head"`` (1 / root of a head's length) or ``"full"`` (of D, the code).
-      decoder: ``"published"`` (512 x 512 images) or ``"doubling"``.
-      width: factor on the channels of the ``"doubling"`` decoder.
-      density: ``"likelihood"`` (the paper) or ``"published"`` (what the code computes).
-      components: number of Gaussians K.
-      covariance: ``"diagonal"``, or ``"full"`` for small D.
-      noise: standard deviation of the noise on embeddings in training.
-      variance_floor: added to every variance of the likelihood; 0 leaves it without a maximum.
-      stop_gradient: on the density's target.
-      mse_weight: of the mean squared error.
-      ssim_weight: of 1 - SSIM.
-      density_weight: of the density's loss.
-      remat: recompute the encoder's blocks in the backward pass, to save memory.
-      dtype: ``"float32"`` or ``"bfloat16"``, of encoder and decoder; the density is float32.
 
     Raises:
       ValueError: options that do not fit together, or a full covariance of too many parameters.
     """
-    check_grid(image_shape, patch=patch, features=features, heads=heads)
-    check_one_of("attention_scale", attention_scale, ("head", "full"))
-    check_one_of("density", density, ("likelihood", "published"))
-    check_mixture(covariance, density, components, features)
-    code_features = code_features_of(decoder, image_shape)
-    kind = jnp.dtype(dtype)
-    module = VTADL(
-        VisionTransformer(
-            features,
-            depth,
-            heads,
-            mlp_features,
-            final_norm=False,
-            epsilon=1e-5,
-            qkv_bias=False,
-            attention_scale=features**-0.5 if attention_scale == "full" else None,
-            remat=remat,
-            dtype=kind,
-            image_size=tuple(image_shape[:2]),
-            patch=patch,
-            position_std=1.0,
-        ),
-        Decoder(image_shape, decoder, width, axis_name, kind),
-        MixtureHead(components, covariance, variance_floor, density == "published"),
-        code_features,
-        noise,
-        stop_gradient,
+    check_mixture(options.covariance, options.density, options.components, options.features)
+    code_features = code_features_of(options.decoder, image_shape)
+    full = options.attention_scale == "full"
+    encoder = options.encoder(
+        image_shape,
+        mlp_features=options.mlp_features,
+        final_norm=False,
+        epsilon=1e-5,
+        qkv_bias=False,
+        attention_scale=options.features**-0.5 if full else None,
+        position_std=1.0,
     )
+    module = VTADL(
+        encoder,
+        Decoder(image_shape, options.decoder, options.width, axis_name, encoder.dtype),
+        MixtureHead(
+            options.components,
+            options.covariance,
+            options.variance_floor,
+            options.density == "published",
+        ),
+        code_features,
+        options.noise,
+        options.stop_gradient,
+    )
+    weights = {
+        "mse_weight": options.mse_weight,
+        "ssim_weight": options.ssim_weight,
+        "density_weight": options.density_weight,
+    }
     return Model(
         module=module,
         image_shape=image_shape,
         init=functools.partial(init, module),
-        loss=functools.partial(
-            loss,
-            module,
-            mse_weight=mse_weight,
-            ssim_weight=ssim_weight,
-            density_weight=density_weight,
-        ),
+        loss=functools.partial(loss, module, **weights),
         detect=functools.partial(detect, module),
-        param_labels=label_parameters,
+        param_labels=functools.partial(label_subtrees, encoder="encoder", density="density"),
         diagnostics=functools.partial(diagnostics, module),
     )
-
-
-def label_parameters(params: Any) -> Any:
-    """``"encoder"``, ``"density"``, and ``"default"`` for the decoder with its projection."""
-    density = jax.tree.map(lambda _: "density", params["density"])
-    return label_encoder(params) | {"density": density}

@@ -1,16 +1,15 @@
 """Configs: found by name or file, changed by variants and overrides, locked, saved as JSON.
 
 ``--config=vqvae:small,ema --config.train.epochs=20`` reads, in this order, the file's defaults
-(``configs/common.py`` lists every key), its variants from left to right, then the overrides.
+(``jaxad config NAME`` lists every key), its variants from left to right, then the overrides.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
+import dataclasses
 import importlib.util
 import json
-import math
 import os
 import pathlib
 import sys
@@ -20,9 +19,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import FieldReference
 
 from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.options import converted
+from jaxad.run.settings import ModelChoice, Settings
 
 SCHEMA_VERSION = 1
 """Written into every config.json; raised when a saved config can no longer be read as it is."""
@@ -31,38 +31,6 @@ Variant = Callable[[ConfigDict], None]
 
 OPEN_GROUPS = ("model.", "train.learning_rate_multipliers.")
 """Groups to which a config file may add keys; what reads them refuses unknown ones."""
-
-AT_LEAST_ONE = (
-    "data.image_size",
-    "train.batch_size",
-    "train.accumulate",
-    "train.epochs",
-    "train.log_every",
-    "train.checkpoint_every",
-    "evaluate.batch_size",
-)
-NOT_NEGATIVE = (
-    "data.memory_limit_mb",
-    "augment.rotate_degrees",
-    "augment.shift",
-    "augment.brightness",
-    "train.steps",
-    "train.learning_rate",
-    "train.warmup_steps",
-    "train.weight_decay",
-    "train.gradient_clip",
-    "train.devices",
-    "evaluate.smoothing",
-    "evaluate.report_images",
-)
-DTYPES = ("float32", "bfloat16")
-SHARES = (
-    "data.holdout",
-    "train.betas",
-    "evaluate.image_false_positive_rate",
-    "evaluate.pixel_false_positive_rate",
-)
-"""From 0 to below 1."""
 
 
 def shipped_folder() -> pathlib.Path:
@@ -107,8 +75,7 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> Config
 
 def _check_keys(file: str, config: ConfigDict) -> None:
     """Refuses a config file that sets a key which nothing reads, or lacks one that is read."""
-    known = _flat_keys(_import_config("common").get_config())
-    present = _flat_keys(config)
+    known, present = list(flatten(default_config())), list(flatten(config))
     for key in present:
         if key not in known and not key.startswith(OPEN_GROUPS):
             raise UserError(f"the config {file} sets an unknown key {key!r}" + _nearest(key, known))
@@ -119,43 +86,51 @@ def _check_keys(file: str, config: ConfigDict) -> None:
             )
 
 
-def check_values(config: ConfigDict) -> None:
-    """Refuses values that no run can work with, before anything is read or written.
+def default_config(model: str = "", options: Mapping[str, Any] | None = None) -> ConfigDict:
+    """A config of all shared keys with their defaults (:mod:`jaxad.run.settings`).
+
+    Args:
+      model: name of the architecture.
+      options: its options with their defaults.
+    """
+    choice = ModelChoice(model, options or {})
+    return ConfigDict(Settings(model=choice).to_dict())
+
+
+def settings_of(config: ConfigDict | Settings) -> Settings:
+    """The frozen settings of a config, every shared key checked.
 
     Raises:
       UserError: names the key and what it takes.
     """
-    for key, value in flatten(config).items():
-        for number in value if isinstance(value, tuple) else (value,):
-            if key in AT_LEAST_ONE:
-                fits, wanted = number >= 1, "at least 1"
-            elif key in NOT_NEGATIVE:
-                fits, wanted = number >= 0 and math.isfinite(number), "0 or more"
-            elif key in SHARES:
-                fits, wanted = 0 <= number < 1, "a share from 0 to below 1"
-            elif key == "evaluate.aupro_limit":
-                fits, wanted = 0 < number <= 1, "above 0 and at most 1"
-            else:
-                continue
-            if not fits:
-                raise UserError(f"the config key {key!r} must be {wanted}, not {value!r}")
-    if config.model.get("dtype", DTYPES[0]) not in DTYPES:
-        raise UserError(f"model.dtype is {config.model.dtype!r}; give {' or '.join(DTYPES)}")
-    # Imported here: the way to the help is light.
-    from jaxad.data.region import check_region
-    from jaxad.evaluation.protocols.rules import get_protocol
-
-    check_region(config.data.region)
-    get_protocol(config.evaluate.protocol)
+    if isinstance(config, Settings):
+        return config
+    return Settings.of(config.copy_and_resolve_references().to_dict())
 
 
-def with_absolute_root(config: ConfigDict) -> ConfigDict:
-    """The same config, whose data set is found from any working directory."""
-    config = config.copy_and_resolve_references()
-    if config.data.root:
-        with config.unlocked():
-            config.data.root = os.path.abspath(config.data.root)
-    return config
+def load_settings(spec: str, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """:func:`load_config`, then :func:`settings_of`."""
+    return settings_of(load_config(spec, overrides))
+
+
+def with_keys(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with other values of some dotted keys, as overrides set them.
+
+    Raises:
+      UserError: an unknown key, or a value that it does not take.
+    """
+    config = ConfigDict(settings.to_dict())
+    for key, value in values.items():
+        set_key(config, key, value)
+    return settings_of(config)
+
+
+def with_absolute_root(settings: Settings) -> Settings:
+    """The same settings, whose data set is found from any working directory."""
+    if not settings.data.root:
+        return settings
+    data = dataclasses.replace(settings.data, root=os.path.abspath(settings.data.root))
+    return dataclasses.replace(settings, data=data)
 
 
 def _import_config(name_or_file: str) -> types.ModuleType:
@@ -248,7 +223,7 @@ def set_key(config: ConfigDict, key: str, value: Any) -> None:
             config.train.learning_rate_multipliers[parts[-1]] = 1.0
     for depth, part in enumerate(parts):
         if not isinstance(node, ConfigDict) or part not in node:
-            known = sorted(_flat_keys(config))
+            known = sorted(flatten(config))
             where = ".".join(parts[: depth + 1])
             raise UserError(f"unknown config key {where!r}" + _nearest(key, known))
         if depth < len(parts) - 1:
@@ -257,7 +232,7 @@ def set_key(config: ConfigDict, key: str, value: Any) -> None:
         inner = ", ".join(f"{key}.{k}" for k in node[parts[-1]]) or f"{key}.LABEL"
         raise UserError(f"the config key {key!r} is a group; set one of its keys: {inner}")
     default = node[parts[-1]]
-    node[parts[-1]] = _parse(key, value, default, node.get_type(parts[-1]))
+    node[parts[-1]] = converted(key, value, default, node.get_type(parts[-1]))
 
 
 def _nearest(key: str, known: list[str]) -> str:
@@ -268,76 +243,35 @@ def _nearest(key: str, known: list[str]) -> str:
     return near if "did you mean" in near else "; `jaxad config NAME` lists every key"
 
 
-def _parse(key: str, value: Any, default: Any, kind: type) -> Any:
-    """Turns ``value`` (often text from a command line) into the type of the key."""
-    if isinstance(value, os.PathLike) and kind is str:
-        return os.fspath(value)
-    if isinstance(value, str) and kind is not str:
-        try:
-            value = ast.literal_eval({"true": "True", "false": "False"}.get(value.lower(), value))
-        except (ValueError, SyntaxError):
-            raise _wrong_type(key, value, kind, default) from None
-    if value is None and default is None:
-        return None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if kind is tuple and isinstance(value, (list, tuple, int)):
-        value = (value, value) if isinstance(value, int) else tuple(value)
-        if default and type(default[0]) is float:
-            value = tuple(float(v) if type(v) is int else v for v in value)
-        if isinstance(default, tuple) and len(default) and len(default) != len(value):
-            raise UserError(f"the config key {key!r} takes {len(default)} numbers, not {value!r}")
-        if default and any(type(v) is not type(default[0]) for v in value):
-            raise _wrong_type(key, value, kind, default)
-        return value
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise _wrong_type(key, value, kind, default)
-    return value
+def flatten(config: ConfigDict | Settings) -> dict[str, Any]:
+    """Dotted key -> value, in the config's order; a group without keys has none."""
+    if isinstance(config, ConfigDict):
+        config = config.copy_and_resolve_references()
+
+    def leaves(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                yield from leaves(f"{prefix}{name}.", value)
+            else:
+                yield prefix + name, value
+
+    return dict(leaves("", config.to_dict()))
 
 
-def _wrong_type(key: str, value: Any, kind: type, default: Any) -> UserError:
-    names = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
-    wanted = names.get(kind) or f"numbers such as {','.join(map(str, default or (128, 128)))}"
-    return UserError(f"the config key {key!r} takes {wanted}, not {value!r}")
-
-
-def _flat_keys(config: ConfigDict, prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in config.items():
-        keys += (
-            _flat_keys(value, f"{prefix}{key}.")
-            if isinstance(value, ConfigDict)
-            else [prefix + key]
-        )
-    return keys
-
-
-def flatten(config: ConfigDict) -> dict[str, Any]:
-    """Dotted key -> value, in the config's order."""
-    flat = {}
-    for key in _flat_keys(config):
-        node: Any = config
-        for part in key.split("."):
-            node = node[part]
-        flat[key] = node.get() if isinstance(node, FieldReference) else node
-    return flat
-
-
-def to_json(config: ConfigDict) -> str:
+def to_json(config: ConfigDict | Settings) -> str:
     """The config as JSON text with its schema version."""
     return json.dumps({"schema": SCHEMA_VERSION, **config.to_dict()}, indent=2) + "\n"
 
 
-def from_json(text: str, *, source: str = "config.json") -> ConfigDict:
+def from_json(text: str, *, source: str = "config.json") -> Settings:
     """Reads what :func:`to_json` wrote.
 
     Keys that came after the run was written have the default of today: a new key's default is
     what was done before there was one.
 
     Raises:
-      UserError: not JSON, or written by a schema that this version does not read.
+      UserError: not JSON, written by a schema that this version does not read, or holding a key
+        or a value that no config may have.
     """
     try:
         values = json.loads(text)
@@ -349,20 +283,7 @@ def from_json(text: str, *, source: str = "config.json") -> ConfigDict:
             f"{source} has config schema {schema!r}, this jaxad reads {SCHEMA_VERSION}; "
             "evaluate it with the version in the run's environment.json"
         )
-    defaults = _import_config("common").get_config().to_dict()
-    config = ConfigDict(_filled_up(_tuples(values), defaults))
-    config.lock()
-    return config
-
-
-def _filled_up(values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, and the defaults of what they lack."""
-    missing = {k: v for k, v in defaults.items() if k not in values}
-    filled = {
-        k: _filled_up(v, defaults[k]) if isinstance(v, dict) and k in defaults else v
-        for k, v in values.items()
-    }
-    return {**filled, **missing}
+    return Settings.of(_tuples(values), source=source)
 
 
 def _tuples(value: Any) -> Any:

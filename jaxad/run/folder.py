@@ -13,11 +13,10 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from jaxad.run import config as config_lib
 from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, try_lock
+from jaxad.run.settings import Settings
 
 
 class RunFolder:
@@ -73,8 +72,8 @@ class RunFolder:
             folder.name.isdigit() for folder in self.checkpoints.iterdir()
         )
 
-    def read_config(self) -> ConfigDict:
-        """The config that the run was started with.
+    def read_config(self) -> Settings:
+        """The settings that the run was started with.
 
         Raises:
           UserError: this is not a run folder, or its config is damaged.

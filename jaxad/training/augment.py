@@ -7,7 +7,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
-from ml_collections import ConfigDict
+
+from jaxad.run.settings import Augment as AugmentOptions
 
 Augment = Callable[[Float[Array, "b h w c"], Key[Array, " b"]], Float[Array, "b h w c"]]
 
@@ -18,7 +19,7 @@ def no_augment(images: Float[Array, "b h w c"], keys: Key[Array, " b"]) -> Float
     return images
 
 
-def make_augment(options: ConfigDict) -> Augment:
+def make_augment(options: AugmentOptions) -> Augment:
     """Builds the augmentation of ``config.augment``; parts that are off cost nothing."""
 
     def augment_one(image: Float[Array, "h w c"], key: Key[Array, ""]) -> Float[Array, "h w c"]:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from ml_collections import ConfigDict
 
 from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table
@@ -16,6 +15,7 @@ from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError
+from jaxad.run.settings import Data, Settings
 from jaxad.training.processes import log
 
 
@@ -34,7 +34,7 @@ class Inputs(NamedTuple):
     record: dict[str, Any]
 
 
-def open_table(data: ConfigDict) -> SampleTable:
+def open_table(data: Data) -> SampleTable:
     """The sample table of ``config.data``; generated images are written to the cache first.
 
     Raises:
@@ -54,7 +54,7 @@ def open_table(data: ConfigDict) -> SampleTable:
     return read_table(data.root, name=data.name, category=data.category, anomalous=data.anomalous)
 
 
-def decode(samples: list[Any], data: ConfigDict, range_16bit: tuple[float, float]) -> np.ndarray:
+def decode(samples: list[Any], data: Data, range_16bit: tuple[float, float]) -> np.ndarray:
     """Decodes, cuts and resizes samples or paths as the config says.
 
     Raises:
@@ -67,7 +67,7 @@ def decode(samples: list[Any], data: ConfigDict, range_16bit: tuple[float, float
     )
 
 
-def _reading(data: ConfigDict, range_16bit: tuple[float, float]) -> dict[str, Any]:
+def _reading(data: Data, range_16bit: tuple[float, float]) -> dict[str, Any]:
     """How files become pixels."""
     return {
         "image_size": tuple(data.image_size),
@@ -77,7 +77,7 @@ def _reading(data: ConfigDict, range_16bit: tuple[float, float]) -> dict[str, An
     }
 
 
-def prepare_inputs(config: ConfigDict) -> Inputs:
+def prepare_inputs(config: Settings) -> Inputs:
     """Reads the good training images and parts the held-out ones from them.
 
     Raises:
@@ -117,7 +117,7 @@ def prepare_inputs(config: ConfigDict) -> Inputs:
 
 
 def _training_images(
-    samples: list[Sample], data: ConfigDict, range_16bit: tuple[float, float]
+    samples: list[Sample], data: Data, range_16bit: tuple[float, float]
 ) -> np.ndarray | StreamedImages:
     if not data.stream:
         return decode(samples, data, range_16bit)

@@ -6,7 +6,6 @@ import contextlib
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from jaxad import models
 from jaxad.models.base import Model, parameter_key
@@ -14,6 +13,7 @@ from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_json, write_text
 from jaxad.run.folder import RunFolder
+from jaxad.run.settings import Settings
 from jaxad.training import processes
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.inputs import Inputs, prepare_inputs
@@ -31,29 +31,26 @@ CHANGEABLE = (
 :func:`jaxad.models.detection_keys` do not either."""
 
 
-def build_model(config: ConfigDict, devices: Devices) -> Model:
+def build_model(config: Settings, devices: Devices) -> Model:
     """Builds the model of a config for the devices.
 
     Raises:
       UserError: options that do not fit together, also where that shows only once parameters are
         to be made (no features, say).
     """
-    options = config.model.to_dict()
-    name = options.pop("name")
-    image_shape = (*config.data.image_size, config.data.channels)
-    model = models.build(name, image_shape, axis_name=devices.axis_name, **options)
+    model = models.build_from(config, axis_name=devices.axis_name)
     try:
         jax.eval_shape(model.init, parameter_key(0))
     except (ArithmeticError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"the model {name!r} cannot be made with these options: {reason}"
+            f"the model {config.model.name!r} cannot be made with these options: {reason}"
         ) from error
     return model
 
 
 def prepare(
-    config: ConfigDict,
+    config: Settings,
     model: Model,
     run: RunFolder,
     devices: Devices,
@@ -97,7 +94,7 @@ def prepare(
     return inputs, checkpoints
 
 
-def _weights_record(config: ConfigDict, model: Model) -> dict[str, Any]:
+def _weights_record(config: Settings, model: Model) -> dict[str, Any]:
     """Where the weights are from that the encoder starts with; {} where it starts at random."""
     if not config.train.weights:
         return {}
@@ -107,11 +104,11 @@ def _weights_record(config: ConfigDict, model: Model) -> dict[str, Any]:
             "leave train.weights empty"
         )
     record = read_provenance(config.train.weights)
-    check_network(record, config.model)
+    check_network(record, config.model.options)
     return {key: record[key] for key in ("family", "source", "sha256", "licence")}
 
 
-def _check_same_run(run: RunFolder, config: ConfigDict) -> None:
+def _check_same_run(run: RunFolder, config: Settings) -> None:
     if not run.has_checkpoint():
         return  # nothing to go on from: a mistake in the config may still be mended
     if not run.config.exists():
@@ -128,7 +125,7 @@ def _check_same_run(run: RunFolder, config: ConfigDict) -> None:
             )
 
 
-def _check_batches(config: ConfigDict, inputs: Inputs, devices: Devices) -> None:
+def _check_batches(config: Settings, inputs: Inputs, devices: Devices) -> None:
     options = config.train
     devices.check_batch_size("train.batch_size", options.batch_size)
     if options.batch_size > len(inputs.train):
@@ -144,9 +141,7 @@ def _check_batches(config: ConfigDict, inputs: Inputs, devices: Devices) -> None
         )
 
 
-def _record_run(
-    run: RunFolder, config: ConfigDict, inputs: Inputs, weights: dict[str, Any]
-) -> None:
+def _record_run(run: RunFolder, config: Settings, inputs: Inputs, weights: dict[str, Any]) -> None:
     if run.has_checkpoint() and run.data.exists():
         before = run.read_json(run.data)
         if (before["training"], before["holdout"]) != (

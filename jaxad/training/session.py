@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from jaxad.data.batch import Batch
 from jaxad.data.pipeline import placeholder_batch, training_batches
 from jaxad.run.folder import RunFolder
+from jaxad.run.settings import Settings
 from jaxad.training import processes
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.history import summarise_steps
@@ -45,7 +45,7 @@ class Session:
 
     def __init__(
         self,
-        config: ConfigDict,
+        config: Settings,
         inputs: Inputs,
         devices: Devices,
         run: RunFolder,

@@ -13,11 +13,13 @@ from ml_collections import ConfigDict
 
 from jaxad.data.batch import Batch
 from jaxad.data.pipeline import BatchLoader, evaluation_batches
+from jaxad.data.region import check_region
 from jaxad.models.base import Model, Variables, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_json
 from jaxad.run.folder import RunFolder
+from jaxad.run.settings import Settings
 from jaxad.training import processes
 from jaxad.training.augment import make_augment
 from jaxad.training.checkpoints import Checkpoints
@@ -33,7 +35,7 @@ from jaxad.training.step import make_train_step, make_validation_step
 from jaxad.training.weights import load_weights
 
 
-def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
+def train(config: ConfigDict | Settings, workdir: str | os.PathLike) -> RunFolder:
     """Trains a model, or goes on with a run that was interrupted.
 
     A run stopped at any moment and started again with the same config and workdir ends with the
@@ -53,8 +55,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
     Raises:
       UserError: the config, the data or the folder does not allow it, or the loss is not finite.
     """
-    config_lib.check_values(config)
-    config = config_lib.with_absolute_root(config)
+    config = config_lib.with_absolute_root(config_lib.settings_of(config))
+    check_region(config.data.region)
     environment.enable_compilation_cache()
     devices = Devices(
         config.train.devices, force_pmap=config.train.force_pmap, several_processes=True
@@ -75,7 +77,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> RunFolder:
 
 
 def _fit(
-    config: ConfigDict,
+    config: Settings,
     fit: Callable[[Iterable[Batch]], Variables],
     inputs: Inputs,
     run: RunFolder,
@@ -99,7 +101,7 @@ def _fit(
 
 
 def _optimise(
-    config: ConfigDict,
+    config: Settings,
     model: Model,
     inputs: Inputs,
     run: RunFolder,
@@ -134,7 +136,7 @@ def _optimise(
 
 
 def _start(
-    config: ConfigDict,
+    config: Settings,
     model: Model,
     inputs: Inputs,
     checkpoints: Checkpoints | None,
@@ -159,7 +161,7 @@ def _start(
     return devices.replicate(processes.broadcast_from_first(processes.on_all(begin))), optimizer
 
 
-def _first_values(config: ConfigDict, model: Model, inputs: Inputs, drawn: Variables) -> Variables:
+def _first_values(config: Settings, model: Model, inputs: Inputs, drawn: Variables) -> Variables:
     """The variables of a new run: drawn, loaded from weights, or set by the training images."""
     if not processes.is_first():
         return drawn  # replaced by those of the first process
@@ -172,7 +174,7 @@ def _first_values(config: ConfigDict, model: Model, inputs: Inputs, drawn: Varia
     return variables
 
 
-def _make_validate(config: ConfigDict, model: Model, inputs: Inputs, devices: Devices) -> Validate:
+def _make_validate(config: Settings, model: Model, inputs: Inputs, devices: Devices) -> Validate:
     """Builds ``(state, step) -> {"validation_loss": ...}`` on held-out good images; {} without."""
     if not len(inputs.holdout):
         return lambda state, step: {}

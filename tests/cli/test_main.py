@@ -177,4 +177,8 @@ def test_config_lists_names_and_shows_every_key(capsys):
     ]
     assert cli.main(["config", "vqvae:small", "--config.train.epochs=7"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert "train.epochs = 7" in printed and "model.features = 64" in printed
+    assert "train.epochs = 7                             # passes over the training images; " \
+        "at least 1" in printed  # fmt: skip
+    values = [line.partition("#")[0].strip() for line in printed]
+    assert "model.features = 64" in values and "data.stream = False" in values
+    assert all(line.partition("# ")[2] for line in printed), "every key has a meaning"

@@ -19,9 +19,18 @@ from jaxad.data.images import (
     resolve_range_16bit,
 )
 from jaxad.data.masks import read_mask, read_mask_levels
-from jaxad.data.region import WHOLE, Box, box_of, cut, in_words, put_back, size_of_whole
+from jaxad.data.region import (
+    WHOLE,
+    Box,
+    box_of,
+    check_region,
+    cut,
+    in_words,
+    put_back,
+    size_of_whole,
+)
 from jaxad.data.streamed import StreamedImages
-from jaxad.run.config import check_values, load_config
+from jaxad.run.config import load_config, load_settings
 from jaxad.run.errors import UserError
 from jaxad.training.inputs import decode as decode_as_configured
 
@@ -97,7 +106,7 @@ def test_shards_hold_whole_images_from_which_the_region_is_cut(tmp_path, tiny_da
     command = ["data", "prepare", "--config=pca", f"--shards={tmp_path}"]
     assert cli.main(command + [f"--config.{k}={v}" for k, v in keys.items()]) == 0
     folder = capsys.readouterr().out.strip().rpartition("=")[2]
-    data = load_config("pca", keys | {"data.root": folder}).data
+    data = load_settings("pca", keys | {"data.root": folder}).data
     sample, file = (read_table(root).test()[-1] for root in (folder, tiny_data))
     assert image_dimensions(sample.path) == (55, 55)
     (seen,) = decode_as_configured([sample], data, (0.0, 65535.0))
@@ -223,7 +232,7 @@ def test_the_cache_keeps_regions_apart_and_finds_what_it_has(tmp_path, picture):
 )  # fmt: skip
 def test_no_part_of_an_image_is_refused_in_one_sentence(text):
     with pytest.raises(UserError, match=r"data\.region must be \(top, left, bottom, right\)"):
-        check_values(load_config("pca", {"data.region": text}))
+        check_region(load_settings("pca", {"data.region": text}).data.region)
 
 
 def test_what_is_no_region_at_all():
@@ -236,5 +245,5 @@ def test_what_is_no_region_at_all():
     for region in ((nan, 0, 1, 1), (0, 0, nan, 1), (0, 0, 1)):
         with pytest.raises(UserError, match=r"data\.region must be"):
             box_of(region, (10, 10))
-    check_values(load_config("pca", {"data.region": "0,0.25,1,0.75"}))
+    check_region(load_settings("pca", {"data.region": "0,0.25,1,0.75"}).data.region)
     assert in_words((0, 19 / 550, 1, 0.75)) == "0 to 100 % of the height, 3.45 to 75 % of the width"

@@ -5,7 +5,7 @@ import shlex
 
 from jaxad.cli.main import _overrides, _parser
 from jaxad.data.region import box_of
-from jaxad.run.config import check_values, load_config
+from jaxad.run.config import load_config, settings_of
 
 
 def commands(page):
@@ -21,7 +21,7 @@ def test_commands_are_understood(project_root):
         overrides = _overrides(rest, allowed=True)
         if getattr(arguments, "config", None):
             config = load_config(arguments.config, overrides)
-            check_values(config)
+            settings_of(config)
             regions.add(tuple(config.data.region))
     region = load_config("vt_adl:mvtec").data.region
     assert regions == {(0.1, 0.1, 0.9, 0.9), region}

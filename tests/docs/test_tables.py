@@ -58,8 +58,8 @@ def test_the_times_are_those_of_the_stored_estimate(page, project_root):
     stored = json.loads((project_root / "docs" / "results" / "table_costs.json").read_text())
     assert tool.markdown(stored) in page
     # Counted by hand: 280 images in batches of 8, 100 epochs; 1,500 steps of the small variant.
-    assert tool.steps_of(tool.load_config("vqvae:paper"), 280) == 3500
-    assert tool.steps_of(tool.load_config("vqvae:small"), 280) == 1500
+    assert tool.steps_of(tool.load_settings("vqvae:paper"), 280) == 3500
+    assert tool.steps_of(tool.load_settings("vqvae:small"), 280) == 1500
     assert (tool.in_words(0.31), tool.in_words(9.96), tool.in_words(48)) == (
         "19 min", "10.0 h", "2 days")  # fmt: skip
 
@@ -69,9 +69,7 @@ def test_operations_are_counted(project_root):
     spec = importlib.util.spec_from_file_location("estimate_tables", path)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    config = tool.load_config("vt_adl:mnist")
-    with config.unlocked():
-        config.train.batch_size = 2
+    config = tool.load_settings("vt_adl:mnist", {"train.batch_size": 2})
     step, detection = tool.operations(config)
     # Forward and backward of two images: twice three times the forward pass, more or less.
     assert 4 < step / detection < 9

@@ -15,6 +15,7 @@ from jaxad.evaluation.evaluate import evaluate
 from jaxad.evaluation.presentation import images_to_compare, images_to_show
 from jaxad.evaluation.resize import at_size, resize_map
 from jaxad.report.content import ScoreRow
+from jaxad.run.config import with_keys
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 
@@ -167,18 +168,17 @@ def test_what_detection_alone_reads_may_change_and_is_calibrated_anew(run, data)
     before = evaluate(run)
     calibration = json.loads((run / "calibration.json").read_text())
     assert calibration["model"] == {"ssim_window": 11}
-    parameters = RunFolder(run).read_config().model.components
+    parameters = RunFolder(run).read_config().model.options["components"]
     after = evaluate(run, overrides={"model.ssim_window": "3"})
     assert after["maps"]["ssim"] != before["maps"]["ssim"]
     assert after["maps"]["l1"] == before["maps"]["l1"]
     config = RunFolder(run).read_config()
-    assert (config.model.ssim_window, config.model.components) == (3, parameters)
+    options = config.model.options
+    assert (options["ssim_window"], options["components"]) == (3, parameters)
     assert json.loads((run / "calibration.json").read_text())["model"] == {"ssim_window": 3}
     # The run goes on as its own, with either value.
     for window in (3, 11):
-        with config.unlocked():
-            config.model.ssim_window = window
-        jaxad.train(config, run)
+        jaxad.train(with_keys(config, {"model.ssim_window": window}), run)
     # And a key that training read is still refused.
     with pytest.raises(UserError, match=r"only evaluate\.\*, model\.ssim_window can"):
         evaluate(run, overrides={"model.components": "3"})

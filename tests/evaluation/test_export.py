@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export as jax_export
+from model_cases import one_of_each
 
 from jaxad import models
 from jaxad.cli import main as cli
@@ -26,25 +27,7 @@ from jaxad.evaluation.predict import load_detector
 from jaxad.models.base import parameter_key
 from jaxad.run.errors import UserError
 
-TRANSFORMER = {"patch": 4, "features": 16, "depth": 1, "heads": 2}
-MODELS = {
-    "pca": ((16, 16, 3), {"components": 4}),
-    "cae": ((64, 64, 3), {"latent": 8, "width": 0.25, "loss": "l2"}),
-    "vqvae": ((16, 16, 3), {"features": 8, "codes": 6, "residual_layers": 1, "downsampling": 2}),
-    "vae": ((16, 16, 3), {"latent": 4, "width": 4, "downsampling": 2}),
-    "vae_grf": ((16, 16, 3), {"latent": 3, "width": 4, "downsampling": 2}),
-    "vit_vae": ((16, 16, 3), TRANSFORMER),
-    "anovit": ((16, 16, 3), TRANSFORMER | {"width": 0.1}),
-    "vit_memory": ((16, 16, 3), TRANSFORMER | {"memory_items": 7, "width": 0.1}),
-    "vt_adl": (
-        (16, 16, 3),
-        TRANSFORMER | {"mlp_features": 16, "decoder": "doubling", "components": 3},
-    ),
-    "mae": (
-        (16, 16, 3),
-        TRANSFORMER | {"block": 1, "decoder_features": 8, "decoder_depth": 1, "decoder_heads": 2},
-    ),
-}
+MODELS = one_of_each()
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "export.md"
 BEFORE = """
 import importlib.abc, sys
@@ -124,13 +107,9 @@ def test_without_held_out_images_nothing_is_decided(tiny, data, tmp_path):
     assert record["image_threshold"] is None and "data.holdout=0" in record["no_threshold_because"]
 
 
-def test_every_builder_is_covered():
-    assert set(MODELS) == set(models.BUILDERS)
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_is_exported_with_its_bits(name):
-    shape, options = MODELS[name]
+    _, shape, options, _ = MODELS[name]
     model = models.build(name, shape, **options)
     variables = jax.jit(model.init)(parameter_key(0))
     images = np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8)

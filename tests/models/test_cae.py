@@ -9,8 +9,10 @@ import pytest
 from flax.traverse_util import flatten_dict
 from skimage.metrics import structural_similarity
 
+from jaxad import models
 from jaxad.data.batch import Batch
 from jaxad.models import cae
+from jaxad.run.errors import UserError
 
 # The golden values are float64, ours float32: 20 layers deep, sums of up to 200 products, errors
 # stay below a few parts in 1e6 of the largest entry.
@@ -57,7 +59,7 @@ def test_every_layer_equals_the_table_in_pytorch(golden, case, halvings):
 
 def test_the_default_is_table_1_at_full_width():
     """128 pixels in colour: kernel, input and output channels of every layer, and the code's."""
-    model = cae.build((128, 128, 3), latent=100)
+    model = models.build("cae", (128, 128, 3), latent=100)
     params = jax.eval_shape(model.init, jax.random.key(0))["params"]
     kernels = {name: layer["kernel"].shape for name, layer in params.items()}
     encoder = [(4, 3, 32), (4, 32, 32), (3, 32, 32), (4, 32, 64), (3, 64, 64), (4, 64, 128)]
@@ -74,7 +76,7 @@ def test_the_default_is_table_1_at_full_width():
 def three(golden):
     """Three halvings through `build`: model, golden values and variables."""
     values = golden("cae", "three")
-    model = cae.build((64, 64, 1), loss="l2+ssim", latent=4, width=3 / 32)
+    model = models.build("cae", (64, 64, 1), loss="l2+ssim", latent=4, width=3 / 32)
     return model, values, {"params": values.tree("weight")}
 
 
@@ -129,7 +131,7 @@ def zeros(model):
 )
 def test_loss_options_minimise_their_terms(loss, terms):
     """With all parameters 0 the reconstruction is sigmoid(0) = 1/2 everywhere."""
-    model = cae.build((64, 64, 2), loss=loss, latent=2, width=1 / 32)
+    model = models.build("cae", (64, 64, 2), loss=loss, latent=2, width=1 / 32)
     variables = zeros(model)
     image = np.random.default_rng(0).random((1, 64, 64, 2), np.float32)
     output = model.loss(variables, batch_of(image), keys_of(0, 1), True)
@@ -152,7 +154,7 @@ def test_the_linear_output_is_the_logit_of_the_sigmoid_one(golden):
     linear = cae.ConvolutionalAutoencoder((32, 32, 3), 5, 4, 3 / 32, output="linear")
     images = np.float32(values.images[:1] / 255.0)
     assert_close(jax.jit(linear.apply)({"params": values.tree("weight")}, images), logits)
-    model = cae.build((64, 64, 1), output="linear", latent=2, width=1 / 32)
+    model = models.build("cae", (64, 64, 1), output="linear", latent=2, width=1 / 32)
     variables = zeros(model)
     # A linear output leaves [0, 1]; what is shown and compared does not.
     variables["params"]["to_image"]["bias"] += 1.5
@@ -178,8 +180,15 @@ def test_bfloat16_computes_in_bfloat16_and_returns_float32(golden):
 
 @pytest.fixture(scope="module")
 def texture(golden):
-    model = cae.build(
-        (80, 100, 1), loss="l2", output="linear", tile=64, tile_stride=24, latent=4, width=3 / 32
+    model = models.build(
+        "cae",
+        (80, 100, 1),
+        loss="l2",
+        output="linear",
+        tile=64,
+        tile_stride=24,
+        latent=4,
+        width=3 / 32,
     )
     return model, {"params": golden("cae", "three").tree("weight")}
 
@@ -243,16 +252,24 @@ def test_detection_averages_the_reconstructions_of_overlapping_tiles(texture):
         ((128, 128, 3), {"tile": 100}, "sides of 100 x 100 must be divisible by 16"),
         ((64, 64, 3), {"tile": 128}, "tile may be at most as large as the image"),
         ((64, 64, 3), {"tile": 64, "tile_stride": 65}, "the stride as the tile"),
-        ((64, 64, 3), {"tile": 64, "tile_stride": 0}, "the stride as the tile"),
-        ((64, 64, 3), {"loss": "l1"}, "model.loss is 'l1'; give one of l2, ssim, l2[+]ssim"),
-        ((64, 64, 3), {"output": "tanh"}, "model.output is 'tanh'; give sigmoid or linear"),
+        (
+            (64, 64, 3),
+            {"tile": 64, "tile_stride": 0},
+            "'model.tile_stride' must be at least 1, not 0",
+        ),
+        ((64, 64, 3), {"loss": "l1"}, "'model.loss' must be one of l2, ssim, l2[+]ssim, not 'l1'"),
+        (
+            (64, 64, 3),
+            {"output": "tanh"},
+            "'model.output' must be one of sigmoid, linear, not 'tanh'",
+        ),
     ],
 )
 def test_impossible_options_are_refused(shape, options, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        cae.build(shape, **options)
+    with pytest.raises(UserError, match=sentence):
+        models.build("cae", shape, **options)
 
 
 @pytest.mark.parametrize(("side", "halvings"), [(64, 3), (128, 4), (256, 5), (512, 6)])
 def test_sides_are_halved_to_eight(side, halvings):
-    assert cae.build((side, side, 3)).module.halvings == halvings
+    assert models.build("cae", (side, side, 3)).module.halvings == halvings

@@ -10,8 +10,10 @@ from scipy.stats import multivariate_normal
 from skimage.metrics import structural_similarity
 from sklearn.decomposition import PCA
 
+from jaxad import models
 from jaxad.data.batch import Batch
 from jaxad.models import pca
+from jaxad.run.errors import UserError
 
 K = 5
 SHAPE = (8, 7, 3)
@@ -79,7 +81,7 @@ def way(request):
     """Model, images, variables, scikit-learn's, by each way of fitting."""
     count, limit = WAYS[request.param]
     images = images_with_spectrum(count)
-    model = pca.build(SHAPE, components=K, ssim_window=3)
+    model = models.build("pca", SHAPE, components=K, ssim_window=3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pca, "EXACT_UP_TO", limit)
         called = []
@@ -162,7 +164,7 @@ def test_loss_and_detection_are_made_of_them(way):
 
 def test_products_keep_float32_on_accelerators():
     """A CPU computes them exactly in any case, so it is the program that is looked at."""
-    model = pca.build(SHAPE, components=K, ssim_window=3)
+    model = models.build("pca", SHAPE, components=K, ssim_window=3)
     variables = jax.eval_shape(model.init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((2, *SHAPE), np.float32)
     program = jax.jit(model.detect).lower(variables, images).as_text()
@@ -209,7 +211,7 @@ def model_of_six_values(log_variances, log_noise):
         "log_variances": np.float32(log_variances),
         "log_noise": np.float32(log_noise),
     }
-    return pca.build((2, 3, 1), components=2, ssim_window=3), params
+    return models.build("pca", (2, 3, 1), components=2, ssim_window=3), params
 
 
 @pytest.mark.parametrize("noise", [0.0016, 0.006], ids=["less", "more"])
@@ -256,7 +258,7 @@ def test_more_components_than_images(limit, monkeypatch):
     monkeypatch.setattr(pca, "EXACT_UP_TO", limit)
     shape = (4, 4, 1)
     images = np.random.default_rng(0).random((4, *shape), np.float32)
-    model = pca.build(shape, components=9, ssim_window=3)
+    model = models.build("pca", shape, components=9, ssim_window=3)
     variables = model.fit([batch_of(images)])
     p = jax.device_get(variables["params"])
     assert p["axes"].shape == (9, 16) and p["log_variances"].shape == (9,)
@@ -276,7 +278,7 @@ def test_more_components_than_images(limit, monkeypatch):
 
 @pytest.mark.parametrize("patch", [0, 4])
 def test_constant_images_are_finite_and_anything_else_is_far(patch):
-    model = pca.build((12, 12, 1), components=3, patch=patch, stride=4, ssim_window=3)
+    model = models.build("pca", (12, 12, 1), components=3, patch=patch, stride=4, ssim_window=3)
     flat = np.full((6, 12, 12, 1), 128, np.uint8)
     variables = model.fit([batch_of(flat)])
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(variables))
@@ -288,7 +290,7 @@ def test_constant_images_are_finite_and_anything_else_is_far(patch):
 
 
 def test_one_image_is_refused_and_padding_is_no_image():
-    model = pca.build((4, 4, 1), components=2)
+    model = models.build("pca", (4, 4, 1), components=2)
     images = np.random.default_rng(0).random((4, 4, 4, 1), np.float32)
     only = np.array([True, False, False, False])
     with pytest.raises(ValueError, match="needs at least 2 training images, it was given 1"):
@@ -298,15 +300,15 @@ def test_one_image_is_refused_and_padding_is_no_image():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"components": 0}, "model.components is 0, it must be at least 1"),
+        ({"components": 0}, "'model.components' must be at least 1, not 0"),
         ({"patch": 20}, "model.patch 20 with model.stride 4 does not fit images of 16 x 24"),
         ({"patch": 8, "stride": 9}, "model.patch 8 with model.stride 9"),
-        ({"patch": 8, "stride": 0}, "the stride at most the patch"),
+        ({"patch": 8, "stride": 0}, "'model.stride' must be at least 1, not 0"),
     ],
 )
 def test_impossible_options_are_refused(options, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        pca.build((16, 24, 3), **options)
+    with pytest.raises(UserError, match=sentence):
+        models.build("pca", (16, 24, 3), **options)
 
 
 # --- patches ----------------------------------------------------------------------------------
@@ -316,7 +318,7 @@ def test_impossible_options_are_refused(options, sentence):
 def patches():
     """Model, images, variables, and the patches in a loop: the last ones end at the border."""
     images = images_with_spectrum(6, (11, 14, 2))
-    model = pca.build((11, 14, 2), components=K, patch=5, stride=3, ssim_window=3)
+    model = models.build("pca", (11, 14, 2), components=K, patch=5, stride=3, ssim_window=3)
     places = [(row, column) for row in (0, 3, 6) for column in (0, 3, 6, 9)]
     cut = lambda image: np.stack([image[r : r + 5, c : c + 5].ravel() for r, c in places])
     return model, images, model.fit(batches_of(images, 4)), places, cut
@@ -387,7 +389,7 @@ def test_memory_does_not_grow_with_the_number_of_images(limit, monkeypatch):
     monkeypatch.setattr(pca, "EXACT_UP_TO", limit)
     shape = (16, 16, 1)
     images = np.random.default_rng(0).integers(0, 256, (44, *shape), np.uint8)
-    model = pca.build(shape, components=2)
+    model = models.build("pca", shape, components=2)
     peaks = []
     for count in (24, 44):
         watched = Watched(images[:count], 4)
@@ -400,7 +402,7 @@ def test_memory_does_not_grow_with_the_number_of_images(limit, monkeypatch):
 
 def test_bytes_and_floats_give_the_same_fit():
     images = np.random.default_rng(0).integers(0, 256, (12, 5, 5, 1), np.uint8)
-    model = pca.build((5, 5, 1), components=3, ssim_window=3)
+    model = models.build("pca", (5, 5, 1), components=3, ssim_window=3)
     of_bytes = model.fit([batch_of(images)])
     of_floats = model.fit([batch_of(np.float32(images) / np.float32(255))])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), of_bytes, of_floats)

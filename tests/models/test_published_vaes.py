@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
+from jaxad import models
 from jaxad.convert.layout import (
     conv_to_flax,
     conv_transpose_to_flax,
@@ -23,7 +24,6 @@ from jaxad.convert.layout import (
     qkv_weights_to_flax,
 )
 from jaxad.data.batch import Batch
-from jaxad.models import vae, vae_grf, vit_vae
 from jaxad.models.layers import variational
 from jaxad.models.layers.resnet import ResNetTrunk
 
@@ -143,10 +143,10 @@ class Loaded:
     def __init__(self, case):
         self.golden = Golden(case)
         if case == "vae":
-            self.model = vae.build((64, 64, 3), latent=6, mean_clip=1e-5)
+            self.model = models.build("vae", (64, 64, 3), latent=6, mean_clip=1e-5)
             self.variables = convolutional_variables(self.golden.weights)
         else:
-            self.model = vit_vae.build((224, 224, 3), depth=2, mean_clip=1e-5)
+            self.model = models.build("vit_vae", (224, 224, 3), depth=2, mean_clip=1e-5)
             self.variables = vit_variables(self.golden.weights)
 
     def outputs(self):
@@ -287,7 +287,9 @@ def test_the_loss_equals_the_authors(loaded, monkeypatch):
 def test_the_loss_of_the_field_prior_equals_the_authors(case, family, monkeypatch):
     """Likelihood and KL averaged over values and latents, the image's over pixels."""
     learn = "no" if family == "identity" else "image"
-    model = vae_grf.build((64, 64, 3), latent=6, family=family, learn=learn, wrap="nearest")
+    model = models.build(
+        "vae_grf", (64, 64, 3), latent=6, family=family, learn=learn, wrap="nearest"
+    )
     golden, expected = Golden("vae"), Golden(case).section("loss")
     variables = convolutional_variables(golden.weights)
     logs = {n: jnp.float32(golden.provenance[n]) for n in ("log_range", "log_deviation")}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxad import models
 from jaxad.data.batch import Batch
 from jaxad.models import vae_grf
 from jaxad.models.base import parameter_key
@@ -68,7 +69,7 @@ def test_a_field_that_is_no_covariance_stays_finite_and_says_so():
 
 
 def test_range_and_deviation_are_labelled():
-    model = vae_grf.build((16, 16, 3), latent=3, width=4, downsampling=2)
+    model = models.build("vae_grf", (16, 16, 3), latent=3, width=4, downsampling=2)
     params = jax.eval_shape(model.init, parameter_key(0))["params"]
     labels = model.param_labels(params)
     assert set(jax.tree.leaves(labels["prior"])) == {"prior"}
@@ -77,7 +78,7 @@ def test_range_and_deviation_are_labelled():
 
 @pytest.mark.parametrize("learn", ["no", "elbo"])
 def test_samples_are_images_that_depend_on_the_key(learn):
-    model = vae_grf.build((16, 24, 3), latent=3, width=4, downsampling=2, learn=learn)
+    model = models.build("vae_grf", (16, 24, 3), latent=3, width=4, downsampling=2, learn=learn)
     variables = jax.jit(model.init)(parameter_key(0))
     sample = jax.jit(model.sample, static_argnums=2)
     one, other = (sample(variables, jax.random.key(k), 3) for k in (0, 1))
@@ -90,7 +91,7 @@ def test_the_matched_range_is_that_of_the_images():
     eigenvalues = grf.eigenvalues(grf.covariance_base((64, 64), "matern32", 2.0, wrap="sum"))
     fields = grf.sample(jax.random.key(0), (96, 64, 64, 1), eigenvalues)
     pictures = np.uint8(np.clip(127 + 40 * np.asarray(fields), 0, 255))
-    model = vae_grf.build((64, 64, 1), latent=2, width=4, learn="no", start_range=0.0)
+    model = models.build("vae_grf", (64, 64, 1), latent=2, width=4, learn="no", start_range=0.0)
     variables = jax.jit(model.init)(parameter_key(0))
     batches = [batch_of(part) for part in np.split(pictures, 3)]
     started = model.initialise(variables, batches)

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxad import models
 from jaxad.data.batch import Batch
-from jaxad.models import vae, vae_grf, vit_vae
+from jaxad.models import vae_grf
 from jaxad.models.base import parameter_key
 from jaxad.models.layers import variational
 from jaxad.models.layers.variational import Posterior, StandardNormal, kl_unit
+from jaxad.run.errors import UserError
 
 
 def batch_of(images):
@@ -43,7 +45,15 @@ def test_the_weight_multiplies_the_divergence():
     images = batch_of(np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), np.uint8))
     outputs = []
     for weight in (0.0, 2.0):
-        model = vae.build((16, 16, 3), latent=3, width=4, downsampling=2, kl_weight=weight)
+        model = models.build(
+            "vae",
+            (16, 16, 3),
+            latent=3,
+            width=4,
+            downsampling=2,
+            kl_weight=weight,
+            kl_unit="elbo",
+        )
         variables = jax.jit(model.init)(parameter_key(0))
         loss = jax.jit(model.loss, static_argnums=3)
         outputs.append(loss(variables, images, keys_of(2), False))
@@ -54,10 +64,10 @@ def test_the_weight_multiplies_the_divergence():
 
 
 @pytest.mark.parametrize(
-    ("module", "side", "latent"), [(vae, 256, (32, 32, 256)), (vit_vae, 224, (14, 14, 384))]
+    ("name", "side", "latent"), [("vae", 256, (32, 32, 256)), ("vit_vae", 224, (14, 14, 384))]
 )
-def test_the_defaults_have_the_sizes_of_the_paper(module, side, latent):
-    model = module.build((side, side, 3))
+def test_the_defaults_have_the_sizes_of_the_paper(name, side, latent):
+    model = models.build(name, (side, side, 3))
     variables = jax.eval_shape(model.init, parameter_key(0))
     images = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
     encode = lambda v, x: model.module.apply(v, x, train=False, method="encode")
@@ -70,7 +80,7 @@ def test_the_defaults_have_the_sizes_of_the_paper(module, side, latent):
 
 
 def test_the_encoder_of_the_vit_vae_is_labelled():
-    model = vit_vae.build((16, 16, 3), features=32, depth=1, heads=1)
+    model = models.build("vit_vae", (16, 16, 3), features=32, depth=1, heads=1)
     params = jax.eval_shape(model.init, parameter_key(0))["params"]
     labels = model.param_labels(params)
     assert set(jax.tree.leaves(labels["encoder"])) == {"encoder"}
@@ -96,7 +106,7 @@ def test_the_standard_normal_divergence_is_the_closed_form_and_the_identity_fiel
 
 
 def test_validation_draws_the_same_latents_again():
-    model = vae.build((16, 16, 3), latent=3, width=4, downsampling=2)
+    model = models.build("vae", (16, 16, 3), latent=3, width=4, downsampling=2)
     variables = jax.jit(model.init)(parameter_key(0))
     images = batch_of(np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), np.uint8))
     loss = jax.jit(model.loss, static_argnums=3)
@@ -120,21 +130,21 @@ def test_the_deviation_is_across_channels_of_each_image():
 
 
 @pytest.mark.parametrize(
-    ("module", "options", "names"),
+    ("name", "options", "names"),
     [
-        (vae, {"downsampling": 6}, "model.downsampling"),
-        (vae, {"kl_unit": "elbow"}, "model.kl_unit"),
-        (vae, {"downsampling": 5}, "data.image_size"),
-        (vae_grf, {"family": "matern"}, "model.family"),
-        (vae_grf, {"learn": "yes"}, "model.learn"),
-        (vae_grf, {"family": "identity"}, "model.learn"),
-        (vae_grf, {"wrap": "far"}, "model.wrap"),
-        (vae_grf, {"start_range": -1.0}, "model.start_range"),
-        (vit_vae, {"patch": 12}, "model.patch"),
-        (vit_vae, {"features": 100, "heads": 3}, "model.features"),
-        (vit_vae, {"patch": 32}, "data.image_size"),
+        ("vae", {"downsampling": 6}, "model.downsampling"),
+        ("vae", {"kl_unit": "elbow"}, "model.kl_unit"),
+        ("vae", {"downsampling": 5}, "data.image_size"),
+        ("vae_grf", {"family": "matern"}, "model.family"),
+        ("vae_grf", {"learn": "yes"}, "model.learn"),
+        ("vae_grf", {"family": "identity"}, "model.learn"),
+        ("vae_grf", {"wrap": "far"}, "model.wrap"),
+        ("vae_grf", {"start_range": -1.0}, "model.start_range"),
+        ("vit_vae", {"patch": 12}, "model.patch"),
+        ("vit_vae", {"features": 100, "heads": 3}, "model.features"),
+        ("vit_vae", {"patch": 32}, "data.image_size"),
     ],
 )
-def test_options_that_do_not_fit_are_named(module, options, names):
-    with pytest.raises(ValueError, match=names):
-        module.build((48, 48, 3), **options)
+def test_options_that_do_not_fit_are_named(name, options, names):
+    with pytest.raises(UserError, match=names):
+        models.build(name, (48, 48, 3), **options)

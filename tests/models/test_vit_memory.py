@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
+from jaxad import models
 from jaxad.data.batch import Batch
-from jaxad.models import vit_memory
 from jaxad.models.base import parameter_key
 from jaxad.run.config import load_config
+from jaxad.run.errors import UserError
 
 SMALL = {"patch": 4, "features": 16, "depth": 1, "heads": 2, "memory_items": 9, "width": 0.1}
 
@@ -44,7 +45,7 @@ def keys(count=3):
 
 @pytest.fixture(scope="module")
 def full():
-    model = vit_memory.build((16, 16, 3), **SMALL, temperature=0.2)
+    model = models.build("vit_memory", (16, 16, 3), **SMALL, temperature=0.2)
     variables = dict(jax.jit(model.init)(parameter_key(0)))
     return model, variables
 
@@ -65,7 +66,7 @@ def test_the_ablation_is_four_variants_of_one_config(variant, memory, attention,
         config = load_config(f"vit_memory:{order.strip(',')}")
         options = config.model.to_dict()
         options.pop("name")
-        model = vit_memory.build((*config.data.image_size, 3), **options)
+        model = models.build("vit_memory", (*config.data.image_size, 3), **options)
         params = jax.eval_shape(model.init, parameter_key(0))["params"]
         assert ("items" in params) == memory
         assert ("coordinate_attention" in params) == attention
@@ -86,7 +87,7 @@ def test_attention_stands_before_or_after_the_memory():
     """After: the decoder sees gated items. Before: the memory is asked by gated tokens."""
     outputs = {}
     for place in ("before", "after", "none"):
-        model = vit_memory.build((16, 16, 3), **SMALL, attention=place, temperature=0.2)
+        model = models.build("vit_memory", (16, 16, 3), **SMALL, attention=place, temperature=0.2)
         variables = dict(jax.jit(model.init)(parameter_key(0)))
         if place == "before":
             params = variables["params"]
@@ -128,7 +129,7 @@ def test_terms_maps_and_scores_are_those_of_the_paper(full):
 
 def test_the_map_takes_the_chosen_terms(full):
     _, variables = full
-    chosen = vit_memory.build((16, 16, 3), **SMALL, temperature=0.2, score_terms="ssim")
+    chosen = models.build("vit_memory", (16, 16, 3), **SMALL, temperature=0.2, score_terms="ssim")
     found = jax.jit(chosen.detect)(variables, images())
     np.testing.assert_array_equal(found.maps["anomaly"], found.maps["ssim"])
 
@@ -150,7 +151,7 @@ def test_the_history_and_the_report_know_how_the_memory_is_used(full):
 def test_bfloat16_is_for_the_network_alone(full):
     """Memory, SSIM and loss stay float32; eight bits of the features' mantissa move them little."""
     model, variables = full
-    half = vit_memory.build((16, 16, 3), **SMALL, temperature=0.2, dtype="bfloat16")
+    half = models.build("vit_memory", (16, 16, 3), **SMALL, temperature=0.2, dtype="bfloat16")
     ours, exact = (loss_of(m, variables, images()) for m in (half, model))
     assert ours.per_example.dtype == ours.sums["memory_hits"].dtype == jnp.float32
     np.testing.assert_allclose(ours.per_example, exact.per_example, rtol=2e-2)
@@ -158,7 +159,7 @@ def test_bfloat16_is_for_the_network_alone(full):
 
 
 def test_without_a_memory_nothing_speaks_of_it():
-    model = vit_memory.build((16, 16, 3), **{**SMALL, "memory_items": 0})
+    model = models.build("vit_memory", (16, 16, 3), **{**SMALL, "memory_items": 0})
     variables = jax.jit(model.init)(parameter_key(0))
     output = loss_of(model, variables, images())
     assert set(output.terms) == {"l2", "ssim"} and output.sums == {}
@@ -191,13 +192,16 @@ def test_every_item_that_is_read_gets_a_gradient(full):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"attention": "between"}, "model.attention is 'between'; give one of none, before, after"),
-        ({"similarity": "l1"}, "model.similarity is 'l1'"),
+        (
+            {"attention": "between"},
+            "'model.attention' must be one of none, before, after, not 'between'",
+        ),
+        ({"similarity": "l1"}, "'model.similarity' must be one of .*, not 'l1'"),
         ({"score_terms": "l2+l1"}, "model.score_terms is 'l1'"),
         ({"temperature": 0.0}, "model.temperature"),
         ({"memory_items": 0, "score_terms": "entropy"}, "needs a memory"),
     ],
 )
 def test_impossible_options_are_refused(options, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        vit_memory.build((16, 16, 3), **{**SMALL, **options})
+    with pytest.raises(UserError, match=sentence):
+        models.build("vit_memory", (16, 16, 3), **{**SMALL, **options})

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from jaxad import models
 from jaxad.data.batch import Batch
-from jaxad.models import vqvae
 from jaxad.models.base import parameter_key
 from jaxad.models.vqvae import VQVAE
+from jaxad.run.errors import UserError
 
 # The golden values are float64, ours float32: up to 20 layers deep, with batch statistics, errors
 # stay below a few parts in 1e5 of the largest entry.
@@ -56,7 +57,7 @@ class Loaded:
         shape, options = CASES[case]
         self.values = golden("vqvae", case)
         self.beta = options.get("beta", 0.25)
-        self.model = vqvae.build(shape, features=5, codes=8, **options)
+        self.model = models.build("vqvae", shape, features=5, codes=8, **options)
         self.variables = {
             "params": self.values.tree("weight"),
             "batch_stats": self.values.statistics("weight"),
@@ -95,7 +96,7 @@ def test_variables_have_the_shapes_of_init(loaded):
 
 def test_the_default_has_the_sizes_of_the_paper():
     """Section III.A: 256 x 256 to 32 x 32 latents of 256, 512 codes; every layer 256 wide."""
-    model = vqvae.build((256, 256, 3))
+    model = models.build("vqvae", (256, 256, 3))
     variables = jax.eval_shape(model.init, jax.random.key(0))
     kernels = {
         path[:-1]: leaf.shape
@@ -203,7 +204,7 @@ EMA = {"downsampling": 1, "features": 4, "codes": 6, "residual_layers": 1, "deca
 @pytest.fixture(scope="module")
 def ema():
     """Model, variables with averages that are not those of the start, images."""
-    model = vqvae.build((12, 16, 1), codebook="ema", **EMA)
+    model = models.build("vqvae", (12, 16, 1), codebook="ema", **EMA)
     variables = jax.jit(model.init)(parameter_key(0))
     rng = np.random.default_rng(0)
     counts = rng.uniform(1, 5, 6).astype(np.float32)
@@ -258,7 +259,7 @@ def test_one_step_of_the_averages_equals_the_formulas(ema):
 def test_the_averages_decay_after_the_reduction_over_devices(ema):
     """Two parts of a batch, mapped: one decay of the old averages, the counts of both parts."""
     plain, variables, images = ema
-    mapped = vqvae.build((12, 16, 1), codebook="ema", axis_name="part", **EMA)
+    mapped = models.build("vqvae", (12, 16, 1), codebook="ema", axis_name="part", **EMA)
     parts = images.reshape(2, 2, 12, 16, 1)
 
     def step(part):
@@ -280,7 +281,7 @@ def test_the_averages_decay_after_the_reduction_over_devices(ema):
 def test_a_start_from_the_data_uses_every_code(codebook):
     """Six kinds of images, six codes: all are chosen, where random codes leave some dead."""
     options = {**EMA, "codebook": codebook}
-    model = vqvae.build((12, 16, 1), **options)
+    model = models.build("vqvae", (12, 16, 1), **options)
     variables = jax.jit(model.init)(parameter_key(0))
     grey = np.repeat(np.linspace(0, 1, 6, dtype=np.float32), 4)
     images = np.broadcast_to(grey[:, None, None, None], (24, 12, 16, 1))
@@ -313,10 +314,14 @@ def test_only_the_codes_carry_the_label_of_the_codebook(loaded):
     [
         ((100, 64, 3), {}, "images of 100 x 64 cannot be halved 3 times; .* multiples of 8"),
         ((64, 62, 3), {"downsampling": 2}, "halved 2 times; .* multiples of 4"),
-        ((64, 64, 3), {"downsampling": 0}, "cannot be halved 0 times"),
-        ((64, 64, 3), {"codebook": "fixed"}, "model.codebook is 'fixed'; give gradient or ema"),
+        ((64, 64, 3), {"downsampling": 0}, "'model.downsampling' must be at least 1, not 0"),
+        (
+            (64, 64, 3),
+            {"codebook": "fixed"},
+            "'model.codebook' must be one of gradient, ema, not 'fixed'",
+        ),
     ],
 )
 def test_impossible_options_are_refused(shape, options, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        vqvae.build(shape, **options)
+    with pytest.raises(UserError, match=sentence):
+        models.build("vqvae", shape, **options)

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxad import models
 from jaxad.data.batch import Batch
-from jaxad.models import vt_adl
 from jaxad.models.base import parameter_key
 from jaxad.models.vt_adl import mean_ssim
 from jaxad.run.config import load_config
+from jaxad.run.errors import UserError
 
 SMALL = {
     "patch": 8,
@@ -45,7 +46,7 @@ def loss_of(model, variables, train):
 
 @pytest.fixture(scope="module")
 def small():
-    model = vt_adl.build((16, 16, 3), **SMALL)
+    model = models.build("vt_adl", (16, 16, 3), **SMALL)
     return model, jax.jit(model.init)(parameter_key(0))
 
 
@@ -74,7 +75,7 @@ def test_similarity_equals_the_published_one_with_zeros_beyond_the_border(golden
 
 def test_noise_is_for_training_and_on_the_condition_alone(small):
     model, variables = small
-    quiet = vt_adl.build((16, 16, 3), **SMALL, noise=0.0)
+    quiet = models.build("vt_adl", (16, 16, 3), **SMALL, noise=0.0)
     output = {
         (name, train): loss_of(m, variables, train).terms
         for name, m in (("noisy", model), ("quiet", quiet))
@@ -89,7 +90,9 @@ def test_noise_is_for_training_and_on_the_condition_alone(small):
     )
     published = {
         noise: loss_of(
-            vt_adl.build((16, 16, 3), **SMALL, density="published", noise=noise), variables, True
+            models.build("vt_adl", (16, 16, 3), **SMALL, density="published", noise=noise),
+            variables,
+            True,
         ).terms["mse"]
         for noise in (0.0, 0.2)
     }
@@ -100,8 +103,8 @@ def test_stop_gradient_keeps_the_likelihood_from_moving_its_target(small):
     _, variables = small
 
     def gradient(**options):
-        model = vt_adl.build(
-            (16, 16, 3), **SMALL, mse_weight=0.0, ssim_weight=0.0, noise=0.0, **options
+        model = models.build(
+            "vt_adl", (16, 16, 3), **SMALL, mse_weight=0.0, ssim_weight=0.0, noise=0.0, **options
         )
         loss = lambda p: jnp.mean(
             model.loss({**variables, "params": p}, batch_of(images()), keys(), False).per_example
@@ -115,7 +118,7 @@ def test_stop_gradient_keeps_the_likelihood_from_moving_its_target(small):
 
 @pytest.mark.parametrize("density", ["likelihood", "published"])
 def test_maps_and_scores_follow_the_patches(density):
-    model = vt_adl.build((16, 32, 3), **SMALL, density=density)
+    model = models.build("vt_adl", (16, 32, 3), **SMALL, density=density)
     variables = jax.jit(model.init)(parameter_key(0))
     pictures = images((2, 16, 32, 3))
     found = jax.jit(model.detect)(variables, pictures)
@@ -138,7 +141,7 @@ def test_maps_and_scores_follow_the_patches(density):
 
 
 def test_full_covariances_have_finite_gradients_and_another_likelihood(small):
-    model = vt_adl.build((16, 16, 3), **{**SMALL, "features": 4}, covariance="full")
+    model = models.build("vt_adl", (16, 16, 3), **{**SMALL, "features": 4}, covariance="full")
     variables = jax.jit(model.init)(parameter_key(0))
     assert variables["params"]["density"]["covariances"]["kernel"].shape == (4, 3, 10)
     flat = np.full((3, 16, 16, 3), 0.5, np.float32)
@@ -159,7 +162,7 @@ def test_the_paper_variant_has_the_sizes_of_the_paper():
     options.pop("name")
     assert (config.train.learning_rate, config.train.weight_decay) == (1e-4, 1e-4)
     assert (config.train.batch_size, config.train.epochs) == (8, 400)
-    model = vt_adl.build((*config.data.image_size, 3), **options)
+    model = models.build("vt_adl", (*config.data.image_size, 3), **options)
     shapes = jax.eval_shape(model.init, parameter_key(0))["params"]
     assert shapes["encoder"]["positions"].shape == (1, 65, 512)
     assert "norm" not in shapes["encoder"] and "block_5" in shapes["encoder"]
@@ -180,10 +183,14 @@ def test_parts_carry_their_labels(small):
     ("shape", "options", "sentence"),
     [
         ((16, 16, 3), {"decoder": "published"}, "makes images of 512 x 512, not of 16 x 16"),
-        ((24, 40, 3), {"patch": 4, "decoder": "mirror"}, "model.decoder is 'mirror'"),
+        (
+            (24, 40, 3),
+            {"patch": 4, "decoder": "mirror"},
+            "'model.decoder' must be one of .*, not 'mirror'",
+        ),
         ((34, 64, 3), {"patch": 2}, "sides of 34 x 64 must be divisible by 4"),
-        ((16, 16, 3), {"covariance": "tied"}, "model.covariance is 'tied'"),
-        ((16, 16, 3), {"components": 0}, "model.components is 0"),
+        ((16, 16, 3), {"covariance": "tied"}, "'model.covariance' must be one of .*, not 'tied'"),
+        ((16, 16, 3), {"components": 0}, "'model.components' must be at least 1, not 0"),
         ((16, 16, 3), {"density": "published", "covariance": "full"}, "diagonal covariances only"),
         (
             (512, 512, 3),
@@ -193,5 +200,5 @@ def test_parts_carry_their_labels(small):
     ],
 )
 def test_impossible_options_are_refused(shape, options, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        vt_adl.build(shape, **{**SMALL, **options})
+    with pytest.raises(UserError, match=sentence):
+        models.build("vt_adl", shape, **{**SMALL, **options})

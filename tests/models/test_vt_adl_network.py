@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.models import vt_adl
+from jaxad import models
 from jaxad.models.base import parameter_key
 from jaxad.models.layers.vit import VisionTransformer
 from jaxad.models.layers.vt_adl_network import Decoder, squash
@@ -43,7 +43,8 @@ def encoder_params(values):
 
 def test_the_transformer_equals_the_published_one_block_by_block(golden_values):
     values = golden_values("vt_adl", "transformer")
-    model = vt_adl.build(
+    model = models.build(
+        "vt_adl",
         (20, 20, 3),
         patch=4,
         features=16,
@@ -145,7 +146,8 @@ def test_the_decoder_equals_the_published_one(mode, golden_values):
 
 
 def test_the_encoder_starts_as_in_the_public_code():
-    model = vt_adl.build(
+    model = models.build(
+        "vt_adl",
         (16, 16, 3),
         patch=8,
         features=64,

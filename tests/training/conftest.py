@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -13,9 +14,17 @@ import pytest
 from flax import linen as nn
 
 import jaxad
-from jaxad.models import BUILDERS
-from jaxad.models.base import Detection, LossOutput, Model, to_unit_float
+from jaxad.models import ARCHITECTURES, Architecture
+from jaxad.models.base import (
+    Detection,
+    LossOutput,
+    Model,
+    ModelOptions,
+    dtype_option,
+    to_unit_float,
+)
 from jaxad.run.folder import RunFolder
+from jaxad.run.options import option
 
 # A toy compiles in less than the second from which on programs are kept; here all are.
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -53,17 +62,25 @@ class Toy(nn.Module):
         return nn.Dense(self.channels, dtype=self.dtype, name="decoder")(nn.relu(x))
 
 
-def build_toy(image_shape, *, axis_name=None, width=4, noise=0.1, dtype="float32") -> Model:
+@dataclasses.dataclass(frozen=True)
+class ToyOptions(ModelOptions):
+    width: int = option(4, "of the hidden layer", at_least=1)
+    noise: float = option(0.1, "standard deviation of the noise", at_least=0)
+    dtype: str = dtype_option()
+
+
+def build_toy(image_shape, options=None, *, axis_name=None) -> Model:
     """All that a training step has to carry: batch statistics, keys, terms, sums and scalars."""
     h, w, c = image_shape
-    module = Toy(c, width, axis_name, jnp.dtype(dtype))
+    options = options or ToyOptions()
+    module = Toy(c, options.width, axis_name, jnp.dtype(options.dtype))
 
     def loss(variables, batch, keys, train):
         images = to_unit_float(batch.image)
         drawn = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(keys)
         output, collections = module.apply(
             variables,
-            images + noise * drawn,
+            images + options.noise * drawn,
             train=train,
             mutable=["batch_stats"] if train else [],
         )
@@ -97,11 +114,14 @@ def build_toy(image_shape, *, axis_name=None, width=4, noise=0.1, dtype="float32
     )
 
 
+TOY = Architecture(ToyOptions, build_toy)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def toy():
     """The toy among the builders, for the tests of this folder only."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BUILDERS, "toy", build_toy)
+        patch.setitem(ARCHITECTURES, "toy", TOY)
         yield build_toy
 
 
@@ -123,7 +143,7 @@ def train_tiny(tiny, tiny_data, toy_config):
         overrides |= {name.replace("__", "."): value for name, value in changes.items()}
         with pytest.MonkeyPatch.context() as patch:
             # A session's fixture comes before the one of a module; a test's own model stays.
-            patch.setitem(BUILDERS, "toy", BUILDERS.get("toy", build_toy))
+            patch.setitem(ARCHITECTURES, "toy", ARCHITECTURES.get("toy", TOY))
             return jaxad.train(jaxad.load_config(str(toy_config), overrides), workdir)
 
     return run

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from jaxad.run.config import load_config
+from jaxad.run.config import load_settings
 from jaxad.training.augment import make_augment
 
 EVERYTHING = {
@@ -21,7 +21,9 @@ EVERYTHING = {
 
 
 def augmentation(**changes):
-    return make_augment(load_config("pca", {f"augment.{k}": v for k, v in changes.items()}).augment)
+    return make_augment(
+        load_settings("pca", {f"augment.{k}": v for k, v in changes.items()}).augment
+    )
 
 
 def pictures(count=8, shape=(10, 14, 3), seed=0):

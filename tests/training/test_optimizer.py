@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxad.run.config import load_config
+from jaxad.run.config import load_settings
 from jaxad.run.errors import UserError
 from jaxad.training.optimizer import make_optimizer, make_schedule
 
@@ -18,7 +18,7 @@ LABELS = {"a": {"kernel": "default"}, "b": "codes"}
 
 
 def options(**changes):
-    return load_config(
+    return load_settings(
         "pca", {f"train.{k.replace('__', '.')}": v for k, v in changes.items()}
     ).train
 
@@ -112,8 +112,8 @@ def test_constant_with_and_without_warmup():
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"optimizer": "adma"}, r"train.optimizer is 'adma'; did you mean 'adam'"),
-        ({"schedule": "cosin"}, r"train.schedule is 'cosin'; did you mean 'cosine'"),
+        ({"optimizer": "adma"}, r"train.optimizer' must be one of adam, adamw, sgd, not 'adma'"),
+        ({"schedule": "cosin"}, r"train.schedule' must be one of constant, cosine, not 'cosin'"),
         (
             {"learning_rate_multipliers__code": 0.5},
             r"learning_rate_multipliers names 'code', .* did you mean 'codes'",

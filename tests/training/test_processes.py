@@ -30,8 +30,8 @@ PROGRAM = """
 import sys, jax
 jax.config.update("jax_num_cpu_devices", 2)
 import conftest
-from jaxad.models import BUILDERS
-BUILDERS["toy"] = conftest.build_toy
+from jaxad.models import ARCHITECTURES
+ARCHITECTURES['toy'] = conftest.TOY
 import jaxad.cli.main
 sys.exit(jaxad.cli.main.main(sys.argv[1:]))
 """

@@ -86,8 +86,8 @@ def test_kills_of_the_process(tiny, tiny_data, toy_config, same_run, tmp_path):
 
     # The toy compiles at once, so that the time goes into what is tested.
     program = (
-        "import sys, conftest, jaxad.cli.main; from jaxad.models import BUILDERS; "
-        "BUILDERS['toy'] = conftest.build_toy; sys.exit(jaxad.cli.main.main())"
+        "import sys, conftest, jaxad.cli.main; from jaxad.models import ARCHITECTURES; "
+        "ARCHITECTURES['toy'] = conftest.TOY; sys.exit(jaxad.cli.main.main())"
     )
     keys = {k: v for k, v in tiny.items() if not k.startswith("model.")}
     keys |= {"data.root": tiny_data, "train.steps": 40, "train.log_every": 1}

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxad.data.batch import Batch
-from jaxad.run.config import load_config
+from jaxad.run.config import load_settings
 from jaxad.training.augment import make_augment
 from jaxad.training.parallel import AXIS, Devices
 from jaxad.training.state import create_state
@@ -32,7 +32,9 @@ def batch(count=8, seed=0, valid=None):
 
 
 def augment(**changes):
-    return make_augment(load_config("pca", {f"augment.{k}": v for k, v in changes.items()}).augment)
+    return make_augment(
+        load_settings("pca", {f"augment.{k}": v for k, v in changes.items()}).augment
+    )
 
 
 def state_of(model, optimizer):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from jaxad.evaluation.detector import Detector
-from jaxad.models import BUILDERS
+from jaxad.models import ARCHITECTURES
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 from jaxad.training import records, train as training
@@ -95,7 +95,7 @@ def test_four_devices_write_what_one_writes(on_one, on_four):
 def test_a_run_of_four_devices_is_evaluated_on_one(on_four):
     program = (
         "import jax, sys; assert len(jax.devices()) == 1; import conftest; "
-        "from jaxad.models import BUILDERS; BUILDERS['toy'] = conftest.build_toy; "
+        "from jaxad.models import ARCHITECTURES; ARCHITECTURES['toy'] = conftest.TOY; "
         f"import jaxad.cli.main as c; sys.exit(c.main(['evaluate', '--workdir={on_four.path}']))"
     )
     here = os.pathsep.join([str(pathlib.Path(__file__).parent), os.getcwd()])
@@ -187,7 +187,7 @@ def test_a_multiplier_of_zero_freezes_the_label(train_tiny, on_one, checkpoint_o
 def test_a_loss_that_is_not_finite_stops_with_its_term_and_step(
     train_tiny, toy, tmp_path, monkeypatch
 ):
-    def build(image_shape, *, axis_name=None, width=4, noise=0.1, dtype="float32"):
+    def build(image_shape, options, *, axis_name=None):
         model = toy(image_shape, axis_name=axis_name)
 
         def loss(variables, batch, keys, train):
@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_term_and_step(
 
         return model._replace(loss=loss)
 
-    monkeypatch.setitem(BUILDERS, "toy", build)
+    monkeypatch.setitem(ARCHITECTURES, "toy", ARCHITECTURES["toy"]._replace(build=build))
     with pytest.raises(UserError, match=r"stopped at step 2: 'l2' is nan") as caught:
         train_tiny(tmp_path / "run", **FEW | {"train__log_every": 4, "train__checkpoint_every": 4})
     assert "--workdir" in str(caught.value)

@@ -35,16 +35,15 @@ def time_step(name: str, dtype: str, path: str, batch_size: int) -> dict:
     from jaxad import models
     from jaxad.data.batch import Batch
     from jaxad.models.base import parameter_key
-    from jaxad.run.config import load_config
+    from jaxad.run.config import load_settings
     from jaxad.training.parallel import Devices
     from jaxad.training.state import create_state
     from jaxad.training.step import make_train_step
 
     devices = Devices(1, force_pmap=path == "pmap")
-    config = load_config(name, {"model.dtype": dtype})
-    shape = (*config.data.image_size, config.data.channels)
-    options = config.model.to_dict()
-    model = models.build(options.pop("name"), shape, axis_name=devices.axis_name, **options)
+    config = load_settings(name, {"model.dtype": dtype})
+    shape = config.image_shape
+    model = models.build_from(config, axis_name=devices.axis_name)
     optimizer = optax.adam(2e-4)
     step = make_train_step(model, optimizer, seed=0, axis_name=devices.axis_name)
     step = devices.compile_step(step, donate_state=True)

@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from jaxad import models
 from jaxad.benchmark.papers import plan
@@ -27,8 +26,9 @@ from jaxad.benchmark.printed import paper_tables
 from jaxad.data.batch import Batch
 from jaxad.data.published.catalogue import CATALOGUE
 from jaxad.report.tables import markdown_table
-from jaxad.run.config import load_config
+from jaxad.run.config import load_settings
 from jaxad.run.files import write_json
+from jaxad.run.settings import Settings
 
 RESULTS = pathlib.Path(__file__).parents[2] / "docs" / "results"
 MEASURED_RUNS = ("small_cpu.json", "variational_cpu.json")
@@ -40,11 +40,10 @@ WITHOUT_COUNTS = {"miad": (10_000, 1_200), "ucsd_ped1": (6_800, 2_000)}
 paper gives as the least, for UCSD Ped1 its clips with masks."""
 
 
-def operations(config: ConfigDict) -> tuple[float, float]:
+def operations(config: Settings) -> tuple[float, float]:
     """Floating-point operations of (a training step, the detection of one image)."""
-    options = config.model.to_dict()
-    name, size = options.pop("name"), config.train.batch_size
-    shape = (*config.data.image_size, config.data.channels)
+    name, size, shape = config.model.name, config.train.batch_size, config.image_shape
+    options = config.model.options
     if name == "mae":  # operations inside a loop are counted once, so there is to be none
         options["passes_at_once"] = 10_000
     model = models.build(name, shape, **options)
@@ -79,7 +78,7 @@ def images_of(data: str, category: str) -> tuple[int, int]:
     return sum(counts.train.values()), sum(counts.test.values())
 
 
-def steps_of(config: ConfigDict, images: int) -> int:
+def steps_of(config: Settings, images: int) -> int:
     """Optimiser steps of a run over so many good training images."""
     if config.train.steps:
         return config.train.steps
@@ -92,7 +91,7 @@ def cost(table: str, variant: str, known: dict[str, tuple[float, float]]) -> dic
     planned = plan([table], variant=variant, overrides={"data.root": "."})
     total = {"cells": 0, "steps": 0, "operations": 0.0, "configs": list(planned.configs[:-1])}
     for spec in planned.configs[:-1]:
-        config = load_config(spec, planned.overrides)
+        config = load_settings(spec, planned.overrides)
         if spec not in known:
             known[spec] = operations(config)
             print(spec, *(f"{count:.3g}" for count in known[spec]), flush=True)
@@ -111,7 +110,7 @@ def rate_of_full_size() -> float:
     """Operations a second of the processor of train_step_cpu.json, on the full-size VQ-VAE."""
     bench = json.loads((RESULTS / "train_step_cpu.json").read_text())
     row = next(row for row in bench["rows"] if row["row"] == "jaxad")
-    config = load_config(
+    config = load_settings(
         "vqvae",
         {
             "train.batch_size": bench["batch"],
@@ -129,7 +128,7 @@ def rates_of_small() -> dict[str, float]:
         for run in json.loads((RESULTS / file).read_text())["runs"]:
             if run["steps"]:
                 spec = run["config"]
-                step, _ = operations(load_config(spec))
+                step, _ = operations(load_settings(spec))
                 rate = step * run["steps"] / run["seconds"]
                 rates[spec] = min(rate, rates.get(spec, rate))
     return rates

@@ -42,7 +42,7 @@ from jaxad.evaluation.detector import Detector, make_detect
 from jaxad.evaluation.test_set import read_masks, run_table
 from jaxad.models.base import parameter_key
 from jaxad.report.tables import markdown_table
-from jaxad.run.config import load_config, set_key, with_absolute_root
+from jaxad.run.config import load_config, with_keys
 from jaxad.run.environment import keep_freed_memory, processor_name
 from jaxad.run.files import write_json
 from jaxad.run.folder import RunFolder
@@ -92,11 +92,8 @@ class Measured(NamedTuple):
 
 
 def trained_run(root: str, folder: pathlib.Path, seed: int, overrides: dict[str, str]) -> None:
-    config = load_config("mae:small", overrides)
-    with config.unlocked():
-        set_key(config, "data.root", root)
-        set_key(config, "seed", seed)
-    train(with_absolute_root(config), folder)
+    own = {"data.root": root, "seed": seed}
+    train(load_config("mae:small", {**overrides, **own}), folder)
 
 
 def chosen(labels: np.ndarray, most: int) -> np.ndarray:
@@ -123,16 +120,13 @@ def measure_run(
     samples = [samples[i] for i in kept]
     record = run.read_json(run.data)
     images = np.asarray(decode(samples, config.data, tuple(record["range_16bit"])))
-    with config.unlocked():
-        config.evaluate.resolution = "model"
+    config = with_keys(config, {"evaluate.resolution": "model"})
     masks = read_masks(samples, config)
-    options = config.model.to_dict()
-    options.pop("name")
     fresh = jax.jit(detector.model.init)(parameter_key(config.seed))
     found = {}
     for name in (*names, UNTRAINED):
         own = SCHEDULES[names[0] if name == UNTRAINED else name]
-        model = models.build("mae", detector.model.image_shape, **(options | own))
+        model = models.build("mae", detector.model.image_shape, **(config.model.options | own))
         variables = fresh if name == UNTRAINED else detector.variables
         found[name] = measure(model, variables, config.evaluate, images, masks)
         print(f"{folder}: {name}, {1 / found[name].seconds:.2f} images/s", file=sys.stderr)

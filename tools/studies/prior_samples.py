@@ -55,7 +55,7 @@ def measure(folder: pathlib.Path, count: int) -> dict:
         "run": folder.name,
         "data": inputs.record["category"] or inputs.record["name"],
         "images": len(images),
-        "family": config.model.get("family", "standard normal"),
+        "family": config.model.options.get("family", "standard normal"),
         "range": float(last["range"]) if "range" in last else None,
         "deviation": float(last["deviation"]) if "deviation" in last else None,
         "length_data": lengths["data"],

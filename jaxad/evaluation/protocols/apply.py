@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float, UInt8
-from ml_collections import ConfigDict
 
 from jaxad import metrics
 from jaxad.data.images import image_dimensions
@@ -26,6 +25,7 @@ from jaxad.evaluation.protocols.rules import (
     get_protocol,
 )
 from jaxad.evaluation.resize import at_size
+from jaxad.run.settings import Evaluate
 
 Map = Float[np.ndarray, "_ _"]
 Values = dict[str, Any]
@@ -52,7 +52,7 @@ class ProtocolMetrics(NamedTuple):
 def apply_protocol(
     output: DetectorOutput | None,
     samples: Sequence[Sample],
-    options: ConfigDict,
+    options: Evaluate,
     result: Mapping[str, Any],
     *,
     region: Region = WHOLE,

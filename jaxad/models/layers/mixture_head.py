@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxad.models.base import check_one_of
 from jaxad.models.layers.basic import uniform_within
 from jaxad.ops import mixture_density
 
@@ -76,14 +75,11 @@ class MixtureHead(nn.Module):
 
 
 def check_mixture(covariance: str, density: str, components: int, features: int) -> None:
-    """Refuses densities that do not exist or cannot be held.
+    """Refuses densities that do not exist or are too large.
 
     Raises:
       ValueError: says why.
     """
-    check_one_of("covariance", covariance, ("diagonal", "full"))
-    if components < 1:
-        raise ValueError(f"model.components is {components}; give 1 or more")
     if covariance == "diagonal":
         return
     if density == "published":

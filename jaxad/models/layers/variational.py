@@ -22,6 +22,7 @@ defines no image score; the configs' choice is this library's.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -37,15 +38,42 @@ from jaxad.models.base import (
     Detection,
     LossOutput,
     Model,
+    ModelOptions,
     Variables,
+    apply_for_loss,
+    dtype_option,
     label_all_trainable,
+    ssim_window_option,
     to_unit_float,
 )
 from jaxad.ops import continuous_bernoulli
 from jaxad.ops.resize import repeat_upsample
 from jaxad.ops.ssim import ssim_map
+from jaxad.run.options import option
 
 KL_UNITS = ("elbo", "vae_compare", "vae_compare_grf", "vae_grf_2024")
+
+
+def kl_unit_option(default: str) -> Any:
+    """The option ``kl_unit``."""
+    return option(
+        default,
+        "unit of kl_weight: the evidence lower bound, or how a published code averages it",
+        choices=KL_UNITS,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class VariationalOptions(ModelOptions):
+    """Options of every variational autoencoder."""
+
+    kl_weight: float = option(1.0, "weight of the KL divergence, in kl_unit", at_least=0)
+    kl_unit: str = kl_unit_option("vae_compare")
+    mean_clip: float = option(
+        0.0, "limit of lambda in reconstructions; 0: none; the public code: 1e-5", at_least=0
+    )
+    ssim_window: int = ssim_window_option(detection_only=True)
+    dtype: str = dtype_option()
 
 
 class Posterior(NamedTuple):
@@ -138,7 +166,7 @@ def kl_unit(
       latent_shape: ``(i, j, d)``.
 
     Raises:
-      ValueError: an unknown name.
+      KeyError: an unknown name.
     """
     h, w, c = image_shape
     i, j, d = latent_shape
@@ -148,8 +176,6 @@ def kl_unit(
         "vae_compare_grf": h * w * c / (i * j * d),
         "vae_grf_2024": h * w / (i * j * d),
     }
-    if name not in units:
-        raise ValueError(f"model.kl_unit is {name!r}; give one of {', '.join(KL_UNITS)}")
     return units[name]
 
 
@@ -232,9 +258,9 @@ def loss(
     """The objective of the head of this file, and what the prior learns from the image alone."""
     images = to_unit_float(batch.image)
     values = math.prod(image_shape)
-    mutable = [name for name in variables if name != "params"] if train else False
-    result = nn.apply(forward, module, mutable=mutable)(variables, images, keys, train)
-    (logits, kl, image_loss, scalars), collections = result if train else (result, {})
+    (logits, kl, image_loss, scalars), collections = apply_for_loss(
+        forward, module, variables, images, keys, train=train
+    )
     log_likelihood = continuous_bernoulli.log_likelihood(images, logits)
     terms = {
         "nll": -jnp.sum(log_likelihood, axis=(1, 2, 3)) / values,
@@ -244,7 +270,7 @@ def loss(
     if image_loss is not None:
         terms["image_nll"] = image_loss
         per_example = per_example + image_loss
-    return LossOutput(per_example, terms, dict(collections), {}, scalars)
+    return LossOutput(per_example, terms, collections, {}, scalars)
 
 
 def detect(
@@ -293,10 +319,8 @@ def make_model(
     module: Any,
     image_shape: tuple[int, int, int],
     latent_shape: tuple[int, int, int],
+    options: VariationalOptions,
     *,
-    kl_weight: float = 1.0,
-    mean_clip: float = 0.0,
-    ssim_window: int = 11,
     param_labels: Callable[[Any], Any] = label_all_trainable,
 ) -> Model:
     """The pure functions of a variational autoencoder.
@@ -306,23 +330,22 @@ def make_model(
         a submodule ``prior`` (:class:`Prior`).
       image_shape: ``(h, w, c)``.
       latent_shape: ``(i, j, d)``, with h / i = w / j, a whole number.
-      kl_weight: in units of the evidence lower bound.
-      mean_clip: limit of the continuous Bernoulli's parameter when a reconstruction is shown or
-        compared, as :func:`jaxad.ops.continuous_bernoulli.mean` takes it; 0: none.
-      ssim_window: side of the uniform window of the ``ssim`` map.
+      options: of the model.
       param_labels: as in :class:`Model`.
     """
+    weight = options.kl_weight * kl_unit(options.kl_unit, image_shape, latent_shape)
+    mean_clip = options.mean_clip
     return Model(
         module=module,
         image_shape=image_shape,
         init=functools.partial(init, module, image_shape=image_shape),
-        loss=functools.partial(loss, module, image_shape=image_shape, kl_weight=kl_weight),
+        loss=functools.partial(loss, module, image_shape=image_shape, kl_weight=weight),
         detect=functools.partial(
             detect,
             module,
             cell=image_shape[0] // latent_shape[0],
             mean_clip=mean_clip,
-            ssim_window=ssim_window,
+            ssim_window=options.ssim_window,
         ),
         param_labels=param_labels,
         diagnostics=functools.partial(diagnostics, module),
