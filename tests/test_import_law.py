@@ -176,7 +176,7 @@ RUN = (
 )
 """The files of ``run``, each of which may import from those before it."""
 
-AHEAD = {"jaxad.run.config": {"jaxad.data.region", "jaxad.evaluation.protocols.rules"}}
+AHEAD = {"jaxad.run.config": {"jaxad.data.crop", "jaxad.evaluation.protocols.rules"}}
 """What is still imported from above."""
 
 

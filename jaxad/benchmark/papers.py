@@ -9,8 +9,8 @@ from typing import Any
 
 from jaxad.benchmark.paper_page import Column, write_table
 from jaxad.benchmark.printed import Table, get_table, paper_of
+from jaxad.data.crop import crop_in_words, is_whole
 from jaxad.data.published.catalogue import CATALOGUE
-from jaxad.data.region import in_words, is_whole
 from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.run.config import load_config
 from jaxad.run.errors import UserError, did_you_mean
@@ -212,6 +212,6 @@ def _settings(run: RunFolder) -> str:
     holdout, smoothing = config.data.holdout, config.evaluate.smoothing
     held = f", {100 * holdout:g} % held out" if holdout else ""
     smooth = f", maps smoothed by {smoothing:g}" if smoothing else ""
-    region = config.data.region
-    part = "" if is_whole(region) else f" of {in_words(region)}"
+    crop = config.data.region
+    part = "" if is_whole(crop) else f" of {crop_in_words(crop)}"
     return f"{height} x {width} pixels{part}, {trained}{held}{smooth}"

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxad.data.contact_sheet import write_contact_sheet
+from jaxad.data.crop import size_of_whole
 from jaxad.data.datasets import list_categories, read_table
 from jaxad.data.inspection import inspect_table
 from jaxad.data.published.catalogue import CATALOGUE
-from jaxad.data.region import size_of_whole
 from jaxad.data.synthetic.dataset import CATEGORIES
 from jaxad.data.table import SampleTable
 from jaxad.report.tables import format_metrics_table

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxad.data.containers import file_of
+from jaxad.data.crop import WHOLE, Crop, crop_record
 from jaxad.data.images import FULL_RANGE, read_image
-from jaxad.data.region import WHOLE, Region, is_whole
 from jaxad.data.table import Sample
 from jaxad.data.threads import map_ahead
 from jaxad.run.environment import cache_folder
@@ -31,7 +31,7 @@ def prepare_images(
     image_size: tuple[int, int],
     channels: int,
     range_16bit: tuple[float, float] = FULL_RANGE,
-    region: Region = WHOLE,
+    crop: Crop = WHOLE,
     memory_limit_mb: int = 4096,
     cache_dir: str | os.PathLike | None = None,
 ) -> UInt8[np.ndarray, "n h w c"]:
@@ -47,7 +47,7 @@ def prepare_images(
       image_size: ``(h, w)`` of the result.
       channels: 1 or 3.
       range_16bit: see :func:`jaxad.data.images.resolve_range_16bit`.
-      region: the part of every image that is kept, see :mod:`jaxad.data.region`.
+      crop: the part of every image that is kept, see :mod:`jaxad.data.crop`.
       memory_limit_mb: largest array to keep in memory, in MiB; 0 always writes the file.
       cache_dir: folder of the files; None stands for ``images`` in the user's cache folder.
 
@@ -60,7 +60,12 @@ def prepare_images(
     """
     paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
     shape = (len(paths), *image_size, channels)
-    options = _options(image_size, channels, range_16bit, region)
+    options = {
+        "image_size": image_size,
+        "channels": channels,
+        "range_16bit": range_16bit,
+        "crop": tuple(crop),
+    }
     folder = pathlib.Path(cache_dir) if cache_dir is not None else cache_folder() / "images"
     file = folder / f"{_key(paths, options)}.npy"
     cached = _open_complete(file, shape)
@@ -76,15 +81,6 @@ def prepare_images(
     if written is None:
         raise UserError(f"{file} was removed while it was being prepared; run again")
     return written
-
-
-def _options(
-    image_size: tuple[int, int], channels: int, range_16bit: tuple[float, float], region: Region
-) -> dict:
-    """Of :func:`~jaxad.data.images.read_image`; what stands here is part of the cache's key."""
-    options = {"image_size": image_size, "channels": channels, "range_16bit": range_16bit}
-    # Only where there is one: files from before there were regions hold whole images.
-    return options if is_whole(region) else options | {"region": tuple(region)}
 
 
 def _decoded(paths: Sequence[str], options: dict) -> Iterator[np.ndarray]:
@@ -122,7 +118,10 @@ def _key(paths: Sequence[str], options: dict) -> str:
             files.append((os.path.abspath(path), stat.st_mtime_ns, stat.st_size))
         except OSError:
             files.append((os.path.abspath(path), None, None))
-    text = json.dumps([_PIXELS_VERSION, files, options], default=str)
+    how = {name: value for name, value in options.items() if name != "crop"}
+    # Only where there is one: files from before there were crops hold whole images.
+    how |= crop_record(options["crop"])
+    text = json.dumps([_PIXELS_VERSION, files, how], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

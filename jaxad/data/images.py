@@ -29,7 +29,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxad.data.containers import open_member, split_member
-from jaxad.data.region import WHOLE, Region, box_of, cut
+from jaxad.data.crop import WHOLE, Crop, box_of, cut
 from jaxad.run.errors import UserError
 
 FULL_RANGE = (0.0, 65535.0)
@@ -105,17 +105,17 @@ def read_image(
     image_size: tuple[int, int],
     channels: int,
     range_16bit: tuple[float, float] = FULL_RANGE,
-    region: Region = WHOLE,
+    crop: Crop = WHOLE,
 ) -> UInt8[np.ndarray, "h w c"]:
     """Decodes one image, cuts the region of interest out and resizes that.
 
-    :func:`decode`, then :func:`jaxad.data.region.cut`, then :func:`resize`.
+    :func:`decode`, then :func:`jaxad.data.crop.cut`, then :func:`resize`.
     """
     image = decode(path, channels=channels, range_16bit=range_16bit)
-    return resize(cut(image, region), image_size)
+    return resize(cut(image, crop), image_size)
 
 
-def image_dimensions(path: str | os.PathLike, *, region: Region = WHOLE) -> tuple[int, int]:
+def image_dimensions(path: str | os.PathLike, *, crop: Crop = WHOLE) -> tuple[int, int]:
     """Returns ``(height, width)`` of an image file after EXIF rotation, from its header only.
 
     Of its region of interest, where one is given.
@@ -124,11 +124,11 @@ def image_dimensions(path: str | os.PathLike, *, region: Region = WHOLE) -> tupl
         # Orientations 5 to 8 of EXIF tag 274 exchange height and width.
         transposed = image.getexif().get(274, 1) in (5, 6, 7, 8)
         size = (image.width, image.height) if transposed else (image.height, image.width)
-    return box_of(region, size).size
+    return box_of(crop, size).size
 
 
 def resolve_range_16bit(
-    paths: Sequence[str | os.PathLike], spec: str | int, *, region: Region = WHOLE
+    paths: Sequence[str | os.PathLike], spec: str | int, *, crop: Crop = WHOLE
 ) -> tuple[float, float]:
     """Turns ``data.range_16bit`` into the numbers that every later image is read with.
 
@@ -136,7 +136,7 @@ def resolve_range_16bit(
       paths: the training images. Those with at most 8 bits do not count.
       spec: ``"full"`` (0 to 65535), a bit depth such as ``"12"`` (0 to 4095), or
         ``"percentiles"`` (the :data:`PERCENTILES` of all their pixels together).
-      region: the part of every image whose pixels count.
+      crop: the part of every image whose pixels count.
 
     Returns:
       ``(low, high)`` with ``low < high``; (0, 65535) when no image has more than 8 bits.
@@ -158,7 +158,7 @@ def resolve_range_16bit(
         with opened(path) as image:
             if not is_deep(image):
                 continue
-            values = cut(np.rint(_deep_values(ImageOps.exif_transpose(image), path)), region)
+            values = cut(np.rint(_deep_values(ImageOps.exif_transpose(image), path)), crop)
             values = values.astype(np.uint16)
         if bits is not None and values.max() >= 2**bits:
             raise UserError(

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 
+from jaxad.data.crop import WHOLE, Crop, box_of, cut
 from jaxad.data.files import image_files
 from jaxad.data.images import image_dimensions, is_deep, opened
-from jaxad.data.region import WHOLE, Region, box_of, cut
 from jaxad.data.table import Sample
 from jaxad.run.errors import UserError
 
@@ -31,7 +31,7 @@ def read_mask_levels(
     path: str | os.PathLike,
     *,
     expected_size: tuple[int, int] | None = None,
-    region: Region = WHOLE,
+    crop: Crop = WHOLE,
 ) -> UInt8[np.ndarray, "h w"]:
     """Reads a mask with its gray levels, for rules that weigh them.
 
@@ -39,7 +39,7 @@ def read_mask_levels(
       path: the file.
       expected_size: ``(h, w)`` which the file must have, in general ``image_dimensions`` of its
         image.
-      region: what is cut out.
+      crop: what is cut out.
 
     Returns:
       ``(h, w)`` uint8, the highest colour channel; what is above zero is defective. Masks that
@@ -67,7 +67,7 @@ def read_mask_levels(
             levels = np.where(rgba[..., 3] > 0, rgba[..., :3].max(axis=-1), 0)
     levels = (levels >= 128 if lossy else levels).astype(np.uint8)
     # The file tells what its levels mean, not the part of it that is cut out.
-    return cut(levels * np.uint8(255) if levels.max() <= 1 else levels, region)
+    return cut(levels * np.uint8(255) if levels.max() <= 1 else levels, crop)
 
 
 def read_mask(
@@ -75,7 +75,7 @@ def read_mask(
     *,
     image_size: tuple[int, int] | None = None,
     expected_size: tuple[int, int] | None = None,
-    region: Region = WHOLE,
+    crop: Crop = WHOLE,
 ) -> Bool[np.ndarray, "h w"]:
     """Reads a mask: True where it marks a defect.
 
@@ -83,7 +83,7 @@ def read_mask(
       path: the file.
       image_size: ``(h, w)`` to resize to by :func:`resize_mask`; None keeps the mask's own size.
       expected_size: as of :func:`read_mask_levels`.
-      region: what is cut out before resizing, as of the image.
+      crop: what is cut out before resizing, as of the image.
 
     Returns:
       ``(h, w)`` bool.
@@ -91,21 +91,21 @@ def read_mask(
     Raises:
       UserError: as of :func:`read_mask_levels`.
     """
-    mask = read_mask_levels(path, expected_size=expected_size, region=region) > 0
+    mask = read_mask_levels(path, expected_size=expected_size, crop=crop) > 0
     return mask if image_size is None else resize_mask(mask, image_size)
 
 
 def read_truth(
-    sample: Sample, *, image_size: tuple[int, int] | None = None, region: Region = WHOLE
+    sample: Sample, *, image_size: tuple[int, int] | None = None, crop: Crop = WHOLE
 ) -> Bool[np.ndarray, "h w"] | None:
     """Reads what is defective on a sample's image.
 
-    A defect that lies wholly outside the region leaves an empty mask.
+    A defect that lies wholly outside the crop leaves an empty mask.
 
     Args:
       sample: with its label and, perhaps, its mask.
-      image_size: ``(h, w)`` of the result; None takes the size of the image, or of its region.
-      region: what is cut out before resizing, as of the image.
+      image_size: ``(h, w)`` of the result; None takes the size of the image, or of its crop.
+      crop: what is cut out before resizing, as of the image.
 
     Returns:
       ``(h, w)`` bool; None for an anomalous image without a mask.
@@ -116,8 +116,8 @@ def read_truth(
     """
     size = image_dimensions(sample.path)
     if sample.mask is None:
-        return None if sample.label else np.zeros(image_size or box_of(region, size).size, bool)
-    mask = read_mask(sample.mask, image_size=image_size, expected_size=size, region=region)
+        return None if sample.label else np.zeros(image_size or box_of(crop, size).size, bool)
+    mask = read_mask(sample.mask, image_size=image_size, expected_size=size, crop=crop)
     if mask.any() and not sample.label:
         raise UserError(
             f"{sample.mask} marks a defect on {sample.path}, which is in a folder of good images; "

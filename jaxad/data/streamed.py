@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from jaxad.data.crop import WHOLE, Crop
 from jaxad.data.images import FULL_RANGE, read_image
-from jaxad.data.region import WHOLE, Region
 from jaxad.data.table import Sample
 from jaxad.data.threads import decoding_threads
 
@@ -35,7 +35,7 @@ class StreamedImages:
         image_size: tuple[int, int],
         channels: int,
         range_16bit: tuple[float, float] = FULL_RANGE,
-        region: Region = WHOLE,
+        crop: Crop = WHOLE,
     ):
         """Keeps the paths.
 
@@ -44,14 +44,14 @@ class StreamedImages:
           image_size: ``(h, w)``.
           channels: 1 or 3.
           range_16bit: see :func:`jaxad.data.images.resolve_range_16bit`.
-          region: the part of every image that is kept, see :mod:`jaxad.data.region`.
+          crop: the part of every image that is kept, see :mod:`jaxad.data.crop`.
         """
         self._paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
         self._options = {
             "image_size": tuple(image_size),
             "channels": channels,
             "range_16bit": range_16bit,
-            "region": region,
+            "crop": crop,
         }
         self.shape = (len(self._paths), *image_size, channels)
         # They end with the pool, which ends with this object.

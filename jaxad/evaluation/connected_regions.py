@@ -1,6 +1,6 @@
 """Connected regions of a mask: the predicted defects of an image.
 
-Not the region of interest, which is what a model sees of an image (:mod:`jaxad.data.region`).
+Not the region of interest, which is what a model sees of an image (:mod:`jaxad.data.crop`).
 """
 
 from __future__ import annotations

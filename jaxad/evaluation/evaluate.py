@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxad import metrics
-from jaxad.data.region import stated
+from jaxad.data.crop import crop_record
 from jaxad.data.table import Sample
 from jaxad.evaluation.calibration import calibration_of
 from jaxad.evaluation.detector import Detector, override_detection
@@ -59,7 +59,7 @@ def evaluate(
         test.samples,
         detector.config.evaluate,
         result,
-        region=detector.config.data.region,
+        crop=detector.config.data.region,
     )
     result |= {
         "image_threshold": calibration["image_threshold"],
@@ -96,7 +96,7 @@ def metrics_record(
         "primary_map": detector.primary_map,
         "primary_score": detector.primary_score,
         "resolution": options.resolution,
-        **stated(detector.config.data.region),
+        **crop_record(detector.config.data.region),
         "smoothing": options.smoothing,
         "mask_rule": "nearest neighbour, above zero is defective",
         "aupro_limit": options.aupro_limit,

@@ -20,7 +20,7 @@ from jax import export as jax_export
 from jaxtyping import Array, UInt8
 
 import jaxad
-from jaxad.data.region import stated
+from jaxad.data.crop import crop_record
 from jaxad.evaluation.detector import make_detect
 from jaxad.evaluation.predict import load_detector
 from jaxad.models.base import Model, Variables
@@ -91,7 +91,7 @@ def export(
         "variants": detector.config.variants,
         "checkpoint": detector.step,
         "category": predictor.category,
-        **stated(detector.config.data.region),
+        **crop_record(detector.config.data.region),
         "input": {"shape": ["batch", *detector.model.image_shape], "dtype": "uint8"},
         "outputs": outputs,
         "primary_map": detector.primary_map,

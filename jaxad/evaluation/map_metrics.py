@@ -74,8 +74,8 @@ def required_mb(detector: Detector, samples: Sequence[Sample]) -> float:
     if detector.config.evaluate.resolution == "model":
         compared = [detector.config.data.image_size] * len(samples)
     else:
-        region = detector.config.data.region
-        compared = [image_dimensions(sample.path, region=region) for sample in samples]
+        crop = detector.config.data.region
+        compared = [image_dimensions(sample.path, crop=crop) for sample in samples]
     # A mask, the map at its size, and the copy that is sorted.
     pixels = sum((1 + 4 + 4) * height * width for height, width in compared)
     return (maps * len(samples) + pixels) / 2**20

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from jaxad.data.crop import Box, box_of, cut, put_back
 from jaxad.data.datasets import find_images
 from jaxad.data.images import decode, resize
-from jaxad.data.region import Box, box_of, cut, put_back
 from jaxad.evaluation.calibration import calibrate, saved_calibration, uncalibrated
 from jaxad.evaluation.connected_regions import Region, find_regions
 from jaxad.evaluation.detector import Detector

@@ -23,8 +23,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from jaxad.data.crop import Box, crop_record, is_whole
 from jaxad.data.images import decode
-from jaxad.data.region import Box, is_whole, stated
 from jaxad.evaluation.names import Source, find_inputs, name_outputs, printable
 from jaxad.evaluation.predict import Prediction, Predictor, load_detector
 from jaxad.report.content import Scale
@@ -100,7 +100,7 @@ def predict_files(
         "schema": SCHEMA,
         "run": os.fspath(workdir),
         "checkpoint": predictor.detector.step,
-        **stated(predictor.detector.config.data.region),
+        **crop_record(predictor.detector.config.data.region),
         "primary_map": predictor.detector.primary_map,
         "primary_score": predictor.detector.primary_score,
         "image_threshold": predictor.image_threshold,

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from jaxad import metrics
+from jaxad.data.crop import Crop, crop_in_words, is_whole
 from jaxad.data.masks import resize_mask
-from jaxad.data.region import Region, in_words, is_whole
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.learned import examine, images_to_examine
 from jaxad.evaluation.map_metrics import Curves, MapMetrics, outputs_of
@@ -95,7 +95,7 @@ def report_content(
     pixel_curves: Curves,
 ) -> ReportContent:
     """Gathers what the page of a run shows."""
-    notes = _region_notes(config.data.region, result["counts"])
+    notes = _crop_notes(config.data.region, result["counts"])
     if len(cases) < len(rows):
         notes.append(
             f"{len(cases)} of {len(rows)} test images are shown: the highest-scoring good ones "
@@ -130,12 +130,12 @@ def report_content(
     )
 
 
-def _region_notes(region: Region, counts: Mapping[str, int]) -> list[str]:
-    if is_whole(region):
+def _crop_notes(crop: Crop, counts: Mapping[str, int]) -> list[str]:
+    if is_whole(crop):
         return []
     notes = [
-        f"The model sees a part of every image, {in_words(region)} (data.region): pictures, maps, "
-        "masks and figures on this page are of that part."
+        f"The model sees a part of every image, {crop_in_words(crop)} (data.region): pictures, "
+        "maps, masks and figures on this page are of that part."
     ]
     if missed := counts["images_with_empty_mask"]:
         notes.append(

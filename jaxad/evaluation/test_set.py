@@ -64,7 +64,7 @@ def run_table(config: Settings, data_root: str | None) -> SampleTable:
 def read_masks(samples: Sequence[Sample], config: Settings) -> Masks:
     """Ground truth at the resolution of the evaluation; None where a defective image has none.
 
-    It is that of the region which the model sees. A defect that lies wholly outside leaves an
+    It is that of the crop which the model sees. A defect that lies wholly outside leaves an
     empty mask: the pixels that are there are normal, and the image stays an anomalous one.
 
     Raises:
@@ -72,5 +72,5 @@ def read_masks(samples: Sequence[Sample], config: Settings) -> Masks:
     """
     at_model_size = config.evaluate.resolution == "model"
     size = tuple(config.data.image_size) if at_model_size else None
-    region = tuple(config.data.region)
-    return [read_truth(sample, image_size=size, region=region) for sample in samples]
+    crop = tuple(config.data.region)
+    return [read_truth(sample, image_size=size, crop=crop) for sample in samples]

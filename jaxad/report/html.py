@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from jaxad.data.region import in_words
+from jaxad.data.crop import crop_in_words
 from jaxad.report import charts, gallery, learned
 from jaxad.report.charts import Chart
 from jaxad.report.content import ReportContent, common_scale, is_known
@@ -96,7 +96,7 @@ def _lead(metrics: Mapping[str, Any]) -> str:
 def _plain(key: str, value: Any) -> str:
     """A setting as people write it: (256, 256) -> "256 × 256"."""
     if key == "region":
-        return in_words(value)
+        return crop_in_words(value)
     if isinstance(value, (list, tuple)) and value and all(isinstance(one, int) for one in value):
         return " × ".join(map(str, value))
     return value if isinstance(value, str) else format_value(value)

@@ -73,7 +73,7 @@ def _reading(data: Data, range_16bit: tuple[float, float]) -> dict[str, Any]:
         "image_size": tuple(data.image_size),
         "channels": data.channels,
         "range_16bit": range_16bit,
-        "region": tuple(data.region),
+        "crop": tuple(data.region),
     }
 
 
@@ -93,7 +93,7 @@ def prepare_inputs(config: Settings) -> Inputs:
     for note in table.notes:
         log(f"data: {note}")
     range_16bit = table.range_16bit or resolve_range_16bit(
-        [s.path for s in good], config.data.range_16bit, region=config.data.region
+        [s.path for s in good], config.data.range_16bit, crop=config.data.region
     )
     kept, held_out = split_holdout(len(good), share=config.data.holdout, seed=config.seed)
     record = {

@@ -12,8 +12,8 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxad.data.batch import Batch
+from jaxad.data.crop import check_crop
 from jaxad.data.pipeline import BatchLoader, evaluation_batches
-from jaxad.data.region import check_region
 from jaxad.models.base import Model, Variables, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
@@ -56,7 +56,7 @@ def train(config: ConfigDict | Settings, workdir: str | os.PathLike) -> RunFolde
       UserError: the config, the data or the folder does not allow it, or the loss is not finite.
     """
     config = config_lib.with_absolute_root(config_lib.settings_of(config))
-    check_region(config.data.region)
+    check_crop(config.data.region)
     environment.enable_compilation_cache()
     devices = Devices(
         config.train.devices, force_pmap=config.train.force_pmap, several_processes=True

@@ -76,12 +76,12 @@ def test_what_is_true_of_a_sample(image, tmp_path):
     small = read_truth(defect, image_size=(4, 6))
     np.testing.assert_array_equal(small, resize_mask(marked > 0, (4, 6)))
     half = (0.0, 0.0, 1.0, 0.5)
-    np.testing.assert_array_equal(read_truth(defect, region=half), marked[:, :6] > 0)
+    np.testing.assert_array_equal(read_truth(defect, crop=half), marked[:, :6] > 0)
     # Outside of what is seen the pixels are normal, and so are all of a good image.
-    assert not read_truth(defect, region=(0.0, 0.5, 1.0, 1.0)).any()
+    assert not read_truth(defect, crop=(0.0, 0.5, 1.0, 1.0)).any()
     for good in (Sample(image, "test", 0, "good"), Sample(image, "test", 0, "good", empty)):
         for options, size in (({}, (8, 12)), ({"image_size": (4, 6)}, (4, 6)),
-                              ({"region": half}, (8, 6))):  # fmt: skip
+                              ({"crop": half}, (8, 6))):  # fmt: skip
             found = read_truth(good, **options)
             assert found.shape == size and found.dtype == bool and not found.any()
     assert read_truth(Sample(image, "test", 1, "hole")) is None

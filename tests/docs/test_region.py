@@ -4,7 +4,7 @@ import re
 import shlex
 
 from jaxad.cli.main import _overrides, _parser
-from jaxad.data.region import box_of
+from jaxad.data.crop import box_of
 from jaxad.run.config import load_config, settings_of
 
 

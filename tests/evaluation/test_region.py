@@ -11,7 +11,7 @@ from PIL import Image
 import jaxad
 from jaxad.benchmark.papers import plan
 from jaxad.cli import main as cli
-from jaxad.data.region import Box, box_of
+from jaxad.data.crop import Box, box_of
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.evaluation.export import export
 from jaxad.evaluation.predict import load_detector

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float, UInt8
 
 from jaxad import metrics
+from jaxad.data.crop import WHOLE, Crop
 from jaxad.data.images import image_dimensions
 from jaxad.data.masks import read_mask_levels
-from jaxad.data.region import WHOLE, Region
 from jaxad.data.table import Sample
 from jaxad.evaluation.detector import DetectorOutput
 from jaxad.evaluation.protocols.masks import MASK_RESIZINGS
@@ -55,7 +55,7 @@ def apply_protocol(
     options: Evaluate,
     result: Mapping[str, Any],
     *,
-    region: Region = WHOLE,
+    crop: Crop = WHOLE,
 ) -> dict[str, Any]:
     """What a run's protocol adds to metrics.json.
 
@@ -64,7 +64,7 @@ def apply_protocol(
       samples: the test images.
       options: ``config.evaluate``; its ``protocol`` is applied to every map.
       result: the rest of metrics.json, which holds the metrics of the protocol ``"jaxad"``.
-      region: ``config.data.region``, to which masks are cut.
+      crop: ``config.data.region``, to which masks are cut.
 
     Returns:
       ``protocol``, ``protocol_statement`` (in words), ``protocol_departures`` (sentences),
@@ -81,7 +81,7 @@ def apply_protocol(
     else:
         own = output.scores[options.primary_score]
         own = own if options.primary_score.rpartition(":")[0] not in output.maps else None
-        masks = _mask_values(samples, protocol, output.maps[primary].shape[1:], region)
+        masks = _mask_values(samples, protocol, output.maps[primary].shape[1:], crop)
         of_maps = {
             name: protocol_metrics(
                 protocol,
@@ -321,19 +321,19 @@ def _as_in(
 
 
 def _mask_values(
-    samples: Sequence[Sample], protocol: Protocol, map_size: tuple[int, int], region: Region
+    samples: Sequence[Sample], protocol: Protocol, map_size: tuple[int, int], crop: Crop
 ) -> list[UInt8[np.ndarray, "_ _"] | None]:
     masks: list[np.ndarray | None] = []
     for sample in samples:
         if not sample.label:
             original = protocol.resolution == "original"
-            size = image_dimensions(sample.path, region=region) if original else map_size
+            size = image_dimensions(sample.path, crop=crop) if original else map_size
             masks.append(np.broadcast_to(np.uint8(0), size))
         elif sample.mask is None:
             masks.append(None)
         else:
             size = image_dimensions(sample.path)
-            masks.append(read_mask_levels(sample.mask, expected_size=size, region=region))
+            masks.append(read_mask_levels(sample.mask, expected_size=size, crop=crop))
     return masks
 
 

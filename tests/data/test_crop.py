@@ -11,6 +11,16 @@ from PIL import Image
 
 from jaxad.cli import main as cli
 from jaxad.data import cache
+from jaxad.data.crop import (
+    WHOLE,
+    Box,
+    box_of,
+    check_crop,
+    crop_in_words,
+    cut,
+    put_back,
+    size_of_whole,
+)
 from jaxad.data.datasets import read_table
 from jaxad.data.images import (
     decode,
@@ -19,22 +29,12 @@ from jaxad.data.images import (
     resolve_range_16bit,
 )
 from jaxad.data.masks import read_mask, read_mask_levels
-from jaxad.data.region import (
-    WHOLE,
-    Box,
-    box_of,
-    check_region,
-    cut,
-    in_words,
-    put_back,
-    size_of_whole,
-)
 from jaxad.data.streamed import StreamedImages
 from jaxad.run.config import load_config, load_settings
 from jaxad.run.errors import UserError
 from jaxad.training.inputs import decode as decode_as_configured
 
-REGION = (0.25, 0.1, 0.75, 0.9)
+CROP = (0.25, 0.1, 0.75, 0.9)
 BOX = np.s_[3:9, 2:14]  # of 12 x 16: 0.1 * 16 = 1.6 and 0.9 * 16 = 14.4 are rounded
 
 shares = st.floats(0, 1, allow_subnormal=False)
@@ -77,31 +77,31 @@ def test_halves_go_up_and_a_pixel_is_left():
 
 
 def test_what_vt_adl_crops_of_mvtec():
-    region = load_config("vt_adl:mvtec").data.region
-    assert region == pytest.approx((19 / 550, 19 / 550, 531 / 550, 531 / 550), abs=1e-15)
-    assert size_of_whole(region, (512, 512)) == (550, 550)
-    assert box_of(region, (550, 550)) == (19, 19, 531, 531)  # exactly, on shards of that size
+    crop = load_config("vt_adl:mvtec").data.region
+    assert crop == pytest.approx((19 / 550, 19 / 550, 531 / 550, 531 / 550), abs=1e-15)
+    assert size_of_whole(crop, (512, 512)) == (550, 550)
+    assert box_of(crop, (550, 550)) == (19, 19, 531, 531)  # exactly, on shards of that size
     for side in (700, 800, 840, 900, 1000, 1024):  # those of MVTec AD
-        for border, share in zip(box_of(region, (side, side)), region, strict=True):
+        for border, share in zip(box_of(crop, (side, side)), crop, strict=True):
             assert abs(border - share * side) < 0.5
     assert load_config("vt_adl:paper").data.region == WHOLE  # BTAD is scaled without a crop
 
 
 @given(shares, shares, st.integers(1, 700))
-def test_a_whole_image_whose_region_has_a_size(start, stop, side):
+def test_a_whole_image_whose_crop_has_a_size(start, stop, side):
     start, stop = (start, stop) if stop - start > 0.01 else (0.25, 0.75)
-    region = (start, 0.0, stop, 1.0)
-    height, width = size_of_whole(region, (side, side))
+    crop = (start, 0.0, stop, 1.0)
+    height, width = size_of_whole(crop, (side, side))
     assert width == side and height >= side - 1
     # Rounding both borders leaves sizes out, by one pixel at most.
-    assert abs(box_of(region, (height, width)).size[0] - side) <= 1
+    assert abs(box_of(crop, (height, width)).size[0] - side) <= 1
 
 
-def test_shards_hold_whole_images_from_which_the_region_is_cut(tmp_path, tiny_data, capsys):
+def test_shards_hold_whole_images_from_which_the_crop_is_cut(tmp_path, tiny_data, capsys):
     """VT-ADL's MVTec, smaller: resized to 55 x 55, of which the centre 51 is seen."""
     pytest.importorskip("tensorflow_datasets")
-    region = (2 / 55, 2 / 55, 53 / 55, 53 / 55)
-    keys = {"data.root": tiny_data, "data.region": ",".join(map(str, region)),
+    crop = (2 / 55, 2 / 55, 53 / 55, 53 / 55)
+    keys = {"data.root": tiny_data, "data.region": ",".join(map(str, crop)),
             "data.image_size": "51,51"}  # fmt: skip
     command = ["data", "prepare", "--config=pca", f"--shards={tmp_path}"]
     assert cli.main(command + [f"--config.{k}={v}" for k, v in keys.items()]) == 0
@@ -113,17 +113,17 @@ def test_shards_hold_whole_images_from_which_the_region_is_cut(tmp_path, tiny_da
     published = Image.open(file.path).resize((55, 55), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(seen, np.asarray(published)[2:53, 2:53])
     mask = Image.open(file.mask).resize((55, 55), Image.Resampling.NEAREST)
-    found = read_mask(sample.mask, region=data.region)
+    found = read_mask(sample.mask, crop=data.region)
     np.testing.assert_array_equal(found, np.asarray(mask)[2:53, 2:53] > 0)
     assert found.any()
 
 
 def test_cut_and_put_back(picture):
     assert cut(picture, WHOLE) is picture
-    inside = cut(picture, REGION)
+    inside = cut(picture, CROP)
     np.testing.assert_array_equal(inside, picture[BOX])
     assert inside.base is None  # does not keep the whole image
-    whole = put_back(inside[..., 0], box_of(REGION, (12, 16)), (12, 16), outside=7)
+    whole = put_back(inside[..., 0], box_of(CROP, (12, 16)), (12, 16), outside=7)
     assert whole.dtype == np.uint8
     np.testing.assert_array_equal(whole[BOX], inside[..., 0])
     whole[BOX] = 7
@@ -155,23 +155,23 @@ def test_pixels_are_those_of_a_file_cut_beforehand(tmp_path, picture, kind, chan
     image(np.ascontiguousarray(array[BOX])).save(tmp_path / f"cut_{name}")
     for size in ((4, 5), (6, 12), (20, 30)):  # smaller, as it is, larger
         options = {"image_size": size, "channels": channels}
-        found = read_image(tmp_path / name, **options, region=REGION)
+        found = read_image(tmp_path / name, **options, crop=CROP)
         np.testing.assert_array_equal(found, read_image(tmp_path / f"cut_{name}", **options))
     assert image_dimensions(tmp_path / name) == (12, 16)
-    assert image_dimensions(tmp_path / name, region=REGION) == (6, 12)
+    assert image_dimensions(tmp_path / name, crop=CROP) == (6, 12)
 
 
-def test_the_region_is_of_the_upright_image(tmp_path, picture):
+def test_the_crop_is_of_the_upright_image(tmp_path, picture):
     exif = Image.Exif()
     exif[274] = 6  # stored lying: to be turned by 90 degrees clockwise
     path = save(tmp_path / "a.png", picture, exif=exif)
     upright = np.rot90(picture, -1)
     np.testing.assert_array_equal(decode(path, channels=3), upright)
-    assert image_dimensions(path, region=(0, 0, 0.5, 0.25)) == (8, 3)
-    found = read_image(path, image_size=(8, 3), channels=3, region=(0, 0, 0.5, 0.25))
+    assert image_dimensions(path, crop=(0, 0, 0.5, 0.25)) == (8, 3)
+    found = read_image(path, image_size=(8, 3), channels=3, crop=(0, 0, 0.5, 0.25))
     np.testing.assert_array_equal(found, upright[:8, :3])
     mask = save(tmp_path / "m.png", np.uint8(picture[..., 0] > 128) * 255, exif=exif)
-    found = read_mask(mask, expected_size=(16, 12), region=(0, 0, 0.5, 0.25))
+    found = read_mask(mask, expected_size=(16, 12), crop=(0, 0, 0.5, 0.25))
     np.testing.assert_array_equal(found, upright[:8, :3, 0] > 128)
 
 
@@ -179,15 +179,15 @@ def test_masks_are_cut_before_they_are_resized(tmp_path, picture):
     path = save(tmp_path / "m.png", np.where(picture[..., 0] > 200, picture[..., 0], 0))
     before = save(tmp_path / "c.png", np.asarray(Image.open(path))[BOX])
     for size in (None, (4, 5), (20, 30)):
-        found = read_mask(path, image_size=size, region=REGION, expected_size=(12, 16))
+        found = read_mask(path, image_size=size, crop=CROP, expected_size=(12, 16))
         np.testing.assert_array_equal(found, read_mask(before, image_size=size))
-    np.testing.assert_array_equal(read_mask_levels(path, region=REGION), read_mask_levels(before))
+    np.testing.assert_array_equal(read_mask_levels(path, crop=CROP), read_mask_levels(before))
     with pytest.raises(UserError, match="a mask must have the size of its image"):
-        read_mask(path, expected_size=(6, 12), region=REGION)
+        read_mask(path, expected_size=(6, 12), crop=CROP)
     # The file tells what its levels mean, not the part: here nothing but 0 and 1 is left of it.
     levels = np.zeros((12, 16), np.uint8)
     levels[5, 5], levels[0, 0] = 1, 200
-    assert read_mask_levels(save(tmp_path / "l.png", levels), region=REGION).max() == 1
+    assert read_mask_levels(save(tmp_path / "l.png", levels), crop=CROP).max() == 1
 
 
 def test_percentiles_are_of_the_pixels_that_are_seen(tmp_path):
@@ -195,33 +195,31 @@ def test_percentiles_are_of_the_pixels_that_are_seen(tmp_path):
     values[BOX] = np.arange(1000, 1072).reshape(6, 12)
     path = save(tmp_path / "a.png", values)
     assert resolve_range_16bit([path], "percentiles")[1] == 60000
-    assert resolve_range_16bit([path], "percentiles", region=REGION) == (1000, 1071)
-    assert resolve_range_16bit([path], "12", region=REGION) == (0, 4095)
+    assert resolve_range_16bit([path], "percentiles", crop=CROP) == (1000, 1071)
+    assert resolve_range_16bit([path], "12", crop=CROP) == (0, 4095)
 
 
-def test_the_cache_keeps_regions_apart_and_finds_what_it_has(tmp_path, picture):
+def test_the_cache_keeps_crops_apart_and_finds_what_it_has(tmp_path, picture):
     paths = [str(save(tmp_path / f"{i}.png", picture + np.uint8(i))) for i in range(3)]
     options = {"image_size": (6, 8), "channels": 3}
     folder = tmp_path / "c"
 
-    def names(**region):
-        images = cache.prepare_images(
-            paths, **options, **region, cache_dir=folder, memory_limit_mb=0
-        )
+    def names(**crop):
+        images = cache.prepare_images(paths, **options, **crop, cache_dir=folder, memory_limit_mb=0)
         return images, {name.removesuffix(".npy") for name in os.listdir(folder)}
 
     _, whole = names()
-    # What it was before there were regions, so that files of then are found.
+    # What it was before there were crops, so that files of then are found.
     files = [(p, os.stat(p).st_mtime_ns, os.stat(p).st_size) for p in paths]
     text = json.dumps([1, files, {**options, "range_16bit": (0.0, 65535.0)}])
     assert whole == {hashlib.sha256(text.encode()).hexdigest()[:32]}
-    assert names(region=WHOLE)[1] == names(region=(0, 0, 1, 1))[1] == whole
-    images, both = names(region=REGION)
-    assert len(both) == 2 and names(region=list(REGION))[1] == both
-    assert len(names(region=(0.25, 0.1, 0.75, 0.91))[1]) == 3
-    expected = [read_image(p, **options, region=REGION) for p in paths]
+    assert names(crop=WHOLE)[1] == names(crop=(0, 0, 1, 1))[1] == whole
+    images, both = names(crop=CROP)
+    assert len(both) == 2 and names(crop=list(CROP))[1] == both
+    assert len(names(crop=(0.25, 0.1, 0.75, 0.91))[1]) == 3
+    expected = [read_image(p, **options, crop=CROP) for p in paths]
     np.testing.assert_array_equal(images, expected)
-    streamed = StreamedImages(paths, **options, region=REGION)
+    streamed = StreamedImages(paths, **options, crop=CROP)
     np.testing.assert_array_equal(streamed[np.array([2, 0])], np.stack(expected)[[2, 0]])
 
 
@@ -232,18 +230,21 @@ def test_the_cache_keeps_regions_apart_and_finds_what_it_has(tmp_path, picture):
 )  # fmt: skip
 def test_no_part_of_an_image_is_refused_in_one_sentence(text):
     with pytest.raises(UserError, match=r"data\.region must be \(top, left, bottom, right\)"):
-        check_region(load_settings("pca", {"data.region": text}).data.region)
+        check_crop(load_settings("pca", {"data.region": text}).data.region)
 
 
-def test_what_is_no_region_at_all():
+def test_what_is_no_crop_at_all():
     with pytest.raises(UserError, match=r"'data.region' takes 4 numbers"):
         load_config("pca", {"data.region": "0.1,0.9"})
     for text in ("centre", "0.5"):
         with pytest.raises(UserError, match=r"takes numbers such as 0.0,0.0,1.0,1.0, not"):
             load_config("pca", {"data.region": text})
     nan = float("nan")
-    for region in ((nan, 0, 1, 1), (0, 0, nan, 1), (0, 0, 1)):
+    for crop in ((nan, 0, 1, 1), (0, 0, nan, 1), (0, 0, 1)):
         with pytest.raises(UserError, match=r"data\.region must be"):
-            box_of(region, (10, 10))
-    check_region(load_settings("pca", {"data.region": "0,0.25,1,0.75"}).data.region)
-    assert in_words((0, 19 / 550, 1, 0.75)) == "0 to 100 % of the height, 3.45 to 75 % of the width"
+            box_of(crop, (10, 10))
+    check_crop(load_settings("pca", {"data.region": "0,0.25,1,0.75"}).data.region)
+    assert (
+        crop_in_words((0, 19 / 550, 1, 0.75))
+        == "0 to 100 % of the height, 3.45 to 75 % of the width"
+    )

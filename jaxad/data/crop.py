@@ -1,9 +1,9 @@
-"""The region of interest: the part of every image that a model sees (``data.region``).
+"""The crop: the part of every image that a model sees, its region of interest (``data.region``).
 
 It is given in shares of height and width, so that it holds for images of any size. On the pixels
 of an image as it is stored (upright, before any resizing) it becomes a box of whole pixels, the
 same for the image and its mask. The box is cut out first: nothing of what lies outside reaches the
-model, not even through a resizing filter, and a run with a region gives what it would give on files
+model, not even through a resizing filter, and a run with a crop gives what it would give on files
 that were cut beforehand, to the bit. For that a border may lie half an original pixel beside its
 share.
 """
@@ -19,10 +19,10 @@ from jaxtyping import Shaped
 
 from jaxad.run.errors import UserError
 
-Region = tuple[float, float, float, float]
+Crop = tuple[float, float, float, float]
 """(top, left, bottom, right), shares of the height, width, height, width."""
 
-WHOLE: Region = (0.0, 0.0, 1.0, 1.0)
+WHOLE: Crop = (0.0, 0.0, 1.0, 1.0)
 
 
 class Box(NamedTuple):
@@ -51,38 +51,38 @@ class Box(NamedTuple):
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
-def check_region(region: Sequence[float]) -> None:
+def check_crop(crop: Sequence[float]) -> None:
     """Refuses what is no part of an image.
 
     Raises:
       UserError: says what ``data.region`` takes.
     """
-    if len(region) == 4:
-        top, left, bottom, right = region
+    if len(crop) == 4:
+        top, left, bottom, right = crop
         if 0 <= top < bottom <= 1 and 0 <= left < right <= 1:
             return
     raise UserError(
         "data.region must be (top, left, bottom, right) in shares of the height and width, with "
-        f"0 <= top < bottom <= 1 and 0 <= left < right <= 1, not {tuple(region)!r}"
+        f"0 <= top < bottom <= 1 and 0 <= left < right <= 1, not {tuple(crop)!r}"
     )
 
 
-def box_of(region: Sequence[float], size: tuple[int, int]) -> Box:
-    """The region in the pixels of one image.
+def box_of(crop: Sequence[float], size: tuple[int, int]) -> Box:
+    """The crop in the pixels of one image.
 
     Args:
-      region: as ``data.region``.
+      crop: as ``data.region``.
       size: (height, width) of the image.
 
     Returns:
       Borders at the nearest whole pixel, halves up; at least one pixel high and wide.
 
     Raises:
-      UserError: of :func:`check_region`.
+      UserError: of :func:`check_crop`.
     """
-    check_region(region)
-    top, bottom = _rounded(region[0], region[2], size[0])
-    left, right = _rounded(region[1], region[3], size[1])
+    check_crop(crop)
+    top, bottom = _rounded(crop[0], crop[2], size[0])
+    left, right = _rounded(crop[1], crop[3], size[1])
     return Box(top, left, bottom, right)
 
 
@@ -91,21 +91,21 @@ def _rounded(start: float, stop: float, count: int) -> tuple[int, int]:
     return first, max(math.floor(stop * count + 0.5), first + 1)
 
 
-def size_of_whole(region: Sequence[float], size: tuple[int, int]) -> tuple[int, int]:
-    """The size at which a whole image has a region of a given size.
+def size_of_whole(crop: Sequence[float], size: tuple[int, int]) -> tuple[int, int]:
+    """The size at which a whole image has a crop of a given size.
 
     Args:
-      region: as ``data.region``.
-      size: (height, width) of the region.
+      crop: as ``data.region``.
+      size: (height, width) of the crop.
 
     Returns:
       (height, width) of the whole image; where rounding leaves out the size itself, the nearest.
 
     Raises:
-      UserError: of :func:`check_region`.
+      UserError: of :func:`check_crop`.
     """
-    check_region(region)
-    pairs = zip(region[:2], region[2:], size, strict=True)
+    check_crop(crop)
+    pairs = zip(crop[:2], crop[2:], size, strict=True)
     return tuple(_count_of_whole(start, stop, count) for start, stop, count in pairs)
 
 
@@ -119,25 +119,25 @@ def _count_of_whole(start: float, stop: float, count: int) -> int:
     return min(range(max(1, about - 2), about + 3), key=misses)
 
 
-def is_whole(region: Sequence[float]) -> bool:
-    """Whether the region is all of every image."""
-    return tuple(region) == WHOLE
+def is_whole(crop: Sequence[float]) -> bool:
+    """Whether the crop is all of every image."""
+    return tuple(crop) == WHOLE
 
 
-def stated(region: Sequence[float]) -> dict[str, list[float]]:
+def crop_record(crop: Sequence[float]) -> dict[str, list[float]]:
     """What files of results say: ``{"region": [...]}``, nothing where it is the whole image."""
-    return {} if is_whole(region) else {"region": list(region)}
+    return {} if is_whole(crop) else {"region": list(crop)}
 
 
-def in_words(region: Sequence[float]) -> str:
+def crop_in_words(crop: Sequence[float]) -> str:
     """Such as "10 to 90 % of the height, 0 to 100 % of the width"."""
-    top, left, bottom, right = (f"{100 * share:.3g}" for share in region)
+    top, left, bottom, right = (f"{100 * share:.3g}" for share in crop)
     return f"{top} to {bottom} % of the height, {left} to {right} % of the width"
 
 
-def cut(array: Shaped[np.ndarray, "h w *c"], region: Sequence[float]) -> np.ndarray:
-    """The region of an image, mask or map; the array itself where that is all of it."""
-    box = box_of(region, array.shape[:2])
+def cut(array: Shaped[np.ndarray, "h w *c"], crop: Sequence[float]) -> np.ndarray:
+    """The crop of an image, mask or map; the array itself where that is all of it."""
+    box = box_of(crop, array.shape[:2])
     if box.size == array.shape[:2]:
         return array
     # A copy: a view would keep the whole image in memory.
