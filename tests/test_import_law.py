@@ -176,9 +176,6 @@ RUN = (
 )
 """The files of ``run``, each of which may import from those before it."""
 
-AHEAD = {"jaxad.run.config": {"jaxad.data.crop", "jaxad.evaluation.protocols.rules"}}
-"""What is still imported from above."""
-
 
 def test_the_line_through_the_code_has_one_direction():
     assert {part(file) for file in FILES} == {*BELOW, ""}
@@ -186,7 +183,7 @@ def test_the_line_through_the_code_has_one_direction():
         if part(file):
             own = part(file)
             ahead = {n for n in inside(file) if not in_one_of(n, {own, *BELOW[own]})}
-            assert ahead <= AHEAD.get(name, set()), (name, ahead)
+            assert ahead == set(), (name, ahead)
 
 
 def in_one_of(name: str, folders: set[str]) -> bool:
