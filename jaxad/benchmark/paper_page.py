@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +65,9 @@ def compare(
     ]
 
 
-def _row_sources(table: Table, columns: Sequence[Column], categories: Sequence[str]):
+def _row_sources(
+    table: Table, columns: Sequence[Column], categories: Sequence[str]
+) -> Iterator[tuple[str, tuple[str, ...] | None, Mapping[str, Any] | None]]:
     """(name, categories of the mean or None, printed row or None to compute it), in order."""
     by_category = {row["category"]: row for row in table["rows"]}
     for category in categories:
@@ -74,11 +76,10 @@ def _row_sources(table: Table, columns: Sequence[Column], categories: Sequence[s
     if "mean" in by_category:
         printed.append((by_category["mean"], tuple(categories)))
     for mean, over in printed:
-        group = f" ({mean['group']})" if mean.get("group") else ""
-        yield f"{mean['printed']}{group}, as printed", over, mean
-        slips = [_slip(table, mean, column) for column in columns if column.printed]
-        if any(slip is not None for slip in slips):
-            yield f"{mean['printed']}{group}, computed from the rows", over, None
+        name = mean["printed"] + (f" ({mean['group']})" if mean.get("group") else "")
+        yield f"{name}, as printed", over, mean
+        if any(_slip(table, mean, column) is not None for column in columns if column.printed):
+            yield f"{name}, computed from the rows", over, None
     run = tuple(c for c in categories if any(c in column.values for column in columns))
     if 0 < len(run) < len(categories):
         yield f"mean of the {len(run)} of {len(categories)} run", run, None

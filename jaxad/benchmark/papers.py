@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxad.benchmark.paper_page import Column, write_table
@@ -23,23 +23,23 @@ BASELINE_SIDE = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The grid that fills printed tables.
+    """A grid, such as the one that fills printed tables.
 
     Attributes:
+      configs: of the tables' own columns, and the baseline.
+      categories: of all their rows.
+      overrides: for all configs but those of ``own_overrides``.
+      own_overrides: for the baseline.
       papers: ids of the tables.
       variant: of the configs.
-      configs: of their own columns, and the baseline.
-      categories: of all their rows.
-      overrides: for all configs but the baseline.
-      own_overrides: for the baseline.
     """
 
-    papers: tuple[str, ...]
-    variant: str
     configs: tuple[str, ...]
     categories: tuple[str, ...]
     overrides: Mapping[str, Any]
-    own_overrides: Mapping[str, Mapping[str, Any]]
+    own_overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    papers: tuple[str, ...] = ()
+    variant: str = ""
 
 
 def plan(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxad.run.errors import UserError
 
@@ -30,6 +31,7 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
 
     keep_freed_memory()
     from jaxad.benchmark.grid import benchmark
+    from jaxad.benchmark.papers import Plan, plan
 
     # A quoted list and separate words are the same to a user.
     configs = [config for words in arguments.configs for config in words.split()]
@@ -41,10 +43,7 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
         raise UserError(
             f"--seeds takes whole numbers such as 0,1,2, not {arguments.seeds}"
         ) from None
-    grid = {"overrides": dict(overrides)}
     if papers:
-        from jaxad.benchmark.papers import plan
-
         planned = plan(
             papers,
             variant=arguments.variant,
@@ -52,23 +51,28 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
             categories=categories,
             overrides=overrides,
         )
-        configs, categories = planned.configs, planned.categories
-        grid = {
-            "overrides": planned.overrides,
-            "own_overrides": planned.own_overrides,
-            "papers": planned.papers,
-            "variant": planned.variant,
-        }
     elif not configs:
         raise UserError("jaxad benchmark needs --configs, or --paper with the id of a table")
     elif arguments.variant:
         raise UserError("--variant is for --paper; write it after the config: vqvae:small")
+    else:
+        planned = Plan(configs=tuple(configs), categories=tuple(categories), overrides=overrides)
     since = arguments.failures_since or time.time()
     if arguments.parallel != 1:
         from jaxad.benchmark.workers import run_workers
 
         run_workers(_command(arguments, overrides, since), arguments.parallel)
-    rows = benchmark(configs, categories, seeds, arguments.workdir, failures_since=since, **grid)
+    rows = benchmark(
+        planned.configs,
+        planned.categories,
+        seeds,
+        arguments.workdir,
+        overrides=planned.overrides,
+        own_overrides=planned.own_overrides,
+        papers=planned.papers,
+        variant=planned.variant,
+        failures_since=since,
+    )
     _show(pathlib.Path(arguments.workdir), papers, rows)
     return FAILED_PARTS if any(row["error"] for row in rows) else 0
 
@@ -88,7 +92,7 @@ def _command(
     return [*words, "--configs", *arguments.configs] if arguments.configs else words
 
 
-def _show(root: pathlib.Path, papers, rows) -> None:
+def _show(root: pathlib.Path, papers: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     from jaxad.benchmark.tables import mean_rows, metric_columns
     from jaxad.report.tables import format_metrics_table, metric_title
 

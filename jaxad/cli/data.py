@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from jaxad.data.contact_sheet import write_contact_sheet
 from jaxad.data.crop import size_of_whole
 from jaxad.data.datasets import list_categories, read_table
@@ -133,7 +135,7 @@ def prepare(config_name: str, overrides: Mapping[str, Any], *, shards: str = "")
     lines = [
         f"{len(array)} {what} images, {array.nbytes / 2**20:.0f} MiB: {_file(array)}"
         for what, array in arrays.items()
-        if len(array)
+        if isinstance(array, np.ndarray) and len(array)  # nothing is streamed with these keys
     ]
     return "\n".join(lines)
 

@@ -256,11 +256,10 @@ def _overrides(
         if not (allowed and word.startswith("--config.")):
             raise UserError(f"unknown argument {word!r}; see --help")
         key, equals, value = word.removeprefix("--config.").partition("=")
-        if not equals:
-            value = next(words, None)
-            if value is None:
-                raise UserError(f"{word} has no value; write {word}=VALUE")
-        overrides[key] = value
+        following = value if equals else next(words, None)
+        if following is None:
+            raise UserError(f"{word} has no value; write {word}=VALUE")
+        overrides[key] = following
     return overrides
 
 

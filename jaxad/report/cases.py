@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def save_cases(path: pathlib.Path, cases: Sequence[Case]) -> None:
             if value is not None:
                 stored[f"{i}.{name}"] = np.asarray(value)
     with path.open("wb") as file:
-        np.savez_compressed(file, **stored)
+        np.savez_compressed(file, allow_pickle=False, **stored)
 
 
 def load_cases(path: pathlib.Path) -> list[Case]:
@@ -33,7 +34,7 @@ def load_cases(path: pathlib.Path) -> list[Case]:
         values = {name: stored[name] for name in stored.files}
     cases = []
     for i in range(int(values["count"])):
-        fields = {name: values.get(f"{i}.{name}") for name in _VALUES + _ARRAYS}
+        fields: dict[str, Any] = {name: values.get(f"{i}.{name}") for name in _VALUES + _ARRAYS}
         fields |= {n: fields[n].item() for n in _VALUES if fields[n] is not None}
         cases.append(Case(**fields))
     return cases

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Shaped, UInt8
 
 from jaxad.report import axes, figures
 from jaxad.report.axes import BOTTOM, LEFT, RIGHT, Axis
@@ -129,7 +129,7 @@ def draw(
     return Drawn(Table(["Quantity", "Value"], numbers) if numbers else None, charts, blocks)
 
 
-def bars(values: Float[np.ndarray, " k"], *, label: str, x_label: str) -> str:
+def bars(values: Shaped[np.ndarray, " k"], *, label: str, x_label: str) -> str:
     """A bar per entry, from zero.
 
     Args:
@@ -180,7 +180,7 @@ def use_of_entries(title: str, counts: np.ndarray) -> Chart:
     return Chart(title, bars(counts, label=title, x_label="entry, most used first"))
 
 
-def category_colours(values: Int[np.ndarray, "b i j"]) -> UInt8[np.ndarray, "b i j rgb"]:
+def category_colours(values: Shaped[np.ndarray, "b i j"]) -> UInt8[np.ndarray, "b i j rgb"]:
     """A colour per category, the most distinct colours for the most frequent ones."""
     found, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     rank = np.empty(found.size, np.intp)
@@ -202,7 +202,7 @@ def small(pixels: UInt8[np.ndarray, "h w c"], *, alt: str, smooth: bool = True) 
     return Picture(shown, alt, sharp=not smooth)
 
 
-def numbered(pixels: Sequence[UInt8[np.ndarray, "h w c"]], *, alt: str) -> list[Picture]:
+def numbered(pixels: UInt8[np.ndarray, "n h w c"], *, alt: str) -> list[Picture]:
     """Small pictures, counted from 1 in what screen readers say."""
     return [small(one, alt=f"{alt} {number}") for number, one in enumerate(pixels, start=1)]
 

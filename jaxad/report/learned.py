@@ -7,7 +7,7 @@ import numpy as np
 from jaxad.report import diagnostics
 from jaxad.report.content import Learned
 from jaxad.report.diagnostics import small
-from jaxad.report.page import Section, fragment
+from jaxad.report.page import Picture, Section, fragment
 
 
 def sections(learned: Learned | None) -> list[Section]:
@@ -43,13 +43,15 @@ def _samples(learned: Learned) -> str:
         return ""
     _, h, w, _ = learned.samples.shape
     whole = learned.samples.shape[1:] == learned.images.shape[1:]
-    photographs = () if learned.photographs is None else learned.photographs
+    photographs: list[Picture] = []
+    if learned.photographs is not None:
+        photographs = diagnostics.numbered(learned.photographs, alt="training photograph")
     return fragment(
         "learned",
         "samples",
         diagnostics.numbered(learned.samples, alt="sample"),
         "images" if whole else f"patches of {h} × {w} pixels",
-        diagnostics.numbered(photographs, alt="training photograph"),
+        photographs,
         "" if whole else ", their middle",
     )
 
