@@ -6,7 +6,7 @@ r"""AnoViT (Lee and Kang, IEEE Access 2022): vision transformer and transposed c
 Variants
   small          128 x 128, patches of 8, 4 blocks of 192 features: minutes on 2 CPU cores
   decoder2022    the decoder and the standardised input of the public code of 2022
-  decoder2024    those of the public code of 2024 (the default)
+  decoder2024    decoder and input of the public code of 2024 (the default)
   paper          the code of 2022: its decoder, its 200 epochs (without its early stop)
   reference      the code of 2024: Adam 1e-4 with betas 0.5 and 0.999, batches of 8, 20 epochs
 

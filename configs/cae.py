@@ -5,11 +5,12 @@ r"""Convolutional autoencoder of Bergmann et al. (VISAPP 2019), AE-SSIM and AE-L
 
 Variants (apply from left to right; a loss after a size)
   small      128 x 128, width as published, 1500 steps of 8: minutes on 2 CPU cores
-  l2         squared error (AE-L2)          ssim   1 - SSIM (AE-SSIM; the default)
+  l2         squared error (AE-L2)
+  ssim       1 - SSIM (AE-SSIM; the default)
   l2+ssim    their sum
-  texture    trained on random crops, tested on overlapping tiles: for regular textures
+  texture    for regular textures: trained on random crops, tested on overlapping tiles
   paper      256 x 256, 200 epochs, Adam 2e-4 with weight decay 1e-5, batch 128
-  reference  as paper, but a sigmoid at the output as a common implementation has
+  reference  as paper, but with the sigmoid at the output of a common implementation
 """
 
 from jaxad.run.config import apply_variants
@@ -41,7 +42,7 @@ def get_config(variants: str = ""):
 
 
 def small(config):
-    """128 x 128; the squared error added, which converges in far fewer steps than SSIM alone."""
+    """128 x 128, with the squared error: it converges in far fewer steps than SSIM alone."""
     config.data.image_size = (128, 128)
     config.model.loss = "l2+ssim"
     config.model.latent = 100

@@ -3,23 +3,23 @@ r"""Masked autoencoder with a sliding mask (He et al. 2022; Dini and Rahtu 2024)
     jaxad train --workdir=RUN --config=mae:small \
         --config.data.root=DIR --config.data.category=bottle
 
-Which masks suit, and what training adds, is measured by tools/studies/mae_schedules.py.
+docs/results/mae_schedules.md compares the schedules of masks and says what training adds.
 
 Variants
   small     128 x 128, patches of 8, 6 blocks of 192 features: minutes on 2 CPU cores
-  fast      four random masks of three quarters of the patches instead of 64 passes, one for each
-            block: 38 times as fast and better on what was measured (README); may be set after
-            training too
+  fast      four random masks of three quarters of the patches instead of one mask per block (64
+            passes): 38 times as fast, and at least as good on what was measured; can also be set
+            after training
   b16       ViT-B/16 at 224 x 224, the published sizes (the default)
   l16       ViT-L/16
   h14       ViT-H/14
-  paper     the detection of 2024: ViT-H/14, every block of 2 x 2 patches in turn; its weights are
-            taken as they are (one step of rate 0)
+  paper     the detection of 2024: ViT-H/14, every block of 2 x 2 patches in turn; it uses
+            converted weights as they are (one step of rate 0)
   reference the recipe that the code of 2022 gives for training: ViT-L/16, norm_pix, batches of
             4096, AdamW with betas 0.9 and 0.95
 
 The published networks come from converted weights, --config.train.weights=DIR, made by
-`jaxad convert --from=mae`; `paper` is nothing without them.
+`jaxad convert --from=mae`; `paper` needs them.
 """
 
 from jaxad.run.config import apply_variants
@@ -67,7 +67,7 @@ def small(config):
 
 
 def fast(config):
-    """Few passes with the masks of the training; none leaves a patch to chance."""
+    """Few passes with masks as in training; every patch is masked at least once."""
     config.model.schedule = "random"
     config.model.passes = 4
     config.model.block = 1

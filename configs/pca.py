@@ -7,8 +7,8 @@ Closed form, no training steps; seconds on a CPU.
 
 Variants
   small    30 components (the baseline's own setting for bottles and metal surfaces)
-  patch    components of 16 x 16 patches, wherever they lie: for textures
-  paper    Tipping & Bishop (1999) as it stands: no smoothing of the maps
+  patch    for textures: components of 16 x 16 patches at any position
+  paper    the model of Tipping & Bishop (1999), without smoothing of the maps
   reference  the same; there is no code of the authors to follow
 """
 
@@ -33,7 +33,7 @@ def small(config):
 
 
 def patch(config):
-    """Position-free patches; few components, since more of them rebuild the defects too."""
+    """Patches at any position; few components, since more of them rebuild the defects too."""
     config.model.patch = 16
     config.model.components = 16
     config.evaluate.primary_map = "nll"

@@ -5,11 +5,11 @@ r"""VAE with a Gaussian random field on a torus as prior (VAE-GRF, Gangloff et a
 
 Variants
   small        128 x 128, half the channels, 64 latent channels: minutes on 2 CPU cores
-  matern32     Matern 3/2 correlation (the default: what the method is)
+  matern32     Matern 3/2 correlation (the default, as the method is named for)
   exponential  exponential correlation
   identity     no correlation: the standard normal prior
   elbo         range and deviation learned through the lower bound instead of from the image
-  matched      range fixed where the images' correlation length is, for samples that look alike
+  matched      range fixed at the images' correlation length: samples correlate most like images
   paper        as arXiv 2408.13561 says: identity correlation, KL weight 1
   reference    as its code ran: identity, KL weight 0.75 of the lower bound, lambda limited
 """
@@ -54,7 +54,7 @@ def small(config):
 
 
 def matern32(config):
-    """What the method is."""
+    """The field that the method is named for."""
     config.model.family = "matern32"
 
 

@@ -3,7 +3,7 @@ r"""Vision transformer with a memory and coordinate attention (Yang and Guo, Sen
     jaxad train --workdir=RUN --config=vit_memory:small \
         --config.data.root=DIR --config.data.category=bottle
 
-Its ablation, table 6, is one command (on 2 CPU cores, with ``small`` as first variant):
+The ablation of table 6 is one command (on 2 CPU cores put ``small`` before each variant):
 
     jaxad benchmark --workdir=RUNS --config.data.root=DIR --categories=bottle,transistor \
         --configs vit_memory:base vit_memory:base_m vit_memory:base_ca vit_memory:base_m_ca
@@ -14,7 +14,7 @@ Variants
   base_m     memory
   base_ca    coordinate attention
   base_m_ca  both (the default)
-  before     the attention between encoder and memory (section 3.3) instead of after it
+  before     the attention between encoder and memory (section 3.3) instead of after the memory
   memae      memory as in MemAE's code: dot product, threshold 5 / N, entropy weight 2e-4 (with
              small, on transistor, it collapsed to one item)
   paper      as the paper: 384 x 384, 768 features, 8 heads, Adam 2e-4, 200 epochs

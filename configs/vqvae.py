@@ -5,10 +5,10 @@ r"""VQ-VAE with alignment map (Gangloff et al., ICPR 2022).
 
 Variants
   small      128 x 128, 64 channels, 256 codes, 1500 steps of 8: minutes on 2 CPU cores
-  demo       64 x 64, 32 channels: what `jaxad demo` trains within its minute (after small)
+  demo       after small: 64 x 64, 32 channels; `jaxad demo` trains it within a minute
   ema        codebook by moving averages instead of by gradient
   cifar10    two halvings, 32 x 32 colour images, mean score (section III)
-  ucsd       two halvings, 128 x 128 gray frames, the SSIM map dilated too
+  ucsd       two halvings, 128 x 128 gray frames; the SSIM map is dilated too
   paper      as the paper: 256 x 256, 256 channels, 512 codes (the default's sizes)
   reference  the same; no public code of the paper is known
 """

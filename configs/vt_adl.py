@@ -3,7 +3,7 @@ r"""VT-ADL (Mishra et al., ISIE 2021): vision transformer with a mixture density
     jaxad train --workdir=RUN --config=vt_adl:small \
         --config.data.root=DIR --config.data.category=bottle
 
-Its study of noise and of the number of Gaussians (figure 4), as one command on 2 CPU cores:
+The study of noise and of the number of Gaussians (figure 4) is one command on 2 CPU cores:
 
     jaxad benchmark --workdir=RUNS --config.data.root=DIR --categories=bottle --configs \
         vt_adl:small,k1 vt_adl:small,k10 vt_adl:small vt_adl:small,no_noise \

@@ -11,6 +11,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNK = 64
+"""Items that are worked on at once, at most."""
 
 
 def decoding_threads() -> ThreadPoolExecutor:

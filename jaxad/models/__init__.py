@@ -37,6 +37,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "vt_adl": Architecture(vt_adl.VTADLOptions, vt_adl.build),
     "mae": Architecture(mae.MAEOptions, mae.build),
 }
+"""Every architecture, by the name of its config."""
 
 
 def architecture(name: str) -> Architecture:

@@ -5,8 +5,9 @@ Transformer-based Encoder-Decoder", IEEE Access 2022, and two public code drops 
 circle that disagree: one of 2022 and a lecture's notebook of 2024.
 
 Encoder: ViT-B/16 at 384 x 384 with class token and final layer normalisation; the 24 x 24 tokens
-without the class token are the features. Decoder: blocks of [3x3 transposed convolution, instance
-normalisation without parameters, ReLU], three of stride 1 without padding, then of stride 2::
+without the class token are the features. Decoder: blocks of a 3x3 transposed convolution, instance
+normalisation without parameters, and ReLU; the first three have stride 1 and no padding, the
+others stride 2::
 
     2022   256 128 64 | 64 32 16 3   six blocks, the last on the image itself;
            sides 24 26 28 30 59 117 233, bilinear (align corners) to 384, tanh
@@ -16,18 +17,19 @@ normalisation without parameters, ReLU], three of stride 1 without padding, then
     (channel counts 256, 128, 64, 32, 16 and, in 2022, 3)
 
 Loss: mean squared error. Map: ``l2``, the channel mean of the squared error. Scores: ``l2_max``,
-its maximum over pixels *and channels* before any smoothing (the code of 2024); ``l2_mean``, its
-mean, which is the loss.
+the maximum of the squared error over pixels *and channels* before any smoothing (the code of
+2024); ``l2_mean``, its mean, which is the loss.
 
-What the two do otherwise, and the options:
-  * input: 2022 standardises by mean and standard deviation of the category's training images
-    (``normalise="train"``, taken before the first step), 2024 shows images in [0, 1] as they are
-    (``"none"``), to weights that were trained on images in [-1, 1] (``"symmetric"``);
-  * the output of 2022 lies in [0, 1) because of its last ReLU, while its target is standardised
-    and half of it negative, and instance normalisation takes the mean and contrast of the output
-    from it: that decoder cannot reproduce its target, and is here as published;
-  * 2024 fine-tunes the encoder and freezes the unused classifier only. Encoder parameters carry
-    the label ``encoder`` (``train.learning_rate_multipliers.encoder=0`` freezes them).
+How the two differ otherwise, and the options:
+
+* Input: 2022 standardises by mean and standard deviation of the category's training images
+  (``normalise="train"``, measured before the first step). 2024 shows images in [0, 1] as they are
+  (``"none"``), to weights that were trained on images in [-1, 1] (``"symmetric"``).
+* The output of 2022 lies in [0, 1) because of its last ReLU, while its target is standardised and
+  half of it negative; instance normalisation also removes mean and contrast from the output. That
+  decoder cannot reproduce its target, and is here as published.
+* 2024 fine-tunes the encoder and freezes only the unused classifier. Encoder parameters carry the
+  label ``encoder`` (``train.learning_rate_multipliers.encoder=0`` freezes them).
 """
 
 from __future__ import annotations

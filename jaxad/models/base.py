@@ -76,7 +76,8 @@ class Model(NamedTuple):
       initialise: optional ``(variables, batches) -> variables``, a start that depends on the data
         (a codebook from clusters), taken once before the first step; ``batches`` as for ``fit``.
       fit: for closed-form models only, else None: ``(batches) -> variables`` where ``batches``
-        can be iterated several times, each pass yielding :class:`Batch` of good images.
+        can be iterated several times, each pass yielding
+        :class:`~jaxad.data.batch.Batch` of good images.
       diagnostics: optional ``(variables, images) -> {name: array}``, what the model knows and how
         it used it on these ``b`` images; jitted. The report draws an array by its shape and the
         end of its name; the name is its caption, with spaces for underscores:

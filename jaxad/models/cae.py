@@ -4,21 +4,22 @@ Source: P. Bergmann, S. Loewe, M. Fauser, D. Sattlegger, C. Steger, "Improving U
 Segmentation by Applying Structural Similarity to Autoencoders", VISAPP 2019 (table 1: the
 layers), with the extra stride-2 layer for 256-pixel images of "MVTec AD", CVPR 2019.
 
-Layers for ``n = log2(side / 8)`` halvings, k x k kernels, stride s, LeakyReLU 0.2 after all but the
-code and the output::
+Layers for ``n = log2(side / 8)`` halvings. ``4x4 s2 32`` is a 4 x 4 kernel, stride 2, 32 channels;
+LeakyReLU 0.2 follows every layer but the code and the output::
 
     encoder  (n - 2) x [4x4 s2 32]  3x3 32  4x4 s2 64  3x3 64  4x4 s2 128  3x3 64  3x3 32
     code     8x8 valid -> 1 x 1 x latent, linear
     decoder  8x8 transposed 32  3x3 64  3x3 128  4x4 s2 64  3x3 64  4x4 s2 32  3x3 32
              (n - 3) x [4x4 s2 32]  4x4 s2 c
 
-Where the sources disagree or are silent, and what is taken:
-  * output: a widespread third-party implementation ends in a sigmoid, the paper's text names no
-    non-linearity. ``output="sigmoid"`` is the default; ``"linear"`` is the option.
-  * SSIM as a loss: gaussian window 11, sigma 1.5, valid windows only; as a map: uniform window 11
-    with sample covariance, at full size. Both are means over channels.
-  * objects are seen whole; textures (``tile > 0``) are trained on random crops and tested on
-    overlapping tiles whose reconstructions are averaged before the maps are taken.
+Where the sources disagree or are silent, and what is done here:
+
+* Output: a widespread third-party implementation ends in a sigmoid; the paper's text names no
+  non-linearity. ``output="sigmoid"`` is the default, ``"linear"`` the option.
+* SSIM as a loss has a gaussian window of 11 with sigma 1.5 and valid windows only; as a map it has
+  a uniform window of 11 with the sample covariance, at full size. Both are means over channels.
+* Objects are seen whole. Textures (``tile > 0``) are trained on random crops and tested on
+  overlapping tiles, whose reconstructions are averaged before the maps are computed.
 
 Maps: ``l2`` (channel mean of the squared error), ``ssim`` (1 - SSIM), ``l2*ssim``. The paper
 defines no image score; the config's choice is this library's.

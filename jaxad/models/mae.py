@@ -1,33 +1,34 @@
-"""Masked autoencoder that finds anomalies with a sliding mask.
+"""Masked autoencoder that finds anomalies by masking parts of the image.
 
 Source of the network and its training: K. He et al., "Masked Autoencoders Are Scalable Vision
 Learners", CVPR 2022, and its public code. Three quarters of the patches are left out, drawn anew
-for every image; a vision transformer sees the rest, and a narrow one predicts what was left out
+for every image. A vision transformer sees the rest, and a narrow one predicts what was left out
 from the encoded tokens and a learned token in every gap. Loss: squared error over the pixels of
 the masked patches, of images standardised by ImageNet's mean and deviation, or (``norm_pix``) of
 patches standardised each by its own mean and its unbiased variance plus 1e-6.
 
 Source of the detection: A. Dini, E. Rahtu, "Detecting Anomalies in Textured Images Using Modified
-Transformer Masked Autoencoder", VISAPP 2024: every block of 2 x 2 patches is masked in turn (eq.
-1, 2), and the predictions of all blocks make one image, which shows what the surroundings of each
-block let expect. Maps: ``l1``, the absolute error, mean over channels; ``ssim``, 1 - SSIM
-(uniform window), likewise; and their combinations ``ssim+l1`` and ``ssim*l1`` after the
-morphological filter. The image score is the mean of a map.
+Transformer Masked Autoencoder", VISAPP 2024. Every block of 2 x 2 patches is masked in turn (eqs.
+1 and 2), and the predictions of all blocks make one image: what the surroundings of each block
+suggest. Maps: ``l1``, the absolute error, and ``ssim``, 1 - SSIM (uniform window), both means over
+channels; and their combinations ``ssim+l1`` and ``ssim*l1`` after the morphological filter. The
+image score is the mean of a map.
 
-Silent in the paper, or at odds with its network, and what is taken:
-  * 14 x 14 patches of 14 pixels, 64 masks, 32 + 8 blocks: that is ViT-H/14, though the text says
-    "large model". ViT-L/16 (49 masks) and ViT-B/16 are variants;
-  * "masked by gray": the network is made to see no masked patch at all (``fill=drop``); it can be
-    shown gray ones instead (``fill=gray``: ImageNet's mean colour, and no token for gaps);
-  * sum or product of SSIM and error: both are given, the sum is the config's choice;
-  * the filter is an opening, which removes salt noise, of the combined maps;
-  * threshold: the maps are raw; ``map_threshold`` sets what does not exceed it to 0 before the
-    mean is taken;
-  * a model of ``norm_pix`` predicts patches whose mean and deviation are unknown. The true ones
-    would carry the anomaly into the reconstruction, so they are those of the visible patches
-    around, weighted by the inverse fourth power of the distance. For detection, networks trained
-    on raw pixels (the public "visualize" files) are the better ones;
-  * other schedules of masks than the paper's: :mod:`jaxad.ops.mask_schedules`.
+Where the paper is silent or contradicts its network, and what is done here:
+
+* 14 x 14 patches of 14 pixels, 64 masks and 32 + 8 blocks are those of ViT-H/14, though the text
+  says "large model". ViT-L/16 (49 masks) and ViT-B/16 are variants.
+* "Masked by gray": the network sees no masked patch at all (``fill=drop``), or gray ones
+  (``fill=gray``: ImageNet's mean colour, and no token for gaps).
+* Sum or product of SSIM and error: both maps are given, the sum is the config's choice.
+* The filter is an opening, which removes salt noise, of the combined maps.
+* Threshold: the maps are raw; ``map_threshold`` sets what does not exceed it to 0 before the mean
+  is taken.
+* A model of ``norm_pix`` predicts patches whose mean and deviation are unknown. The true ones
+  would carry the anomaly into the reconstruction, so they are interpolated from the visible
+  patches, weighted by the inverse fourth power of the distance. Networks trained on raw pixels
+  (the public "visualize" files) suit detection better.
+* Schedules of masks other than the paper's: :mod:`jaxad.ops.mask_schedules`.
 
 The network itself: :mod:`jaxad.models.layers.masked_autoencoder`.
 """
@@ -207,7 +208,8 @@ def detect(
     Args:
       variables: of the network.
       images: as they come.
-      reconstruct: of standardised images, see :func:`make_reconstruct`.
+      reconstruct: of standardised images, made by
+        :func:`jaxad.models.layers.masked_autoencoder.make_reconstruct`.
       maps: of images and reconstructions in [0, 1], see :func:`anomaly_maps`.
     """
     images = to_unit_float(images)

@@ -1,21 +1,22 @@
-"""Principal components of the good images: the closed-form linear autoencoder.
+"""Probabilistic PCA of the good images: the linear autoencoder in closed form.
 
 Source: M. E. Tipping, C. M. Bishop, "Probabilistic Principal Component Analysis", JRSS B 61(3),
-1999. An image x (flattened, d values) is modelled as ``x ~ N(mu, W W' + s2 I)``; the maximum of
-the likelihood has the mean of the images for mu, their leading principal axes V with variances l
-for ``W = V (L - s2 I)^(1/2)`` (their eq. 7), and the mean of the left-out variances for s2
+1999. An image x, flattened to d values, is modelled as ``x ~ N(mu, W W' + s2 I)``. The likelihood
+is largest when mu is the mean of the images, ``W = V (L - s2 I)^(1/2)`` with their leading
+principal axes V and variances L (their eq. 7), and s2 is the mean of the variances left out
 (eq. 8). The reconstruction is the orthogonal projection ``mu + V V' (x - mu)``, the optimum of a
 linear autoencoder under the squared error.
 
-Two forms: the whole image as one vector (parts that lie always alike), or patches of any position
-(``patch > 0``: textures), whose overlapping reconstructions and log-likelihoods are averaged.
+There are two forms: the whole image as one vector, for parts that always lie in the same way; or
+patches at any position (``patch > 0``), for textures, whose overlapping reconstructions and
+log-likelihoods are averaged.
 
-Maps: ``l1`` (channel mean of |x - x'|), ``ssim`` (channel mean of 1 - SSIM), ``l1*ssim``; for
-patches also ``nll``, the negative log-likelihood per value, in nats. Score: ``nll``, of the whole
-image (patches: their mean), in nats; with as many components as training images nothing is left
-for the noise, and ``nll`` of any other image is then huge (the maps are not touched). No paper
-fixes an image score for a linear model: which one is used is this library's choice
-(``evaluate.primary_score``).
+Maps: ``l1`` (channel mean of the absolute error), ``ssim`` (channel mean of 1 - SSIM),
+``l1*ssim``; with patches also ``nll``, the negative log-likelihood per value in nats. Score:
+``nll`` of the whole image in nats (with patches their mean). With as many components as training
+images nothing is left for the noise, and ``nll`` of any other image becomes huge; the maps are
+not affected. No paper defines an image score for a linear model, so ``evaluate.primary_score`` is
+this library's choice.
 """
 
 from __future__ import annotations

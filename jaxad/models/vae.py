@@ -1,24 +1,25 @@
 """VAE with the first layers of a ResNet18 as encoder and latents on a grid.
 
-Source: the column "VAE" of arXiv 2408.13561 and its public code (which descends from that of the
-VAE-GRF paper). Encoder: stem, layer1 and layer2 of ResNet18, then a 1x1 convolution to mean and
-log-variance; 256 x 256 images have 32 x 32 x 256 latents. Decoder: 1x1 convolution, then one 4x4
+Source: the column "VAE" of arXiv 2408.13561 and its public code, which descends from that of the
+VAE-GRF paper. Encoder: stem, layer1 and layer2 of ResNet18, then a 1x1 convolution to mean and
+log-variance; 256 x 256 images have 32 x 32 x 256 latents. Decoder: a 1x1 convolution, then one 4x4
 transposed convolution of stride 2 per halving, each but the last with batch normalisation and
 ReLU, half the channels each time. Objective, likelihood and maps:
 :mod:`jaxad.models.layers.variational`.
 
-Where paper and code disagree or are silent, and what is taken:
-  * the paper says ResNet18; the code keeps two of its four stages and does not pre-train them.
-    ``train.weights`` starts them from converted torchvision weights;
-  * the paper gives the KL weight as 1; the code averages the KL over the 1024 positions and sums
-    the likelihood, so its weight is 1/1024 of the evidence lower bound (``kl_unit=vae_compare``);
-  * the paper does not name the likelihood: the code's is the continuous Bernoulli. It limits
-    lambda to [1e-5, 1 - 1e-5] before its mean is taken, so reconstructions stay within
-    [0.087, 0.913] (``mean_clip``); here that is an option, off by default;
-  * the code's constant 0.49 for lambda near 1/2, 1e-6 inside its logarithms and its pass through
-    lambda instead of logits are replaced by the exact likelihood; they differ by less than 1e-3
-    nats per value;
-  * a 1x1 transposed convolution is a 1x1 convolution, and is written as one.
+Where paper and code disagree or are silent, and what is done here:
+
+* The paper says ResNet18; the code keeps two of its four stages and does not pretrain them.
+  ``train.weights`` starts them from converted torchvision weights.
+* The paper gives the KL weight as 1; the code averages the KL over the 1024 positions and sums
+  the likelihood, so its weight is 1/1024 of the evidence lower bound (``kl_unit=vae_compare``).
+* The paper does not name the likelihood; the code's is the continuous Bernoulli. The code limits
+  lambda to [1e-5, 1 - 1e-5] before it takes the mean, so reconstructions stay within
+  [0.087, 0.913]. Here this is the option ``mean_clip``, off by default.
+* The code replaces lambda near 1/2 by 0.49, adds 1e-6 inside its logarithms and goes through
+  lambda instead of logits. Here the likelihood is exact; they differ by less than 1e-3 nats per
+  value.
+* A transposed 1x1 convolution is a 1x1 convolution, and is written as one.
 """
 
 from __future__ import annotations

@@ -3,38 +3,43 @@
 Source: H. Gangloff, M.-T. Pham, L. Courtrai, S. Lefevre, "Unsupervised Anomaly Detection Using
 Variational Autoencoder with Gaussian Random Field Prior" (VAE-GRF), and its public code; column
 "VAE-GRF" of arXiv 2408.13561. Network, likelihood and maps are those of :mod:`jaxad.models.vae`.
-Every channel of the latents is, a priori, an independent zero-mean field whose covariance between
-two sites depends on their distance on the torus; two scalars, range and standard deviation, are
-shared by all channels. The posterior stays independent at every site, so that the KL divergence
-has a closed form, by FFT (:mod:`jaxad.ops.grf`).
+A priori, each channel of the latents is an independent zero-mean field whose covariance between
+two sites depends on their distance on the torus. All channels share two scalars, range and
+standard deviation. The posterior stays independent at every site, so the KL divergence has a
+closed form, by FFT (:mod:`jaxad.ops.grf`).
 
 How the two scalars are learned (``learn``):
-  * ``"image"``, as the authors do: they are constants in the KL, and maximise the likelihood of
-    the *training image itself* as such a field, gray and less its mean, the range in pixels; the
-    latents' range is that divided by the side of a latent cell. With their own optimiser's rate:
-    label ``prior``, 100 times the learning rate of the network in the published code.
-  * ``"elbo"``, the principled way: through the KL divergence, as part of the lower bound.
-  * ``"no"``: fixed.
-``start_range=0`` starts them from the training images: at the range whose correlation falls to
-1/e where that of the images does. Fixed there (variant ``matched``) the prior's samples have the
-images' correlation length. Neither way of learning finds it: the image's likelihood is about its
-smoothness, since a field without noise must explain pixel noise too; and the lower bound prefers
-short ranges, for a posterior that is independent at every site pays for every correlation of the
-prior (:func:`jaxad.ops.grf.kl_divergence`), and the network can correlate pixels by itself.
 
-Where paper and code disagree or are silent, and what is taken:
-  * arXiv 2408.13561 ran its VAE-GRF column with the *identity* as correlation, which is the
-    standard normal prior: range and deviation are then neither used nor learned. What differs from
-    its VAE column is the KL weight, 0.75 instead of 1/1024 of the evidence lower bound. So that
-    table compares two weights and not two priors; ``paper`` and ``reference`` keep the identity,
-    the default is the Matern field that the method is named for;
-  * that paper does not mention the image's likelihood, which the code adds to the objective;
-  * the code evaluates the covariance at the nearest copy of a site, which is not positive definite
-    for ranges that are not small against the torus, and yields NaN (``wrap="nearest"``; here
-    eigenvalues are then raised to a floor, and the history tells the smallest). The default,
-    ``wrap="sum"``, adds up all copies and is positive definite at any range;
-  * its Matern 3/2 lacks the usual root of 3: a factor in the unit of the range;
-  * its later version limits the range to [0.1, 10] pixels after every step; not done here.
+* ``"image"``, as the authors do: they are constants in the KL, and maximise the likelihood of the
+  *training image itself* as such a field, gray and less its mean, with the range in pixels. The
+  range of the latents is this divided by the side of a latent cell. Their parameters have the
+  label ``prior`` and a learning rate of their own, 100 times that of the network in the published
+  code.
+* ``"elbo"``: through the KL divergence, as part of the lower bound.
+* ``"no"``: fixed.
+
+``start_range=0`` starts from the training images, at the range whose correlation falls to 1/e
+where that of the images does. Fixed there (variant ``matched``), samples of the prior come closest
+to the images' correlation length. Neither way of learning finds it. The likelihood of the image is
+about its smoothness, since a field without noise must explain the noise of the pixels too. The
+lower bound prefers short ranges, because a posterior that is independent at every site pays for
+every correlation of the prior (:func:`jaxad.ops.grf.kl_divergence`), and because the network can
+correlate pixels by itself.
+
+Where paper and code disagree or are silent, and what is done here:
+
+* arXiv 2408.13561 ran its VAE-GRF column with the *identity* as correlation, which is the standard
+  normal prior; range and deviation are then neither used nor learned. What differs from its VAE
+  column is the KL weight, 0.75 instead of 1/1024 of the evidence lower bound. So that table
+  compares two weights and not two priors. ``paper`` and ``reference`` keep the identity; the
+  default is the Matern field that the method is named for.
+* That paper does not mention the likelihood of the image, which the code adds to the objective.
+* The code evaluates the covariance at the nearest copy of a site. This is not positive definite
+  for ranges that are not small against the torus, and yields NaN (``wrap="nearest"``; here
+  eigenvalues are then raised to a floor, and the history reports the smallest). The default,
+  ``wrap="sum"``, adds up all copies and is positive definite at any range.
+* Its Matern 3/2 lacks the usual root of 3, a factor in the unit of the range.
+* Its later version limits the range to [0.1, 10] pixels after every step; this is not done here.
 """
 
 from __future__ import annotations

@@ -1,41 +1,44 @@
 """Vision-transformer autoencoder with a memory of normal features and coordinate attention.
 
 Source: Q. Yang, R. Guo, "An Unsupervised Method for Industrial Image Anomaly Detection with Vision
-Transformer-Based Autoencoder", Sensors 2024, 24, 2440. Equation numbers are its own. No public
+Transformer-Based Autoencoder", Sensors 2024, 24, 2440. Equation numbers are the paper's. No public
 code is known; the memory is that of MemAE (Gong et al. 2019).
 
-Encoder: a ViT trained from scratch, 384 x 384, patches of 16, 768 features, 8 heads, class token;
-the 24 x 24 tokens of the patches go to the memory (:mod:`jaxad.ops.memory`: cosine, softmax over
-the items, hard shrinkage at 1 / N, normalisation, weighted sum), then through coordinate attention
-and to the decoder. Both are switches: off, the model is the paper's "Base".
+Encoder: a ViT trained from scratch at 384 x 384, with patches of 16, 768 features, 8 heads and a
+class token. The 24 x 24 tokens of the patches go to the memory (:mod:`jaxad.ops.memory`: cosine,
+softmax over the items, hard shrinkage at 1 / N, normalisation, weighted sum), then through
+coordinate attention, then to the decoder. Memory and attention can be switched off; without both
+the model is the paper's "Base".
 
-Loss (eqs. 11 to 15), per image::
+Loss of one image (eqs. 11 to 15)::
 
     L2 + lambda (1 - SSIM) + 0.001 entropy
 
-L2 is the squared error summed over channels, 1 - SSIM the mean over channels, both means over
-pixels; the entropy is that of the memory's weights after shrinkage, a mean over positions.
+L2 is the squared error summed over channels, 1 - SSIM the mean over channels, and both are means
+over pixels. The entropy is that of the memory's weights after shrinkage, as a mean over positions.
 
-Where the print is wrong, contradictory or silent, and what is taken:
-  * eq. 14 lacks the minus of an entropy: minimised as printed it would make all weights alike,
-    where the text wants few; the entropy here has it (as MemAE's);
-  * section 3.3 puts the attention between encoder and memory, the workflow and figure 2 after the
-    memory: ``attention="after"``, or ``"before"``;
-  * depth (12), number of items (2000, MemAE's), temperature (1, that is none; with cosines of at
-    most 1 all weights then lie within a factor of 7.4), lambda, SSIM's window (uniform, 11);
-  * decoder: six transposed convolutions, each with normalisation over the batch and ReLU, and a
-    tanh at the end: AnoViT's of 2022 but for its kind of normalisation. Its ReLU before the tanh
-    would cut off half of the output's range, so the last layer goes without both
-    (``decoder="tanh"``); images are shown to the network in [-1, 1];
-  * score: the contribution list says that L2, SSIM and entropy enter it, weights are not given.
-    The map ``anomaly`` adds the ``score_terms`` with their weights of the loss, pixel by pixel,
-    the entropy brought up bilinearly. The score ``loss`` is the image's loss.
+Where the print is wrong, contradictory or silent, and what is done here:
+
+* Eq. 14 lacks the minus of an entropy: minimised as printed it would make all weights alike, where
+  the text wants few large ones. The entropy here has it, as MemAE's does.
+* Section 3.3 puts the attention between encoder and memory, the workflow and figure 2 put it after
+  the memory: ``attention="after"``, or ``"before"``.
+* Not given: depth (12 here), number of items (2000, as MemAE), temperature (1, that is none; with
+  cosines of at most 1 all weights then lie within a factor of 7.4), lambda (1), the window of SSIM
+  (uniform, 11).
+* The decoder has six transposed convolutions, each with normalisation over the batch and ReLU, and
+  a tanh at the end: AnoViT's of 2022 but for the kind of normalisation. Its ReLU before the tanh
+  would cut off half of the output's range, so the last layer goes without normalisation and ReLU
+  (``decoder="tanh"``), and images are shown to the network in [-1, 1].
+* The list of contributions says that L2, SSIM and entropy enter the score; weights are not given.
+  The map ``anomaly`` adds the ``score_terms`` with their weights of the loss, pixel by pixel, with
+  the entropy enlarged bilinearly. The score ``loss`` is the loss of the image.
 
 Maps: ``l2``, ``ssim`` (1 - SSIM), ``entropy`` (with a memory), ``anomaly``.
 
-The history tells how the memory is used: ``memory_hits``, how often an item was the strongest of a
-position, and ``memory_reads``, how often it had any weight after shrinkage. Items that are never
-read (``memory_reads_unused``) are dead.
+The history reports how the memory is used: ``memory_hits``, how often an item was the strongest
+at a position, and ``memory_reads``, how often it had any weight after shrinkage. Items that are
+never read (``memory_reads_unused``) are dead.
 """
 
 from __future__ import annotations

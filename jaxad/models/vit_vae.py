@@ -1,21 +1,22 @@
 """VAE with a vision transformer as encoder.
 
 Source: the column "ViT-VAE" of arXiv 2408.13561 and its public code. Encoder: ViT-B/16 at
-224 x 224; the 14 x 14 tokens after the last layer normalisation, without the class token, are the
-latents' parameters: the first 384 channels the mean, the last 384 the log-variance. Decoder: four
-4x4 transposed convolutions of stride 2, 384 -> 192 -> 96 -> 48 -> colours, each but the last with
-batch normalisation and ReLU. Objective, likelihood and maps:
+224 x 224. The 14 x 14 tokens after the last layer normalisation, without the class token, are the
+parameters of the latents: the first 384 channels the mean, the last 384 the log-variance. Decoder:
+four 4x4 transposed convolutions of stride 2, 384 -> 192 -> 96 -> 48 -> colours, each but the last
+with batch normalisation and ReLU. Objective, likelihood and maps:
 :mod:`jaxad.models.layers.variational`.
 
-Where paper and code disagree or are silent, and what is taken:
-  * the paper speaks of an intermediate layer of the ViT: the code takes the last. The log-variance
-    is then the output of a layer normalisation, with no projection after it;
-  * the code averages the KL over the 196 positions and sums the likelihood
-    (``kl_unit=vae_compare``), and limits lambda (``mean_clip``), as its VAE does;
-  * the code starts from weights that were trained on images in [-1, 1] and shows it images in
-    [0, 1]; ``symmetric_input`` brings them to [-1, 1];
-  * all parameters are trained; a label for the encoder lets a config freeze it
-    (``train.learning_rate_multipliers.encoder=0``), as some of the published logs did.
+Where paper and code disagree or are silent, and what is done here:
+
+* The paper speaks of an intermediate layer of the ViT; the code takes the last. So the
+  log-variance is the output of a layer normalisation, with no projection after it.
+* The code averages the KL over the 196 positions and sums the likelihood
+  (``kl_unit=vae_compare``), and limits lambda (``mean_clip``), as its VAE does.
+* The code starts from weights that were trained on images in [-1, 1] and shows the network images
+  in [0, 1]; ``symmetric_input`` brings them to [-1, 1].
+* All parameters are trained. A label for the encoder lets a config freeze it
+  (``train.learning_rate_multipliers.encoder=0``), as some of the published logs did.
 """
 
 from __future__ import annotations

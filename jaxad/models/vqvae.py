@@ -1,36 +1,40 @@
 """VQ-VAE whose anomaly map is dissimilarity times alignment of the discrete latent code.
 
 Source: H. Gangloff, M.-T. Pham, L. Courtrai, S. Lefevre, "Leveraging Vector-Quantized Variational
-Autoencoder Inner Metrics for Anomaly Detection", ICPR 2022. Equation numbers are its own.
+Autoencoder Inner Metrics for Anomaly Detection", ICPR 2022. Equation numbers are the paper's.
 
-Encoder: three of [4x4 convolution of stride 2, ReLU, batch normalisation] (two for small images:
-``downsampling=2``), then three residual layers (ReLU, 3x3, ReLU, 1x1), 256 channels throughout, so
-that 256 x 256 images have 32 x 32 latents; a codebook of 512 codes of 256 values; the decoder is
-the mirror image. The likelihood is the continuous Bernoulli, the reconstruction its mean.
+Encoder: three times a 4x4 convolution of stride 2, ReLU and batch normalisation (twice for small
+images: ``downsampling=2``), then three residual layers (ReLU, 3x3, ReLU, 1x1), with 256 channels
+throughout, so that 256 x 256 images have 32 x 32 latents. The codebook has 512 codes of 256
+values. The decoder mirrors the encoder. The likelihood is the continuous Bernoulli, and the
+reconstruction is its mean.
 
-Loss (eq. 4, where a minus sign before log p is missing in print), per image::
+Loss of one image (eq. 4, where a minus sign before log p is missing in print)::
 
     -log p(x | e) + || sg[z] - e ||^2 + beta || z - sg[e] ||^2
 
-sums over pixels, positions and channels, all divided by the number of pixel values h w c: a
-constant that Adam does not see, so that losses of different sizes can be compared.
+with sums over pixels, positions and channels, all divided by the number of pixel values h w c.
+Adam is not affected by this constant; it makes losses of different image sizes comparable.
 
-Maps: ``ssim`` = 1 - SSIM (eq. 5 prints SSIM itself), channel mean; ``am`` = alignment map (eq. 6),
-the squared distance of every latent to its code, repeated to image size; ``ssim*am``, their
-product after grey dilation of the alignment map (``dilate_ssim``: of both, as for UCSD). The
-image score is the mean of a map (as for CIFAR-10).
+Maps: ``ssim`` = 1 - SSIM (eq. 5 prints SSIM itself), mean over channels; ``am``, the alignment map
+(eq. 6): the squared distance of each latent to its code, repeated to image size; ``ssim*am``,
+their product after grey dilation of the alignment map (with ``dilate_ssim`` of both, as for UCSD).
+The image score is the mean of a map, as for CIFAR-10.
 
-Silent in the paper, and what is taken here:
-  * beta 0.25 and no ReLU between encoder and codebook (van den Oord et al. 2017 use 0.25);
-  * ReLU before batch normalisation in the decoder too, mirroring the encoder; no batch
-    normalisation on the image itself; biases everywhere;
-  * residual layers add to their own input (``x + f(x)``), with a ReLU after the decoder's stack;
-  * codes start at the k-means centres of the untrained encoder's latents of training images: from
-    random codes, a handful attract everything and the rest are never chosen nor moved;
-  * up-sampling of the alignment map by repetition, footprint of the dilation one latent cell, SSIM
-    window 11 (uniform, sample covariance) as in the same group's later public code;
-  * the codebook is learned by gradient as in eq. 4, or (``codebook="ema"``) by exponential moving
-    averages (van den Oord et al. 2017, appendix A.1), counts and sums reduced over all devices.
+Where the paper is silent, and what is done here:
+
+* beta is 0.25, and there is no ReLU between encoder and codebook (van den Oord et al. 2017 use
+  0.25).
+* The decoder too has ReLU before batch normalisation; the image itself is not normalised; all
+  convolutions have biases.
+* Residual layers add to their own input (``x + f(x)``), and a ReLU follows the decoder's stack.
+* Codes start at the k-means centres of the untrained encoder's latents of training images. From
+  random codes, a handful attract everything, and the rest are never chosen and never move.
+* The alignment map is enlarged by repetition, the footprint of the dilation is one latent cell,
+  and SSIM has a uniform window of 11 with the sample covariance, as in the group's later code.
+* The codebook is learned by gradient as in eq. 4 or, with ``codebook="ema"``, by exponential
+  moving averages (van den Oord et al. 2017, appendix A.1), with counts and sums reduced over all
+  devices.
 """
 
 from __future__ import annotations

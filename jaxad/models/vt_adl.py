@@ -8,30 +8,31 @@ Density: for every patch, three linear maps without bias of the rectified embedd
 weights (softmax, eq. 5), means and deviations (softplus, eq. 6) of K Gaussians (eq. 4).
 
 Loss: ``5 MSE + 0.5 (1 - SSIM) - log-likelihood`` (eq. 9; eqs. 8 and 9 print signs under which
-similar and likely images would cost more). Map: ``nll``, the patches' negative log-likelihood
-brought up bilinearly (align corners), smoothed by the config's gaussian; ``l2`` is ours. Scores:
-``reconstruction+nll``, MSE + (1 - SSIM) + the maximum over patches of the density's loss;
-``reconstruction``, without the last (MNIST).
+similar and likely images would cost more). Map: ``nll``, the negative log-likelihood of the
+patches, enlarged bilinearly (align corners) and smoothed by the config's gaussian; ``l2`` is this
+library's. Scores: ``reconstruction+nll``, which is MSE + (1 - SSIM) + the maximum over patches of
+the density's loss; ``reconstruction``, without the last (MNIST).
 
 The target of the density is the embedding that it is conditioned on. So the likelihood has no
-maximum: the means copy the input, the variances fall towards zero, the density grows without end.
-What holds it: ``variance_floor``, added to every variance (the noise's own variance by default);
-``noise`` on the condition alone, so that the means must guess; ``stop_gradient`` on the target, or
-the encoder may make all embeddings alike.
+maximum: the means copy the input, the variances fall towards zero, and the density grows without
+end. Three options prevent this: ``variance_floor`` is added to every variance (by default the
+variance of the noise); ``noise`` on the condition alone makes the means guess; ``stop_gradient``
+on the target keeps the encoder from making all embeddings alike.
 
 ``density="likelihood"`` (the paper) and ``"published"`` (what the code computes) differ in:
-  * ``-log sum_k w_k N_k``, mean over patches, against ``sum_k w_k (-log N_k)`` with log 2 pi
-    counted once, summed over patches: an upper bound, not a likelihood;
-  * softplus as standard deviation (eq. 6), against softplus as log-variance: variances above 1;
-  * noise on the density's condition only (the paper's text), against noise on what is decoded,
-    conditions and targets;
-  * attention scores scaled by the root of a head's length against that of all features
-    (``attention_scale``);
-  * a score ``published``, with the sign of SSIM as in the code: similar images score higher.
-The code never sets the density's gradients to zero between steps, so that they add up over the
-whole training: that is not reproduced. Text and code also disagree on K (150, 10) and on full
-covariances (text; for D = 512 and K = 150 they would take ten billion parameters) against diagonal
-ones (eq. 4, code): ``covariance="full"`` is there for small D.
+
+* ``-log sum_k w_k N_k``, mean over patches, against ``sum_k w_k (-log N_k)`` with log 2 pi
+  counted once, summed over patches: an upper bound, not a likelihood;
+* softplus as standard deviation (eq. 6), against softplus as log-variance: variances above 1;
+* noise on the density's condition only (the paper's text), against noise on what is decoded,
+  on conditions and on targets;
+* a score ``published``, with the sign of SSIM as in the code: similar images score higher.
+
+The code scales attention scores by the root of the number of all features instead of the length
+of a head (``attention_scale``). It never sets the gradients of the density to zero between steps,
+so that they add up over the whole training; this is not reproduced. Text and code also disagree on
+K (150 and 10), and on full covariances (text) against diagonal ones (eq. 4 and code). For D = 512
+and K = 150 full ones would take ten billion parameters; ``covariance="full"`` is there for small D.
 
 The network itself: :mod:`jaxad.models.layers.vt_adl_network`.
 """

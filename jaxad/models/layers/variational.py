@@ -3,8 +3,8 @@
 Source: the paper and the public code of "VAE, VAE-GRF, ViT-VAE" (arXiv 2408.13561, derived from
 the code of the VAE-GRF paper, Gangloff et al. 2022-2024).
 
-Objective, per image, divided by the number of pixel values h w c (a constant that Adam does not
-see, so that histories of different sizes can be compared)::
+Objective of one image, divided by the number of pixel values h w c (a constant that does not
+affect Adam, so that histories of different sizes can be compared)::
 
     -log p(x | z) + kl_weight KL( q(z | x) || p(z) )          z ~ q(z | x) = N(mean, variance)
 
@@ -14,8 +14,8 @@ weight by orders of magnitude; :data:`KL_UNITS` names them.
 
 Maps: ``mad``, the mean absolute deviation of the posterior mean across its channels (per image),
 repeated to image size; ``ssim``, the *product* over colour channels of 1 - SSIM (uniform window of
-11, sample covariance, mirrored border); ``mad*ssim``, their product. The paper takes the smallest
-value of each map of each image to 0 and the largest to 1 before and after the product: that
+11, sample covariance, mirrored border); ``mad*ssim``, their product. The paper scales each map of
+each image to [0, 1] by its own smallest and largest value, before and after the product. That
 belongs to its protocol (``evaluate.protocol=vae_compare``); the maps here are raw. The paper
 defines no image score; the configs' choice is this library's.
 """
@@ -52,6 +52,7 @@ from jaxad.ops.ssim import ssim_map
 from jaxad.run.options import option
 
 KL_UNITS = ("elbo", "vae_compare", "vae_compare_grf", "vae_grf_2024")
+"""Ways of averaging the two parts of the objective (:func:`kl_unit`)."""
 
 
 def kl_unit_option(default: str) -> Any:
@@ -331,7 +332,7 @@ def make_model(
       image_shape: ``(h, w, c)``.
       latent_shape: ``(i, j, d)``, with h / i = w / j, a whole number.
       options: of the model.
-      param_labels: as in :class:`Model`.
+      param_labels: as in :class:`jaxad.models.base.Model`.
     """
     weight = options.kl_weight * kl_unit(options.kl_unit, image_shape, latent_shape)
     mean_clip = options.mean_clip
