@@ -59,7 +59,7 @@ class Built:
     """A model of CASES with its variables and compiled functions, made once per case."""
 
     def __init__(self, case):
-        self.builder, self.shape, self.options = CASES[case]
+        self.builder, self.shape, self.options, _ = CASES[case]
         self.model = models.build(self.builder, self.shape, **self.options)
         self.variables = jax.jit(self.model.init)(parameter_key(0))
         self.batch = batch_of(images(self.shape))
