@@ -38,7 +38,7 @@ def get_config(variants: str = ""):
         "paper": paper,
         "reference": reference,
     }
-    return apply_variants(config, variants, known)
+    return apply_variants(config, variants, known, exclusive=[("l2", "ssim", "l2+ssim")])
 
 
 def small(config):

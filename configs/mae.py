@@ -49,7 +49,8 @@ def get_config(variants: str = ""):
         "paper": paper,
         "reference": reference,
     }
-    return apply_variants(config, variants, known)
+    sizes = ("small", "b16", "l16", "h14")
+    return apply_variants(config, variants, known, exclusive=[sizes])
 
 
 def small(config):

@@ -39,7 +39,8 @@ def get_config(variants: str = ""):
         "paper": paper,
         "reference": reference,
     }
-    return apply_variants(config, variants, known)
+    exclusive = [("matern32", "exponential", "identity"), ("elbo", "matched")]
+    return apply_variants(config, variants, known, exclusive=exclusive)
 
 
 def small(config):
@@ -66,7 +67,6 @@ def exponential(config):
 def identity(config):
     """The standard normal prior, which has neither range nor deviation."""
     config.model.family = "identity"
-    config.model.learn = "no"
 
 
 def elbo(config):

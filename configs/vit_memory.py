@@ -47,7 +47,9 @@ def get_config(variants: str = ""):
         "paper": paper,
         "reference": paper,
     }
-    return apply_variants(config, variants, known)
+    parts = ("base", "base_m", "base_ca", "base_m_ca", "before")
+    without_memory = [("base", "memae"), ("base_ca", "memae")]
+    return apply_variants(config, variants, known, exclusive=[parts, *without_memory])
 
 
 def small(config):
@@ -102,4 +104,5 @@ def memae(config):
 
 def paper(config):
     """The paper's protocol."""
+    config.data.holdout = 0.0
     config.evaluate.protocol = "vit_memory"

@@ -38,7 +38,7 @@ def get_config(variants: str = ""):
         "paper": paper,
         "reference": paper,
     }
-    return apply_variants(config, variants, known)
+    return apply_variants(config, variants, known, exclusive=[("demo", "cifar10", "ucsd")])
 
 
 def small(config):
@@ -63,7 +63,8 @@ def demo(config):
 def ema(config):
     """Codebook by moving averages."""
     config.model.codebook = "ema"
-    del config.train.learning_rate_multipliers["codebook"]
+    if "codebook" in config.train.learning_rate_multipliers:  # which are no parameters then
+        del config.train.learning_rate_multipliers["codebook"]
 
 
 def cifar10(config):

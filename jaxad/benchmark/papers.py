@@ -12,7 +12,7 @@ from jaxad.benchmark.printed import Table, get_table, paper_of
 from jaxad.data.crop import crop_in_words, is_whole
 from jaxad.data.published.catalogue import CATALOGUE
 from jaxad.evaluation.protocols.rules import get_protocol
-from jaxad.run.config import load_config
+from jaxad.run.config import SOURCES, load_config
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.folder import RunFolder
 
@@ -54,7 +54,7 @@ def plan(
 
     Args:
       papers: ids of tables over one data set and of one paper (one grid fills them all).
-      variant: such as ``"small"``: put after ``paper`` and before what makes a column its own.
+      variant: such as ``"small"``, in addition to those of the columns.
       configs: only these columns' configs, as given without the variant; all by default.
       categories: only these; all by default.
       overrides: the user's, which go before the table's. Those of ``model.`` and ``train.`` are
@@ -116,15 +116,13 @@ def _specs(table: Table) -> list[str]:
 
 
 def _with_variant(spec: str, variant: str) -> str:
-    """``vqvae:cifar10,paper`` -> ``vqvae:paper,small,cifar10``.
-
-    Sizes of ``small`` stand over those of the paper, and under what a data set asks for.
-    """
+    """``vqvae:cifar10,paper`` -> ``vqvae:paper,small,cifar10``: source, variant, the rest."""
     name, _, variants = spec.partition(":")
     if not variant:
         return spec
-    own = [one for one in variants.split(",") if one != "paper"]
-    return f"{name}:{','.join(['paper', variant, *own])}"
+    own = variants.split(",")
+    source = next((one for one in own if one in SOURCES), SOURCES[0])
+    return f"{name}:{','.join([source, variant, *(one for one in own if one != source)])}"
 
 
 def _baseline(spec: str, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -191,15 +191,17 @@ def build(
     """
     latent_grid(image_shape, options)
     family = options.family
-    if family == "identity" and options.learn != "no":
+    if family == "identity" and (options.learn == "elbo" or not options.start_range):
         raise ValueError(
-            "the identity correlation has no range and no deviation; set model.learn to 'no'"
+            "model.family=identity has no range and no deviation: nothing to learn by "
+            "model.learn=elbo, nothing to match by model.start_range=0"
         )
+    learn = "no" if family == "identity" else options.learn
     prior = GaussianField(
         image_shape[:2],
         2**options.downsampling,
         family,
-        options.learn,
+        learn,
         options.start_range,
         options.start_deviation,
         options.wrap,

@@ -1,7 +1,7 @@
 """Configs: found by name or file, changed by variants and overrides, locked, saved as JSON.
 
 ``--config=vqvae:small,ema --config.train.epochs=20`` reads, in this order, the file's defaults
-(``jaxad config NAME`` lists every key), its variants from left to right, then the overrides.
+(``jaxad config NAME`` lists every key), its variants (in any order), then the overrides.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pathlib
 import sys
 import traceback
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -184,28 +184,53 @@ def _naming_failures(file: object) -> Iterator[None]:
         ) from error
 
 
-def apply_variants(config: ConfigDict, variants: str, known: Mapping[str, Variant]) -> ConfigDict:
-    """Applies comma-separated variants, in order, to a config that is not yet locked.
+SOURCES = ("paper", "reference")
+"""Variants that say whose settings to start from; at most one is given."""
+
+
+def apply_variants(
+    config: ConfigDict,
+    variants: str,
+    known: Mapping[str, Variant],
+    *,
+    exclusive: Iterable[Collection[str]] = (),
+) -> ConfigDict:
+    """Applies comma-separated variants to a config that is not yet locked.
+
+    The order in which they are written does not matter: a source (:data:`SOURCES`) comes first,
+    ``small`` reduces it, and the others follow as ``known`` lists them, so that each holds for
+    all that it names.
 
     Args:
       config: changed in place.
       variants: such as ``"small,ema"``; empty for none.
       known: name -> function that changes the config.
+      exclusive: groups of names of which at most one can be given, since they set the same thing.
 
     Returns:
       The same config.
 
     Raises:
-      UserError: a variant is unknown.
+      UserError: a variant is unknown, or two exclude each other.
     """
-    for variant in filter(None, (v.strip() for v in variants.split(","))):
+    given = list(dict.fromkeys(filter(None, (v.strip() for v in variants.split(",")))))
+    model = config.model.name
+    for variant in given:
         if variant not in known:
             raise UserError(
-                f"the config of {config.model.name!r} has no variant {variant!r}"
-                + did_you_mean(variant, known)
+                f"the config of {model!r} has no variant {variant!r}" + did_you_mean(variant, known)
             )
+    for group in (SOURCES, *exclusive):
+        chosen = [variant for variant in given if variant in group]
+        if len(chosen) > 1:
+            raise UserError(
+                f"the config of {model!r} takes one of the variants {' and '.join(chosen)}, not "
+                "both: they set the same thing"
+            )
+    order = [*SOURCES, "small", *known]
+    for variant in sorted(given, key=order.index):
         known[variant](config)
-    config.variants = ",".join(v.strip() for v in variants.split(",") if v.strip())
+    config.variants = ",".join(given)
     return config
 
 

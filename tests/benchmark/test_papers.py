@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from jaxad import models
-from jaxad.benchmark.papers import BASELINE, plan
+from jaxad.benchmark.papers import BASELINE, _with_variant, plan
 from jaxad.benchmark.printed import get_table, paper_of, paper_tables
 from jaxad.cli.main import main
-from jaxad.run.config import load_config
+from jaxad.run.config import load_config, load_settings
 from jaxad.run.errors import UserError
 
 ROOT = {"data.root": "/images"}
@@ -62,10 +63,24 @@ def test_variants_stand_between_the_paper_and_what_a_column_is():
     assert len(ablation.configs) == 5 and len(ablation.categories) == 15
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("variant", ["", "small"])
+def test_no_two_columns_are_the_same_model(name, variant):
+    """Each column of the paper's own is a run, or a map, of its own."""
+    resolved = {}
+    for column in get_table(name)["columns"]:
+        if column["own"]:
+            spec = _with_variant(column["config"], variant)
+            settings = dataclasses.replace(load_settings(spec), variants="")
+            key = (repr(settings), column.get("map", ""))
+            assert key not in resolved, (column["name"], resolved[key])
+            resolved[key] = column["name"]
+
+
 def test_a_part_of_a_table():
-    planned = plan(["vae_compare_1"], configs=["vit_vae:paper"], categories=["wood", "bottle"],
+    planned = plan(["vae_compare_1"], configs=["vit_vae:reference"], categories=["wood", "bottle"],
                    overrides=ROOT)  # fmt: skip
-    assert planned.configs == ("vit_vae:paper", "pca")
+    assert planned.configs == ("vit_vae:reference", "pca")
     assert planned.categories == ("wood", "bottle")
     # In the order of the table, and over several tables of one grid.
     assert plan(["vit_memory_3", "vit_memory_4_pro"], overrides=ROOT).papers[1].endswith("pro")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import pathlib
+from itertools import combinations
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,10 @@ import pytest
 
 from jaxad import models
 from jaxad.evaluation.detector import REDUCTIONS
+from jaxad.run import config as config_module
 from jaxad.run.config import (
+    SOURCES,
+    apply_variants,
     flatten,
     from_json,
     load_config,
@@ -78,12 +82,73 @@ def test_every_config_has_the_promised_variants_and_lists_all_of_them(name):
     assert not [v for v in variants if f"  {v} " not in described and f"\n  {v}" not in described]
 
 
-def test_variants_are_applied_in_order():
-    # l2 and ssim both set the loss: the later one wins.
-    assert load_config("cae:l2,ssim").model.loss == "ssim"
-    assert load_config("cae:ssim,l2").model.loss == "l2"
+def test_variants_are_read_with_spaces_and_commas():
     assert load_config("cae: small , l2").variants == "small,l2"
+    assert load_config("cae:l2,l2").variants == "l2"
     assert load_config("cae:,,").variants == ""
+
+
+PAIRS = [(name, *pair) for name in shipped_names() for pair in combinations(variants_of(name), 2)]
+
+
+@pytest.mark.parametrize("name, one, other", PAIRS, ids=[":".join(triple) for triple in PAIRS])
+def test_two_variants_both_hold_in_any_order_or_are_refused(name, one, other, monkeypatch):
+    functions = {}
+    monkeypatch.setattr(
+        config_module,
+        "apply_variants",
+        lambda config, variants, known, **options: (
+            functions.update(known) or apply_variants(config, variants, known, **options)
+        ),
+    )
+    found = []
+    for variants in (f"{one},{other}", f"{other},{one}"):
+        try:
+            found.append(load_config(f"{name}:{variants}"))
+        except UserError as error:
+            assert one in str(error) and other in str(error)
+            found.append(None)
+    first, second = found
+    if first is None:
+        assert second is None
+        return
+    values = flatten(first)
+    assert values | {"variants": ""} == flatten(second) | {"variants": ""}
+    for variant in (one, other):
+        if variant in SOURCES or (variant == "small" and not {one, other} & {*SOURCES}):
+            continue  # the other one refines it
+        again = first.copy_and_resolve_references()
+        with again.unlocked():
+            functions[variant](again)
+        assert flatten(again) == values, f"{variant} does not hold"
+    try:
+        models.build_from(settings_of(first))
+    except UserError as error:
+        assert "model." in str(error) or "data.image_size" in str(error)
+
+
+@pytest.mark.parametrize(
+    "spec, key, value",
+    [
+        ("vae_grf:paper,matern32", "family", "matern32"),
+        ("vae_grf:matern32,paper", "family", "matern32"),
+        ("vae_grf:reference,exponential", "family", "exponential"),
+        ("vae_grf:paper", "family", "identity"),
+        ("vae_grf:paper,small,matched,exponential", "learn", "no"),
+    ],
+)
+def test_a_field_is_what_its_variant_names(spec, key, value):
+    config = load_settings(spec)
+    assert config.model.options[key] == value and config.evaluate.protocol == "vae_compare"
+    module = models.build_from(config).module
+    learned = {"no": "no"}.get(config.model.options["learn"], "image")
+    expected = "no" if module.prior.family == "identity" else learned
+    assert (module.prior.family, module.prior.learn) == (config.model.options["family"], expected)
+
+
+def test_a_field_without_range_is_not_learned():
+    with pytest.raises(UserError, match=r"nothing to learn by model\.learn=elbo"):
+        models.build_from(load_settings("vae_grf:reference,elbo"))
 
 
 def test_overrides_come_after_variants():
