@@ -132,7 +132,7 @@ class BatchLoader:
 
 
 def placeholder_batch(images: Images, rows: int) -> Batch:
-    """Returns a batch of black images, in the place of one that cannot be read."""
+    """Returns a batch of black images, instead of one that cannot be read."""
     pixels = np.zeros((rows, *images.shape[1:]), np.uint8)
     return Batch(pixels, np.zeros(rows, np.int32), np.ones(rows, bool))
 

@@ -65,7 +65,7 @@ class Model(NamedTuple):
     """A model as pure functions (``b h w c`` images throughout).
 
     Attributes:
-      module: the Flax (linen) module, for whoever wants its layers.
+      module: the Flax (linen) module, which gives access to the layers.
       image_shape: ``(h, w, c)`` of the images that it takes.
       init: ``key -> variables``.
       loss: ``(variables, batch, keys (b,), train) -> LossOutput``; ``batch.image`` may be uint8

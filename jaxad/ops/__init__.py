@@ -1,7 +1,7 @@
 """Pure maths on arrays, with JAX only: everything can be jitted, vmapped and differentiated.
 
-`continuous_bernoulli`, `grf`, `memory` and `mixture_density` are used by their module names, for a
-distribution's ``mean`` or a memory's ``read`` says little alone.
+`continuous_bernoulli`, `grf`, `memory` and `mixture_density` are used by their module names,
+since the ``mean`` of a distribution or the ``read`` of a memory says little alone.
 """
 
 from jaxad.ops import (

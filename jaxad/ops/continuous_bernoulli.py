@@ -6,9 +6,9 @@ variational autoencoders". With parameter lambda = sigmoid(l), l the logit, its 
     p(x) = C(lambda) lambda^x (1 - lambda)^(1 - x),   C = 2 artanh(1 - 2 lambda) / (1 - 2 lambda)
          = exp(l (x - 1/2)) (l/2) / sinh(l/2)         on [0, 1]
 
-Everything here is a function of the logit, for lambda rounds to 0 or 1 where the logit still
-tells values apart: values and gradients are finite and accurate at every finite logit. Whoever
-holds lambda passes ``jax.scipy.special.logit(lambda)``. Around l = 0, where the closed forms are
+Everything here is a function of the logit, because lambda rounds to 0 or 1 where logits still
+differ: values and gradients are finite and accurate at every finite logit. From lambda itself,
+pass ``jax.scipy.special.logit(lambda)``. Around l = 0, where the closed forms are
 0/0, they are replaced by their Taylor series; both agree to 1e-12 where they meet.
 """
 

@@ -1,8 +1,8 @@
 """Stationary zero-mean Gaussian random fields on an h x w torus.
 
 The covariance of two sites depends on their offset only, so that the N x N covariance matrix
-Sigma, N = h w, is block-circulant with circulant blocks: its first row, reshaped to (h, w), says
-all, and the Fourier transform diagonalises it (Rue and Held 2005, "Gaussian Markov Random
+Sigma, N = h w, is block-circulant with circulant blocks: its first row, reshaped to (h, w), is
+enough, and the Fourier transform diagonalises it (Rue and Held 2005, "Gaussian Markov Random
 Fields", section 2.6). That row is the *base* b; the eigenvalues are lambda = F b, F the
 unnormalised transform. With real transforms, everything here takes O(N log N) a field::
 
@@ -193,7 +193,7 @@ def log_determinant(eigenvalues: Float[Array, "h w *c"]) -> Float[Array, "*c"]:
 
 
 def precision_diagonal(eigenvalues: Float[Array, "h w *c"]) -> Float[Array, "*c"]:
-    """Returns any diagonal entry of Sigma^-1, for they are equal: 1 / conditional variance."""
+    """Returns a diagonal entry of Sigma^-1; all are equal, 1 / conditional variance."""
     return jnp.mean(1.0 / eigenvalues, axis=(0, 1))
 
 

@@ -141,7 +141,7 @@ def entropy(weights: Float[Array, "*b n"], *, epsilon: float = 1e-12) -> Float[A
 
 
 def hits(weights: Float[Array, "*b n"]) -> Float[Array, " n"]:
-    """How many queries each item was the largest weight of; queries without a weight count not."""
+    """How many queries each item was the largest weight of; queries without weight are left out."""
     n = weights.shape[-1]
     strongest = jnp.argmax(weights, axis=-1)
     counted = jnp.max(weights, axis=-1) > 0

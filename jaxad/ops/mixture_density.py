@@ -6,16 +6,16 @@ Bishop 1994, "Mixture density networks". The density of a vector y of length d i
 
 A network that maps x to (logits, mu, Sigma) makes it the conditional density p(y | x). Training
 minimises ``-log p(y)``. Mishra et al. 2021 (VT-ADL) print, as their equation 8, an arg min under a
-minus sign of a sum of log-likelihoods: taken literally it would make normal data unlikely. What is
-meant, and what :func:`log_likelihood` gives the negative of, is the likelihood's maximum.
+minus sign of a sum of log-likelihoods: taken literally it would make normal data unlikely. The
+maximum of the likelihood is meant; :func:`log_likelihood` computes the log-likelihood itself.
 
 Covariances are diagonal (logarithms of variances) or full (Cholesky factors L, Sigma = L L^T).
 Everything is float32 or wider inside, whatever comes in.
 
-Memory: with n vectors the parameters of a diagonal mixture are 2 n k d numbers. A density adds
-none of that size to them, its gradient the two cotangents and three products in between: 7 n k d
-numbers at its peak (measured on a CPU), whatever d; no ``(n, k, d, d)`` exists. Full covariances
-are ``(n, k, d, d)`` by nature, so they are for small d.
+Memory: with n vectors the parameters of a diagonal mixture are 2 n k d numbers. Computing a density
+adds no array of that size. Its gradient adds two cotangents and three products: 7 n k d numbers at
+the peak (measured on a CPU) for any d, and no array of ``(n, k, d, d)``. Full covariances are
+``(n, k, d, d)``, so they are for small d.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def responsibilities(
 def expected_component_nll(
     logits: Float[Array, "*m k"], log_densities: Float[Array, "*n k"], *, dimensions: int
 ) -> Float[Array, "*n"]:
-    """What the public code of VT-ADL minimises in the place of the likelihood.
+    """What the public code of VT-ADL minimises instead of the likelihood.
 
     The weighted sum of the components' negative log-likelihoods, with the constant ``log 2 pi``
     counted once and not ``dimensions`` times. With the constant in full it is, by Jensen's

@@ -101,7 +101,7 @@ def check_network(record: Mapping[str, Any], options: Mapping[str, Any]) -> None
 
 
 def load_weights(variables: Variables, folder: str | os.PathLike) -> Variables:
-    """Puts converted weights in the place of a model's first values.
+    """Replaces the initial values of a model by converted weights.
 
     The subtree ``encoder`` of every collection is replaced, and ``decoder`` where both the model
     and the folder have a masked autoencoder's. Fixed position embeddings, which are no parameters

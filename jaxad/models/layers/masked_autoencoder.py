@@ -1,8 +1,8 @@
 """The network of masked autoencoders, and how it reconstructs an image in passes.
 
-Both transformers are indifferent to the order of their tokens, so visible ones stay in front and
-gaps behind, each with its position: nothing is put back in its place, and nothing but the masked
-patches is predicted. The gradient of a training step gathers nothing and scatters nothing.
+The result of both transformers does not depend on the order of their tokens. So visible tokens
+stay in front and gaps behind, each with its position; tokens are not put back in order, and only
+the masked patches are predicted. The gradient of a training step has no gather and no scatter.
 
 The parameters::
 
@@ -141,7 +141,7 @@ class MaskedAutoencoder(nn.Module):
     ) -> Float[Array, "b m o"]:
         """Predictions of the places without a patch, from the patches at the first ones."""
         visible = patches.shape[1]
-        # As an image of one row, so that none but visible patches are embedded.
+        # As an image of one row, so that only visible patches are embedded.
         row = unpatchify(patches, patch=self.patch, grid=(1, visible))
         position = self.encoder.position_table[0, 1:][places[:, :visible]]
         tokens = self.encoder.patch_embedding(row) + position

@@ -6,11 +6,11 @@ Localization", ISIE 2021, and its authors' public code.
 Encoder: patches of 64 of a 512 x 512 image, 6 pre-norm blocks of 512 features, 8 heads, MLPs of
 1024, no bias on query, key and value, no final normalisation; the class token is dropped.
 Reconstruction vector: in the code a capsule layer of *one* output capsule. Its routing is a
-softmax over that one capsule, which is 1 whatever is routed, so what it computes is a linear map
-without bias of all tokens together to 512 numbers, then ``s |s| / (1 + |s|^2)``: that is here.
+softmax over that one capsule, which is always 1. So it computes a linear map without bias of all
+tokens together to 512 numbers, then ``s |s| / (1 + |s|^2)``, which is what is done here.
 Decoder: the vector as 8 x 8 x 8, transposed convolutions with batch normalisation and ReLU in
 between, tanh at the end; six in the code (``kind="published"``, sides 8 15 49 245 497 502 512),
-five in the paper. For other sizes ``"doubling"``: 4x4 of stride 2, ours.
+five in the paper. For other sizes there is ``"doubling"``: layers of 4x4 and stride 2, this library's.
 Density: :mod:`jaxad.models.layers.mixture_head`.
 """
 
