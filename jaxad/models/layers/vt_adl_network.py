@@ -10,7 +10,7 @@ softmax over that one capsule, which is always 1. So it computes a linear map wi
 tokens together to 512 numbers, then ``s |s| / (1 + |s|^2)``, which is what is done here.
 Decoder: the vector as 8 x 8 x 8, transposed convolutions with batch normalisation and ReLU in
 between, tanh at the end; six in the code (``kind="published"``, sides 8 15 49 245 497 502 512),
-five in the paper. For other sizes there is ``"doubling"``: layers of 4x4 and stride 2, this library's.
+five in the paper. For other sizes there is ``"doubling"`` (not published): 4x4 and stride 2.
 Density: :mod:`jaxad.models.layers.mixture_head`.
 """
 
