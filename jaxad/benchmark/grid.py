@@ -159,12 +159,10 @@ def _take(
 def _is_of(run: RunFolder, config: Settings) -> bool:
     """Whether the run has these settings, but for keys that change no metric."""
     free = tuple(key for key in CHANGEABLE if not key.startswith("evaluate."))
-    # Lists and tuples are the same thing once they have been through JSON.
     there, here = (
-        {k: list(v) if isinstance(v, tuple) else v for k, v in flatten(one).items()
-         if not k.startswith(free)}
+        {key: value for key, value in flatten(one).items() if not key.startswith(free)}
         for one in (run.read_config(), config)
-    )  # fmt: skip
+    )
     return there == here and run.metrics.exists()
 
 

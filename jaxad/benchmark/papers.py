@@ -83,13 +83,11 @@ def plan(
             f"{published.needs}; from {published.source}"
         )
     specs = {one: _with_variant(one, variant) for table in tables for one in _specs(table)}
-    for one in configs:
-        if one not in specs:
-            raise UserError(f"{first['id']} has no config {one!r}{did_you_mean(one, specs)}")
     known = list(dict.fromkeys(one for table in tables for one in categories_of(table)))
-    for one in categories:
-        if one not in known:
-            raise UserError(f"{first['id']} has no category {one!r}{did_you_mean(one, known)}")
+    for what, asked, there in (("config", configs, specs), ("category", categories, known)):
+        for one in asked:
+            if one not in there:
+                raise UserError(f"{first['id']} has no {what} {one!r}{did_you_mean(one, there)}")
     protocol = paper_of(first)["protocol"]
     common = {"data.name": first["data"], "evaluate.protocol": protocol} | given
     chosen = [specs[one] for one in specs if one in configs or not configs]

@@ -101,16 +101,8 @@ def write_results(root: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None
     write_csv(root / "results.csv", columns, rows)
     means, seeds = mean_rows(rows), seed_rows(rows)
     protocols = {name: get_protocol(name).statement for name in _protocols_of(rows)}
-    write_json(
-        root / "results.json",
-        {
-            "cells": list(rows),
-            "means": means,
-            "seeds": seeds,
-            "protocols": protocols,
-            "groups": GROUPS,
-        },
-    )
+    results = {"cells": list(rows), "means": means, "seeds": seeds, "protocols": protocols}
+    write_json(root / "results.json", {**results, "groups": GROUPS})
     shown = {key: metric_title(key) for key in ("config", "category", "seed", "seconds")}
     parts = [markdown_table([*rows, *means], shown | metrics)]
     if seeds:

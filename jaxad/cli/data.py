@@ -152,7 +152,7 @@ def _prepare_shards(data: Data, folder: str) -> str:
         anomalous=data.anomalous,
         # Whole images, of which a run cuts its region as it does of photographs: prepared larger,
         # so that the region comes out at the size of the config.
-        image_size=size_of_whole(data.region, tuple(data.image_size)),
+        image_size=size_of_whole(data.region, data.image_size),
         channels=data.channels,
         range_16bit=data.range_16bit,
         data_dir=folder,

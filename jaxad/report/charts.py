@@ -81,16 +81,13 @@ def history_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """
     columns = list(dict.fromkeys(name for row in history for name in row))
     position = next((name for name in _POSITIONS if name in columns), None)
-    quantities: dict[str, dict[str, list]] = {}
-    for column in columns:
-        if column in _POSITIONS:
-            continue
-        series = []
-        for index, row in enumerate(history):
-            x = _number(row.get(position)) if position else float(index)
-            y = _number(row.get(column))
-            if x is not None and y is not None:
-                series.append((x, y))
+    quantities: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for column in [name for name in columns if name not in _POSITIONS]:
+        points = [
+            (_number(row.get(position)) if position else index, _number(row.get(column)))
+            for index, row in enumerate(history)
+        ]
+        series = [(x, y) for x, y in points if x is not None and y is not None]
         if series:
             images, quantity = _split_name(column)
             quantities.setdefault(quantity, {})[images] = series
@@ -169,16 +166,14 @@ def score_histogram(
     unit = (BOTTOM - TOP - 20) / sum(most)
     middle = TOP + 10 + most[0] * unit
     parts = []
-    for count, sign, kind, name in zip(
-        counts, (-1, 1), ("good", "bad"), ("good", "defective"), strict=True
-    ):
+    sides = ((counts[0], -unit, "good", "good"), (counts[1], unit, "bad", "defective"))
+    for count, height, kind, name in sides:
         for number, left, right in zip(count, edges[:-1], edges[1:], strict=True):
             if number:
-                x, size = x_axis.x(left), number * unit
-                y = middle - size if sign < 0 else middle
-                span = f"{format_score(left)} to {format_score(right)}"
-                title = f"{number} {name}, score {span}"
-                parts.append(axes.rect(x, y, x_axis.x(right) - x - 1, size, kind, title=title))
+                x, top = x_axis.x(left), middle + min(number * height, 0.0)
+                title = f"{number} {name}, score {format_score(left)} to {format_score(right)}"
+                width = x_axis.x(right) - x - 1
+                parts.append(axes.rect(x, top, width, number * unit, kind, title=title))
     parts.append(axes.line(LEFT, middle, RIGHT, middle, "axis"))
     for tick in x_axis.ticks():
         x = x_axis.x(tick)

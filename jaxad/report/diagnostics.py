@@ -202,23 +202,23 @@ def small(pixels: UInt8[np.ndarray, "h w c"], *, alt: str, smooth: bool = True) 
     return Picture(shown, alt, sharp=not smooth)
 
 
-def numbered(pixels: UInt8[np.ndarray, "n h w c"], *, alt: str) -> list[Picture]:
+def numbered(
+    pixels: UInt8[np.ndarray, "n h w c"], *, alt: str, smooth: bool = True
+) -> list[Picture]:
     """Small pictures, counted from 1 in what screen readers say."""
-    return [small(one, alt=f"{alt} {number}") for number, one in enumerate(pixels, start=1)]
+    return [
+        small(one, alt=f"{alt} {number}", smooth=smooth)
+        for number, one in enumerate(pixels, start=1)
+    ]
 
 
 def _beside(
     title: str, coloured: UInt8[np.ndarray, "n i j rgb"], images: UInt8[np.ndarray, "b h w c"]
 ) -> list[tuple[Picture, Picture]]:
     """Each image that has a coloured map, with it."""
-    pairs = zip(images[: len(coloured)], coloured, strict=True)
-    return [
-        (
-            small(image, alt=f"photograph {number}"),
-            small(colours, alt=f"{title} of photograph {number}", smooth=False),
-        )
-        for number, (image, colours) in enumerate(pairs, start=1)
-    ]
+    photographs = numbered(images[: len(coloured)], alt="photograph")
+    maps = numbered(coloured, alt=f"{title} of photograph", smooth=False)
+    return list(zip(photographs, maps, strict=True))
 
 
 def _categories(title: str, values: np.ndarray, images: np.ndarray, origin: str) -> Block:

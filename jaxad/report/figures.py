@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from jaxad.report.content import Case, Scale
 from jaxad.report.tables import format_score
@@ -127,13 +128,8 @@ def outline(
       (h, w, 3) uint8: the pixels of the region within ``width`` of a pixel outside it are
       painted; the border of the image counts as outside, so that every contour is closed.
     """
-    mask = np.asarray(mask, bool)
-    inner = mask
-    for _ in range(width):
-        padded = np.pad(inner, 1)
-        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     drawn = _rgb(image).copy()
-    drawn[mask & ~inner] = colour
+    drawn[mask & ~ndimage.binary_erosion(mask, iterations=width)] = colour
     return drawn
 
 
@@ -156,19 +152,14 @@ def fit(array: np.ndarray, *, side: int, smooth: bool) -> np.ndarray:
         factor = side // longer
         return array.repeat(factor, axis=0).repeat(factor, axis=1)
     size = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
+    flat = array.astype(np.float32) if array.ndim == 2 else array
+    flat = flat[..., 0] if flat.shape[2:] == (1,) else flat
+    filters = Image.Resampling
+    kind = filters.LANCZOS if smooth and array.ndim == 3 else filters.BOX
+    small = np.asarray(Image.fromarray(flat).resize(size, kind))
     if array.dtype == bool:
-        return (
-            np.asarray(Image.fromarray(array.astype(np.float32)).resize(size, Image.Resampling.BOX))
-            > 0
-        )
-    if array.ndim == 2:
-        small = Image.fromarray(array.astype(np.float32)).resize(size, Image.Resampling.BOX)
-        return np.asarray(small).astype(array.dtype)
-    method = Image.Resampling.LANCZOS if smooth else Image.Resampling.BOX
-    channels = array[..., 0] if array.shape[2] == 1 else array
-    return np.asarray(Image.fromarray(channels).resize(size, method)).reshape(
-        size[1], size[0], array.shape[2]
-    )
+        return small > 0
+    return small.reshape(*size[::-1], *array.shape[2:]).astype(array.dtype)
 
 
 def panels(case: Case, scale: Scale, *, side: int = 256) -> list[Panel]:
@@ -185,29 +176,27 @@ def panels(case: Case, scale: Scale, *, side: int = 256) -> list[Panel]:
     photograph = fit(case.image, side=side, smooth=True)
     line = max(1, round(max(photograph.shape[:2]) / 128))
 
-    def region(mask, colour):
-        return outline(photograph, fit(mask, side=side, smooth=False), colour=colour, width=line)
+    def outlined(
+        caption: str, mask: np.ndarray | None, colour: tuple[int, int, int], absent: str, empty: str
+    ) -> Panel:
+        if mask is None or not mask.any():
+            return Panel(caption, None, absent if mask is None else empty)
+        shown = fit(mask, side=side, smooth=False)
+        return Panel(caption, outline(photograph, shown, colour=colour, width=line))
 
+    rebuilt = Panel("reconstruction", None, "none from this method")
+    if case.reconstruction is not None:
+        rebuilt = Panel("reconstruction", fit(case.reconstruction, side=side, smooth=True))
     heat = fit(case.heat, side=side, smooth=False)
-    result = [Panel("photograph", photograph)]
-    if case.reconstruction is None:
-        result.append(Panel("reconstruction", None, "none from this method"))
-    else:
-        rebuilt = fit(case.reconstruction, side=side, smooth=True)
-        result.append(Panel("reconstruction", rebuilt))
-    result.append(Panel("heat map", overlay(photograph, heat, low=scale.low, high=scale.high)))
-    if case.mask is not None and case.mask.any():
-        result.append(Panel("ground truth", region(case.mask, TRUTH_COLOUR)))
-    else:
-        why = "no mask" if case.label else "good: no defect"
-        result.append(Panel("ground truth", None, why))
-    if case.predicted is None:
-        result.append(Panel("predicted region", None, "no threshold"))
-    elif not case.predicted.any():
-        result.append(Panel("predicted region", None, "nothing over the threshold"))
-    else:
-        result.append(Panel("predicted region", region(case.predicted, PREDICTED_COLOUR)))
-    return result
+    no_truth = "no mask" if case.label else "good: no defect"
+    no_region = ("no threshold", "nothing over the threshold")
+    return [
+        Panel("photograph", photograph),
+        rebuilt,
+        Panel("heat map", overlay(photograph, heat, low=scale.low, high=scale.high)),
+        outlined("ground truth", case.mask, TRUTH_COLOUR, no_truth, no_truth),
+        outlined("predicted region", case.predicted, PREDICTED_COLOUR, *no_region),
+    ]
 
 
 def panel_strip(case: Case, scale: Scale, *, side: int = 256) -> Image.Image:

@@ -24,39 +24,39 @@ class _Tile(NamedTuple):
     heat: Picture
 
 
-class _Tiles(NamedTuple):
-    heading: str
-    tiles: list[_Tile]
-
-
-class _Gauge(NamedTuple):
-    """Score and threshold between the scores of all test images, as percentages in text."""
-
-    score: str
-    threshold: str
-
-
 class _Card(NamedTuple):
-    """A case with all its panels; a panel without pixels has no picture."""
+    """A case with all its panels.
+
+    Attributes:
+      number: of the case.
+      row: what is said of it.
+      shape: of the image, (h, w, c).
+      panels: each with its picture, None where it has no pixels.
+      gauge: the score as a percentage of the range of all scores; empty without a range.
+      gauge_mark: the threshold likewise.
+    """
 
     number: int
     row: ScoreRow
     shape: tuple[int, ...]
-    gauge: _Gauge | None
     panels: list[tuple[figures.Panel, Picture | None]]
+    gauge: str = ""
+    gauge_mark: str = ""
 
 
-class _Cards(NamedTuple):
+class _Group(NamedTuple):
+    """Tiles or cards under a heading."""
+
     heading: str
-    counted: str
-    cards: list[_Card]
+    members: Sequence[_Tile | _Card]
+    counted: str = ""
 
 
 def _name(path: str) -> str:
     return path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def _tiles(heading: str, cases: Numbered, scale: Scale) -> _Tiles:
+def _tiles(heading: str, cases: Numbered, scale: Scale) -> _Group:
     tiles = []
     for number, case in cases:
         small = figures.fit(case.image, side=128, smooth=True)
@@ -64,7 +64,7 @@ def _tiles(heading: str, cases: Numbered, scale: Scale) -> _Tiles:
         coloured = figures.overlay(small, heat, low=scale.low, high=scale.high)
         pair = Picture(small, "photograph"), Picture(coloured, "heat map")
         tiles.append(_Tile(number, case.row, _name(case.path), *pair))
-    return _Tiles(heading, tiles)
+    return _Group(heading, tiles)
 
 
 def mistakes(content: ReportContent, numbered: Numbered, scale: Scale) -> Section:
@@ -85,7 +85,7 @@ def mistakes(content: ReportContent, numbered: Numbered, scale: Scale) -> Sectio
             _tiles("Defective images with the lowest scores", defective[:6], scale),
             _tiles("Good images with the highest scores", good[:6], scale),
         )
-        groups = [group for group in hardest if group.tiles]
+        groups = [group for group in hardest if group.members]
         return Section("mistakes", "Hardest images", fragment("run", "tiles", groups))
     every = [row.verdict for row in content.rows]
     groups = []
@@ -128,7 +128,7 @@ def cards(cases: Numbered, content: ReportContent, scale: Scale, *, by_kind: boo
         group = [_card(number, case, scale, limits) for number, case in members]
         total = sum(bool(row.label) and row.defect == kind for row in content.rows)
         count = f"{len(group)} of {total}" if len(group) < total else str(total)
-        groups.append(_Cards(kind or "", count, group))
+        groups.append(_Group(kind or "", group, count))
     return fragment("run", "cards", groups, scale, "" if by_kind else "Highest score first.")
 
 
@@ -141,12 +141,12 @@ def _card(
         alt = f"{panel.caption} of {_name(case.path)}"
         shown = None if panel.pixels is None else Picture(panel.pixels, alt, sharp)
         panels.append((panel, shown))
+    row, shape = case.row, case.image.shape
     low, high, threshold = limits
-
-    def percent(value: float) -> str:
-        return f"{min(max(100 * (value - low) / (high - low), 0), 100):.1f}"
-
-    gauge = None
-    if high > low:
-        gauge = _Gauge(percent(case.score), percent(threshold) if is_known(threshold) else "")
-    return _Card(number, case.row, case.image.shape, gauge, panels)
+    if not high > low:
+        return _Card(number, row, shape, panels)
+    gauge, mark = (
+        f"{min(max(100 * (value - low) / (high - low), 0), 100):.1f}" if is_known(value) else ""
+        for value in (case.score, threshold)
+    )
+    return _Card(number, row, shape, panels, gauge, mark)

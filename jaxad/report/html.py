@@ -31,15 +31,6 @@ _FACTS = {
     "mask_rule": "masks resized by",
     "method": "method",
 }
-_CALIBRATION = (
-    "image_threshold",
-    "pixel_threshold",
-    "heat_map_low",
-    "reason",
-    "held_out",
-    "false_positive_rate",
-    "smallest_false_positive_rate",
-)
 
 
 def write_report(path: str | os.PathLike, content: ReportContent) -> None:
@@ -147,35 +138,20 @@ def _protocol(metrics: Mapping[str, Any]) -> str:
     return fragment("run", "protocol", metrics, tables, counts[:1].upper() + counts[1:])
 
 
-def _percent(part: int, whole: int) -> str:
-    return f"{part} of {whole}" + (f" ({100 * part / whole:.1f}\u00a0%)" if whole else "")
-
-
 def _threshold(content: ReportContent) -> str:
-    known = {key: value for key, value in content.calibration.items() if is_known(value)}
-    calibration = dict.fromkeys(_CALIBRATION) | known
-    threshold, reason = calibration["image_threshold"], None
-    if threshold is None:
-        reason = str(calibration["reason"] or "this run was not calibrated").rstrip(".")
-    rate, smallest = calibration["false_positive_rate"], calibration["smallest_false_positive_rate"]
-    too_few = smallest is not None and rate is not None and smallest > rate
+    # What is None there is as good as absent.
+    calibration = {key: value for key, value in content.calibration.items() if is_known(value)}
+    smallest, rate = (calibration.get(f"{one}false_positive_rate") for one in ("smallest_", ""))
     verdicts = Counter(row.verdict for row in content.rows)
     found, alarms = verdicts["found"], verdicts["false alarm"]
     bad, fine = found + verdicts["missed"], alarms + verdicts["passed"]
-    outcome = {"found": _percent(found, bad), "alarms": _percent(alarms, fine)}
-    regions = content.metrics.get("regions")
-    if regions:
-        regions = {
-            "found": _percent(regions["found"], regions["regions"]),
-            "coverage": f"{100 * regions['coverage']:.1f}",
-            "false_positives": f"{100 * (regions['false_positive_rate'] or 0.0):.2g}",
-        }
     drawn = []
     if content.rows:
-        groups = (
-            [row.score for row in content.rows if bool(row.label) == b] for b in (False, True)
+        svg = charts.score_histogram(
+            [row.score for row in content.rows if not row.label],
+            [row.score for row in content.rows if row.label],
+            threshold=calibration.get("image_threshold"),
         )
-        svg = charts.score_histogram(*groups, threshold=threshold)
         drawn.append(Chart("Scores of the test images", svg))
     marker = (alarms / fine, found / bad) if bad and fine else None
     axes = ("false-positive rate", "true-positive rate")
@@ -187,11 +163,11 @@ def _threshold(content: ReportContent) -> str:
         "run",
         "threshold",
         calibration,
-        reason=reason,
-        too_few=too_few,
-        outcome=outcome if bad or fine else None,
-        regions=regions,
-        own_scale=calibration["heat_map_low"] is None and content.cases,
+        reason=str(calibration.get("reason", "this run was not calibrated")).rstrip("."),
+        too_few=smallest is not None and rate is not None and smallest > rate,
+        outcome={"found": found, "bad": bad, "alarms": alarms, "fine": fine},
+        regions=content.metrics.get("regions"),
+        own_scale="heat_map_low" not in calibration and content.cases,
         drawn=drawn,
     )
 

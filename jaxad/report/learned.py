@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxad.report import diagnostics
 from jaxad.report.content import Learned
-from jaxad.report.diagnostics import small
+from jaxad.report.diagnostics import numbered
 from jaxad.report.page import Picture, Section, fragment
 
 
@@ -25,16 +25,9 @@ def _reconstructions(learned: Learned) -> str:
     if not len(learned.images):
         return ""
     error = np.abs(learned.images.astype(np.float64) - learned.reconstructions).mean((1, 2, 3))
-    tiles = [
-        (
-            small(image, alt=f"photograph {number}"),
-            small(rebuilt, alt=f"reconstruction of photograph {number}"),
-            f"{off:.1f}",
-        )
-        for number, (image, rebuilt, off) in enumerate(
-            zip(learned.images, learned.reconstructions, error, strict=True), start=1
-        )
-    ]
+    photographs = numbered(learned.images, alt="photograph")
+    rebuilt = numbered(learned.reconstructions, alt="reconstruction of photograph")
+    tiles = list(zip(photographs, rebuilt, [f"{off:.1f}" for off in error], strict=True))
     return fragment("learned", "reconstructions", learned.origin, tiles, f"{error.mean():.1f}")
 
 
@@ -45,11 +38,11 @@ def _samples(learned: Learned) -> str:
     whole = learned.samples.shape[1:] == learned.images.shape[1:]
     photographs: list[Picture] = []
     if learned.photographs is not None:
-        photographs = diagnostics.numbered(learned.photographs, alt="training photograph")
+        photographs = numbered(learned.photographs, alt="training photograph")
     return fragment(
         "learned",
         "samples",
-        diagnostics.numbered(learned.samples, alt="sample"),
+        numbered(learned.samples, alt="sample"),
         "images" if whole else f"patches of {h} × {w} pixels",
         photographs,
         "" if whole else ", their middle",
