@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxad.data.datasets import list_categories, read_table
 from jaxad.data.images import decode
-from jaxad.data.published.catalogue import CIFAR10_CLASSES
+from jaxad.data.published.catalogue import published_categories
 from jaxad.run.errors import UserError
 
 
@@ -28,6 +28,7 @@ def counts(table):
 
 
 # Ten training and twenty test images whose pixels all have the value 10 * class.
+CIFAR10_CLASSES = published_categories("cifar10")
 LABELS = {"train": np.arange(10), "test": np.repeat(np.arange(10), 2)}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxad.data.containers import member_path, read_arrays, read_idx, zip_members
 from jaxad.data.files import EXTENSIONS, image_files, natural_key
-from jaxad.data.published.catalogue import CIFAR10_CLASSES, DIGITS
+from jaxad.data.published.catalogue import published_categories
 from jaxad.data.table import GOOD, Sample, SampleTable
 from jaxad.run.errors import UserError, did_you_mean
 
@@ -34,7 +34,7 @@ def read_mnist(root: pathlib.Path, category: str) -> SampleTable:
     Raises:
       UserError: the digit is not named, or none of the known forms is there.
     """
-    return _read(root, category, "mnist", DIGITS)
+    return _read(root, category, "mnist")
 
 
 def read_cifar10(root: pathlib.Path, category: str) -> SampleTable:
@@ -43,10 +43,11 @@ def read_cifar10(root: pathlib.Path, category: str) -> SampleTable:
     Raises:
       UserError: the class is not named, or none of the known forms is there.
     """
-    return _read(root, category, "cifar10", CIFAR10_CLASSES)
+    return _read(root, category, "cifar10")
 
 
-def _read(root: pathlib.Path, category: str, name: str, classes: Sequence[str]) -> SampleTable:
+def _read(root: pathlib.Path, category: str, name: str) -> SampleTable:
+    classes = published_categories(name)
     if category not in classes:
         if not category:
             raise UserError(
