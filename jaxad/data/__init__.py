@@ -2,7 +2,7 @@
 
 from jaxad.data.batch import Batch
 from jaxad.data.cache import prepare_images
-from jaxad.data.datasets import find_images, list_categories, read_table, summarise
+from jaxad.data.datasets import find_images, list_categories, read_table
 from jaxad.data.images import (
     decode,
     image_dimensions,
@@ -31,6 +31,5 @@ __all__ = [
     "resize",
     "resolve_range_16bit",
     "split_holdout",
-    "summarise",
     "training_batches",
 ]

@@ -11,7 +11,6 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from jaxad.data.datasets import summarise
 from jaxad.data.images import decode
 from jaxad.data.inspection import SPLITS
 from jaxad.data.masks import read_mask
@@ -42,11 +41,10 @@ def contact_sheet(table: SampleTable, *, columns: int = _COLUMNS) -> bytes:
       A PNG file's content.
     """
     rows = [
-        (f"{split}/{kind}: {number['images']} images, {number['masks']} masks",
-         [s for s in table.samples if (s.split, s.defect) == (split, kind)])
+        (f"{split}/{kind}: {len(some)} images, {sum(s.mask is not None for s in some)} masks", some)
         for split in SPLITS
-        for kind, number in summarise(table)[split].items()
-    ][:_MOST_KINDS]  # fmt: skip
+        for kind, some in table.by_kind(split).items()
+    ][:_MOST_KINDS]
     height = _CAPTION + _SIDE + _GAP
     sheet = Image.new("RGB", (_GAP + columns * (_SIDE + _GAP), _GAP + height * len(rows)), _PAPER)
     draw = ImageDraw.Draw(sheet)

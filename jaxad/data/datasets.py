@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections import Counter
 from collections.abc import Sequence
 
 from jaxad.data.containers import split_member
-from jaxad.data.files import image_files, natural_key
+from jaxad.data.files import image_files
 from jaxad.data.layouts import LAYOUTS, category_folder, is_mvtec, read_layout, subfolders
 from jaxad.data.masks import MASK_FOLDERS
 from jaxad.data.published.catalogue import CATALOGUE, published_categories
@@ -24,7 +23,7 @@ from jaxad.data.published.counts import differences
 from jaxad.data.published.readers import READERS, read_shards, shard_categories
 from jaxad.data.published.readers.elpv import installed_elpv
 from jaxad.data.shards import find_shards, is_shards
-from jaxad.data.table import GOOD, SampleTable
+from jaxad.data.table import SampleTable
 from jaxad.run.errors import UserError, did_you_mean
 
 NAMES = (*LAYOUTS, "shards", *CATALOGUE)
@@ -65,6 +64,7 @@ def read_table(
     else:
         if not place.exists():
             raise UserError(f"data.root {place} does not exist")
+        _check_category(name, category, place)
         options = {"anomalous": anomalous} if anomalous else {}
         table = READERS[name](place, category, **options)
         table = table.with_notes(differences(table, CATALOGUE[name], some_left_out=bool(anomalous)))
@@ -127,19 +127,14 @@ def find_images(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[s
     return [str(place)]
 
 
-def summarise(table: SampleTable) -> dict:
-    """Counts a table's images: what ``jaxad data inspect`` prints.
-
-    Returns:
-      ``{"root", "name", "category", "train": kinds, "test": kinds}`` where ``kinds`` maps
-      ``"good"`` and every kind of defect to ``{"images": int, "masks": int}``. Anomalous images
-      in the training split are counted but never trained on.
-    """
-    summary: dict = {"root": table.root, "name": table.name, "category": table.category}
-    for split in ("train", "test"):
-        samples = [s for s in table.samples if s.split == split]
-        images = Counter(s.defect for s in samples)
-        masks = Counter(s.defect for s in samples if s.mask)
-        order = sorted(images, key=lambda kind: (kind != GOOD, natural_key(kind)))
-        summary[split] = {kind: {"images": images[kind], "masks": masks[kind]} for kind in order}
-    return summary
+def _check_category(name: str, category: str, place: pathlib.Path) -> None:
+    """Refuses what is no category of a published data set, unless a folder has that name."""
+    published, known = CATALOGUE[name], published_categories(name)
+    in_folder = published.folders and (not category or (place / category).is_dir())
+    if category in published.categories or in_folder:
+        return
+    if not known:
+        raise UserError(f"{name} has no categories; leave out data.category={category}")
+    if not category:
+        raise UserError(f"{name} needs the class that is normal: data.category={'|'.join(known)}")
+    raise UserError(f"{name} has no category {category!r}{did_you_mean(category, known)}")

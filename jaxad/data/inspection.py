@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxad.data.containers import split_member
-from jaxad.data.datasets import summarise
 from jaxad.data.images import image_dimensions
 from jaxad.data.masks import read_mask
 from jaxad.data.table import Sample, SampleTable
@@ -68,12 +67,11 @@ def inspect_table(table: SampleTable) -> Inspection:
     measured = dict(zip(table.samples, map_ahead(_measure, table.samples), strict=True))
     rows = []
     for split in SPLITS:
-        for kind, number in summarise(table)[split].items():
-            mine = [s for s in table.samples if (s.split, s.defect) == (split, kind)]
-            shares = [100 * m for s in mine if (m := measured[s].share)]
+        for kind, some in table.by_kind(split).items():
+            shares = [100 * m for s in some if (m := measured[s].share)]
             median = float(np.median(shares)) if shares else None
-            largest = max(shares) if shares else None
-            rows.append(KindRow(split, kind, number["images"], number["masks"], median, largest))
+            masks = sum(s.mask is not None for s in some)
+            rows.append(KindRow(split, kind, len(some), masks, median, max(shares, default=None)))
     sizes = Counter(m.size for m in measured.values() if m.size is not None)
     formats = Counter(_ending(s.path) for s in table.samples)
     return Inspection(

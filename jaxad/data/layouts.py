@@ -26,7 +26,7 @@ folder, under its stem; or beside the image. They have the image's stem, with or
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from jaxad.data.files import image_files, natural_key
 from jaxad.data.masks import MASK_FOLDERS, match_masks, read_mask, split_sibling_masks
@@ -82,17 +82,23 @@ def read_layout(base: pathlib.Path, layout: str = "auto") -> tuple[str, tuple[Sa
         raise UserError(f"{base} holds no image")
     masks = match_masks(base, files, sibling_masks)
     found = _read_mvtec(base, files) if layout == "mvtec" else _read_folder(base, files, masks)
-    samples = tuple(
-        Sample(
-            path=str(base / path),
-            split=split,
-            label=int(kind != GOOD),
-            defect=kind,
-            mask=None if path not in masks else str(base / masks[path]),
-        )
+    return layout, make_samples(base, found, masks)
+
+
+def make_samples(
+    base: pathlib.Path, found: Iterable[tuple[str, str, str]], masks: Mapping[str, str]
+) -> tuple[Sample, ...]:
+    """Makes samples, in natural order of their paths.
+
+    Args:
+      base: folder that the paths start from.
+      found: path, split and kind of each image.
+      masks: image -> mask.
+    """
+    return tuple(
+        Sample(str(base / path), split, kind, str(base / masks[path]) if path in masks else None)
         for path, split, kind in sorted(found, key=lambda item: natural_key(item[0]))
     )
-    return layout, samples
 
 
 def category_folder(root: pathlib.Path, category: str) -> tuple[pathlib.Path, str]:

@@ -134,11 +134,14 @@ def resize_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np
     return np.array(picture.resize((size[1], size[0]), Image.Resampling.NEAREST)) > 0
 
 
-def split_sibling_masks(files: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def split_sibling_masks(
+    files: Sequence[str], *, suffix: str = _SUFFIX
+) -> tuple[list[str], dict[str, str]]:
     """Tells images from masks that lie beside them (``a.jpg`` and ``a_mask.png``).
 
     Args:
       files: relative paths.
+      suffix: that a mask's name has behind the image's.
 
     Returns:
       ``(images, masks)``, where ``masks`` maps a mask to its image.
@@ -150,8 +153,8 @@ def split_sibling_masks(files: Sequence[str]) -> tuple[list[str], dict[str, str]
     masks = {}
     for path in files:
         stem = _stem(path)
-        if stem.endswith(_SUFFIX) and by_stem.get(stem.removesuffix(_SUFFIX)):
-            masks[path] = _only(by_stem[stem.removesuffix(_SUFFIX)], path)
+        if stem.endswith(suffix) and by_stem.get(stem.removesuffix(suffix)):
+            masks[path] = _only(by_stem[stem.removesuffix(suffix)], path)
     return [path for path in files if path not in masks], masks
 
 

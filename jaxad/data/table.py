@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from jaxad.data.containers import SEPARATOR
+from jaxad.data.files import natural_key
 
 GOOD = "good"
 
@@ -20,16 +21,19 @@ class Sample:
     Attributes:
       path: of the image.
       split: ``"train"`` or ``"test"``.
-      label: 0 good, 1 anomalous.
       defect: ``"good"`` or the kind of the defect.
       mask: path of the ground-truth mask, or None.
     """
 
     path: str
     split: Literal["train", "test"]
-    label: int
     defect: str
     mask: str | None = None
+
+    @property
+    def label(self) -> int:
+        """0 good, 1 anomalous."""
+        return int(self.defect != GOOD)
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,14 @@ class SampleTable:
     def kinds(self) -> tuple[str, ...]:
         """Returns the kinds of defect among the test images, sorted, without ``"good"``."""
         return tuple(sorted({s.defect for s in self.test() if s.label == 1}))
+
+    def by_kind(self, split: str) -> dict[str, list[Sample]]:
+        """Returns kind -> samples of one split, ``"good"`` first, then in natural order."""
+        kinds: dict[str, list[Sample]] = {}
+        for sample in self.samples:
+            if sample.split == split:
+                kinds.setdefault(sample.defect, []).append(sample)
+        return dict(sorted(kinds.items(), key=lambda item: (item[0] != GOOD, natural_key(item[0]))))
 
     def relative(self, sample: Sample) -> str:
         """Returns a sample's path from the root with forward slashes; absolute if outside.

@@ -42,7 +42,7 @@ def test_every_row_is_its_image(paths, tmp_path):
 
 def test_file_and_memory_agree_and_the_file_is_used_again(paths, tmp_path, monkeypatch):
     folder = tmp_path / "c"
-    samples = [Sample(p, "train", 0, "good") for p in paths]
+    samples = [Sample(p, "train", "good") for p in paths]
     in_memory = prepare_images(samples, **OPTIONS, cache_dir=folder)
     mapped = prepare_images(samples, **OPTIONS, cache_dir=folder, memory_limit_mb=0)
     assert isinstance(mapped, np.memmap)

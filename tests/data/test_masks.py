@@ -71,7 +71,7 @@ def test_what_is_true_of_a_sample(image, tmp_path):
     marked[2:5, 3:6] = 1
     mask = str(save(tmp_path / "mask.png", marked))
     empty = str(save(tmp_path / "empty.png", marked * 0))
-    defect = Sample(image, "test", 1, "hole", mask)
+    defect = Sample(image, "test", "hole", mask)
     np.testing.assert_array_equal(read_truth(defect), marked > 0)
     small = read_truth(defect, image_size=(4, 6))
     np.testing.assert_array_equal(small, resize_mask(marked > 0, (4, 6)))
@@ -79,22 +79,22 @@ def test_what_is_true_of_a_sample(image, tmp_path):
     np.testing.assert_array_equal(read_truth(defect, crop=half), marked[:, :6] > 0)
     # Outside of what is seen the pixels are normal, and so are all of a good image.
     assert not read_truth(defect, crop=(0.0, 0.5, 1.0, 1.0)).any()
-    for good in (Sample(image, "test", 0, "good"), Sample(image, "test", 0, "good", empty)):
+    for good in (Sample(image, "test", "good"), Sample(image, "test", "good", empty)):
         for options, size in (({}, (8, 12)), ({"image_size": (4, 6)}, (4, 6)),
                               ({"crop": half}, (8, 6))):  # fmt: skip
             found = read_truth(good, **options)
             assert found.shape == size and found.dtype == bool and not found.any()
-    assert read_truth(Sample(image, "test", 1, "hole")) is None
+    assert read_truth(Sample(image, "test", "hole")) is None
 
 
 def test_masks_that_contradict_their_image_are_refused(image, tmp_path):
     mask = str(save(tmp_path / "mask.png", np.ones((8, 12), np.uint8)))
     with pytest.raises(UserError, match=r"mask\.png marks a defect on .*image\.png, which is in"):
-        read_truth(Sample(image, "test", 0, "good", mask))
+        read_truth(Sample(image, "test", "good", mask))
     other = str(save(tmp_path / "other.png", np.ones((12, 8), np.uint8)))
     assert image_dimensions(image) == (8, 12)
     for read in (read_mask, read_mask_levels):
         with pytest.raises(UserError, match=r"other\.png is 12 x 8 .* is 8 x 12"):
             read(other, expected_size=(8, 12))
     with pytest.raises(UserError, match="a mask must have the size of its image"):
-        read_truth(Sample(image, "test", 1, "hole", other), image_size=(4, 4))
+        read_truth(Sample(image, "test", "hole", other), image_size=(4, 4))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxad.data.datasets import NAMES, list_categories, read_table, summarise
+from jaxad.data.datasets import NAMES, list_categories, read_table
 from jaxad.data.images import decode
 from jaxad.data.masks import read_mask
 from jaxad.data.published.catalogue import CATALOGUE, published_categories
@@ -336,7 +336,7 @@ def test_the_real_data_agrees_with_what_is_published(real_data, folder, name, ca
         assert decode(sample.path, channels=1).std() > 0
         if sample.mask and sample.defect != "uneven":
             assert read_mask(sample.mask).any()
-    assert summarise(table)["name"] == name
+    assert table.name == name
 
 
 def test_the_real_elpv():

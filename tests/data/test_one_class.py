@@ -173,7 +173,9 @@ def test_the_class_has_to_be_named(tmp_path):
     write_npz(tmp_path)
     with pytest.raises(UserError, match="needs the class that is normal"):
         read_table(tmp_path, name="mnist")
-    with pytest.raises(UserError, match="no class 'aeroplane'; did you mean 'airplane'"):
+    with pytest.raises(
+        UserError, match="cifar10 has no category 'aeroplane'; did you mean 'airplane'"
+    ):
         read_table(tmp_path, name="cifar10", category="aeroplane")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="in no known form"):

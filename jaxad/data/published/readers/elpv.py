@@ -13,7 +13,6 @@ from jaxad.run.errors import UserError
 KINDS = {"1/3": "p33", "2/3": "p67", "1": "p100"}
 """Probabilities above 0, as ``data.anomalous`` names them, with the kinds of their cells."""
 
-_CATEGORIES = ("", "mono", "poly")
 # Where labels.csv lies: the package itself, a checkout of it, the data alone.
 _PLACES = ("", "data", "elpv_dataset/data", "src/elpv_dataset/data")
 
@@ -24,8 +23,8 @@ def read_elpv(
     """Reads the data set.
 
     Cells of probability 0 are good. The data has no split: see
-    :mod:`jaxad.data.published.readers.pool`;
-    cells of one module may be in both parts, for the data does not say from which they are.
+    :mod:`jaxad.data.published.readers.pool`. Cells of one module may be in both parts, since the
+    data does not say from which they are.
 
     Args:
       root: folder of the data, of the package or of a checkout of it.
@@ -36,8 +35,6 @@ def read_elpv(
     Raises:
       UserError: the data is not there or not as published, or an option is unknown.
     """
-    if category not in _CATEGORIES:
-        raise UserError(f"elpv has no category {category!r}; known: mono, poly, or none for both")
     chosen = [word.strip() for word in anomalous.split(",") if word.strip()]
     if not chosen or not set(chosen) <= set(KINDS):
         raise UserError(

@@ -6,13 +6,11 @@ import pathlib
 
 from jaxad.data.files import image_files
 from jaxad.data.layouts import GOOD_TEST_SHARE, subfolders
-from jaxad.data.masks import read_mask
+from jaxad.data.masks import read_mask, split_sibling_masks
 from jaxad.data.published.readers.pool import pool_table
 from jaxad.data.split import split_holdout
 from jaxad.data.table import GOOD, SampleTable
 from jaxad.run.errors import UserError
-
-_LABEL = "_label"
 
 
 def read_kolektor_sdd(root: pathlib.Path, category: str) -> SampleTable:
@@ -25,40 +23,23 @@ def read_kolektor_sdd(root: pathlib.Path, category: str) -> SampleTable:
     Raises:
       UserError: the folder is no KolektorSDD, or a mask cannot be read.
     """
-    if category:
-        raise UserError(f"kolektor_sdd has no categories; leave out data.category={category}")
     folders = subfolders(root) if root.is_dir() else []
     parts = [folder for folder in folders if folder.name.lower().startswith("kos")]
     if not parts:
         raise UserError(f"{root} holds no folders kos01, kos02 ...: this is not kolektor_sdd")
     _, test_rows = split_holdout(len(parts), share=GOOD_TEST_SHARE, seed=0)
     test_parts = {parts[row].name for row in test_rows}
-    kinds, masks, bare = {}, {}, []
-    for part in parts:
-        files = [f"{part.name}/{path}" for path in image_files(part)]
-        labels = {_stem(path).removesuffix(_LABEL): path for path in files if _is_label(path)}
-        for path in files:
-            if _is_label(path):
-                continue
-            mask = labels.get(_stem(path))
-            if mask is None:
-                bare.append(path)
-                continue
-            defective = read_mask(root / mask).any()
-            kinds[path] = "defect" if defective else GOOD
-            if defective:
-                masks[path] = mask
+    files = [f"{part.name}/{path}" for part in parts for path in image_files(part)]
+    images, image_of = split_sibling_masks(files, suffix="_label")
+    masks = {image: mask for mask, image in image_of.items()}
+    kinds = {
+        image: "defect" if read_mask(root / mask).any() else GOOD for image, mask in masks.items()
+    }
+    masks_of_defects = {image: masks[image] for image, kind in kinds.items() if kind != GOOD}
+    bare = [image for image in images if image not in masks]
     test = {path for path in kinds if path.split("/")[0] in test_parts}
-    table = pool_table(root, kinds, name="kolektor_sdd", masks=masks, test=test)
+    table = pool_table(root, kinds, name="kolektor_sdd", masks=masks_of_defects, test=test)
     notes = [f"good test images are all those of the parts {', '.join(sorted(test_parts))}"]
     if bare:
         notes.append(f"{len(bare)} images without a label file are left out, first {bare[0]}")
     return table.with_notes(notes)
-
-
-def _stem(path: str) -> str:
-    return path.rpartition(".")[0]
-
-
-def _is_label(path: str) -> bool:
-    return _stem(path).endswith(_LABEL)

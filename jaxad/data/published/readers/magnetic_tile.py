@@ -11,7 +11,6 @@ from jaxad.data.table import GOOD, SampleTable
 from jaxad.run.errors import UserError
 
 _FOLDER = "MT_"
-_GOOD = "free"
 
 
 def read_magnetic_tile(root: pathlib.Path, category: str) -> SampleTable:
@@ -23,26 +22,22 @@ def read_magnetic_tile(root: pathlib.Path, category: str) -> SampleTable:
     Raises:
       UserError: the folder is neither.
     """
-    if category:
-        raise UserError(f"magnetic_tile has no categories; leave out data.category={category}")
     if is_mvtec(root):
         _, samples = read_layout(root, "mvtec")
         return SampleTable(root=str(root), name="magnetic_tile", category="", samples=samples)
-    kinds, masks = {}, {}
-    for folder in sorted(root.glob(f"{_FOLDER}*")) if root.is_dir() else ():
-        kind = folder.name.removeprefix(_FOLDER).lower()
-        files = [f"{folder.name}/{path}" for path in image_files(folder)]
-        by_stem = {path.rpartition(".")[0]: path for path in files if path.endswith(".png")}
-        for path in files:
-            if path.endswith(".png"):
-                continue
-            kinds[path] = GOOD if kind == _GOOD else kind
-            mask = by_stem.get(path.rpartition(".")[0])
-            if mask is not None and kind != _GOOD:
-                masks[path] = mask
+    files = [path for path in image_files(root) if path.startswith(_FOLDER)]
+    drawn = {path.rpartition(".")[0]: path for path in files if path.endswith(".png")}
+    kinds = {path: _kind(path) for path in files if not path.endswith(".png")}
+    stems = {path: path.rpartition(".")[0] for path, kind in kinds.items() if kind != GOOD}
+    masks = {path: drawn[stem] for path, stem in stems.items() if stem in drawn}
     if not kinds:
         raise UserError(
             f"{root} holds neither folders MT_Free, MT_Blowhole ... nor train/good and "
             "test/<kind>: this is not magnetic_tile"
         )
     return pool_table(root, kinds, name="magnetic_tile", masks=masks)
+
+
+def _kind(path: str) -> str:
+    kind = path.split("/")[0].removeprefix(_FOLDER).lower()
+    return GOOD if kind == "free" else kind

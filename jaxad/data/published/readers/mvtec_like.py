@@ -7,33 +7,20 @@ import pathlib
 from jaxad.data.layouts import category_folder, is_mvtec, read_layout
 from jaxad.data.published.catalogue import published_categories
 from jaxad.data.table import SampleTable
-from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.errors import UserError
 
 
-def read_mvtec_ad(root: pathlib.Path, category: str) -> SampleTable:
-    """Reads a category of MVTec AD."""
-    return _read(root, category, "mvtec_ad")
+def read_mvtec_like(root: pathlib.Path, category: str, *, name: str) -> SampleTable:
+    """Reads a category, or a product; images and masks may be of any format.
 
-
-def read_miad(root: pathlib.Path, category: str) -> SampleTable:
-    """Reads a category of MIAD. Its kind of defect is ``broken``."""
-    return _read(root, category, "miad")
-
-
-def read_btad(root: pathlib.Path, category: str) -> SampleTable:
-    """Reads a product of BTAD. Images and masks may be png or bmp; its kind of defect is ``ko``."""
-    return _read(root, category, "btad")
-
-
-def _read(root: pathlib.Path, category: str, name: str) -> SampleTable:
-    known = published_categories(name)
-    if category and category not in known and not (root / category).is_dir():
-        raise UserError(f"{name} has no category {category!r}{did_you_mean(category, known)}")
+    Raises:
+      UserError: the folder is no category of the data set.
+    """
     base, category = category_folder(root, category)
     if not is_mvtec(base):
         raise UserError(
             f"{base} has no folder train/good (ok), so it is no category of {name}; "
-            f"its categories are {', '.join(known)}"
+            f"its categories are {', '.join(published_categories(name))}"
         )
     _, samples = read_layout(base, "mvtec")
     # A category's folder that is named itself tells the category by its own name.

@@ -17,7 +17,7 @@ from jaxad.data.containers import member_path, read_arrays, read_idx, zip_member
 from jaxad.data.files import EXTENSIONS, image_files, natural_key
 from jaxad.data.published.catalogue import published_categories
 from jaxad.data.table import GOOD, Sample, SampleTable
-from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.errors import UserError
 
 # path of an image, "train" or "test", class
 _Labelled = Iterator[tuple[str, str, str]]
@@ -28,32 +28,13 @@ _IDX = {"train": "train", "test": "t10k"}
 _BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 
 
-def read_mnist(root: pathlib.Path, category: str) -> SampleTable:
-    """Reads MNIST with one digit as normal: ``category`` ``"0"`` to ``"9"``.
+def read_one_class(root: pathlib.Path, category: str, *, name: str) -> SampleTable:
+    """Reads MNIST or CIFAR-10 with one class as normal, as ``category`` names it.
 
     Raises:
-      UserError: the digit is not named, or none of the known forms is there.
+      UserError: none of the known forms is there.
     """
-    return _read(root, category, "mnist")
-
-
-def read_cifar10(root: pathlib.Path, category: str) -> SampleTable:
-    """Reads CIFAR-10 with one class as normal: ``category`` ``"airplane"`` to ``"truck"``.
-
-    Raises:
-      UserError: the class is not named, or none of the known forms is there.
-    """
-    return _read(root, category, "cifar10")
-
-
-def _read(root: pathlib.Path, category: str, name: str) -> SampleTable:
     classes = published_categories(name)
-    if category not in classes:
-        if not category:
-            raise UserError(
-                f"{name} needs the class that is normal: data.category={'|'.join(classes)}"
-            )
-        raise UserError(f"{name} has no class {category!r}{did_you_mean(category, classes)}")
     forms = ((form, find(root, name, classes)) for form, find in _FORMS.items())
     form, found = next(((form, found) for form, found in forms if found is not None), ("", None))
     if found is None:
@@ -67,7 +48,7 @@ def _read(root: pathlib.Path, category: str, name: str) -> SampleTable:
         if split == "train" and image_class != category:
             continue
         kind = GOOD if image_class == category else image_class
-        samples.append(Sample(path, split, int(kind != GOOD), kind))
+        samples.append(Sample(path, split, kind))
     notes = [f"read from {form}; normal is the class {category}, all others are anomalous"]
     if any(s.path.lower().endswith((".jpg", ".jpeg")) for s in samples):
         notes.append(f"images are JPEG, so their pixels are not quite those of {name} as published")

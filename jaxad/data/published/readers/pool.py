@@ -5,9 +5,8 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Collection, Mapping
 
-from jaxad.data.files import natural_key
-from jaxad.data.layouts import share_out
-from jaxad.data.table import GOOD, Sample, SampleTable
+from jaxad.data.layouts import make_samples, share_out
+from jaxad.data.table import GOOD, SampleTable
 
 
 def pool_table(
@@ -33,7 +32,6 @@ def pool_table(
     Returns:
       The table, with a note on the split.
     """
-    masks = masks or {}
     if test is None:
         found = share_out(dict(kinds))
     else:
@@ -41,16 +39,7 @@ def pool_table(
             (path, "test" if kind != GOOD or path in test else "train", kind)
             for path, kind in kinds.items()
         ]
-    samples = tuple(
-        Sample(
-            path=str(base / path),
-            split=split,
-            label=int(kind != GOOD),
-            defect=kind,
-            mask=str(base / masks[path]) if path in masks else None,
-        )
-        for path, split, kind in sorted(found, key=lambda item: natural_key(item[0]))
-    )
+    samples = make_samples(base, found, masks or {})
     table = SampleTable(root=str(base), name=name, category=category, samples=samples)
     good = sum(kind == GOOD for kind in kinds.values())
     note = (

@@ -22,12 +22,11 @@ def read_shards(root: pathlib.Path, category: str) -> SampleTable:
         Sample(
             path=member_path(folder, f"/{path}"),
             split=split,
-            label=int(label),
             defect=defect,
             mask=member_path(folder, f"/{path}{MASK}") if has_mask else None,
         )
         for split in SPLITS
-        for path, label, defect, has_mask in table[split]
+        for path, _, defect, has_mask in table[split]
     )
     size = " x ".join(map(str, (*table["image_size"], table["channels"])))
     made_of = f"{table['dataset']} {table['category']}".strip()

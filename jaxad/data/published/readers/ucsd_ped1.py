@@ -35,8 +35,6 @@ def read_ucsd_ped1(root: pathlib.Path, category: str) -> SampleTable:
     Raises:
       UserError: the folder is no UCSD Ped1, or there is no test clip with labels.
     """
-    if category not in ("", "masked"):
-        raise UserError(f"ucsd_ped1 has no category {category!r}; known: masked, or none for all")
     base = root / "UCSDped1" if (root / "UCSDped1").is_dir() else root
     if not (base / "Train").is_dir() or not (base / "Test").is_dir():
         raise UserError(
@@ -45,7 +43,7 @@ def read_ucsd_ped1(root: pathlib.Path, category: str) -> SampleTable:
         )
     notes: list[str] = []
     samples = [
-        Sample(str(frame), "train", 0, GOOD)
+        Sample(str(frame), "train", GOOD)
         for clip in _clips(base / "Train", notes)
         for frame in _frames(clip, notes)
     ]
@@ -61,7 +59,7 @@ def read_ucsd_ped1(root: pathlib.Path, category: str) -> SampleTable:
         elif clip.name in ranges:
             for frame in _frames(clip, notes):
                 bad = int(frame.stem) in ranges[clip.name]
-                samples.append(Sample(str(frame), "test", int(bad), _KIND if bad else GOOD))
+                samples.append(Sample(str(frame), "test", _KIND if bad else GOOD))
         else:
             unlabelled.append(clip.name)
     if masked != MASKED_CLIPS:
@@ -103,7 +101,7 @@ def _masked_clip(
         without += mask is None
         contradicted += labelled is not None and bad != (int(frame.stem) in labelled)
         samples.append(
-            Sample(str(frame), "test", int(bad), _KIND if bad else GOOD, str(mask) if bad else None)
+            Sample(str(frame), "test", _KIND if bad else GOOD, str(mask) if bad else None)
         )
     if without:
         notes.append(f"{masks.name} lacks masks of {without} frames, which are taken as good")
