@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "automodules",
+    "config_keys",
     "mathml",
     "references",
 ]
@@ -43,6 +44,7 @@ nitpick_ignore_regex = [
 # A type in a signature stands without its module: two modules may have one of that name.
 suppress_warnings = ["ref.python"]
 
+smartquotes = False  # they would change what is to be typed
 default_role = "code"  # of `names` in docstrings
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

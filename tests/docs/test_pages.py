@@ -1,0 +1,93 @@
+"""README and guides: every command is understood, the ones for newcomers run as they stand."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+
+import pytest
+
+from jaxad.cli.main import main
+
+PAGES = ("README.md", "checkpoints/README.md", "docs/*.md", "docs/models/*.md", "docs/results/*.md")
+SMALLER = [
+    "--config.train.steps=2",
+    "--config.train.checkpoint_every=2",
+    "--config.train.devices=1",
+]
+
+
+def all_pages(root):
+    return [page for pattern in PAGES for page in sorted(root.glob(pattern))]
+
+
+def test_every_command_is_understood(project_root, reading):
+    count = 0
+    for page in all_pages(project_root):
+        for words in reading.commands(page.read_text(encoding="utf-8")):
+            count += 1
+            try:
+                reading.understand(words)
+            except Exception as error:
+                error.add_note(f"{page.relative_to(project_root)}: jaxad {' '.join(words)}")
+                raise
+    assert count > 60
+
+
+def test_every_relative_link_leads_to_a_file(project_root):
+    # Sphinx checks what is inside docs; README and checkpoints are read without it.
+    for page in (project_root / "README.md", project_root / "checkpoints" / "README.md"):
+        links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        assert links
+        for link in links:
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_readme_is_short(project_root):
+    assert len((project_root / "README.md").read_text(encoding="utf-8").split()) < 900
+
+
+def run_all(commands, tmp_path):
+    for words in commands:
+        if words[0] == "train" and not words[1].startswith("--config=pca"):
+            words = [*words, *SMALLER]
+        assert main(words) == 0, words
+
+
+def run_python(blocks, tmp_path):
+    for block in blocks:
+        exec(compile(block, "page", "exec", dont_inherit=True), {})
+
+
+def test_five_minutes_of_the_readme(project_root, reading, parts):
+    page = (project_root / "README.md").read_text(encoding="utf-8")
+    section = page.partition("## Five minutes")[2].partition("## ")[0]
+    shutil.move("parts/flange", "mvtec_ad/bottle")
+    shutil.copytree("mvtec_ad/bottle/test/good", "new")
+    (parts / "new" / "000.png").rename(parts / "new" / "003.png")
+    run_all(reading.commands(section), parts)
+    run_python(reading.blocks(section, "python"), parts)
+    assert (parts / "runs" / "first" / "report.html").exists()
+    with open("results/scores.csv") as file:
+        assert {row["decision"] for row in csv.DictReader(file)} <= {"0", "1"}
+
+
+def test_the_tutorial(project_root, reading, parts):
+    page = (project_root / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    steps = reading.commands(page)
+    assert [words[0] for words in steps][:4] == ["data", "train", "evaluate", "predict"]
+    run_all([w for w in steps if w[0] != "benchmark"], parts)
+    run_python(reading.blocks(page, "python"), parts)
+
+
+@pytest.mark.parametrize("name", ["deployment", "metrics"])
+def test_blocks_of_python(project_root, reading, parts, name):
+    page = (project_root / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    if name == "deployment":
+        shutil.copytree("parts/flange/test/chip", "new")
+        assert main(["train", "--config=pca", "--config.data.root=parts/flange", "--workdir=RUN",
+                     "--config.data.image_size=32,32"]) == 0  # fmt: skip
+    namespace = {}
+    for block in reading.blocks(page, "python"):
+        exec(compile(block, name, "exec", dont_inherit=True), namespace)
