@@ -50,6 +50,7 @@ from jaxad.models.base import (
     LossOutput,
     Model,
     Variables,
+    apply,
     label_encoder,
     to_unit_float,
 )
@@ -148,7 +149,7 @@ def target_and_output(
         mean, std = training_pixels(variables)
         images = (images - mean) / std
     seen = 2.0 * images - 1.0 if normalise == "symmetric" else images
-    return images, module.apply({"params": variables["params"]}, seen)
+    return images, apply(module, {"params": variables["params"]}, seen)
 
 
 def loss(

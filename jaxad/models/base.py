@@ -154,6 +154,11 @@ def label_encoder(params: Any) -> Any:
     return label_subtrees(params, encoder="encoder")
 
 
+def apply(module: nn.Module, variables: Variables, *args: Any, **options: Any) -> Any:
+    """The output of a module that changes no collection; Flax types it as a pair too."""
+    return module.apply(variables, *args, **options)
+
+
 def apply_for_loss(
     function: Callable[..., Any], module: nn.Module, variables: Variables, *args: Any, train: bool
 ) -> tuple[Any, dict[str, Any]]:

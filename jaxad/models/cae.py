@@ -44,6 +44,7 @@ from jaxad.models.base import (
     Model,
     ModelOptions,
     Variables,
+    apply,
     dtype_option,
     label_all_trainable,
     ssim_window_option,
@@ -134,7 +135,7 @@ def training_loss(
     elif tile:
         h, w = images.shape[1:3]
         images = images[:, (h - tile) // 2 :, (w - tile) // 2 :][:, :tile, :tile]
-    reconstruction = module.apply(variables, images)
+    reconstruction = apply(module, variables, images)
     terms = {"l2": jnp.mean(jnp.square(images - reconstruction), axis=(1, 2, 3))}
     if kind != "l2":
         similarity = ssim_map(
@@ -142,7 +143,7 @@ def training_loss(
             sample_covariance=False, window_size=ssim_window,
         )  # fmt: skip
         terms["ssim"] = 1.0 - jnp.mean(similarity, axis=(1, 2, 3))
-    per_example = sum(terms[name] for name in kind.split("+"))
+    per_example = functools.reduce(jnp.add, [terms[name] for name in kind.split("+")])
     return LossOutput(per_example, terms, {}, {}, {})
 
 
@@ -156,13 +157,15 @@ def reconstruct(
 ) -> Float[Array, "b h w c"]:
     """Images seen whole, or as the average of overlapping tiles."""
     if not tile:
-        return module.apply(variables, images)
+        return apply(module, variables, images)
 
-    def one(image):
+    h, w = images.shape[1:3]
+
+    def one(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
         # One image's tiles at a time: memory does not grow with batch times tiles.
         tiles = extract_tiles(image[None], tile=tile, stride=tile_stride)[0]
-        tiles = module.apply(variables, tiles)
-        return average_tiles(tiles[None], images.shape[1:3], stride=tile_stride)[0]
+        tiles = apply(module, variables, tiles)
+        return average_tiles(tiles[None], (h, w), stride=tile_stride)[0]
 
     return jax.lax.map(one, images)
 
@@ -233,7 +236,7 @@ def build(
         options.output,
         jnp.dtype(options.dtype),
     )
-    task = {"tile": tile, "ssim_window": options.ssim_window}
+    task: dict[str, Any] = {"tile": tile, "ssim_window": options.ssim_window}
 
     def init(key: Key[Array, ""]) -> Variables:
         return module.init(key, jnp.zeros((1, *seen, c)))

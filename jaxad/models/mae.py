@@ -38,6 +38,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,7 @@ from jaxad.models.base import (
     LossOutput,
     Model,
     Variables,
+    apply,
     label_encoder,
     ssim_window_option,
     to_unit_float,
@@ -108,7 +110,7 @@ def fill_in_randomly(
     order = jnp.argsort(noise, axis=1)
     patches = jnp.take_along_axis(patches, order[:, :, None], axis=1)
     seen, hidden = patches[:, :visible], patches[:, visible:]
-    return order, seen, hidden, module.apply(variables, seen, order)
+    return order, seen, hidden, apply(module, variables, seen, order)
 
 
 def loss(
@@ -339,7 +341,7 @@ def build(
         morphology_size=options.morphology_size,
         map_threshold=options.map_threshold,
     )
-    task = {"mask_ratio": options.mask_ratio, "norm_pix": options.norm_pix}
+    task: dict[str, Any] = {"mask_ratio": options.mask_ratio, "norm_pix": options.norm_pix}
     return Model(
         module=module,
         image_shape=image_shape,

@@ -37,6 +37,7 @@ from jaxad.models.base import (
     Model,
     ModelOptions,
     Variables,
+    apply,
     label_all_trainable,
     ssim_window_option,
     to_unit_float,
@@ -149,7 +150,7 @@ def build(
 
     def forward(variables: Variables, images: Float[Array, "b h w c"]):
         b = images.shape[0]
-        vectors, log_likelihood = module.apply(variables, to_vectors(images))
+        vectors, log_likelihood = apply(module, variables, to_vectors(images))
         if not patch:
             return vectors.reshape(images.shape), log_likelihood, None
         tiles = vectors.reshape(b, -1, patch, patch, c)
@@ -262,13 +263,13 @@ def _fit(vectors: _VectorPasses, components: int, *, streaming: bool) -> dict[st
     Raises:
       ValueError: fewer than two vectors.
     """
-    count, mean = 0, np.zeros(vectors.dimension)
+    count, total_vector = 0, np.zeros(vectors.dimension)
     for block in vectors:
         count += block.shape[0]
-        mean += np.asarray(jnp.sum(block, axis=0), np.float64)
+        total_vector += np.asarray(jnp.sum(block, axis=0), np.float64)
     if count < 2:
         raise ValueError(f"pca needs at least 2 training images, it was given {count}")
-    mean = jnp.asarray(mean / count, jnp.float32)
+    mean = jnp.asarray(total_vector / count, jnp.float32)
     total = sum(float(jnp.sum(jnp.square(block - mean[None]))) for block in vectors) / count
     # A centred set of n vectors spans at most n - 1 directions.
     k = min(components, count - 1)
@@ -353,8 +354,8 @@ def _axes_by_subspace_iteration(vectors, mean, count: int, k: int) -> tuple[Arra
     for block in vectors:
         codes_scatter += np.asarray(project(block), np.float64)
     values, rotation = np.linalg.eigh(codes_scatter / count)
-    rotation = jnp.asarray(rotation[:, ::-1][:, :k].T, jnp.float32)
-    return jnp.asarray(np.maximum(values[::-1][:k], 0.0), jnp.float32), rotation @ basis
+    axes = jnp.asarray(rotation[:, ::-1][:, :k].T, jnp.float32) @ basis
+    return jnp.asarray(np.maximum(values[::-1][:k], 0.0), jnp.float32), axes
 
 
 def _orthonormal_rows(rows: Float[Array, "k d"]) -> Float[Array, "k d"]:

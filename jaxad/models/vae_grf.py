@@ -86,11 +86,11 @@ class GaussianField(nn.Module):
 
     image_size: tuple[int, int]
     cell: int
-    family: str = "matern32"
+    family: grf.Family = "matern32"
     learn: str = "image"
     start_range: float = 1.0
     start_deviation: float = 1.0
-    wrap: str = "sum"
+    wrap: grf.Wrap = "sum"
 
     def setup(self):
         """Declares the logarithms of the two scalars: both stay positive."""
@@ -156,7 +156,7 @@ class VAEGRFOptions(VAEOptions):
     """Options of ``vae_grf``."""
 
     kl_unit: str = kl_unit_option("elbo")
-    family: str = option(
+    family: grf.Family = option(
         "matern32", "of the correlation; identity: the standard normal prior", choices=grf.FAMILIES
     )
     learn: str = option(
@@ -169,7 +169,7 @@ class VAEGRFOptions(VAEOptions):
         at_least=0,
     )
     start_deviation: float = option(1.0, "standard deviation of a latent", above=0)
-    wrap: str = option(
+    wrap: grf.Wrap = option(
         "sum",
         "of all copies on the torus, or of the nearest (authors)",
         choices=("sum", "nearest"),
@@ -218,7 +218,7 @@ def build(
     return model._replace(initialise=functools.partial(match_range, family))
 
 
-def match_range(family: str, variables: Variables, batches: Iterable[Batch]) -> Variables:
+def match_range(family: grf.Family, variables: Variables, batches: Iterable[Batch]) -> Variables:
     """The variables with the range whose correlation length is that of the images.
 
     Args:

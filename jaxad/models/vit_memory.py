@@ -59,6 +59,7 @@ from jaxad.models.base import (
     LossOutput,
     Model,
     Variables,
+    apply,
     apply_for_loss,
     check_one_of,
     label_subtrees,
@@ -83,7 +84,7 @@ class MemoryOptions(NamedTuple):
     """The memory: number of items, and how it is read (:func:`jaxad.ops.memory.read`)."""
 
     items: int
-    similarity: str
+    similarity: memory.Similarity
     temperature: float
     threshold: float
 
@@ -161,7 +162,14 @@ def image_terms(
     terms = {name: jnp.mean(values, axis=(1, 2)) for name, values in pixels.items()}
     if weights is not None:
         terms["entropy"] = jnp.mean(memory.entropy(weights), axis=(1, 2))
-    return terms, sum(term_weights[name] * values for name, values in terms.items())
+    return terms, weighted_sum(terms, term_weights)
+
+
+def weighted_sum(
+    terms: Mapping[str, Float[Array, "*shape"]], weights: Mapping[str, float]
+) -> Float[Array, "*shape"]:
+    """The sum of all terms, each times its weight."""
+    return functools.reduce(jnp.add, [weights[name] * values for name, values in terms.items()])
 
 
 def loss(
@@ -182,10 +190,10 @@ def loss(
     )
     pixels = pixel_terms(images, reconstruction, ssim_window=ssim_window)
     terms, total = image_terms(pixels, weights, term_weights=term_weights)
-    sums = {}
+    sums: dict[str, Array] = {}
     if weights is not None:
         sums = {"memory_hits": memory.hits(weights), "memory_reads": memory.reads(weights)}
-    return LossOutput(total, terms, dict(collections), sums, {})
+    return LossOutput(total, terms, collections, sums, {})
 
 
 def detect(
@@ -199,15 +207,16 @@ def detect(
 ) -> Detection:
     """The maps of the terms and their weighted sum ``anomaly``; the score ``loss``."""
     images = to_unit_float(images)
-    reconstruction, weights = module.apply(variables, images)
+    h, w = images.shape[1:3]
+    reconstruction, weights = apply(module, variables, images)
     reconstruction = jnp.clip(reconstruction, 0.0, 1.0)
     maps = pixel_terms(images, reconstruction, ssim_window=ssim_window)
     _, total = image_terms(maps, weights, term_weights=term_weights)
     if weights is not None:
         entropy = memory.entropy(weights)[..., None]
-        maps["entropy"] = bilinear_resize_align_corners(entropy, images.shape[1:3])[..., 0]
+        maps["entropy"] = bilinear_resize_align_corners(entropy, (h, w))[..., 0]
     chosen = [name for name in score_terms if name in maps]
-    maps["anomaly"] = sum(term_weights[name] * maps[name] for name in chosen)
+    maps["anomaly"] = weighted_sum({name: maps[name] for name in chosen}, term_weights)
     return Detection(maps, {"loss": total}, reconstruction)
 
 
@@ -215,7 +224,7 @@ def diagnostics(
     module: ViTMemory, variables: Variables, images: Shaped[Array, "b h w c"]
 ) -> dict[str, Array]:
     """How the memory is used, and the entropy of its weights at every position."""
-    _, weights = module.apply(variables, to_unit_float(images))
+    _, weights = apply(module, variables, to_unit_float(images))
     kept = jnp.sum(weights > 0, axis=-1)
     return {
         "memory_hits_counts": memory.hits(weights),
@@ -231,7 +240,7 @@ class ViTMemoryOptions(ViTOptions):
 
     heads: int = option(8, "attention heads", at_least=1)
     memory_items: int = option(2000, "number of items N; 0: no memory", at_least=0)
-    similarity: str = option(
+    similarity: memory.Similarity = option(
         "cosine", "of queries and items; MemAE's code: dot", choices=memory.SIMILARITIES
     )
     temperature: float = option(
@@ -290,7 +299,7 @@ def build(
         kind,
     )
     weights = {"l2": 1.0, "ssim": options.ssim_weight, "entropy": options.entropy_weight}
-    task = {"term_weights": weights, "ssim_window": options.ssim_window}
+    task: dict[str, Any] = {"term_weights": weights, "ssim_window": options.ssim_window}
 
     def init(key: Key[Array, ""]) -> Variables:
         return module.init(key, jnp.zeros((1, h, w, c)))

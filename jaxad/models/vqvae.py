@@ -57,6 +57,7 @@ from jaxad.models.base import (
     Model,
     ModelOptions,
     Variables,
+    apply,
     apply_for_loss,
     dtype_option,
     label_subtrees,
@@ -230,7 +231,7 @@ def detect(
 ) -> Detection:
     """The maps of the head of this file."""
     images = to_unit_float(images)
-    logits, quantised, _ = module.apply(variables, images)
+    logits, quantised, _ = apply(module, variables, images)
     reconstruction = continuous_bernoulli.mean(logits)
     ssim = 1.0 - jnp.mean(ssim_map(images, reconstruction, window_size=ssim_window), axis=-1)
     cell = 2**module.downsampling
@@ -340,7 +341,7 @@ def code_use(
     module: VQVAE, variables: Variables, images: Shaped[Array, "b h w c"]
 ) -> dict[str, Array]:
     """``code_indices`` ``(b, h', w')`` and ``code_counts`` ``(codes,)`` over the batch."""
-    _, quantised, _ = module.apply(variables, to_unit_float(images))
+    _, quantised, _ = apply(module, variables, to_unit_float(images))
     counts = count_codes(module, quantised)
     return {"code_indices": quantised.indices, "code_counts": counts}
 

@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,7 @@ from jaxad.models.base import (
     LossOutput,
     Model,
     Variables,
+    apply,
     apply_for_loss,
     label_subtrees,
     to_unit_float,
@@ -133,7 +135,7 @@ def loss(
 def detect(module: VTADL, variables: Variables, images: Shaped[Array, "b h w c"]) -> Detection:
     """The maps and scores of the head of this file."""
     images = to_unit_float(images)
-    output, mixture, _ = module.apply(variables, images)
+    output, mixture, _ = apply(module, variables, images)
     per_patch = patch_losses(module, mixture)
     squared = jnp.square(images - output)
     mse, similarity = jnp.mean(squared, axis=(1, 2, 3)), mean_ssim(images, output)
@@ -145,7 +147,7 @@ def detect(module: VTADL, variables: Variables, images: Shaped[Array, "b h w c"]
     if module.density.published:
         scores["published"] = mse + similarity + worst
     in_grid = in_places(module, per_patch)[..., None]
-    nll = bilinear_resize_align_corners(in_grid, images.shape[1:3])[..., 0]
+    nll = bilinear_resize_align_corners(in_grid, module.encoder.image_size)[..., 0]
     maps = {"nll": nll, "l2": jnp.mean(squared, axis=-1)}
     return Detection(maps, scores, jnp.clip(output, 0.0, 1.0))
 
@@ -154,7 +156,7 @@ def diagnostics(
     module: VTADL, variables: Variables, images: Shaped[Array, "b h w c"]
 ) -> dict[str, Array]:
     """Which Gaussian each patch belongs to most, its loss, and the signs of a run-away."""
-    _, mixture, tokens = module.apply(variables, to_unit_float(images))
+    _, mixture, tokens = apply(module, variables, to_unit_float(images))
     logits, log_densities, log_variances = mixture
     likeliest = jnp.argmax(mixture_density.responsibilities(logits, log_densities), -1)
     chosen = jax.nn.one_hot(likeliest, module.density.components)
@@ -238,7 +240,7 @@ def build(
         options.noise,
         options.stop_gradient,
     )
-    weights = {
+    weights: dict[str, Any] = {
         "mse_weight": options.mse_weight,
         "ssim_weight": options.ssim_weight,
         "density_weight": options.density_weight,

@@ -38,6 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+Wrap = Literal["nearest", "sum"]
 Family = Literal["exponential", "matern32", "matern32_sqrt3", "matern52", "gaussian", "identity"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 """Names of the correlations."""
@@ -74,7 +75,7 @@ def covariance_base(
     range_: Float[Array, "*c"] | float,
     variance: Float[Array, "*c"] | float = 1.0,
     *,
-    wrap: Literal["nearest", "sum"] = "nearest",
+    wrap: Wrap = "nearest",
 ) -> Float[Array, "h w *c"]:
     """Returns the covariance of every site with site (0, 0): the first row of Sigma.
 

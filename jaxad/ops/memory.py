@@ -18,14 +18,15 @@ the weights equal, where their text (and MemAE) wants few large ones. :func:`ent
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-SIMILARITIES = ("cosine", "dot")
+Similarity = Literal["cosine", "dot"]
+SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
 
 
 class Reading(NamedTuple):
@@ -44,7 +45,7 @@ def read(
     queries: Float[Array, "*b d"],
     items: Float[Array, "n d"],
     *,
-    similarity: Literal["cosine", "dot"] = "cosine",
+    similarity: Similarity = "cosine",
     temperature: float = 1.0,
     threshold: float = 0.0,
 ) -> Reading:
@@ -77,7 +78,7 @@ def address(
     queries: Float[Array, "*b d"],
     items: Float[Array, "n d"],
     *,
-    similarity: Literal["cosine", "dot"] = "cosine",
+    similarity: Similarity = "cosine",
     temperature: float = 1.0,
 ) -> Float[Array, "*b n"]:
     """Softmax over the items of similarity / temperature.

@@ -163,6 +163,8 @@ def _import_config(name_or_file: str) -> types.ModuleType:
         del sys.modules[loaded]
     sys.modules[package_name] = package
     spec = importlib.util.spec_from_file_location(f"{package_name}.{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"the config file {path} cannot be read as Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     with _naming_failures(path):

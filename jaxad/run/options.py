@@ -9,10 +9,9 @@ from __future__ import annotations
 import ast
 import dataclasses
 import math
-import numbers
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, SupportsFloat
 
 from jaxad.run.errors import UserError, did_you_mean
 
@@ -44,7 +43,7 @@ class Rule(NamedTuple):
             return all(map(self.allows, value))
         if self.choices:
             return value in self.choices
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return True
         return (
             math.isfinite(value)
@@ -180,11 +179,11 @@ def converted(key: str, value: Any, default: Any, kind: type | None = None) -> A
         return None
     if kind is dict and isinstance(value, Mapping):
         return {name: converted(f"{key}.{name}", number, 1.0) for name, number in value.items()}
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if isinstance(value, SupportsFloat) and not isinstance(value, bool):
         if kind is float:
             return float(value)
         if kind is int and float(value).is_integer():
-            return int(value)
+            return int(value)  # type: ignore[call-overload]  # whatever is a number and whole
     if kind is tuple and isinstance(value, list | tuple | int):
         value = (value, value) if isinstance(value, int) else tuple(value)
         if default and len(default) != len(value):
