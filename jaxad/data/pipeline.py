@@ -7,8 +7,10 @@ others. Images stay uint8: normalisation and augmentation run on the device.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -68,20 +70,18 @@ def training_batches(
             f"choose a batch size from 1 to {n}"
         )
     steps = n // batch_size
-    first_epoch, skipped = divmod(start_step, steps)
 
-    def epoch_order(epoch: int) -> np.ndarray:
+    @functools.lru_cache(maxsize=2)  # batches of two epochs may be under way
+    def rows_of_epoch(epoch: int) -> np.ndarray:
         order = random_order(n, seed, epoch)
         batches = order[: steps * batch_size].reshape(steps, batch_size)
         return batches[:, local_rows].astype(np.int32)
 
-    def gather(rows: np.ndarray) -> Batch:
-        return Batch(_take(images, rows), rows, np.ones(len(rows), bool))
+    def batch_at(step: int) -> Batch:
+        rows = rows_of_epoch(step // steps)[step % steps]
+        return Batch(np.asarray(images[rows]), rows, np.ones(len(rows), bool))
 
-    if _chosen(pipeline) == "tf":
-        rows = len(range(batch_size)[local_rows])
-        return _tf_training(images, epoch_order, rows, first_epoch, skipped)
-    return _prefetched(map(gather, _endless_rows(epoch_order, first_epoch, skipped)))
+    return _started(batch_at, range(start_step, sys.maxsize), pipeline)
 
 
 def evaluation_batches(
@@ -106,17 +106,14 @@ def evaluation_batches(
     if batch_size < 1:
         raise UserError(f"the batch size of an evaluation must be at least 1, got {batch_size}")
     n = len(images)
-    starts = range(0, n, batch_size)
 
     def batch_at(start: int) -> Batch:
         rows = np.arange(start, start + batch_size, dtype=np.int32)[local_rows]
         valid = rows < n
         rows = np.where(valid, rows, 0).astype(np.int32)
-        return Batch(_take(images, rows), rows, valid)
+        return Batch(np.asarray(images[rows]), rows, valid)
 
-    if _chosen(pipeline) == "tf":
-        return _tf_evaluation(batch_at, starts)
-    return _prefetched(map(batch_at, starts))
+    return _started(batch_at, range(0, n, batch_size), pipeline)
 
 
 class BatchLoader:
@@ -137,11 +134,8 @@ def placeholder_batch(images: Images, rows: int) -> Batch:
     return Batch(pixels, np.zeros(rows, np.int32), np.ones(rows, bool))
 
 
-def _take(images: Images, rows: np.ndarray) -> np.ndarray:
-    return np.asarray(images[rows])
-
-
-def _chosen(pipeline: str) -> str:
+def _started(batch_at: Callable[[int], Batch], places: range, pipeline: str) -> Iterator[Batch]:
+    """The batches at the places, a few of them made ahead by the pipeline."""
     if pipeline not in PIPELINES:
         raise UserError(f"unknown data.pipeline {pipeline!r}{did_you_mean(pipeline, PIPELINES)}")
     installed = importlib.util.find_spec("tensorflow") is not None
@@ -150,16 +144,9 @@ def _chosen(pipeline: str) -> str:
             "data.pipeline=tf needs TensorFlow, which is not installed; "
             "install jaxad[tf] or set data.pipeline=memory"
         )
-    return ("tf" if installed else "memory") if pipeline == "auto" else pipeline
-
-
-def _endless_rows(
-    epoch_order: Callable[[int], np.ndarray], first_epoch: int, skipped: int
-) -> Iterator[np.ndarray]:
-    epoch = first_epoch
-    while True:
-        yield from epoch_order(epoch)[skipped:]
-        epoch, skipped = epoch + 1, 0
+    if pipeline == "memory" or not installed:
+        return _prefetched(map(batch_at, places))
+    return _by_tf_data(batch_at, places)
 
 
 def _prefetched(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -202,67 +189,26 @@ def _prefetched(batches: Iterable[Batch]) -> Iterator[Batch]:
         thread.join()
 
 
-def _tf_training(
-    images: Images,
-    epoch_order: Callable[[int], np.ndarray],
-    batch_size: int,
-    first_epoch: int,
-    skipped: int,
-) -> Iterator[Batch]:
+def _by_tf_data(batch_at: Callable[[int], Batch], places: range) -> Iterator[Batch]:
     tf = import_tensorflow()
     failures: list[UserError] = []
 
-    def rows_of_epoch(epoch):
-        order = lambda number: epoch_order(int(number))
-        rows = tf.numpy_function(order, [epoch], tf.int32, stateful=False)
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(rows, (None, batch_size)))
-
-    def gather(rows):
-        # Through numpy, so that neither the array nor the memory map enters the graph.
-        take = _keeping(failures, lambda r: _take(images, r))
-        image = tf.numpy_function(take, [rows], tf.uint8, stateful=False)
-        image = tf.ensure_shape(image, (batch_size, *images.shape[1:]))
-        return image, rows, tf.ones((batch_size,), tf.bool)
-
-    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
-    return _tf_batches(tf, epochs.flat_map(rows_of_epoch).skip(skipped), gather, failures)
-
-
-def _tf_evaluation(batch_at: Callable[[int], Batch], starts: range) -> Iterator[Batch]:
-    tf = import_tensorflow()
-    failures: list[UserError] = []
-
-    def gather(start):
-        return tf.numpy_function(
-            _keeping(failures, lambda s: tuple(batch_at(int(s)))),
-            [start],
-            (tf.uint8, tf.int32, tf.bool),
-            stateful=False,
-        )
-
-    elements = tf.data.Dataset.range(starts.start, starts.stop, starts.step)
-    return _tf_batches(tf, elements, gather, failures)
-
-
-def _keeping(failures: list[UserError], function: Callable) -> Callable:
-    """The function, which notes its failures: TensorFlow passes on but a text of them."""
-
-    def keeping(*arguments: Any) -> Any:
+    def arrays_at(place: np.integer) -> tuple[np.ndarray, ...]:
         try:
-            return function(*arguments)
+            return tuple(batch_at(int(place)))
         except UserError as error:
-            failures.append(error)
+            failures.append(error)  # TensorFlow passes on but a text of it
             raise
 
-    return keeping
+    def gather(place: Any) -> Any:
+        # Through numpy, so that neither the array nor the memory map enters the graph.
+        types = (tf.uint8, tf.int32, tf.bool)
+        return tf.numpy_function(arrays_at, [place], types, stateful=False)
 
-
-def _tf_batches(
-    tf: Any, elements: Any, gather: Callable[..., Any], failures: list[UserError]
-) -> Iterator[Batch]:
     options = tf.data.Options()
     options.deterministic = True
-    dataset = elements.map(gather, num_parallel_calls=tf.data.AUTOTUNE).with_options(options)
+    dataset = tf.data.Dataset.range(places.start, places.stop, places.step)
+    dataset = dataset.map(gather, num_parallel_calls=tf.data.AUTOTUNE).with_options(options)
     batches = dataset.prefetch(_PREFETCH).as_numpy_iterator()
     while True:
         try:
