@@ -53,9 +53,10 @@ def test_mask_is_what_the_defect_changed(category, kind, monkeypatch):
 
 
 def test_dataset_on_disk(tmp_path):
-    folder = synthetic.write_dataset(tmp_path, category="gear", seed=3, **SMALL)
-    assert folder == tmp_path / "gear"
-    table = read_table(tmp_path)
+    root = synthetic.ensure_dataset(tmp_path, category="gear", seed=3, **SMALL)
+    assert root == tmp_path / "synthetic-gear-v1-seed3-48x64-test_good2-test_per_defect1-train3"
+    table = read_table(root)
+    assert table.root == str(root / "gear")
     counts = {split: {k: len(some) for k, some in table.by_kind(split).items()}
               for split in ("train", "test")}  # fmt: skip
     assert counts == {
@@ -84,12 +85,15 @@ def test_dataset_is_written_once_and_equal_anywhere(tmp_path):
 
 
 def test_foreign_folder_is_not_touched(tmp_path):
-    synthetic.write_dataset(tmp_path, category="metal", **SMALL)
-    with pytest.raises(UserError, match="does not hold the generated images"):
-        synthetic.write_dataset(tmp_path, category="metal", seed=1, **SMALL)
-    (tmp_path / "wood").mkdir()
-    with pytest.raises(UserError, match="does not hold the generated images"):
-        synthetic.write_dataset(tmp_path, category="wood", **SMALL)
+    """One that others filled, or that an older version of the pictures lies in."""
+    root = synthetic.ensure_dataset(tmp_path, category="metal", **SMALL)
+    marker = root / "metal" / "synthetic.json"
+    for spoil in (lambda: marker.write_text('{"version": 0}'), marker.unlink):
+        spoil()
+        before = sorted(root.rglob("*"))
+        with pytest.raises(UserError, match="does not hold the generated images"):
+            synthetic.ensure_dataset(tmp_path, category="metal", **SMALL)
+        assert sorted(root.rglob("*")) == before
 
 
 def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
@@ -102,14 +106,14 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(synthetic, "_save", save_three)
     with pytest.raises(KeyboardInterrupt):
-        synthetic.write_dataset(tmp_path, category="metal", **SMALL)
-    assert not list(tmp_path.iterdir())
+        synthetic.ensure_dataset(tmp_path, category="metal", **SMALL)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() or ".tmp" in path.name]
 
 
 def test_unwritable_place(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"generated images in .* could not be written"):
-        synthetic.write_dataset(tmp_path / "file", category="metal", **SMALL)
+        synthetic.ensure_dataset(tmp_path / "file", category="metal", **SMALL)
 
 
 def test_unknown_names():

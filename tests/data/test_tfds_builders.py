@@ -9,7 +9,7 @@ from PIL import Image
 from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table
 from jaxad.data.masks import read_mask
-from jaxad.data.published.tfds_builders import folder_builder, prepare_shards
+from jaxad.data.published.tfds_builders import prepare_shards
 from jaxad.data.tensorflow import import_tensorflow_datasets
 from jaxad.run.errors import UserError
 
@@ -91,7 +91,7 @@ def test_an_image_that_cannot_be_read_is_named(tiny_data, tmp_path):
 
 def test_mistakes(tmp_path):
     with pytest.raises(UserError, match="no folder data set 'mnist'"):
-        folder_builder("mnist", image_size=SIZE, data_dir=tmp_path)
+        prepare_shards(tmp_path, "mnist", image_size=SIZE, data_dir=tmp_path)
     with pytest.raises(UserError, match="is no category of mvtec_ad"):
         prepare_shards(tmp_path, "mvtec_ad", image_size=SIZE, data_dir=tmp_path / "shards")
     assert not list((tmp_path / "shards").rglob("*.array_record*"))

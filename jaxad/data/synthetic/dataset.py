@@ -42,6 +42,8 @@ VISIBLE = 10
 # Part of folder names: to be raised whenever the pictures change.
 _VERSION = 1
 _MARKER = "synthetic.json"
+# Numbers of images that names of folders do not tell.
+_USUAL = {"train": 100, "test_good": 25, "test_per_defect": 6}
 _SMALLEST_SHARE = 6e-4
 _TRIES = 50
 
@@ -86,8 +88,8 @@ def render(
     raise RuntimeError(f"no visible {kind} on {category} in {_TRIES} tries")
 
 
-def write_dataset(
-    root: str | os.PathLike,
+def ensure_dataset(
+    cache_root: str | os.PathLike | None = None,
     *,
     category: str = DEFAULT_CATEGORY,
     seed: int = 0,
@@ -96,14 +98,14 @@ def write_dataset(
     test_good: int = 25,
     test_per_defect: int = 6,
 ) -> pathlib.Path:
-    """Writes ``root/category`` in the MVTec layout, as PNG.
+    """Writes a generated data set once, in the MVTec layout, as PNG.
 
-    The folder appears at once when it is complete. One that is there already is kept if it was
-    written with the same arguments.
+    It lies in a folder named by its arguments, and appears at once when it is complete.
 
     Args:
-      root: folder of the data set; made if needed.
-      category: one of :data:`CATEGORIES`.
+      cache_root: where such folders lie; None stands for ``synthetic`` in the user's
+        cache folder.
+      category: one of :data:`CATEGORIES`; ``""`` is the default category.
       seed: of all pictures.
       image_size: ``(h, w)`` in pixels.
       train: number of good training images.
@@ -111,60 +113,34 @@ def write_dataset(
       test_per_defect: number of test images of every kind of defect.
 
     Returns:
-      ``root/category``.
+      The root, which holds this category only: ``read_table(root)``.
 
     Raises:
       UserError: the category is unknown, the folder holds something else, or cannot be written.
     """
+    category = category or DEFAULT_CATEGORY
     kinds = _category(category).kinds
-    folder = pathlib.Path(root) / category
-    made_of = {
-        "version": _VERSION, "category": category, "seed": seed, "image_size": list(image_size),
-        "train": train, "test_good": test_good, "test_per_defect": test_per_defect,
-    }  # fmt: skip
-    if folder.exists():
-        return _same_or_error(folder, made_of)
+    base = pathlib.Path(cache_root) if cache_root is not None else cache_folder() / "synthetic"
+    counts = {"train": train, "test_good": test_good, "test_per_defect": test_per_defect}
+    parts = ["synthetic", category, f"v{_VERSION}", f"seed{seed}", "x".join(map(str, image_size))]
+    parts += [f"{name}{n}" for name, n in sorted(counts.items()) if n != _USUAL[name]]
+    root = base / "-".join(parts)
     plan = [("train", "good", train), ("test", "good", test_good)]
     plan += [("test", kind, test_per_defect) for kind in kinds]
+    made_of = {"version": _VERSION, "category": category, "seed": seed,
+               "image_size": list(image_size), **counts}  # fmt: skip
+    folder = root / category
+    if folder.exists():
+        _check_same(folder, made_of)
+        return root
     try:
         with writing(folder, what=f"generated images in {folder}") as partial:
             _write_pictures(partial, category, plan, seed, image_size)
             (partial / _MARKER).write_text(json.dumps(made_of, indent=1) + "\n")
     except UserError:
-        if folder.exists():  # another process was faster
-            return _same_or_error(folder, made_of)
-        raise
-    return folder
-
-
-def ensure_dataset(
-    cache_root: str | os.PathLike | None = None,
-    *,
-    category: str = DEFAULT_CATEGORY,
-    seed: int = 0,
-    image_size: tuple[int, int] = (128, 128),
-    **counts: int,
-) -> pathlib.Path:
-    """Writes a generated data set once, below a folder named by its arguments.
-
-    Args:
-      cache_root: where such folders lie; None stands for ``synthetic`` in the user's
-        cache folder.
-      category: as in :func:`write_dataset`, like the rest; ``""`` is the default category.
-      seed: of all pictures.
-      image_size: ``(h, w)`` in pixels.
-      **counts: ``train``, ``test_good``, ``test_per_defect``.
-
-    Returns:
-      The root, which holds this category only: ``read_table(root)``.
-    """
-    category = category or DEFAULT_CATEGORY
-    base = pathlib.Path(cache_root) if cache_root is not None else cache_folder() / "synthetic"
-    _category(category)
-    parts = [category, f"v{_VERSION}", f"seed{seed}", "x".join(map(str, image_size))]
-    parts += [f"{name}{count}" for name, count in sorted(counts.items())]
-    root = base / "-".join(["synthetic", *parts])
-    write_dataset(root, category=category, seed=seed, image_size=image_size, **counts)
+        if not folder.exists():
+            raise
+        _check_same(folder, made_of)  # another process was faster
     return root
 
 
@@ -174,7 +150,7 @@ def _category(name: str) -> Category:
     return CATEGORIES[name]
 
 
-def _same_or_error(folder: pathlib.Path, made_of: dict) -> pathlib.Path:
+def _check_same(folder: pathlib.Path, made_of: dict) -> None:
     try:
         found = json.loads((folder / _MARKER).read_text())
     except (OSError, ValueError):
@@ -184,7 +160,6 @@ def _same_or_error(folder: pathlib.Path, made_of: dict) -> pathlib.Path:
             f"{folder} exists and does not hold the generated images that were asked for; "
             "remove it or choose another folder"
         )
-    return folder
 
 
 def _write_pictures(
