@@ -91,7 +91,8 @@ class ConfigKeys(SphinxDirective):
             return self.parse_text_to_nodes(group_table(group))
         found = []
         for name, text in model_sections():
-            section = nodes.section(ids=[f"config-{nodes.make_id(name)}"], names=[])
+            section = nodes.section(names=[f"config-{nodes.make_id(name)}"])
+            self.state.document.note_explicit_target(section)
             section += nodes.title("", "", nodes.literal("", name))
             section += self.parse_text_to_nodes(text)
             found.append(section)
