@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxad.data.containers import file_of
 from jaxad.data.crop import WHOLE, Crop, crop_record
+from jaxad.data.files import file_of
 from jaxad.data.images import FULL_RANGE, read_image
 from jaxad.data.table import Sample
 from jaxad.data.threads import map_ahead

@@ -12,9 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from jaxad.data.images import decode
-from jaxad.data.inspection import SPLITS
 from jaxad.data.masks import read_mask
-from jaxad.data.table import Sample, SampleTable
+from jaxad.data.table import SPLITS, Sample, SampleTable
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_bytes
 

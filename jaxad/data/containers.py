@@ -35,8 +35,6 @@ from jaxad.data.shards import is_shards, open_shards
 from jaxad.data.tensorflow import import_tensorflow_datasets
 from jaxad.run.errors import UserError
 
-SEPARATOR = "::"
-
 _NPZ_KEYS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
 _IDX_IMAGES, _IDX_LABELS = 0x00000803, 0x00000801
 
@@ -51,26 +49,6 @@ class Labelled(NamedTuple):
 
     images: UInt8[np.ndarray, "n h w *c"]
     labels: Int[np.ndarray, " n"]
-
-
-def member_path(container: str | os.PathLike, member: str | int) -> str:
-    """Returns the path of one image in a container."""
-    return f"{os.fspath(container)}{SEPARATOR}{member}"
-
-
-def split_member(path: str | os.PathLike) -> tuple[str, str] | None:
-    """Parts a member's path into container and member; None for any other path."""
-    container, separator, member = os.fspath(path).rpartition(SEPARATOR)
-    # A file whose own name has the separator in it is a file.
-    if not separator or not os.path.exists(container) or os.path.lexists(path):
-        return None
-    return container, member
-
-
-def file_of(path: str | os.PathLike) -> str:
-    """Returns the file that has to be there for a path to be read: the container, or the path."""
-    parts = split_member(path)
-    return os.fspath(path) if parts is None else parts[0]
 
 
 def open_member(container: str, member: str) -> Image.Image:

@@ -14,8 +14,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from jaxad.data.containers import split_member
-from jaxad.data.files import image_files
+from jaxad.data.files import image_files, split_member
 from jaxad.data.layouts import LAYOUTS, category_folder, is_mvtec, read_layout, subfolders
 from jaxad.data.masks import MASK_FOLDERS
 from jaxad.data.published.catalogue import CATALOGUE, published_categories

@@ -1,4 +1,4 @@
-"""Image files below a folder, in an order that is the same on every machine."""
+"""Image files below a folder, in an order that is the same on every machine; paths of images."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ EXTENSIONS = (
     ".tiff",
     ".webp",
 )
+
+SEPARATOR = "::"
+"""In the path of an image in a file of many, see :mod:`jaxad.data.containers`."""
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -59,3 +62,23 @@ def image_files(folder: str | os.PathLike, *, skip: Collection[str] = ()) -> lis
             if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
                 found.append(name if prefix == "." else f"{prefix}/{name}")
     return sorted(found, key=natural_key)
+
+
+def member_path(container: str | os.PathLike, member: str | int) -> str:
+    """Returns the path of one image in a container."""
+    return f"{os.fspath(container)}{SEPARATOR}{member}"
+
+
+def split_member(path: str | os.PathLike) -> tuple[str, str] | None:
+    """Parts a member's path into container and member; None for any other path."""
+    container, separator, member = os.fspath(path).rpartition(SEPARATOR)
+    # A file whose own name has the separator in it is a file.
+    if not separator or not os.path.exists(container) or os.path.lexists(path):
+        return None
+    return container, member
+
+
+def file_of(path: str | os.PathLike) -> str:
+    """Returns the file that has to be there for a path to be read: the container, or the path."""
+    parts = split_member(path)
+    return os.fspath(path) if parts is None else parts[0]

@@ -28,8 +28,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from jaxad.data.containers import open_member, split_member
+from jaxad.data.containers import open_member
 from jaxad.data.crop import WHOLE, Crop, box_of, cut
+from jaxad.data.files import split_member
 from jaxad.run.errors import UserError
 
 FULL_RANGE = (0.0, 65535.0)

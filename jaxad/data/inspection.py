@@ -9,14 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxad.data.containers import split_member
+from jaxad.data.files import split_member
 from jaxad.data.images import image_dimensions
 from jaxad.data.masks import read_mask
-from jaxad.data.table import Sample, SampleTable
+from jaxad.data.table import SPLITS, Sample, SampleTable
 from jaxad.data.threads import map_ahead
 from jaxad.run.errors import UserError
-
-SPLITS = ("train", "test")
 
 
 class KindRow(NamedTuple):

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from jaxad.data.files import image_files, natural_key
 from jaxad.data.masks import MASK_FOLDERS, match_masks, read_mask, split_sibling_masks
 from jaxad.data.split import split_holdout
-from jaxad.data.table import GOOD, Sample
+from jaxad.data.table import GOOD, SPLITS, Sample
 from jaxad.run.errors import UserError, did_you_mean
 
 LAYOUTS = ("auto", "mvtec", "folder")
@@ -41,7 +41,6 @@ GOOD_NAMES = ("good", "ok", "normal")
 GOOD_TEST_SHARE = 0.2
 """Share of the good images that become test images where the layout has no test split."""
 
-_SPLITS = ("train", "test")
 # Names that say that a folder does not hold good images.
 _BAD_NAMES = (
     "abnormal",
@@ -153,7 +152,7 @@ def _read_mvtec(base: pathlib.Path, files: Iterable[str]) -> _Found:
     found = []
     for path in files:
         split, *folders, _ = path.split("/") if "/" in path else ("", path)
-        if split not in _SPLITS:
+        if split not in SPLITS:
             continue
         if not folders:
             raise UserError(
@@ -171,7 +170,7 @@ def _read_mvtec(base: pathlib.Path, files: Iterable[str]) -> _Found:
 
 def _read_folder(base: pathlib.Path, files: Sequence[str], masks: dict[str, str]) -> _Found:
     top = {path.split("/")[0] for path in files if "/" in path}
-    if top & set(_SPLITS):
+    if top & set(SPLITS):
         return _read_splits(base, files, masks)
     if {_kind(name) for name in top} & {GOOD}:
         loose = [path for path in files if "/" not in path]
@@ -191,7 +190,7 @@ def _read_splits(base: pathlib.Path, files: Iterable[str], masks: dict[str, str]
     parts: dict[str, list[str]] = {"train": [], "test": []}
     for path in files:
         split = path.split("/")[0]
-        if split not in _SPLITS or "/" not in path:
+        if split not in SPLITS or "/" not in path:
             raise UserError(f"{base / path} lies outside the folders train and test")
         parts[split].append(path)
     train = parts["train"]
@@ -220,7 +219,7 @@ def _refuse_named_folders(base: pathlib.Path, files: Iterable[str]) -> None:
     """Stops before images are taken as good whose folders say otherwise."""
     for path in files:
         for folder in path.split("/")[:-1]:
-            if folder.lower() in (*_BAD_NAMES, *GOOD_NAMES, *_SPLITS):
+            if folder.lower() in (*_BAD_NAMES, *GOOD_NAMES, *SPLITS):
                 raise UserError(
                     f"{base} holds no good training image that is marked as such, but a folder "
                     f"{folder!r} ({path}): put good images in a folder 'good' beside the others, "

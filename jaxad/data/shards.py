@@ -22,6 +22,7 @@ from typing import Any
 
 from PIL import Image
 
+from jaxad.data.table import SPLITS
 from jaxad.run.errors import UserError
 
 INFO, METADATA = "dataset_info.json", "metadata.json"
@@ -32,7 +33,6 @@ PREFIX = "jaxad_"
 MASK = "#mask"
 """Behind a member's name: its mask."""
 
-SPLITS = ("train", "test")
 
 # Every read is of one record, from any thread: nothing is read ahead.
 _READ_AT_RANDOM = "readahead_buffer_size:0,max_parallelism:0"

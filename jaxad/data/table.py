@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from jaxad.data.containers import SEPARATOR
-from jaxad.data.files import natural_key
+from jaxad.data.files import SEPARATOR, natural_key
 
 GOOD = "good"
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Sample:
     """
 
     path: str
-    split: Literal["train", "test"]
+    split: Split
     defect: str
     mask: str | None = None
 
@@ -73,7 +74,7 @@ class SampleTable:
         """Returns the kinds of defect among the test images, sorted, without ``"good"``."""
         return tuple(sorted({s.defect for s in self.test() if s.label == 1}))
 
-    def by_kind(self, split: str) -> dict[str, list[Sample]]:
+    def by_kind(self, split: Split) -> dict[str, list[Sample]]:
         """Returns kind -> samples of one split, ``"good"`` first, then in natural order."""
         kinds: dict[str, list[Sample]] = {}
         for sample in self.samples:

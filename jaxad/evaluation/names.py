@@ -8,9 +8,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxad.data.containers import SEPARATOR
 from jaxad.data.datasets import find_images
-from jaxad.data.files import EXTENSIONS
+from jaxad.data.files import EXTENSIONS, SEPARATOR
 from jaxad.data.shards import is_shards
 from jaxad.run.errors import UserError
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from jaxad.data.cache import prepare_images
 from jaxad.data.cifar import read_pickled
-from jaxad.data.containers import file_of, member_path, open_member, read_arrays, split_member
+from jaxad.data.containers import open_member, read_arrays
 from jaxad.data.datasets import find_images
+from jaxad.data.files import file_of, member_path, split_member
 from jaxad.data.images import decode, image_dimensions, read_image
 from jaxad.run.errors import UserError
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxad.data.cache import prepare_images
-from jaxad.data.containers import member_path
 from jaxad.data.datasets import find_images, list_categories, read_table
+from jaxad.data.files import member_path
 from jaxad.data.images import image_dimensions, read_image
 from jaxad.data.masks import read_mask
 from jaxad.data.shards import bytes_features, is_shards, open_shards

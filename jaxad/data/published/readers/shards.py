@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pathlib
 
-from jaxad.data.containers import member_path
-from jaxad.data.shards import MASK, SPLITS, Shards, find_shards, open_shards
-from jaxad.data.table import Sample, SampleTable
+from jaxad.data.files import member_path
+from jaxad.data.shards import MASK, Shards, find_shards, open_shards
+from jaxad.data.table import SPLITS, Sample, SampleTable
 from jaxad.run.errors import UserError, did_you_mean
 
 
