@@ -1,1 +1,1 @@
-"""The command line, one file a verb that has much to say."""
+"""The command line, one file for each command of some length."""

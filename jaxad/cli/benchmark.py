@@ -14,7 +14,7 @@ FAILED_PARTS = 1
 
 
 def run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
-    """Runs the verb.
+    """Runs the command.
 
     Args:
       arguments: ``configs``, ``categories``, ``seeds``, ``workdir``, ``paper``, ``variant``,

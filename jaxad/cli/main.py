@@ -1,4 +1,4 @@
-"""The command line: verbs only. Heavy imports happen inside a verb, so that help is instant."""
+"""The command line. Heavy imports happen inside a command, so that help is instant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import NoReturn
 from jaxad import __version__
 from jaxad.run.errors import UserError, did_you_mean
 
-VERBS = (
+COMMANDS = (
     "train",
     "evaluate",
     "predict",
@@ -41,7 +41,7 @@ MACHINE_REFUSES = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb.
+    """Runs one command.
 
     Returns:
       Exit status: 0 done, 1 done but for the parts that are named (files, cells), 2 a mistake that
@@ -105,9 +105,11 @@ class _Parser(argparse.ArgumentParser):
         Raises:
           UserError: always.
         """
-        wrong_verb = re.match(r"argument VERB: invalid choice: '(.*?)'", message)
-        if wrong_verb:
-            message = f"there is no verb {wrong_verb[1]!r}" + did_you_mean(wrong_verb[1], VERBS)
+        wrong_command = re.match(r"argument COMMAND: invalid choice: '(.*?)'", message)
+        if wrong_command:
+            message = f"there is no command {wrong_command[1]!r}" + did_you_mean(
+                wrong_command[1], COMMANDS
+            )
         raise UserError(f"{message.rstrip('?')}; see {self.prog} --help")
 
 
@@ -115,128 +117,138 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="jaxad",
         description="Find and localise defects in images after seeing only good ones.",
-        epilog="`jaxad VERB --help` tells more; any key of a config can be overridden, "
+        epilog="`jaxad COMMAND --help` tells more; any key of a config can be overridden, "
         "for example --config.train.epochs=20.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"jaxad {__version__}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    verb = _verb(verbs, "train", _train, "train a model on the good images of a data set")
-    verb.add_argument("--config", required=True, metavar="NAME[:VARIANT,...]",
-                      help="a shipped config or a file, with variants: vqvae:small")  # fmt: skip
-    verb.add_argument("--workdir", required=True, help="run folder; training resumes there")
-    verb.add_argument("--distributed", action="store_true",
-                      help="one of several processes, which the cluster tells of")  # fmt: skip
-    verb.add_argument("--coordinator", default="", metavar="HOST:PORT",
-                      help="likewise where it does not: address of the first process")  # fmt: skip
-    verb.add_argument("--processes", type=int, default=0, metavar="N", help="how many there are")
-    verb.add_argument("--process", type=int, default=-1, metavar="I",
-                      help="which of them this is, from 0")  # fmt: skip
-    verb.set_defaults(takes_overrides=True)
+    sub = _command(commands, "train", _train, "train a model on the good images of a data set")
+    sub.add_argument("--config", required=True, metavar="NAME[:VARIANT,...]",
+                     help="a shipped config or a file, with variants: vqvae:small")  # fmt: skip
+    sub.add_argument("--workdir", required=True, help="run folder; training resumes there")
+    sub.add_argument("--distributed", action="store_true",
+                     help="one of several processes; the cluster says which")  # fmt: skip
+    sub.add_argument("--coordinator", default="", metavar="HOST:PORT",
+                     help="without a cluster: address of the first process")  # fmt: skip
+    sub.add_argument("--processes", type=int, default=0, metavar="N", help="number of processes")
+    sub.add_argument("--process", type=int, default=-1, metavar="I",
+                     help="number of this process, from 0")  # fmt: skip
+    sub.set_defaults(takes_overrides=True)
 
-    verb = _verb(verbs, "evaluate", _evaluate, "measure a run on its test images; writes a report")
-    verb.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
-    verb.add_argument("--checkpoint", default="last", help="last (default), best or a step")
-    verb.add_argument("--data-root", help="where the data set is now, if it has moved")
-    verb.set_defaults(takes_overrides=True)
+    sub = _command(
+        commands, "evaluate", _evaluate, "measure a run on its test images; writes a report"
+    )
+    sub.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
+    sub.add_argument("--checkpoint", default="last", help="last (default), best or a step")
+    sub.add_argument("--data-root", help="where the data set is now, if it has moved")
+    sub.set_defaults(takes_overrides=True)
 
-    verb = _verb(verbs, "predict", _predict, "score any images: tables, overlays, maps")
-    verb.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
-    verb.add_argument("--input", required=True, nargs="+", action="extend", metavar="PATH",
-                      help="files and folders, separated by spaces")  # fmt: skip
-    verb.add_argument("--output", required=True, help="folder of the results; created")
-    verb.add_argument("--checkpoint", default="last", help="last (default), best or a step")
-    verb.add_argument("--tiff", action="store_true",
-                      help="also write the raw maps as float TIFF in MVTec's layout")  # fmt: skip
-    verb.add_argument("--no-overlays", action="store_true", help="write no pictures")
-    verb.add_argument("--data-root", help="where the training images are now, if they have moved")
-    verb.set_defaults(takes_overrides=True)
+    sub = _command(commands, "predict", _predict, "judge any images: scores, decisions, maps")
+    sub.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
+    sub.add_argument("--input", required=True, nargs="+", action="extend", metavar="PATH",
+                     help="files and folders, separated by spaces")  # fmt: skip
+    sub.add_argument("--output", required=True, help="folder of the results; created")
+    sub.add_argument("--checkpoint", default="last", help="last (default), best or a step")
+    sub.add_argument("--tiff", action="store_true",
+                     help="also write the raw maps as float TIFF in MVTec's layout")  # fmt: skip
+    sub.add_argument("--no-overlays", action="store_true", help="write no pictures")
+    sub.add_argument("--data-root", help="where the training images are now, if they have moved")
+    sub.set_defaults(takes_overrides=True)
 
-    verb = _verb(verbs, "benchmark", _benchmark, "train and evaluate a grid of runs; one table")
-    verb.add_argument("--configs", default=[], nargs="+", metavar="CONFIG",
-                      help="with variants, separated by spaces: pca vqvae:small")  # fmt: skip
-    verb.add_argument("--paper", default="", metavar="ID",
-                      help="fill a printed table (docs/tables.md): configs, categories and "
-                      "protocol from there; several ids separated by commas")  # fmt: skip
-    verb.add_argument("--variant", default="", metavar="NAME",
-                      help="of a paper's configs: small runs on a CPU")  # fmt: skip
-    verb.add_argument("--categories", default="", help="of the data set, separated by commas")
-    verb.add_argument("--seeds", default="0", help="separated by commas (default 0)")
-    verb.add_argument("--workdir", required=True, help="folder of all runs; resumes there")
-    verb.add_argument("--parallel", type=int, default=1, metavar="N",
-                      help="cells in N processes, each with its share of the GPUs (default 1: one "
-                      "cell after the other, each on all devices)")  # fmt: skip
-    verb.add_argument("--failures-since", type=float, default=0.0, help=argparse.SUPPRESS)
-    verb.set_defaults(takes_overrides=True)
+    sub = _command(
+        commands, "benchmark", _benchmark, "train and evaluate a grid of runs; one table"
+    )
+    sub.add_argument("--configs", default=[], nargs="+", metavar="CONFIG",
+                     help="with variants, separated by spaces: pca vqvae:small")  # fmt: skip
+    sub.add_argument("--paper", default="", metavar="ID",
+                     help="fill a printed table (docs/tables.md) with its configs, categories and "
+                     "protocol; several ids separated by commas")  # fmt: skip
+    sub.add_argument("--variant", default="", metavar="NAME",
+                     help="variant of the paper's configs; small runs on a CPU")  # fmt: skip
+    sub.add_argument("--categories", default="", help="of the data set, separated by commas")
+    sub.add_argument("--seeds", default="0", help="separated by commas (default: 0)")
+    sub.add_argument("--workdir", required=True, help="folder of all runs; resumes there")
+    sub.add_argument("--parallel", type=int, default=1, metavar="N",
+                     help="run N cells at a time, each in a process with its share of the GPUs "
+                     "(default 1: one cell after the other, each on all devices)")  # fmt: skip
+    sub.add_argument("--failures-since", type=float, default=0.0, help=argparse.SUPPRESS)
+    sub.set_defaults(takes_overrides=True)
 
-    verb = _verb(verbs, "config", _config, "list the configs, or show every key of one")
-    verb.add_argument("config", nargs="?", metavar="NAME[:VARIANT,...]", help="none: the names")
-    verb.set_defaults(takes_overrides=True)
+    sub = _command(commands, "config", _config, "list the configs, or show every key of one")
+    sub.add_argument(
+        "config", nargs="?", metavar="NAME[:VARIANT,...]", help="leave it out to list the names"
+    )
+    sub.set_defaults(takes_overrides=True)
 
-    verb = _verb(verbs, "convert", _convert, "bring weights of a PyTorch project to jaxad")
-    verb.add_argument("--from", required=True, dest="family", metavar="FAMILY",
-                      help="resnet18, timm-vit, hf-vit, mae or hf-mae")  # fmt: skip
-    verb.add_argument("--input", required=True, dest="source", metavar="FILE",
-                      help=".pth, .bin or .safetensors, or a folder of the hub")  # fmt: skip
-    verb.add_argument("--output", required=True, help="new folder; for --config.train.weights")
-    verb.add_argument("--image-size", type=int, default=0, metavar="PIXELS",
-                      help="resize position embeddings to images of this side")  # fmt: skip
-    verb.add_argument("--heads", type=int, default=0, metavar="N",
-                      help="attention heads, where they are not 64 wide")  # fmt: skip
-    verb.add_argument("--decoder-heads", type=int, default=0, metavar="N",
-                      help="of a masked autoencoder's decoder (default 16)")  # fmt: skip
-    verb.add_argument("--stages", type=int, default=2, metavar="N",
-                      help="of a ResNet18: how many of layer1 to layer4 (default 2)")  # fmt: skip
+    sub = _command(commands, "convert", _convert, "convert PyTorch weights for train.weights")
+    sub.add_argument("--from", required=True, dest="family", metavar="FAMILY",
+                     help="resnet18, timm-vit, hf-vit, mae or hf-mae")  # fmt: skip
+    sub.add_argument("--input", required=True, dest="source", metavar="FILE",
+                     help=".pth, .bin or .safetensors, or a folder of the hub")  # fmt: skip
+    sub.add_argument("--output", required=True, help="new folder; for --config.train.weights")
+    sub.add_argument("--image-size", type=int, default=0, metavar="PIXELS",
+                     help="resize position embeddings to images of this side")  # fmt: skip
+    sub.add_argument("--heads", type=int, default=0, metavar="N",
+                     help="attention heads (default: one for 64 features)")  # fmt: skip
+    sub.add_argument("--decoder-heads", type=int, default=0, metavar="N",
+                     help="heads of a masked autoencoder's decoder (default 16)")  # fmt: skip
+    sub.add_argument("--stages", type=int, default=2, metavar="N",
+                     help="how many of layer1 to layer4 of a ResNet18 (default 2)")  # fmt: skip
 
-    verb = _verb(verbs, "export", _export, "write a run as one file that needs only jax")
-    verb.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
-    verb.add_argument("--output", required=True, metavar="FILE",
-                      help="StableHLO; FILE.json beside it says what it is")  # fmt: skip
-    verb.add_argument("--checkpoint", default="last", help="last (default), best or a step")
-    verb.add_argument("--data-root", help="where the training images are now, if they have moved")
-    verb.set_defaults(takes_overrides=True)
+    sub = _command(commands, "export", _export, "write a run as one file that needs only jax")
+    sub.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
+    sub.add_argument("--output", required=True, metavar="FILE",
+                     help="the StableHLO file; FILE.json beside it describes it")  # fmt: skip
+    sub.add_argument("--checkpoint", default="last", help="last (default), best or a step")
+    sub.add_argument("--data-root", help="where the training images are now, if they have moved")
+    sub.set_defaults(takes_overrides=True)
 
-    verb = _verb(verbs, "data", _data, "what a folder holds, known data sets, images prepared once")
-    verb.add_argument("action", choices=["list", "inspect", "prepare"],
-                      help="list: what the published data sets need; inspect: counts, sizes, "
-                      "masks of a folder; prepare: decode a config's images once")  # fmt: skip
-    verb.add_argument("--name", default="", help="auto (default), mvtec, folder, or of `data list`")
-    verb.add_argument("--root", default="", help="inspect: folder of the images")
-    verb.add_argument("--category", default="", help="inspect: sub-folder of root, normal class")
-    verb.add_argument("--anomalous", default="", help="inspect: as data.anomalous (elpv)")
-    verb.add_argument("--sheet", default="", metavar="FILE",
-                      help="inspect: write a contact sheet (PNG)")  # fmt: skip
-    verb.add_argument("--config", default="", metavar="NAME[:VARIANT,...]",
-                      help="prepare: as of `jaxad train`, overrides too")  # fmt: skip
-    verb.add_argument("--shards", default="", metavar="DIR",
-                      help="prepare: record shards instead, to be streamed")  # fmt: skip
-    verb.set_defaults(takes_overrides=True)
+    sub = _command(
+        commands, "data", _data, "inspect a folder, list known data sets, prepare images"
+    )
+    sub.add_argument("action", choices=["list", "inspect", "prepare"],
+                     help="list: what the published data sets need; inspect: counts, sizes, "
+                     "masks of a folder; prepare: decode a config's images once")  # fmt: skip
+    sub.add_argument("--name", default="", help="auto (default), mvtec, folder, or of `data list`")
+    sub.add_argument("--root", default="", help="inspect: folder of the images")
+    sub.add_argument("--category", default="", help="inspect: sub-folder of root, normal class")
+    sub.add_argument("--anomalous", default="", help="inspect: as the key data.anomalous (elpv)")
+    sub.add_argument("--sheet", default="", metavar="FILE",
+                     help="inspect: write a contact sheet (PNG)")  # fmt: skip
+    sub.add_argument("--config", default="", metavar="NAME[:VARIANT,...]",
+                     help="prepare: as of `jaxad train`, with keys too")  # fmt: skip
+    sub.add_argument("--shards", default="", metavar="DIR",
+                     help="prepare: write record shards here, for streaming")  # fmt: skip
+    sub.set_defaults(takes_overrides=True)
 
-    verb = _verb(verbs, "score", _score, "measure anomaly maps of any tool against a data set")
-    verb.add_argument("--maps", required=True, metavar="DIR",
-                      help="float TIFFs: anomaly_maps/CATEGORY/test/KIND/NAME.tiff")  # fmt: skip
-    verb.add_argument("--root", required=True, help="folder of the data set (MVTec layout)")
-    verb.add_argument("--category", default="", help="the only one to score (default all)")
-    verb.add_argument("--resolution", default="image", metavar="image|map",
-                      help="size at which maps and masks are compared (default image)")  # fmt: skip
-    verb.add_argument("--aupro-limit", type=float, default=0.3, metavar="FPR",
-                      help="rate to which AUPRO integrates (default 0.3)")  # fmt: skip
-    verb.add_argument("--memory-limit-mb", type=float, default=2048, metavar="MB",
-                      help="beyond it pixel metrics have bounds (default 2048)")  # fmt: skip
-    verb.add_argument("--output", metavar="FILE", help="JSON file for all metrics")
+    sub = _command(commands, "score", _score, "measure anomaly maps of any tool against a data set")
+    sub.add_argument("--maps", required=True, metavar="DIR",
+                     help="float TIFFs: anomaly_maps/CATEGORY/test/KIND/NAME.tiff")  # fmt: skip
+    sub.add_argument("--root", required=True, help="folder of the data set (MVTec layout)")
+    sub.add_argument("--category", default="", help="the only category to score (default: all)")
+    sub.add_argument("--resolution", default="image", metavar="image|map",
+                     help="size at which maps and masks are compared (default image)")  # fmt: skip
+    sub.add_argument("--aupro-limit", type=float, default=0.3, metavar="FPR",
+                     help="rate to which AUPRO integrates (default 0.3)")  # fmt: skip
+    sub.add_argument("--memory-limit-mb", type=float, default=2048, metavar="MB",
+                     help="above it pixel metrics come as bounds (default 2048)")  # fmt: skip
+    sub.add_argument("--output", metavar="FILE", help="JSON file for all metrics")
 
-    verb = _verb(verbs, "demo", _demo, "generated images, a linear and a deep model, a report")
-    verb.add_argument("--workdir", default="jaxad-demo", help="default: jaxad-demo")
+    sub = _command(commands, "demo", _demo, "train two models on generated images, compare them")
+    sub.add_argument(
+        "--workdir", default="jaxad-demo", help="folder of the runs (default: jaxad-demo)"
+    )
     return parser
 
 
-def _verb(verbs, name: str, run, text: str) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(
+def _command(commands, name: str, run, text: str) -> argparse.ArgumentParser:
+    sub = commands.add_parser(
         name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
     )
-    verb.set_defaults(run=run)
-    return verb
+    sub.set_defaults(run=run)
+    return sub
 
 
 def _overrides(

@@ -1,4 +1,4 @@
-"""The command line: light until a verb runs, one sentence for a mistake, an exit code for scripts."""
+"""The command line: light until a command runs, one sentence for a mistake, an exit code for scripts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def modules_after(program: str) -> set[str]:
     ],
     ids=["import", "help", "mistake"],
 )
-def test_nothing_heavy_is_imported_before_a_verb_runs(program):
+def test_nothing_heavy_is_imported_before_a_command_runs(program):
     found = modules_after(program)
     assert "jaxad" in found
     assert not found & set(HEAVY)
@@ -59,8 +59,8 @@ def fails(capsys, *words: str) -> str:
 @pytest.mark.parametrize(
     "words, sentence",
     [
-        ("", "the following arguments are required: VERB; see jaxad --help"),
-        ("trian", "there is no verb 'trian'; did you mean 'train'; see jaxad --help"),
+        ("", "the following arguments are required: COMMAND; see jaxad --help"),
+        ("trian", "there is no command 'trian'; did you mean 'train'; see jaxad --help"),
         ("train", "the following arguments are required: --config, --workdir"),
         ("train --config=pca --workdir=w --epochs=3", "unknown argument '--epochs=3'; see --help"),
         ("train --config=pca --workdir=w more", "unknown argument 'more'; see --help"),
@@ -81,16 +81,16 @@ def test_a_mistake_in_a_command_is_one_sentence(capsys, tmp_path, monkeypatch, w
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_verb_answers_help_and_is_known_to_the_mistakes(capsys):
-    for verb in cli.VERBS:
+def test_every_command_answers_help_and_is_known_to_the_mistakes(capsys):
+    for command in cli.COMMANDS:
         with pytest.raises(SystemExit) as end:
-            cli.main([verb, "--help"])
+            cli.main([command, "--help"])
         assert end.value.code == 0
-        assert f"jaxad {verb}" in capsys.readouterr().out
+        assert f"jaxad {command}" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         cli.main(["--help"])
-    listed = capsys.readouterr().out.partition("verbs:")[2].split()
-    assert not set(cli.VERBS) - set(listed)
+    listed = capsys.readouterr().out.partition("commands:")[2].split()
+    assert not set(cli.COMMANDS) - set(listed)
 
 
 def test_version(capsys):
