@@ -3,7 +3,7 @@ r"""Convolutional autoencoder of Bergmann et al. (VISAPP 2019), AE-SSIM and AE-L
     jaxad train --workdir=RUN --config=cae:small \
         --config.data.root=DIR --config.data.category=bottle
 
-Variants (apply from left to right; a loss after a size)
+Variants
   small      128 x 128, width as published, 1500 steps of 8: minutes on 2 CPU cores
   l2         squared error (AE-L2)
   ssim       1 - SSIM (AE-SSIM; the default)
