@@ -11,11 +11,6 @@ import pytest
 from jaxad.cli.main import main
 
 PAGES = ("README.md", "checkpoints/README.md", "docs/*.md", "docs/models/*.md", "docs/results/*.md")
-SMALLER = [
-    "--config.train.steps=2",
-    "--config.train.checkpoint_every=2",
-    "--config.train.devices=1",
-]
 
 
 def all_pages(root):
@@ -48,44 +43,44 @@ def test_the_readme_is_short(project_root):
     assert len((project_root / "README.md").read_text(encoding="utf-8").split()) < 900
 
 
-def run_all(commands, tmp_path):
+def run_all(commands, tiny):
     for words in commands:
         if words[0] == "train" and not words[1].startswith("--config=pca"):
-            words = [*words, *SMALLER]
+            words = [*words, *(f"--config.{key}={value}" for key, value in tiny.items())]
         assert main(words) == 0, words
 
 
-def run_python(blocks, tmp_path):
+def run_python(blocks):
     for block in blocks:
         exec(compile(block, "page", "exec", dont_inherit=True), {})
 
 
-def test_five_minutes_of_the_readme(project_root, reading, parts):
+def test_five_minutes_of_the_readme(project_root, reading, parts, tiny):
     page = (project_root / "README.md").read_text(encoding="utf-8")
     section = page.partition("## Five minutes")[2].partition("## ")[0]
     shutil.move("parts/flange", "mvtec_ad/bottle")
     shutil.copytree("mvtec_ad/bottle/test/good", "new")
     (parts / "new" / "000.png").rename(parts / "new" / "003.png")
-    run_all(reading.commands(section), parts)
-    run_python(reading.blocks(section, "python"), parts)
+    run_all(reading.commands(section), tiny)
+    run_python(reading.blocks(section, "python"))
     assert (parts / "runs" / "first" / "report.html").exists()
     with open("results/scores.csv") as file:
         assert {row["decision"] for row in csv.DictReader(file)} <= {"0", "1"}
 
 
-def test_the_tutorial(project_root, reading, parts):
+def test_the_tutorial(project_root, reading, parts, tiny):
     page = (project_root / "docs" / "tutorial.md").read_text(encoding="utf-8")
     steps = reading.commands(page)
     assert [words[0] for words in steps][:4] == ["data", "train", "evaluate", "predict"]
-    run_all([w for w in steps if w[0] != "benchmark"], parts)
-    run_python(reading.blocks(page, "python"), parts)
+    run_all([words for words in steps if words[0] != "benchmark"], tiny)
+    run_python(reading.blocks(page, "python"))
 
 
 @pytest.mark.parametrize("name", ["deployment", "metrics"])
 def test_blocks_of_python(project_root, reading, parts, name):
     page = (project_root / "docs" / f"{name}.md").read_text(encoding="utf-8")
     if name == "deployment":
-        shutil.copytree("parts/flange/test/chip", "new")
+        shutil.copytree("parts/flange/test/good", "new")
         assert main(["train", "--config=pca", "--config.data.root=parts/flange", "--workdir=RUN",
                      "--config.data.image_size=32,32"]) == 0  # fmt: skip
     namespace = {}

@@ -1,22 +1,16 @@
 """The page on regions: its commands are understood, its numbers are those of the code."""
 
 import re
-import shlex
 
 from jaxad.cli.main import _overrides, _parser
 from jaxad.data.crop import box_of
 from jaxad.run.config import load_config, settings_of
 
 
-def commands(page):
-    blocks = "\n".join(re.findall(r"```\n(.*?)```", page, re.DOTALL)).replace("\\\n", " ")
-    return [shlex.split(line)[1:] for line in blocks.splitlines() if line.startswith("jaxad ")]
-
-
-def test_commands_are_understood(project_root):
+def test_commands_are_understood(project_root, reading):
     page = (project_root / "docs" / "region.md").read_text()
     regions = set()
-    for words in commands(page):
+    for words in reading.commands(page):
         arguments, rest = _parser().parse_known_args(words)
         overrides = _overrides(rest, allowed=True)
         if getattr(arguments, "config", None):

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-import shlex
 
 import pytest
 
@@ -17,29 +16,30 @@ def page(project_root):
     return (project_root / "docs" / "tables.md").read_text(encoding="utf-8")
 
 
-def commands(page):
-    return [line for line in page.splitlines() if line.startswith("jaxad benchmark ")]
+@pytest.fixture(scope="module")
+def commands(page, reading):
+    return [words for words in reading.commands(page) if words[0] == "benchmark"]
 
 
-def test_every_table_with_own_columns_has_a_command(page):
+def test_every_table_with_own_columns_has_a_command(page, commands):
     own = [
         name for name, table in paper_tables().items() if any(c["own"] for c in table["columns"])
     ]
-    given = [name for line in commands(page) for name in
-             re.search(r"--paper=(\S+)", line)[1].split(",")]  # fmt: skip
+    papers = [w.removeprefix("--paper=") for words in commands for w in words if "--paper=" in w]
+    given = [name for names in papers for name in names.split(",")]
     assert sorted(given) == sorted(own)
     others = set(paper_tables()) - set(own)
     assert others and all(f"`{name}`" in page for name in others)
 
 
-def test_the_commands_are_understood(page):
+def test_the_commands_are_understood(commands):
     workdirs = set()
-    for line in commands(page):
-        arguments, rest = _parser().parse_known_args(shlex.split(line)[1:])
+    for words in commands:
+        arguments, rest = _parser().parse_known_args(words)
         planned = plan(arguments.paper.split(","), overrides=_overrides(rest, allowed=True))
         assert planned.categories
         workdirs.add(arguments.workdir)
-    assert len(workdirs) == len(commands(page))  # no table writes over another's
+    assert len(workdirs) == len(commands)  # no table writes over another's
 
 
 def test_the_options_exist(page):
