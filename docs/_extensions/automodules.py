@@ -38,8 +38,14 @@ def _name_aliases(app, what, name, object_, options, signature, returns):
     return shorten(signature), shorten(returns)
 
 
+def _skip_fields(app, what, name, object_, skip, options):
+    # The class says what its fields are; of a named tuple's, Python only knows their number.
+    return True if type(object_).__name__ == "_tuplegetter" else None
+
+
 def setup(app) -> dict:
     """Registers the directive."""
     app.add_directive("automodules", AutoModules)
     app.connect("autodoc-process-signature", _name_aliases)
+    app.connect("autodoc-skip-member", _skip_fields)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
