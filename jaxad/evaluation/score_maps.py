@@ -60,7 +60,7 @@ def score_maps(
       resolution: ``"image"`` (maps must have the size of their image) or ``"map"``.
       aupro_limit: false-positive rate up to which AUPRO integrates, in (0, 1].
       memory_limit_mb: 2**20 bytes for pixels; categories with more are streamed, and their
-        figures come with brackets.
+        figures come with bounds.
       output: JSON file for the result; None writes none.
 
     Returns:

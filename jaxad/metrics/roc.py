@@ -157,10 +157,10 @@ def pr_auc_trapezoid(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
 
 
 def best_f1(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float, float]:
-    """The largest F1 that any threshold reaches, and that threshold: an oracle.
+    """The largest F1 that any threshold reaches on these very labels, and that threshold.
 
-    The threshold is chosen with the labels at hand, so the figure bounds what a threshold fixed
-    beforehand can reach; never use it to decide on new images.
+    No threshold that was fixed beforehand can reach more; do not use this one to decide on new
+    images.
 
     Args:
       labels: 0 or 1.

@@ -2,8 +2,8 @@
 
 Maps are added batch by batch and forgotten. The first few million pixels are kept as they are, so
 that small sets stay exact. Beyond that pixels are counted in bins that adapt to the scores (no
-range has to be guessed), and every pixel figure comes with a bracket that contains its exact
-value whatever the scores are; on real maps it is narrower than 1e-4. Image-level figures and the
+range has to be guessed), and every pixel figure comes with bounds around its exact value,
+whatever the scores are; on real maps they are closer than 1e-4. Image-level figures and the
 per-image pixel AUROC are always exact.
 """
 
@@ -111,7 +111,7 @@ class Accumulator:
     def merge(self, other: Accumulator) -> Accumulator:
         """Adds all that another accumulator holds, which is left as it is; returns this one.
 
-        Brackets contain the exact value in whatever order accumulators are merged.
+        The bounds hold in whatever order accumulators are merged.
 
         Raises:
           ValueError: kinds of defects are known to one of them only, or thresholds differ.
@@ -153,7 +153,7 @@ class Accumulator:
         Returns:
           The dictionary of `evaluate_maps`. ``"method"`` is ``"streaming"`` and ``"brackets"``
           holds ``[low, high]`` around every pooled pixel figure, under its dotted key; the figure
-          itself is the middle. As long as all pixels are kept it is ``"exact"``, without brackets.
+          itself is the middle. As long as all pixels are kept it is ``"exact"``, without bounds.
         """
         pro.check_limit(limit)
         return _assemble.assemble(join_images(self._images), self._pixels(), limit, self._regions)

@@ -51,7 +51,7 @@ def image_metrics(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Figures
 
     Returns:
       ``(figures, undefined)``: ``image_auroc``, ``image_ap`` (average precision),
-      ``image_pr_auc_trapezoid``, ``image_f1_max`` (an oracle, see `best_f1`) and ``image_fpr95``
+      ``image_pr_auc_trapezoid``, ``image_f1_max`` (see `best_f1`) and ``image_fpr95``
       (`fpr_at_tpr` of 0.95), each a float or None; and for every None its reason.
 
     Raises:
@@ -80,7 +80,7 @@ def pixel_metrics(
       limit: false-positive rate up to which AUPRO integrates, in (0, 1].
 
     Returns:
-      ``(figures, undefined)``: ``pixel_auroc``, ``pixel_ap``, ``pixel_f1_max`` (an oracle) and
+      ``(figures, undefined)``: ``pixel_auroc``, ``pixel_ap``, ``pixel_f1_max`` (see `best_f1`) and
       ``pixel_fpr95`` (false-positive rate at recall 0.95) over the pixels of all images together,
       ``aupro`` (see `aupro`), ``pixel_auroc_per_image_mean`` and
       ``pixel_auroc_per_image_std`` (population) over the images that have both normal and defect
@@ -151,8 +151,8 @@ def evaluate_maps(
     """Evaluates anomaly maps: image-level, pixel-level and per-defect figures.
 
     Exact as long as a copy of the maps fits into ``memory_limit_mb``; beyond it the pixels are
-    counted in bins (`Accumulator`), and each pixel figure comes with a bracket that contains its
-    exact value. The result names the method.
+    counted in bins (`Accumulator`), and each pixel figure comes with bounds around its exact
+    value. The result names the method.
 
     Args:
       maps: (n, h, w), (n, 1, h, w) or a sequence of (h, w) arrays of any sizes; raw scores of any
