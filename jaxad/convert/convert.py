@@ -13,6 +13,8 @@ import os
 import pathlib
 from typing import Any
 
+from flax.traverse_util import unflatten_dict
+
 import jaxad
 from jaxad.convert.families import FAMILIES, STAGES, family as family_of
 from jaxad.convert.hyperparameters import hyperparameters
@@ -127,16 +129,5 @@ def _write(folder: pathlib.Path, mapped: Mapped, record: dict[str, Any]) -> None
         # Of a conversion that was killed.
         remove_unfinished(temporary.parent, folder.absolute().name, older_than_seconds=0)
         temporary.mkdir()
-        save_tree(_nested(mapped), temporary)
+        save_tree(unflatten_dict(mapped.leaves, sep="/"), temporary)
         write_json(temporary / PROVENANCE, record)
-
-
-def _nested(mapped: Mapped) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, leaf in mapped.leaves.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = leaf
-    return tree

@@ -2,8 +2,8 @@
 
 In keys and paths ``{i}`` stands for a block's number. A path begins with the Flax collection and
 the submodule (``params/encoder``); the names after it are those of :mod:`jaxad.models.layers.vit`
-and
-:mod:`jaxad.models.layers.resnet`. Keys that are known and not needed are listed with the reason.
+and :mod:`jaxad.models.layers.resnet`. Keys that are known and not needed are listed with the
+reason.
 """
 
 from __future__ import annotations

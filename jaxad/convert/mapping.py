@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,7 @@ SHOWN = 40
 """Keys that an error names before it only counts."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """A tensor of a file, read when asked for."""
 
@@ -180,7 +181,7 @@ def _without_optional(
 
 
 def _values(tensor: Source, key: str, entry: Entry, source: str) -> np.ndarray:
-    if entry.rule.rank is not None and len(tensor.shape) != entry.rule.rank:
+    if len(tensor.shape) != entry.rule.rank:
         raise UserError(
             f"{source}: {key} has the shape {tuple(tensor.shape)}; it should have "
             f"{entry.rule.rank} dimensions"

@@ -22,11 +22,11 @@ DTYPES = {
 
 
 class Storage(NamedTuple):
-    """A block of numbers elsewhere in the file."""
+    """A block of ``numel`` numbers elsewhere in the file."""
 
     key: str
     dtype: str
-    count: int
+    numel: int
 
 
 class Tensor(NamedTuple):

@@ -51,14 +51,14 @@ class LazyTensor:
           UserError: the block is missing or damaged, or smaller than the tensor claims.
         """
         storage, offset, shape, strides = self._tensor
-        if storage.count < 0 or min((offset, *shape, *strides)) < 0:
+        if storage.numel < 0 or min((offset, *shape, *strides)) < 0:
             raise self._damaged("a negative size")
         size = int(np.prod([1, *shape], dtype=object))
         last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-        if size and last >= storage.count:
-            raise self._damaged(f"it ends at number {last} of a block of {storage.count}")
+        if size and last >= storage.numel:
+            raise self._damaged(f"it ends at number {last} of a block of {storage.numel}")
         # A stride of zero repeats numbers: a small block may claim to be any size.
-        if size > storage.count:
+        if size > storage.numel:
             raise self._damaged(f"its shape {shape} claims more than the block holds")
         block = self._read_storage(storage)
         strides = tuple(step * block.itemsize for step in strides)
@@ -155,7 +155,7 @@ def _open_zip(path: pathlib.Path) -> tuple[Any, Reader]:
 
     def read_storage(storage: Storage) -> np.ndarray:
         dtype = np.dtype(storage.dtype)
-        data = read(f"{folder}data/{storage.key}", storage.count * dtype.itemsize)
+        data = read(f"{folder}data/{storage.key}", storage.numel * dtype.itemsize)
         return np.frombuffer(data, dtype)
 
     return value, read_storage
@@ -190,7 +190,7 @@ def _open_old(path: pathlib.Path) -> tuple[Any, Reader]:
 
     def read_storage(storage: Storage) -> np.ndarray:
         place, count = places.get(storage.key, (0, -1))
-        if count != storage.count:
+        if count != storage.numel:
             raise UserError(f"{path} is damaged: block {storage.key!r} is not what it claims to be")
         return np.fromfile(path, np.dtype(storage.dtype), count=count, offset=place)
 

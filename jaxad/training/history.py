@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import pathlib
 from collections.abc import Mapping
+from typing import SupportsFloat
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from jaxad.training.step import StepMetrics
 
 
 def check_finite(
-    values: Mapping[str, float], *, step: int, where: str = "on training images"
+    values: Mapping[str, SupportsFloat], *, step: int, where: str = "on training images"
 ) -> None:
     """Stops a run whose loss has left the numbers, before a checkpoint of it is written.
 

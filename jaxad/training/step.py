@@ -32,14 +32,14 @@ class StepMetrics(NamedTuple):
 
 
 class ValidationTotals(NamedTuple):
-    """Sums over the valid images of a batch, and how many there were."""
+    """Sums over the valid images of a batch, and how many ``examples`` there were."""
 
     sums: dict[str, Float[Array, ""]]
-    count: Float[Array, ""]
+    examples: Float[Array, ""]
 
 
 def example_keys(
-    seed: int, step: Int[Array, ""], count: int, axis_name: str | None
+    seed: int | Int[Array, ""], step: Int[Array, ""], count: int, axis_name: str | None
 ) -> Key[Array, " b"]:
     """One key per example from (seed, step, place in the global batch).
 

@@ -194,7 +194,7 @@ def _make_validate(config: Settings, model: Model, inputs: Inputs, devices: Devi
         )
         totals = [step(state.variables, devices.split(batch)) for batch in batches]
         totals = jax.device_get(totals)
-        count = sum(float(t.count) for t in totals)
+        count = sum(float(t.examples) for t in totals)
         values = {n: sum(float(t.sums[n]) for t in totals) / count for n in totals[0].sums}
         check_finite(values, step=at, where="on held-out images")
         return {f"validation_{name}": value for name, value in values.items()}

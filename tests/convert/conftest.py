@@ -9,6 +9,8 @@ import zlib
 import numpy as np
 import pytest
 
+from jaxad.convert import layout
+
 FOLDER = pathlib.Path(__file__).parent.parent / "golden" / "convert"
 
 
@@ -30,6 +32,22 @@ def full_size(values) -> dict[str, dict[str, tuple[int, ...]]]:
     """Network -> key -> shape, of the public networks."""
     found = json.loads(str(values["full_size"]))
     return {name: {k: tuple(v) for k, v in keys.items()} for name, keys in found.items()}
+
+
+INVERSES = {
+    layout.CONV: lambda kernel: [kernel.transpose(3, 2, 0, 1)],
+    layout.LINEAR: lambda kernel: [kernel.T],
+    layout.SPLIT_QKV: lambda kernel: np.split(kernel.T, 3),
+    layout.SPLIT_QKV_BIAS: lambda bias: np.split(bias, 3),
+    layout.VECTOR: lambda vector: [vector],
+    layout.TOKENS: lambda tokens: [tokens],
+}
+
+
+@pytest.fixture(scope="session")
+def to_torch():
+    """``(rule, Flax's array) -> list of PyTorch's arrays``."""
+    return lambda rule, array: INVERSES[rule](array)
 
 
 class Array:

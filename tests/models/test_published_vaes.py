@@ -18,7 +18,6 @@ from flax.traverse_util import unflatten_dict
 from jaxad import models
 from jaxad.convert.layout import (
     conv_to_flax,
-    conv_transpose_to_flax,
     linear_to_flax,
     qkv_biases_to_flax,
     qkv_weights_to_flax,
@@ -59,6 +58,15 @@ class Golden:
     def section(self, name):
         start = f"{name}/"
         return {k.removeprefix(start): v for k, v in self.arrays.items() if k.startswith(start)}
+
+
+def conv_transpose_to_flax(weight):
+    """The kernel of a transposed convolution, (in, out, h, w) to (h, w, in, out).
+
+    PyTorch spreads the kernel as it is; ``lax.conv_transpose`` correlates with it over the dilated
+    input, hence the turn by 180 degrees. PyTorch's padding ``p`` is ``k - 1 - p`` in Flax.
+    """
+    return weight.transpose(2, 3, 0, 1)[::-1, ::-1]
 
 
 def variables_of(leaves):

@@ -27,6 +27,9 @@ def test_means_are_averaged_scalars_are_the_last_and_sums_are_counted():
     assert row["codes_used"] == 2 and row["codes_unused"] == 1
     # Two codes used equally often: a perplexity of two.
     assert row["codes_perplexity"] == pytest.approx(2.0)
+    # Once is used.
+    row = summarise_steps([step(counts=(5, 1, 0, 0))], first_step=1)
+    assert row["codes_used"] == 2 and row["codes_unused"] == 2
 
 
 def test_perplexity_against_its_definition():

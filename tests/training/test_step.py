@@ -78,12 +78,78 @@ def test_four_devices_take_the_step_of_one(toy):
         chex.assert_trees_all_close(other, results[0], rtol=1e-4, atol=1e-6)
 
 
-def test_the_state_is_donated_and_the_batch_is_not(toy):
-    devices, optimizer = Devices(1), optax.adam(1e-2)
+def test_the_model_draws_other_numbers_than_the_augmentation(toy):
+    """With one key for both, the noise of a model would repeat the brightness of its image."""
+    draw = lambda keys: jax.vmap(jax.random.uniform)(keys)
     model = toy(SHAPE)
-    step = make_train_step(model, optimizer, augment(), seed=0)
+
+    def brightness(images, keys):
+        return jnp.zeros_like(images) + draw(keys)[:, None, None, None]
+
+    def loss(variables, images, keys, train):
+        output = model.loss(variables, images, keys, train)
+        of_both = jnp.concatenate([draw(keys), images.image[:, 0, 0, 0]])
+        return output._replace(sums={"drawn": of_both})
+
+    step = make_train_step(model._replace(loss=loss), optax.sgd(0.1), brightness, seed=2)
+    _, metrics = jax.jit(step)(state_of(model, optax.sgd(0.1)), batch())
+    assert len(np.unique(metrics.sums["drawn"])) == 16
+
+
+def test_augmentation_takes_and_gives_values_from_0_to_1(toy):
+    model = toy(SHAPE)
+
+    def loss(variables, images, keys, train):
+        output = model.loss(variables, images, keys, train)
+        return output._replace(sums={"seen": images.image})
+
+    step = make_train_step(
+        model._replace(loss=loss), optax.sgd(0.1), lambda images, keys: 1 - images, seed=0
+    )
+    _, metrics = jax.jit(step)(state_of(model, optax.sgd(0.1)), batch())
+    np.testing.assert_allclose(metrics.sums["seen"], 1 - batch().image / 255, atol=1e-6)
+
+
+def test_a_collection_that_a_loss_leaves_alone_stays(toy):
+    model, optimizer = toy(SHAPE), optax.sgd(0.1)
+    state = state_of(model, optimizer)
+    state = state.replace(collections={**state.collections, "fixed": {"table": jnp.arange(3.0)}})
+    new, _ = jax.jit(make_train_step(model, optimizer, seed=0))(state, batch())
+    assert new.collections.keys() == {"batch_stats", "fixed"}
+    np.testing.assert_array_equal(new.collections["fixed"]["table"], np.arange(3.0))
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_the_gradient_norm_is_that_of_the_whole_batch_before_the_optimiser(toy, devices):
+    """Neither of the updates, which a rate of 0.1 and a low clip make small, nor of one device."""
+    devices = Devices(devices)
+    model, alone = toy(SHAPE, axis_name=devices.axis_name), toy(SHAPE)
+    optimizer = optax.chain(optax.clip_by_global_norm(1e-3), optax.sgd(0.1))
+    step = make_train_step(model, optimizer, seed=2, axis_name=devices.axis_name)
+    state = state_of(alone, optimizer)
+    _, metrics = devices.compile_step(step, donate_state=False)(
+        devices.replicate(state), devices.split(batch())
+    )
+    keys = jax.vmap(lambda key: jax.random.split(key)[1])(example_keys(2, jnp.int32(0), 8, None))
+
+    def mean_loss(params):
+        variables = {**state.variables, "params": params}
+        return alone.loss(variables, batch(), keys, True).per_example.mean()
+
+    gradients = jax.tree.leaves(jax.jit(jax.grad(mean_loss))(state.params))
+    norm = np.linalg.norm(np.concatenate([np.ravel(leaf) for leaf in gradients]))
+    assert norm > 0.01
+    np.testing.assert_allclose(metrics.means["gradient_norm"], norm, rtol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_state_is_donated_and_the_batch_is_not(toy, count):
+    devices, optimizer = Devices(count), optax.adam(1e-2)
+    model = toy(SHAPE, axis_name=devices.axis_name)
+    step = make_train_step(model, optimizer, augment(), seed=0, axis_name=devices.axis_name)
     compiled = devices.compile_step(step, donate_state=True)
-    state, images = devices.replicate(state_of(model, optimizer)), jax.device_put(batch())
+    state = devices.replicate(state_of(toy(SHAPE), optimizer))
+    images = jax.device_put(devices.split(batch()))
     new, _ = compiled(state, images)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
     assert not images.image.is_deleted()
@@ -92,6 +158,12 @@ def test_the_state_is_donated_and_the_batch_is_not(toy):
 
 def test_accumulation_against_the_parts_one_after_the_other(toy):
     model = toy(SHAPE)
+    loss = model.loss
+    model = model._replace(
+        loss=lambda variables, images, keys, train: loss(variables, images, keys, train)._replace(
+            scalars={"place": images.index[0]}
+        )
+    )
     variables = jax.jit(model.init)(jax.random.key(0))
     keys = example_keys(0, jnp.int32(0), 8, None)
     whole = batch()
@@ -112,6 +184,7 @@ def test_accumulation_against_the_parts_one_after_the_other(toy):
     chex.assert_trees_all_close(gradients, mean, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(output.per_example, jnp.concatenate(losses), rtol=1e-6)
     np.testing.assert_allclose(output.sums["channels"], sum(counts))
+    assert output.scalars["place"] == 6  # of the last part
     last = {k: v for k, v in variables.items() if k != "params"}
     chex.assert_trees_all_close(output.collections, last, rtol=1e-6)
 
@@ -122,14 +195,16 @@ def test_padding_does_not_count_in_a_validation(toy, count):
     model = toy(SHAPE, axis_name=devices.axis_name)
     variables = devices.replicate(dict(jax.jit(model.init)(jax.random.key(0))))
     step = devices.compile_step(
-        make_validation_step(model, seed=0, axis_name=devices.axis_name), donate_state=False
+        make_validation_step(model, seed=3, axis_name=devices.axis_name), donate_state=False
     )
     valid = np.arange(8) < 5
-    padded = step(variables, devices.split(batch(valid=valid)))
-    assert float(padded.count) == 5.0
+    # What is drawn for an image follows from its index, not from its place in the batch.
+    index = np.arange(8, dtype=np.int32)[::-1]
+    padded = step(variables, devices.split(batch(valid=valid)._replace(index=index)))
+    assert float(padded.examples) == 5.0
     alone = toy(SHAPE)
-    root = jax.random.fold_in(jax.random.key(0), 2**31 - 1)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, jnp.arange(5))
+    root = jax.random.fold_in(jax.random.key(3), 2**31 - 1)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, index[:5])
     images = jax.tree.map(lambda x: x[:5], batch())
     expected = jax.jit(alone.loss, static_argnums=3)(jax.device_get(variables), images, keys, False)
     np.testing.assert_allclose(padded.sums["loss"], expected.per_example.sum(), rtol=1e-5)

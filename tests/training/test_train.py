@@ -216,7 +216,7 @@ def test_a_validation_loss_that_is_not_finite_is_not_saved(train_tiny, tmp_path,
 
         def validation(variables, batch):
             totals = step(variables, batch)
-            return totals._replace(sums=totals.sums | {"l1": jnp.inf * totals.count})
+            return totals._replace(sums=totals.sums | {"l1": jnp.inf * totals.examples})
 
         return validation
 
