@@ -86,10 +86,9 @@ class Checkpoints:
         if jax.process_count() > 1:
             # Orbax takes arrays that belong to one of several processes for a mistake.
             state = jax.device_get(state)
+        # A failure of the write before this one surfaces here, and what it removes makes room.
+        self.wait()
         with self._naming_failures():
-            # A failure of the write before this one surfaces here, not only at the end.
-            self._manager.wait_until_finished()
-            self._manager.check_for_errors()
             self._check_space(state)
             self._manager.save(
                 step,

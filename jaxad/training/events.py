@@ -12,9 +12,9 @@ import pathlib
 import socket
 import struct
 import time
-from collections.abc import Mapping
 
 from jaxad.run.errors import UserError
+from jaxad.training.history import Row
 
 # Field numbers of tensorflow/core/util/event.proto and framework/summary.proto.
 _WALL_TIME, _STEP, _FILE_VERSION, _SUMMARY, _SESSION_LOG = 1, 2, 3, 5, 7
@@ -38,7 +38,7 @@ class Events:
         start = _key(_STATUS, _VARINT) + _varint(_START)
         self._append(_number(_STEP, first_step + 1) + _bytes(_SESSION_LOG, start))
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Row) -> None:
         """Writes scalars.
 
         Raises:

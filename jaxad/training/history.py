@@ -17,6 +17,9 @@ from jaxad.run.errors import UserError
 from jaxad.run.files import csv_line, read_csv, write_csv, write_text
 from jaxad.training.step import StepMetrics
 
+Row = Mapping[str, int | float]
+"""Column of history.csv -> value."""
+
 
 def check_finite(
     values: Mapping[str, SupportsFloat], *, step: int, where: str = "on training images"
@@ -41,7 +44,7 @@ def check_finite(
             )
 
 
-def summarise_steps(steps: list[StepMetrics], *, first_step: int) -> dict[str, float]:
+def summarise_steps(steps: list[StepMetrics], *, first_step: int) -> dict[str, int | float]:
     """Averages the steps since the last row.
 
     Args:
@@ -58,7 +61,7 @@ def summarise_steps(steps: list[StepMetrics], *, first_step: int) -> dict[str, f
     """
     for offset, step in enumerate(steps):
         check_finite(step.means, step=first_step + offset)
-    row = {
+    row: dict[str, int | float] = {
         name: float(np.mean([s.means[name] for s in steps], dtype=np.float64))
         for name in steps[0].means
     }
@@ -88,7 +91,7 @@ class History:
             self.rows = [row for row in complete if int(row["step"]) <= up_to_step]
         self._write_all()
 
-    def append(self, row: Mapping[str, float]) -> None:
+    def append(self, row: Row) -> None:
         """Adds a row; a new column rewrites the file, otherwise one line is appended."""
         text = {name: _number(value) for name, value in row.items()}
         new_columns = [name for name in text if self.rows and name not in self._columns()]
@@ -112,5 +115,5 @@ class History:
             write_text(self._path, "")
 
 
-def _number(value: float) -> str:
+def _number(value: int | float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.9g}"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from jaxad.run.files import write_json
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.events import Events
-from jaxad.training.history import History
+from jaxad.training.history import History, Row
 from jaxad.training.state import TrainState
 
 
@@ -57,13 +55,13 @@ class Records:
     def __exit__(self, *failure: object) -> None:
         self._progress.__exit__(*failure)
 
-    def write(self, row: Mapping[str, Any], state: TrainState | None) -> None:
+    def write(self, row: Row, state: TrainState | None) -> None:
         """Writes a row of history.csv and, with a state, a checkpoint.
 
         Raises:
           UserError: the disk is full.
         """
-        step = row["step"]
+        step = int(row["step"])
         self._history.append(row)
         if state is not None:
             self._checkpoints.save(state, validation_loss=row.get("validation_loss"))
@@ -81,6 +79,6 @@ class Records:
         self._checkpoints.wait()
 
 
-def _note(row: Mapping[str, Any]) -> str:
+def _note(row: Row) -> str:
     note = f"loss {row['loss']:.5g}"
     return note + (f"  validation {row['validation_loss']:.5g}" if "validation_loss" in row else "")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 
@@ -140,9 +139,9 @@ class Session:
             with self._errors.deferring():
                 self._records.write(row, state if saving else None)
 
-    def _row(self, step: int) -> dict[str, Any]:
+    def _row(self, step: int) -> dict[str, int | float]:
         """Columns of the history: means over the steps since the last report."""
         steps, self._pending = jax.device_get(self._pending), []
-        row: dict[str, Any] = {"step": step, "epoch": step // self._steps_per_epoch}
+        row: dict[str, int | float] = {"step": step, "epoch": step // self._steps_per_epoch}
         row |= summarise_steps(steps, first_step=step - len(steps) + 1)
         return row | {"learning_rate": float(self._schedule(step - 1))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jaxtyping import Array, Int
@@ -13,7 +14,7 @@ from jaxad.models.base import Variables
 
 
 class TrainState(struct.PyTreeNode):
-    """The whole state of a training run; a pytree, never stacked over devices.
+    """The whole state of a training run; a pytree, on devices or the host, never stacked.
 
     Attributes:
       step: number of optimiser steps taken.
@@ -22,7 +23,7 @@ class TrainState(struct.PyTreeNode):
       opt_state: the optimiser's state.
     """
 
-    step: Int[Array, ""]
+    step: Int[Array | np.ndarray, ""]
     params: Any
     collections: dict[str, Any]
     opt_state: Any

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
@@ -17,7 +18,7 @@ from jaxad.training.state import TrainState
 
 
 class StepMetrics(NamedTuple):
-    """What one step reports; equal on every device.
+    """What one step reports; equal on every device, numpy arrays once on the host.
 
     Attributes:
       means: name -> scalar, averaged over the global batch: ``loss``, the model's terms, and
@@ -26,16 +27,16 @@ class StepMetrics(NamedTuple):
       scalars: name -> scalar.
     """
 
-    means: dict[str, Float[Array, ""]]
-    sums: dict[str, Array]
-    scalars: dict[str, Array]
+    means: dict[str, Float[Array | np.ndarray, ""]]
+    sums: dict[str, Array | np.ndarray]
+    scalars: dict[str, Array | np.ndarray]
 
 
 class ValidationTotals(NamedTuple):
     """Sums over the valid images of a batch, and how many ``examples`` there were."""
 
-    sums: dict[str, Float[Array, ""]]
-    examples: Float[Array, ""]
+    sums: dict[str, Float[Array | np.ndarray, ""]]
+    examples: Float[Array | np.ndarray, ""]
 
 
 def example_keys(

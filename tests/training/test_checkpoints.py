@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from jaxad.run.errors import UserError
+from jaxad.training import checkpoints as module
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.parallel import Devices
 from jaxad.training.state import TrainState, create_state
@@ -153,6 +154,32 @@ def test_a_full_disk_is_met_before_anything_is_written(saved):
         checkpoints.save(make_state(3), validation_loss=0.5)
     checkpoints.close()
     assert sorted(f.name for f in saved.iterdir()) == ["1", "2"]
+
+
+def test_room_for_the_whole_state_is_asked_for_once_the_write_before_is_over(saved, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        module,
+        "reserve",
+        lambda folder, size: asked.append((size, sorted(f.name for f in folder.iterdir()))),
+    )
+    checkpoints = Checkpoints(saved)
+    big = make_state(3, size=40_000)
+    checkpoints.save(big, validation_loss=3.0)
+    checkpoints.save(make_state(4), validation_loss=4.0)
+    checkpoints.close()
+    # Parameters and both moments of Adam.
+    assert asked[0][0] > 3 * 40_000 * 3 * 4
+    assert [names for _, names in asked] == [["1", "2"], ["1", "3"]]
+
+
+def test_without_validation_the_newest_alone_is_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c")
+    for step in (1, 2, 3):
+        checkpoints.save(make_state(step), validation_loss=None)
+    checkpoints.wait()
+    checkpoints.close()
+    assert [f.name for f in (tmp_path / "c").iterdir()] == ["3"]
 
 
 @pytest.mark.parametrize("surfaces", ["at the end", "at the next save"])
