@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
+from jaxad.data.batch import Batch
 from jaxad.evaluation.detector import Detector
 from jaxad.models import ARCHITECTURES
 from jaxad.run.errors import UserError
@@ -57,6 +59,8 @@ def test_the_run_folder_is_complete(finished):
     assert environment["seed"] == 0 and environment["devices"]
     assert [row["step"] for row in history(finished)] == [2, 4, 6, 8, 10, 12]
     assert [row["step"] for row in history(finished) if "validation_loss" in row] == [4, 8, 12]
+    # Four batches of four make an epoch of the 18 images.
+    assert [row["epoch"] for row in history(finished)] == [0, 1, 1, 2, 2, 3]
     assert list(finished.path.glob("events.out.tfevents.*"))
 
 
@@ -80,6 +84,29 @@ def assert_close(one: RunFolder, other: RunFolder) -> None:
         assert a.keys() == b.keys()
         for name in a:
             np.testing.assert_allclose(a[name], b[name], rtol=2e-3, atol=1e-6, err_msg=name)
+
+
+def test_a_row_has_the_learning_rate_that_its_step_was_taken_with(
+    train_tiny, checkpoint_of, tmp_path
+):
+    run = train_tiny(tmp_path / "run", **FEW, train__warmup_steps=4)
+    rates = [row["learning_rate"] for row in history(run)]
+    np.testing.assert_allclose(rates, [0, 0.0025, 0.005, 0.0075], rtol=1e-6)
+
+
+def test_validation_columns_are_means_over_the_held_out_images(
+    finished, toy, checkpoint_of, tiny_data
+):
+    names = json.loads(finished.data.read_text())["holdout"]
+    images = np.stack([np.asarray(Image.open(tiny_data / name)) for name in names])
+    index = np.arange(len(images), dtype=np.int32)
+    root = jax.random.fold_in(jax.random.key(0), 2**31 - 1)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, index)
+    variables = checkpoint_of(finished, 12)["variables"]
+    expected = toy((16, 16, 3)).loss(variables, Batch(images, index, index >= 0), keys, False)
+    row = history(finished)[-1]
+    np.testing.assert_allclose(row["validation_loss"], expected.per_example.mean(), rtol=1e-5)
+    np.testing.assert_allclose(row["validation_l1"], expected.terms["l1"].mean(), rtol=1e-5)
 
 
 def test_four_devices_write_what_one_writes(on_one, on_four):
@@ -269,7 +296,7 @@ def test_a_mistake_in_the_config_does_not_spoil_the_workdir(train_tiny, tmp_path
         train_tiny(tmp_path / "run", **FEW, train__accumulate=3)
     with pytest.raises(UserError, match=r"train.devices is 5, but this machine has 4"):
         train_tiny(tmp_path / "run", **FEW, train__devices=5)
-    with pytest.raises(UserError, match=r"optimizer is 'adm'; did you mean 'adam'"):
+    with pytest.raises(UserError, match=r"train.optimizer' must be one of adam, .* not 'adm'"):
         train_tiny(tmp_path / "run", **FEW, train__optimizer="adm")
     assert RunFolder(tmp_path / "run").history.exists() is False
     train_tiny(tmp_path / "run", **FEW | {"train__steps": 1})
