@@ -18,7 +18,8 @@ Adam is not affected by this constant; it makes losses of different image sizes 
 
 Maps: ``ssim`` = 1 - SSIM (eq. 5 prints SSIM itself), mean over channels; ``am``, the alignment map
 (eq. 6): the squared distance of each latent to its code, repeated to image size; ``ssim*am``,
-their product after grey dilation of the alignment map (with ``dilate_ssim`` of both, as for UCSD).
+their product after grey dilation of the alignment map. With ``dilate_ssim``, as for UCSD, the map
+``ssim`` is dilated too, by itself and in the product.
 The image score is the mean of a map, as for CIFAR-10.
 
 Where the paper is silent, and what is done here:
@@ -32,6 +33,8 @@ Where the paper is silent, and what is done here:
   random codes, a handful attract everything, and the rest are never chosen and never move.
 * The alignment map is enlarged by repetition, the footprint of the dilation is one latent cell,
   and SSIM has a uniform window of 11 with the sample covariance, as in the group's later code.
+  Eq. 5 prints the constants c1 = 0.01 and c2 = 0.03 where SSIM's authors square them; the default
+  is the square, 1e-4 and 9e-4, as in that code (``ssim_constants``).
 * The codebook is learned by gradient as in eq. 4 or, with ``codebook="ema"``, by exponential
   moving averages (van den Oord et al. 2017, appendix A.1), with counts and sums reduced over all
   devices.
@@ -79,6 +82,39 @@ from jaxad.ops.vector_quantisation import (
     quantise,
 )
 from jaxad.run.options import option
+
+
+@dataclasses.dataclass(frozen=True)
+class VQVAEOptions(ModelOptions):
+    """Options of ``vqvae``."""
+
+    downsampling: int = option(3, "halvings of the side; 2 for small images", at_least=1)
+    features: int = option(256, "width of every layer and length of a code", at_least=1)
+    codes: int = option(512, "size of the codebook", at_least=1)
+    residual_layers: int = option(3, "on each side", at_least=0)
+    beta: float = option(0.25, "weight of the commitment term; the paper is silent", at_least=0)
+    codebook: str = option(
+        "gradient", "how it is learned; the paper: gradient", choices=("gradient", "ema")
+    )
+    decay: float = option(0.99, "of the moving averages (ema)", at_least=0, below=1)
+    ssim_window: int = ssim_window_option(detection_only=True)
+    dilation: int = option(
+        0,
+        "side of the grey dilation in pixels; 0: a latent cell",
+        at_least=0,
+        detection_only=True,
+    )
+    dilate_ssim: bool = option(False, "dilate the SSIM map too, as for UCSD", detection_only=True)
+    ssim_constants: tuple[float, float] = option(
+        (1e-4, 9e-4), "c1 and c2 of SSIM; eq. 5 prints 0.01,0.03", above=0, detection_only=True
+    )
+    ssim_channels: str = option(
+        "mean",
+        "how 1 - SSIM of the channels is joined; the group's later code: product",
+        choices=("mean", "product"),
+        detection_only=True,
+    )
+    dtype: str = dtype_option("of the convolutions")
 
 
 class ResidualLayer(nn.Module):
@@ -225,52 +261,28 @@ def detect(
     variables: Variables,
     images: Shaped[Array, "b h w c"],
     *,
-    ssim_window: int,
-    dilation: int,
-    dilate_ssim: bool,
+    options: VQVAEOptions,
 ) -> Detection:
     """The maps of the head of this file."""
     images = to_unit_float(images)
     logits, quantised, _ = apply(module, variables, images)
     reconstruction = continuous_bernoulli.mean(logits)
-    ssim = 1.0 - jnp.mean(ssim_map(images, reconstruction, window_size=ssim_window), axis=-1)
+    k1, k2 = map(math.sqrt, options.ssim_constants)
+    similarity = ssim_map(images, reconstruction, window_size=options.ssim_window, k1=k1, k2=k2)
+    over_channels = jnp.prod if options.ssim_channels == "product" else jnp.mean
+    ssim = over_channels(1.0 - similarity, axis=-1)
     cell = 2**module.downsampling
     alignment = repeat_upsample(quantised.squared_distance, cell)
-    size = dilation or cell
-    outer = grey_dilation(ssim, size=size) if dilate_ssim else ssim
-    product = outer * grey_dilation(alignment, size=size)
+    dilate = functools.partial(grey_dilation, size=options.dilation or cell)
+    if options.dilate_ssim:
+        ssim = dilate(ssim)
+    product = ssim * dilate(alignment)
     return Detection({"ssim": ssim, "am": alignment, "ssim*am": product}, {}, reconstruction)
 
 
 def count_codes(module: VQVAE, quantised: Quantisation) -> Float[Array, " k"]:
     """How often each code was chosen."""
     return jnp.zeros(module.codes).at[quantised.indices.ravel()].add(1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class VQVAEOptions(ModelOptions):
-    """Options of ``vqvae``."""
-
-    downsampling: int = option(3, "halvings of the side; 2 for small images", at_least=1)
-    features: int = option(256, "width of every layer and length of a code", at_least=1)
-    codes: int = option(512, "size of the codebook", at_least=1)
-    residual_layers: int = option(3, "on each side", at_least=0)
-    beta: float = option(0.25, "weight of the commitment term; the paper is silent", at_least=0)
-    codebook: str = option(
-        "gradient", "how it is learned; the paper: gradient", choices=("gradient", "ema")
-    )
-    decay: float = option(0.99, "of the moving averages (ema)", at_least=0, below=1)
-    ssim_window: int = ssim_window_option(detection_only=True)
-    dilation: int = option(
-        0,
-        "side of the grey dilation in pixels; 0: a latent cell",
-        at_least=0,
-        detection_only=True,
-    )
-    dilate_ssim: bool = option(
-        False, "dilate the SSIM map too before the product, as for UCSD", detection_only=True
-    )
-    dtype: str = dtype_option("of the convolutions")
 
 
 def build(
@@ -312,13 +324,7 @@ def build(
         image_shape=image_shape,
         init=init,
         loss=functools.partial(loss, module, beta=options.beta, decay=options.decay),
-        detect=functools.partial(
-            detect,
-            module,
-            ssim_window=options.ssim_window,
-            dilation=options.dilation,
-            dilate_ssim=options.dilate_ssim,
-        ),
+        detect=functools.partial(detect, module, options=options),
         param_labels=functools.partial(label_subtrees, codebook="codebook"),
         initialise=functools.partial(start_codebook, module),
         diagnostics=functools.partial(code_use, module),

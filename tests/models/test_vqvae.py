@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from scipy import ndimage
+from skimage.metrics import structural_similarity
 
 from jaxad import models
 from jaxad.data.batch import Batch
@@ -55,6 +59,7 @@ class Loaded:
 
     def __init__(self, golden, case):
         shape, options = CASES[case]
+        self.options = options
         self.values = golden("vqvae", case)
         self.beta = options.get("beta", 0.25)
         self.model = models.build("vqvae", shape, features=5, codes=8, **options)
@@ -187,6 +192,9 @@ def test_maps_equal_scikit_image_and_scipy(loaded):
     indices = expected.pop("indices")
     assert_close(detection.reconstruction, expected.pop("reconstruction"))
     assert set(detection.maps) == set(expected)
+    if loaded.options.get("dilate_ssim"):  # the stored map is the one before dilation
+        one = functools.partial(ndimage.grey_dilation, size=(loaded.options["dilation"],) * 2)
+        expected["ssim"] = np.stack([one(values) for values in expected["ssim"]])
     for name, anomaly_map in expected.items():
         # The variances of SSIM are differences of float32 moments.
         assert_close(detection.maps[name], anomaly_map, 2e-4, name=name)
@@ -194,6 +202,24 @@ def test_maps_equal_scikit_image_and_scipy(loaded):
     np.testing.assert_array_equal(diagnostics["code_indices"], indices)
     counts = np.bincount(indices.ravel(), minlength=8)
     np.testing.assert_array_equal(diagnostics["code_counts"], counts)
+
+
+@pytest.mark.parametrize("channels", ["mean", "product"])
+def test_printed_constants_and_products_of_channels_equal_scikit_image(channels):
+    """Eq. 5 with c1 = 0.01 and c2 = 0.03 as printed; scikit-image squares what it is given."""
+    options = {"features": 5, "codes": 8, "residual_layers": 1, "downsampling": 1}
+    choice = {"ssim_constants": (0.01, 0.03), "ssim_channels": channels}
+    model = models.build("vqvae", (16, 16, 3), **options, **choice)
+    variables = jax.jit(model.init)(parameter_key(0))
+    images = np.random.default_rng(0).random((1, 16, 16, 3), np.float32)
+    detection = jax.jit(model.detect)(variables, images)
+    _, similarity = structural_similarity(
+        images[0], np.asarray(detection.reconstruction[0]), full=True, data_range=1.0,
+        channel_axis=-1, win_size=11, K1=0.01**0.5, K2=0.03**0.5,
+    )  # fmt: skip
+    expected = getattr(np, {"mean": "mean", "product": "prod"}[channels])(1 - similarity, axis=-1)
+    # scikit-image works in float64 here; our moments are float32.
+    np.testing.assert_allclose(detection.maps["ssim"][0], expected, atol=2e-5)
 
 
 # --- the codebook by moving averages ----------------------------------------------------------

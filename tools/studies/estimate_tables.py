@@ -4,10 +4,10 @@
 
 Nothing is trained. XLA counts the floating-point operations of one training step (loss and
 gradients) and of the detection of one image, for every config of every table; steps and images
-come from the published counts. The rate of the processor is, for the paper's sizes, that of the
-full-size VQ-VAE's step in docs/results/train_step_cpu.json; for small networks, that of the slowest
-measured run of a small variant. The rate of the GPU is an assumption. It prints the table of
-docs/tables.md.
+come from the published counts. The rate of the processor is that of the full-size VQ-VAE's step in
+docs/results/train_step_cpu.json; for networks whose step takes no more operations than those of the
+measured runs of small variants, it is that of the slowest of these runs. The rate of the GPU is an
+assumption, as is the least time of a step there. It prints the table of docs/tables.md.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,6 +35,8 @@ RESULTS = pathlib.Path(__file__).parents[2] / "docs" / "results"
 MEASURED_RUNS = ("small_cpu.json", "variational_cpu.json")
 ASSUMED_GPU = 20e12
 """Operations a second that a data-centre GPU sustains on such networks in float32: assumed."""
+ASSUMED_GPU_STEP_S = 1e-3
+"""Least seconds of a training step on a GPU, however small the network: assumed."""
 
 WITHOUT_COUNTS = {"miad": (10_000, 1_200), "ucsd_ped1": (6_800, 2_000)}
 """(training, test images) of a category where the catalogue has no test counts: for MIAD what its
@@ -43,7 +46,7 @@ paper gives as the least, for UCSD Ped1 its clips with masks."""
 def operations(config: Settings) -> tuple[float, float]:
     """Floating-point operations of (a training step, the detection of one image)."""
     name, size, shape = config.model.name, config.train.batch_size, config.image_shape
-    options = config.model.options
+    options = dict(config.model.options)
     if name == "mae":  # operations inside a loop are counted once, so there is to be none
         options["passes_at_once"] = 10_000
     model = models.build(name, shape, **options)
@@ -86,10 +89,29 @@ def steps_of(config: Settings, images: int) -> int:
                                   // config.train.batch_size)  # fmt: skip
 
 
-def cost(table: str, variant: str, known: dict[str, tuple[float, float]]) -> dict[str, Any]:
-    """Steps, images and operations of one table, over all of its cells but the baseline's."""
+def cost(
+    table: str,
+    variant: str,
+    known: dict[str, tuple[float, float]],
+    rate_of: Callable[[float], float],
+) -> dict[str, Any]:
+    """Steps, operations and hours of one table, over all of its cells but the baseline's.
+
+    Args:
+      table: its id.
+      variant: of its configs.
+      known: config -> operations of a step and of a detection; filled.
+      rate_of: operations of a step -> operations a second of the processor.
+    """
     planned = plan([table], variant=variant, overrides={"data.root": "."})
-    total = {"cells": 0, "steps": 0, "operations": 0.0, "configs": list(planned.configs[:-1])}
+    total: dict[str, Any] = {
+        "cells": 0,
+        "steps": 0,
+        "operations": 0.0,
+        "hours_cpu_2_cores": 0.0,
+        "hours_gpu_assumed": 0.0,
+        "configs": list(planned.configs[:-1]),
+    }
     for spec in planned.configs[:-1]:
         config = load_settings(spec, planned.overrides)
         if spec not in known:
@@ -102,7 +124,11 @@ def cost(table: str, variant: str, known: dict[str, tuple[float, float]]) -> dic
             held = round(config.data.holdout * train)
             total["cells"] += 1
             total["steps"] += steps
-            total["operations"] += steps * step + (test + held) * detection
+            work = steps * step + (test + held) * detection
+            total["operations"] += work
+            total["hours_cpu_2_cores"] += work / rate_of(step) / 3600
+            gpu = max(work / ASSUMED_GPU, steps * ASSUMED_GPU_STEP_S)
+            total["hours_gpu_assumed"] += gpu / 3600
     return total
 
 
@@ -121,9 +147,13 @@ def rate_of_full_size() -> float:
     return operations(config)[0] / row["seconds_median"]
 
 
-def rates_of_small() -> dict[str, float]:
-    """Operations a second of whole training runs of ``small`` variants, the slowest of each."""
+def rates_of_small() -> tuple[dict[str, float], float]:
+    """Operations a second of whole training runs of ``small`` variants, the slowest of each.
+
+    The second result is the most operations of a step among them.
+    """
     rates: dict[str, float] = {}
+    most = 0.0
     for file in MEASURED_RUNS:
         for run in json.loads((RESULTS / file).read_text())["runs"]:
             if run["steps"]:
@@ -131,7 +161,8 @@ def rates_of_small() -> dict[str, float]:
                 step, _ = operations(load_settings(spec))
                 rate = step * run["steps"] / run["seconds"]
                 rates[spec] = min(rate, rates.get(spec, rate))
-    return rates
+                most = max(most, step)
+    return rates, most
 
 
 def markdown(costs: dict[str, Any]) -> str:
@@ -168,24 +199,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
-    small_rates, known, tables = rates_of_small(), {}, {}
-    rates = {"": rate_of_full_size(), "small": min(small_rates.values())}
+    (small_rates, most), known, tables = rates_of_small(), {}, {}
+    full, small = rate_of_full_size(), min(small_rates.values())
+    rate_of = lambda step: small if step <= most else full
     for name, table in paper_tables().items():
         if table["metric"]["key"] == "counts":
             continue
         tables[name] = {}
         for variant in ("", "small"):
-            one = cost(name, variant, known)
-            one["hours_cpu_2_cores"] = one["operations"] / rates[variant] / 3600
-            if not variant:
-                one["hours_gpu_assumed"] = one["operations"] / ASSUMED_GPU / 3600
-            tables[name][variant or "paper"] = one
+            tables[name][variant or "paper"] = cost(name, variant, known, rate_of)
     costs = {
         "made_by": "tools/studies/estimate_tables.py",
-        "rate_cpu_paper": rates[""],
-        "rate_cpu_small": rates["small"],
+        "rate_cpu_paper": full,
+        "rate_cpu_small": small,
+        "operations_of_a_small_step_at_most": most,
         "rates_cpu_of_small_runs": small_rates,
         "rate_gpu_assumed": ASSUMED_GPU,
+        "step_seconds_gpu_assumed": ASSUMED_GPU_STEP_S,
         "operations_per_step_and_detection": known,
         "tables": tables,
     }
