@@ -5,9 +5,10 @@
 Nothing is trained. XLA counts the floating-point operations of one training step (loss and
 gradients) and of the detection of one image, for every config of every table; steps and images
 come from the published counts. The rate of the processor is that of the full-size VQ-VAE's step in
-docs/results/train_step_cpu.json; for networks whose step takes no more operations than those of the
-measured runs of small variants, it is that of the slowest of these runs. The rate of the GPU is an
-assumption, as is the least time of a step there. It prints the table of docs/tables.md.
+docs/results/train_step_cpu.json; for small variants, and for networks whose step takes no more
+operations than those of the measured small runs, it is that of the slowest of these runs. The rate
+of the GPU is an assumption, as is the least time of a step there. It prints the table of
+docs/tables.md.
 """
 
 from __future__ import annotations
@@ -201,12 +202,12 @@ def main() -> None:
     arguments = parser.parse_args()
     (small_rates, most), known, tables = rates_of_small(), {}, {}
     full, small = rate_of_full_size(), min(small_rates.values())
-    rate_of = lambda step: small if step <= most else full
     for name, table in paper_tables().items():
         if table["metric"]["key"] == "counts":
             continue
         tables[name] = {}
         for variant in ("", "small"):
+            rate_of = lambda step, variant=variant: small if variant or step <= most else full
             tables[name][variant or "paper"] = cost(name, variant, known, rate_of)
     costs = {
         "made_by": "tools/studies/estimate_tables.py",
