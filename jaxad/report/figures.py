@@ -52,17 +52,17 @@ def colour_table() -> UInt8[np.ndarray, "n rgb"]:
 
 
 def heat_map(
-    heat: Float[np.ndarray, "h w"], *, low: float, high: float
-) -> UInt8[np.ndarray, "h w rgb"]:
-    """Colours an anomaly map on a given scale.
+    heat: Float[np.ndarray, "*b h w"], *, low: float, high: float
+) -> UInt8[np.ndarray, "*b h w rgb"]:
+    """Colours anomaly maps on a given scale.
 
     Args:
-      heat: (h, w) raw values.
+      heat: (..., h, w) raw values.
       low: value of the bottom colour; all below it look the same.
       high: value of the top colour; all above it look the same.
 
     Returns:
-      (h, w, 3) uint8. NaN is grey. A scale without extent has two colours only: up to ``low``
+      (..., h, w, 3) uint8. NaN is grey. A scale without extent has two colours only: up to ``low``
       and above it.
     """
     heat = np.asarray(heat, np.float64)
