@@ -1,5 +1,6 @@
 import base64
 import io
+import pathlib
 import re
 from html.parser import HTMLParser
 
@@ -8,9 +9,9 @@ import pytest
 from PIL import Image
 
 from jaxad.benchmark.runs_page import RunSummary, write_comparison
-from jaxad.report import figures, html
+from jaxad.report import figures, html, page
 from jaxad.report.content import Case, ReportContent, Scale, ScoreRow
-from jaxad.report.page import Picture
+from jaxad.report.page import Picture, fragment
 from jaxad.run.errors import UserError
 
 VOID = {"meta", "img", "input", "br", "wbr"}
@@ -326,6 +327,36 @@ def test_heat_maps_on_the_page_share_the_calibrated_scale():
         (heat,) = (one for one in parsed.images if one["alt"] == f"heat map of {case.path[5:]}")
         expected = figures.overlay(case.image, np.full((32, 48), value), low=0.0, high=4.0)
         np.testing.assert_allclose(pixels_of(heat).mean((0, 1)), expected[0, 0], atol=4)
+
+
+@pytest.mark.parametrize(
+    "threshold, mark", [(1.0, 'mark" style="left:25.0%"'), (3.0, 'mark left" style="left:75.0%"')]
+)
+def test_the_colour_bar_marks_the_threshold(threshold, mark):
+    bar = fragment("parts", "colour_bar", Scale(0.0, 4.0, threshold))
+    assert f'<i class="{mark}' in bar and f"pixel threshold {threshold:g}<" in bar
+    # At the ends and outside of the scale there is nothing to mark.
+    for scale in (Scale(0.0, 4.0), Scale(0.0, 4.0, 4.0), Scale(0.0, 4.0, -1.0)):
+        assert "mark" not in fragment("parts", "colour_bar", scale)
+
+
+def test_gauges_show_score_and_threshold_between_all_scores():
+    text = html.render_report(make_content())
+    gauges = re.findall(
+        r'<div class="gauge( over)?"><i style="width:(.*?)%"></i><u style="left:(.*?)%">', text
+    )
+    # Scores go from 0 to 15, the threshold is 3.5; each image has one card.
+    expected = [(" over" if n > 3.5 else "", f"{100 * n / 15:.1f}", "23.3") for n in range(16)]
+    assert sorted(gauges) == sorted(expected)
+    one = html.render_report(make_content(cases=make_cases(1)))
+    assert 'class="gauge' not in one
+
+
+def test_templates_let_no_text_through_unescaped():
+    files = list((pathlib.Path(page.__file__).parent / "templates").glob("*.html.j2"))
+    assert len(files) >= 5
+    for file in files:
+        assert not re.search(r"\bsafe\b|\bautoescape\b", file.read_text(encoding="utf-8")), file
 
 
 def test_images_carry_their_size_and_decode_late():
