@@ -10,7 +10,7 @@ import string
 import pytest
 
 from jaxad.cli.main import _overrides, _parser
-from jaxad.data.synthetic.dataset import write_dataset
+from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.run.config import load_settings
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -66,5 +66,8 @@ def reading():
 def parts(tmp_path, monkeypatch) -> pathlib.Path:
     """A working directory with a small folder `parts/flange`, as the tutorial draws it."""
     monkeypatch.chdir(tmp_path)
-    write_dataset("parts", image_size=(32, 32), train=20, test_good=3, test_per_defect=1)
+    drawn = ensure_dataset(
+        tmp_path / "drawn", image_size=(32, 32), train=20, test_good=3, test_per_defect=1
+    )
+    drawn.rename("parts")
     return tmp_path
