@@ -50,29 +50,17 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-_HELD_OUT = ("validation", "valid", "val", "held_out", "eval")
 _POSITIONS = ("step", "epoch")
 _OF_THE_OPTIMISER = ("gradient_norm", "learning_rate")
-
-
-def _split_name(column: str) -> tuple[str, str]:
-    """Column of the history -> (which images, quantity): "val_loss" -> ("held out", "loss")."""
-    for prefixes, images in ((_HELD_OUT, "held-out images"), (("train",), "training images")):
-        for prefix in prefixes:
-            for mark in "/_.":
-                if column.startswith(prefix + mark):
-                    return images, column[len(prefix) + 1 :]
-    return "training images", column
 
 
 def history_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """One chart per recorded quantity, its held-out twin in the same chart.
 
     Args:
-      history: one dict per line; columns beginning with ``train``, ``val``, ``validation`` or
-        ``held_out`` and then ``/``, ``_`` or ``.`` are twins of the column without it. ``step``
-        (else ``epoch``, else the line number) is the horizontal axis. Cells that are empty, text
-        or not finite are left out.
+      history: one dict per line; ``validation_NAME`` is the twin of ``NAME``. ``step`` (else
+        ``epoch``, else the line number) is the horizontal axis. Cells that are empty, text or not
+        finite are left out.
 
     Returns:
       The charts, the loss first, the optimiser's quantities last; none for an empty history.
@@ -89,7 +77,8 @@ def history_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
         ]
         series = [(x, y) for x, y in points if x is not None and y is not None]
         if series:
-            images, quantity = _split_name(column)
+            quantity = column.removeprefix("validation_")
+            images = "training images" if quantity == column else "held-out images"
             quantities.setdefault(quantity, {})[images] = series
     place = lambda name: (name in _OF_THE_OPTIMISER, name != "loss", "loss" not in name)
     wholes = {}
@@ -101,7 +90,7 @@ def history_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
     order = sorted(quantities, key=place)
     return [
         Chart(
-            name.replace("_", " ").replace("/", ": ") + wholes.get(name, ""),
+            name.replace("_", " ") + wholes.get(name, ""),
             _history_chart(quantities[name], name, position or "line"),
         )
         for name in order
