@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -60,44 +62,45 @@ def prepare_images(
     """
     paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
     shape = (len(paths), *image_size, channels)
-    options = {
-        "image_size": image_size,
-        "channels": channels,
-        "range_16bit": range_16bit,
-        "crop": tuple(crop),
-    }
+    how = {"image_size": image_size, "channels": channels, "range_16bit": range_16bit}
     folder = pathlib.Path(cache_dir) if cache_dir is not None else cache_folder() / "images"
-    file = folder / f"{_key(paths, options)}.npy"
+    # A crop only where there is one: files from before there were crops hold whole images.
+    file = folder / f"{_key(paths, how | crop_record(crop))}.npy"
     cached = _open_complete(file, shape)
     if cached is not None:
         return cached
+    read = functools.partial(
+        read_image, image_size=image_size, channels=channels, range_16bit=range_16bit, crop=crop
+    )
     if np.prod(shape, dtype=np.int64) <= memory_limit_mb * 2**20:
         images = np.empty(shape, np.uint8)
-        for row, image in enumerate(_decoded(paths, options)):
+        for row, image in enumerate(_decoded(paths, read)):
             images[row] = image
         return images
-    _write(file, shape, _decoded(paths, options))
+    _write(file, shape, _decoded(paths, read))
     written = _open_complete(file, shape)
     if written is None:
         raise UserError(f"{file} was removed while it was being prepared; run again")
     return written
 
 
-def _decoded(paths: Sequence[str], options: dict) -> Iterator[np.ndarray]:
+def _decoded(
+    paths: Sequence[str], read: Callable[[str], np.ndarray]
+) -> Iterator[UInt8[np.ndarray, "h w c"]]:
     """Yields the images in order; once all are read, says which could not be.
 
     Raises:
       UserError: names the first ten.
     """
 
-    def read(path: str) -> np.ndarray | UserError:
+    def read_or_fail(path: str) -> np.ndarray | UserError:
         try:
-            return read_image(path, **options)
+            return read(path)
         except UserError as error:
             return error
 
     failures = []
-    for image in map_ahead(read, paths):
+    for image in map_ahead(read_or_fail, paths):
         if isinstance(image, UserError):
             failures.append(str(image))
         elif not failures:  # else nothing will come of it
@@ -110,17 +113,14 @@ def _decoded(paths: Sequence[str], options: dict) -> Iterator[np.ndarray]:
         raise UserError(f"{len(failures)} of {len(paths)} images cannot be read: {shown}{more}")
 
 
-def _key(paths: Sequence[str], options: dict) -> str:
-    files = []
+def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:
+    files: list[tuple[str, int | None, int | None]] = []
     for path in paths:
         try:
             stat = os.stat(file_of(path))
             files.append((os.path.abspath(path), stat.st_mtime_ns, stat.st_size))
         except OSError:
             files.append((os.path.abspath(path), None, None))
-    how = {name: value for name, value in options.items() if name != "crop"}
-    # Only where there is one: files from before there were crops hold whole images.
-    how |= crop_record(options["crop"])
     text = json.dumps([_PIXELS_VERSION, files, how], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -19,7 +19,7 @@ from jaxtyping import Shaped
 
 from jaxad.run.errors import UserError
 
-Crop = tuple[float, float, float, float]
+Crop = Sequence[float | int]
 """(top, left, bottom, right), shares of the height, width, height, width."""
 
 WHOLE: Crop = (0.0, 0.0, 1.0, 1.0)
@@ -51,7 +51,7 @@ class Box(NamedTuple):
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
-def check_crop(crop: Sequence[float]) -> None:
+def check_crop(crop: Crop) -> None:
     """Refuses what is no part of an image.
 
     Raises:
@@ -67,7 +67,7 @@ def check_crop(crop: Sequence[float]) -> None:
     )
 
 
-def box_of(crop: Sequence[float], size: tuple[int, int]) -> Box:
+def box_of(crop: Crop, size: tuple[int, int]) -> Box:
     """The crop in the pixels of one image.
 
     Args:
@@ -86,12 +86,12 @@ def box_of(crop: Sequence[float], size: tuple[int, int]) -> Box:
     return Box(top, left, bottom, right)
 
 
-def _rounded(start: float, stop: float, count: int) -> tuple[int, int]:
+def _rounded(start: float | int, stop: float | int, count: int) -> tuple[int, int]:
     first = min(math.floor(start * count + 0.5), count - 1)
     return first, max(math.floor(stop * count + 0.5), first + 1)
 
 
-def size_of_whole(crop: Sequence[float], size: tuple[int, int]) -> tuple[int, int]:
+def size_of_whole(crop: Crop, size: tuple[int, int]) -> tuple[int, int]:
     """The size at which a whole image has a crop of a given size.
 
     Args:
@@ -105,11 +105,11 @@ def size_of_whole(crop: Sequence[float], size: tuple[int, int]) -> tuple[int, in
       UserError: of :func:`check_crop`.
     """
     check_crop(crop)
-    pairs = zip(crop[:2], crop[2:], size, strict=True)
-    return tuple(_count_of_whole(start, stop, count) for start, stop, count in pairs)
+    top, left, bottom, right = crop
+    return _count_of_whole(top, bottom, size[0]), _count_of_whole(left, right, size[1])
 
 
-def _count_of_whole(start: float, stop: float, count: int) -> int:
+def _count_of_whole(start: float | int, stop: float | int, count: int) -> int:
     about = max(1, round(count / (stop - start)))
 
     def misses(whole: int) -> tuple[int, int]:
@@ -119,23 +119,23 @@ def _count_of_whole(start: float, stop: float, count: int) -> int:
     return min(range(max(1, about - 2), about + 3), key=misses)
 
 
-def is_whole(crop: Sequence[float]) -> bool:
+def is_whole(crop: Crop) -> bool:
     """Whether the crop is all of every image."""
     return tuple(crop) == WHOLE
 
 
-def crop_record(crop: Sequence[float]) -> dict[str, list[float]]:
+def crop_record(crop: Crop) -> dict[str, list[float | int]]:
     """What files of results say: ``{"region": [...]}``, nothing where it is the whole image."""
     return {} if is_whole(crop) else {"region": list(crop)}
 
 
-def crop_in_words(crop: Sequence[float]) -> str:
+def crop_in_words(crop: Crop) -> str:
     """Such as "10 to 90 % of the height, 0 to 100 % of the width"."""
     top, left, bottom, right = (f"{100 * share:.3g}" for share in crop)
     return f"{top} to {bottom} % of the height, {left} to {right} % of the width"
 
 
-def cut(array: Shaped[np.ndarray, "h w *c"], crop: Sequence[float]) -> np.ndarray:
+def cut(array: Shaped[np.ndarray, "h w *c"], crop: Crop) -> np.ndarray:
     """The crop of an image, mask or map; the array itself where that is all of it."""
     box = box_of(crop, array.shape[:2])
     if box.size == array.shape[:2]:
@@ -145,7 +145,11 @@ def cut(array: Shaped[np.ndarray, "h w *c"], crop: Sequence[float]) -> np.ndarra
 
 
 def put_back(
-    inside: Shaped[np.ndarray, "h w"], box: Box, size: tuple[int, int], *, outside: float | bool
+    inside: Shaped[np.ndarray, "h w"],
+    box: Box,
+    size: tuple[int, int],
+    *,
+    outside: float | int | bool,
 ) -> Shaped[np.ndarray, "H W"]:
     """An array of the size of the whole image, with what belongs into the box.
 

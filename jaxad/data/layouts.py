@@ -31,7 +31,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from jaxad.data.files import image_files, natural_key
 from jaxad.data.masks import MASK_FOLDERS, match_masks, read_mask, split_sibling_masks
 from jaxad.data.split import split_holdout
-from jaxad.data.table import GOOD, SPLITS, Sample
+from jaxad.data.table import GOOD, SPLITS, Sample, Split
 from jaxad.run.errors import UserError, did_you_mean
 
 LAYOUTS = ("auto", "mvtec", "folder")
@@ -57,7 +57,7 @@ _BAD_NAMES = (
 )
 
 # What a layout reader finds out about an image before masks are matched: path, split, kind.
-_Found = list[tuple[str, str, str]]
+_Found = list[tuple[str, Split, str]]
 
 
 def read_layout(base: pathlib.Path, layout: str = "auto") -> tuple[str, tuple[Sample, ...]]:
@@ -84,9 +84,7 @@ def read_layout(base: pathlib.Path, layout: str = "auto") -> tuple[str, tuple[Sa
     return layout, make_samples(base, found, masks)
 
 
-def make_samples(
-    base: pathlib.Path, found: Iterable[tuple[str, str, str]], masks: Mapping[str, str]
-) -> tuple[Sample, ...]:
+def make_samples(base: pathlib.Path, found: _Found, masks: Mapping[str, str]) -> tuple[Sample, ...]:
     """Makes samples, in natural order of their paths.
 
     Args:
@@ -149,7 +147,7 @@ def _kind(folder_name: str) -> str:
 
 
 def _read_mvtec(base: pathlib.Path, files: Iterable[str]) -> _Found:
-    found = []
+    found: _Found = []
     for path in files:
         split, *folders, _ = path.split("/") if "/" in path else ("", path)
         if split not in SPLITS:
@@ -199,7 +197,7 @@ def _read_splits(base: pathlib.Path, files: Iterable[str], masks: dict[str, str]
     sorted_by_kind = GOOD in kinds
     if not sorted_by_kind:
         _refuse_named_folders(base, [path.partition("/")[2] for path in train])
-    found = [
+    found: _Found = [
         (path, "train", (kind or GOOD) if sorted_by_kind else GOOD)
         for path, kind in zip(train, kinds, strict=True)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -47,12 +48,13 @@ class StreamedImages:
           crop: the part of every image that is kept, see :mod:`jaxad.data.crop`.
         """
         self._paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
-        self._options = {
-            "image_size": tuple(image_size),
-            "channels": channels,
-            "range_16bit": range_16bit,
-            "crop": crop,
-        }
+        self._read = functools.partial(
+            read_image,
+            image_size=image_size,
+            channels=channels,
+            range_16bit=range_16bit,
+            crop=crop,
+        )
         self.shape = (len(self._paths), *image_size, channels)
         # They end with the pool, which ends with this object.
         self._pool = decoding_threads()
@@ -70,7 +72,7 @@ class StreamedImages:
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
 
         def read(place: int) -> None:
-            images[place] = read_image(self._paths[rows[place]], **self._options)
+            images[place] = self._read(self._paths[rows[place]])
 
         for _ in self._pool.map(read, range(len(rows))):
             pass  # a failure is raised here

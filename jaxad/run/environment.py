@@ -38,7 +38,8 @@ def enable_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, so that a second run starts at once."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    # JAX makes the attributes of its settings at run time.
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
 
 

@@ -91,7 +91,7 @@ def writing(
 
 
 def remove_unfinished(
-    folder: pathlib.Path, name: str = "", *, older_than_seconds: float = 3600
+    folder: pathlib.Path, name: str = "", *, older_than_seconds: float | int = 3600
 ) -> None:
     """Removes what killed processes left of :func:`writing`; a live one wrote a moment ago.
 

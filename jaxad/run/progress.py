@@ -81,7 +81,7 @@ class Progress:
         self._open = self._live
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """``m:ss``, or hours and minutes."""
     minutes, seconds = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)

@@ -15,6 +15,7 @@ folder's ``metadata.json`` too.
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import re
@@ -85,9 +86,11 @@ def prepare_shards(
     def examples(
         samples: tuple[Sample, ...], limits: tuple[float, float]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        options = {"image_size": image_size, "channels": channels, "range_16bit": limits}
+        decode = functools.partial(
+            read_image, image_size=image_size, channels=channels, range_16bit=limits
+        )
         read = lambda sample: {
-            "image": read_image(sample.path, **options),
+            "image": decode(sample.path),
             "mask": _mask(sample, image_size),
             "has_mask": sample.mask is not None,
             "label": sample.label,
@@ -97,8 +100,10 @@ def prepare_shards(
         for index, example in enumerate(map_ahead(read, samples)):
             yield index, {**example, "index": index}
 
+    builder_class: Any = tfds.core.GeneratorBasedBuilder
+
     # Not registered: its name depends on the arguments, and it may be made more than once.
-    class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class FolderBuilder(builder_class, skip_registration=True):  # type: ignore[call-arg]
         name = PREFIX + _identifier(dataset, category, anomalous)
         VERSION = tfds.core.Version(SHARDS_VERSION)
         BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=f"size_{size}{depth}")]  # noqa: RUF012

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from jaxad.data.containers import read_arrays, read_idx, zip_members
 from jaxad.data.files import EXTENSIONS, image_files, member_path, natural_key
@@ -135,7 +135,7 @@ def _both_splits(container: pathlib.Path, classes: Sequence[str]) -> list[_Image
 def _rows(
     container: pathlib.Path,
     split: Split,
-    labels: Int[np.ndarray, " n"],
+    labels: Integer[np.ndarray, " n"],
     classes: Sequence[str],
     member: str = "",
 ) -> list[_Image]:
