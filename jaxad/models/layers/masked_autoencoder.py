@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxad.models.base import Variables
 from jaxad.models.layers.vit import Transformer, VisionTransformer, linear_init
@@ -55,7 +55,7 @@ class Decoder(Transformer):
         )
         self.position_table = sincos_positions(self.grid, self.features)
 
-    def __call__(
+    def predict_masked(
         self, latents: Float[Array, "b v d"], places: Int[Array, "b n"], masked: int
     ) -> Float[Array, "b m o"]:
         """Predictions of the last ``masked`` places, float32.
@@ -134,7 +134,7 @@ class MaskedAutoencoder(nn.Module):
     ) -> Float[Array, "b m o"]:
         """Predictions of the last ``masked`` places from the tokens of the first ones."""
         latents = self.encoder.transform(self.encoder.prepend_class_token(tokens))
-        return self.decoder(latents, places, masked)
+        return self.decoder.predict_masked(latents, places, masked)
 
     def __call__(
         self, patches: Float[Array, "b v o"], places: Int[Array, "b n"]
@@ -161,10 +161,10 @@ def to_pixels(standardised: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
 
 
 def _statistics(channels: int) -> tuple[Float[Array, "1 1 1 c"], Float[Array, "1 1 1 c"]]:
-    values = [np.asarray(x, np.float32) for x in (IMAGENET_MEAN, IMAGENET_STD)]
+    mean, std = np.array([IMAGENET_MEAN, IMAGENET_STD], np.float32)[:, None, None, None, :]
     if channels == 1:
-        values = [x.mean(keepdims=True) for x in values]
-    return tuple(jnp.asarray(x)[None, None, None, :] for x in values)
+        mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
+    return jnp.asarray(mean), jnp.asarray(std)
 
 
 def normalise_patches(patches: Float[Array, "b n o"]) -> Float[Array, "b n o"]:
@@ -225,42 +225,50 @@ def make_reconstruct(
       passes_at_once: passes that are computed side by side, at most; the largest divisor of their
         number up to it is taken.
     """
-    grid, patch = patch_grid(module.image_size, module.patch), module.patch
     passes, masked = schedule.masked.shape
-    together = max(k for k in range(1, min(passes_at_once, passes) + 1) if passes % k == 0)
-    order = np.concatenate([schedule.visible, schedule.masked], axis=1)
-    groups = order.reshape(passes // together, together, -1)
-    visible = groups.shape[-1] - masked
+    visible = schedule.visible.shape[1]
+    size = max(k for k in range(1, min(passes_at_once, passes) + 1) if passes % k == 0)
+    places = np.concatenate([schedule.visible, schedule.masked], axis=1)
+    groups = jnp.asarray(places.reshape(passes // size, size, visible + masked))
+    grid = patch_grid(module.image_size, module.patch)
 
-    def reconstruct(variables, images):
+    def reconstruct(variables: Variables, images: Array) -> Array:
+        network = module.bind(variables)
         b = images.shape[0]
-        patches = patchify(images, patch=patch)
-        tokens = module.apply(variables, images, method=MaskedAutoencoder.embed)
-        gray = module.apply(variables, jnp.zeros_like(images[:1]), method=MaskedAutoencoder.embed)
+        patches = patchify(images, patch=module.patch)
+        tokens = network.embed(images)
+        gray = network.embed(jnp.zeros_like(images[:1]))
 
-        def one_group(places):
-            pick = lambda values, numbers: jnp.take(values, numbers.reshape(-1), axis=1)
-            each = lambda values: values.reshape(b * together, -1, values.shape[-1])
-            seen = each(pick(tokens, places[:, :visible]))
+        def predict(places: Array) -> Array:
+            """Predictions ``(b, size, masked, o)`` of a group of passes."""
+            seen = _of_passes(tokens, places[:, :visible])
             if fill == "gray":
-                instead = pick(gray, places[:, visible:])
-                instead = each(jnp.broadcast_to(instead, (b, *instead.shape[1:])))
-                seen = jnp.concatenate([seen, instead], axis=1)
-            repeated = jnp.broadcast_to(places[None], (b, *places.shape))
-            repeated = repeated.reshape(b * together, -1)
-            values = module.apply(
-                variables, seen, repeated, masked, method=MaskedAutoencoder.fill_in
-            )
+                hidden = _for_each_image(_of_passes(gray, places[:, visible:]), b)
+                seen = jnp.concatenate([seen, hidden], axis=1)
+            order = _for_each_image(places, b)
+            predictions = network.fill_in(seen, order, masked)
             if norm_pix:
-                own = each(pick(patches, places[:, :visible]))
-                values = restore_patches(values, own, repeated, columns=grid[1])
-            return values.reshape(b, together, masked, values.shape[-1])
+                own = _of_passes(patches, places[:, :visible])
+                predictions = restore_patches(predictions, own, order, columns=grid[1])
+            return predictions.reshape(b, size, masked, predictions.shape[-1])
 
         if len(groups) == 1:
-            predictions = one_group(jnp.asarray(groups[0]))
+            predictions = predict(groups[0])
         else:
-            found = jax.lax.map(one_group, jnp.asarray(groups))
-            predictions = jnp.moveaxis(found, 0, 1).reshape(b, passes, masked, found.shape[-1])
-        return unpatchify(assemble(predictions, schedule), patch=patch, grid=grid)
+            predictions = jnp.moveaxis(jax.lax.map(predict, groups), 0, 1)
+            predictions = predictions.reshape(b, passes, masked, predictions.shape[-1])
+        return unpatchify(assemble(predictions, schedule), patch=module.patch, grid=grid)
 
     return reconstruct
+
+
+def _of_passes(values: Float[Array, "b n d"], places: Int[Array, "g v"]) -> Float[Array, "bg v d"]:
+    """The values at the places of each pass; the passes of an image follow each other."""
+    b, _, d = values.shape
+    return jnp.take(values, places.reshape(-1), axis=1).reshape(b * len(places), -1, d)
+
+
+def _for_each_image(of_passes: Shaped[Array, "g ..."], b: int) -> Shaped[Array, "bg ..."]:
+    """What is the same for all images, once for each of them."""
+    repeated = jnp.broadcast_to(of_passes[None], (b, *of_passes.shape))
+    return repeated.reshape(b * len(of_passes), *of_passes.shape[1:])
