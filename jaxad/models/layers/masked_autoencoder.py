@@ -243,9 +243,9 @@ def make_reconstruct(
             """Predictions ``(b, size, masked, o)`` of a group of passes."""
             seen = _of_passes(tokens, places[:, :visible])
             if fill == "gray":
-                hidden = _for_each_image(_of_passes(gray, places[:, visible:]), b)
+                hidden = _for_each(images, _of_passes(gray, places[:, visible:]))
                 seen = jnp.concatenate([seen, hidden], axis=1)
-            order = _for_each_image(places, b)
+            order = _for_each(images, places)
             predictions = network.fill_in(seen, order, masked)
             if norm_pix:
                 own = _of_passes(patches, places[:, :visible])
@@ -268,7 +268,10 @@ def _of_passes(values: Float[Array, "b n d"], places: Int[Array, "g v"]) -> Floa
     return jnp.take(values, places.reshape(-1), axis=1).reshape(b * len(places), -1, d)
 
 
-def _for_each_image(of_passes: Shaped[Array, "g ..."], b: int) -> Shaped[Array, "bg ..."]:
+def _for_each(
+    images: Float[Array, "b h w c"], of_passes: Shaped[Array, "g ..."]
+) -> Shaped[Array, "bg ..."]:
     """What is the same for all images, once for each of them."""
+    b = images.shape[0]
     repeated = jnp.broadcast_to(of_passes[None], (b, *of_passes.shape))
     return repeated.reshape(b * len(of_passes), *of_passes.shape[1:])
