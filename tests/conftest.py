@@ -19,8 +19,16 @@ if not os.environ.get("JAXAD_FULL_OPTIMISATION"):
 os.environ["JAXAD_CACHE"] = tempfile.mkdtemp(prefix="jaxad-tests-")
 
 import jax
+import jaxtyping
 import numpy as np
 from PIL import Image
+
+# Arguments and results are checked against their annotations, in these packages. As for mypy, a
+# whole number may stand for a float.
+CHECKED = ["jaxad.models.layers", "jaxad.ops"]
+jaxtyping.install_import_hook(
+    CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
 
 jax.config.update("jax_num_cpu_devices", 4)
 # A forgotten axis must fail, not broadcast.
@@ -39,6 +47,15 @@ def forget_compiled_functions():
     """What a file of tests compiled is of no use to the next: a process would grow to 6 GB."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def unchecked():
+    """Arguments of any type and shape get through, as they do for whoever has no checks."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def pytest_unconfigure():

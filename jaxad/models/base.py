@@ -18,6 +18,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key, Shaped
 
 from jaxad.data.batch import Batch
+from jaxad.ops.arrays import AnyArray
 from jaxad.run.options import Options, option
 
 DTYPES = ("float32", "bfloat16")
@@ -110,11 +111,10 @@ class Model(NamedTuple):
     sample: Callable[[Variables, Array, int], Array] | None = None
 
 
-def to_unit_float(images: Shaped[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
+def to_unit_float(images: Shaped[AnyArray, "*b h w c"]) -> Float[Array, "*b h w c"]:
     """Brings images to float32 in [0, 1]: uint8 is divided by 255, floats pass through."""
-    if images.dtype == jnp.uint8:
-        return images.astype(jnp.float32) / 255.0
-    return images.astype(jnp.float32)
+    unit = jnp.asarray(images, jnp.float32)
+    return unit / 255.0 if images.dtype == jnp.uint8 else unit
 
 
 def parameter_key(seed: int) -> Key[Array, ""]:

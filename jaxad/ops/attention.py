@@ -51,7 +51,9 @@ def attention(
     heads_first = lambda x: x.transpose(0, 2, 1, 3).reshape(b * h, n, d)
     # Scaled before the product: n d numbers instead of n n.
     query = query * jnp.asarray(scale, query.dtype)
-    mixed = _attention(_parts(b, 4 * h * n * n), *map(heads_first, (query, key, value)))
+    # The free batch size of an export cannot be divided.
+    parts = _parts(b, 4 * h * n * n) if isinstance(b, int) else 1
+    mixed = _attention(parts, *map(heads_first, (query, key, value)))
     return mixed.reshape(b, h, n, d).transpose(0, 2, 1, 3)
 
 
@@ -68,8 +70,6 @@ def _has_cudnn() -> bool:
 
 def _parts(b: int, bytes_each: int) -> int:
     """The least divisor of the batch for which the scores of a part fit."""
-    if not isinstance(b, int):
-        return 1  # the free batch size of an export cannot be divided
     fits = (m for m in range(1, b) if b % m == 0 and (b // m) * bytes_each <= SCORE_BYTES)
     return next(fits, max(b, 1))
 

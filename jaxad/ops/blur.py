@@ -7,9 +7,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxad.ops.arrays import AnyArray, at_least_float32
+
 
 def gaussian_blur(
-    maps: Float[Array, "*b h w"], *, sigma: float, truncate: float = 4.0
+    maps: Float[AnyArray, "*b h w"], *, sigma: float, truncate: float = 4.0
 ) -> Float[Array, "*b h w"]:
     """Smooths maps with a gaussian, mirrored about the border.
 
@@ -36,16 +38,14 @@ def gaussian_blur(
     if maps.ndim < 2:
         raise ValueError(f"A gaussian blur takes maps of shape (..., h, w), not {maps.shape}.")
     if sigma == 0:
-        return maps
-    dtype = jnp.promote_types(maps.dtype, jnp.float32)
+        return jnp.asarray(maps)
+    wide = at_least_float32(maps)
     rows, columns = (
-        jnp.asarray(_blur_matrix(length, sigma, truncate), dtype) for length in maps.shape[-2:]
+        jnp.asarray(_blur_matrix(length, sigma, truncate), wide.dtype) for length in maps.shape[-2:]
     )
     # One matrix product per axis: the border is part of the matrix, and the cost does not depend
     # on sigma. Full precision, for accelerators would round the maps to 10 bits otherwise.
-    blurred = jnp.einsum(
-        "ij,...jw->...iw", rows, maps.astype(dtype), precision=lax.Precision.HIGHEST
-    )
+    blurred = jnp.einsum("ij,...jw->...iw", rows, wide, precision=lax.Precision.HIGHEST)
     blurred = jnp.einsum("...hj,ij->...hi", blurred, columns, precision=lax.Precision.HIGHEST)
     return blurred.astype(maps.dtype)
 

@@ -18,27 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxad.ops.arrays import AnyArray, at_least_float32
+
 # |logit| below which the series is used. With terms up to the tenth power its remainder here is
 # 1e-14, and the closed forms have lost less than a digit to cancellation.
 _SERIES_RADIUS = 0.5
 
 
-def log_normaliser(logits: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """Returns ``log C(lambda)`` = log(l / tanh(l / 2)), which is log 2 at logit 0.
-
-    Args:
-      logits: logits of lambda, any finite values.
-
-    Returns:
-      The logarithm of the constant that makes the density integrate to 1, in at least float32.
-    """
-    near_zero, small, large = _split(logits)
-    inner = _log_x_over_sinh(0.5 * small) + jnp.logaddexp(0.5 * small, -0.5 * small)
-    outer = _log_density_bound(large) + jnp.log1p(jnp.exp(-jnp.abs(large)))
-    return jnp.where(near_zero, inner, outer)
-
-
-def log_likelihood(x: Float[Array, "*s"], logits: Float[Array, "*s"]) -> Float[Array, "*s"]:
+def log_likelihood(x: Float[AnyArray, "*s"], logits: Float[AnyArray, "*s"]) -> Float[Array, "*s"]:
     """Returns the log-density of every value, ``x l - softplus(l) + log C``.
 
     Args:
@@ -49,7 +36,7 @@ def log_likelihood(x: Float[Array, "*s"], logits: Float[Array, "*s"]) -> Float[A
       Log-densities in nats, not summed, in at least float32. They are not bounded by 0.
     """
     near_zero, small, large = _split(logits)
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = at_least_float32(x)
     inner = small * (x - 0.5) + _log_x_over_sinh(0.5 * small)
     # The density falls from its bound, reached at x = 0 or 1, at rate |l|: no large terms cancel.
     distance = jnp.where(large > 0, 1.0 - x, x)
@@ -57,7 +44,7 @@ def log_likelihood(x: Float[Array, "*s"], logits: Float[Array, "*s"]) -> Float[A
     return jnp.where(near_zero, inner, outer)
 
 
-def mean(logits: Float[Array, "*s"], *, clip: float | None = None) -> Float[Array, "*s"]:
+def mean(logits: Float[AnyArray, "*s"], *, clip: float | None = None) -> Float[Array, "*s"]:
     """Returns the expectation: the reconstruction to show and to compare, rather than lambda.
 
     mu = lambda / (2 lambda - 1) + 1 / (2 artanh(1 - 2 lambda)) = (1 + coth(l/2)) / 2 - 1/l
@@ -77,9 +64,7 @@ def mean(logits: Float[Array, "*s"], *, clip: float | None = None) -> Float[Arra
         if not 0.0 < clip < 0.5:
             raise ValueError(f"The limit of lambda is between 0 and 0.5, not {clip}.")
         bound = float(np.log1p(-clip) - np.log(clip))
-        logits = jnp.clip(
-            logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), -bound, bound
-        )
+        logits = jnp.clip(at_least_float32(logits), -bound, bound)
     near_zero, small, large = _split(logits)
     inner = 0.5 + 0.5 * _coth_minus_inverse(0.5 * small)
     distance = jnp.abs(large)
@@ -90,13 +75,13 @@ def mean(logits: Float[Array, "*s"], *, clip: float | None = None) -> Float[Arra
     return jnp.where(near_zero, inner, outer)
 
 
-def _split(logits: Array) -> tuple[Array, Array, Array]:
+def _split(logits: AnyArray) -> tuple[Array, Array, Array]:
     """Returns (is near zero, logits for the series, logits for the closed form).
 
     Each branch of a `where` is evaluated everywhere, and so is its gradient: where a branch is
     not taken it gets a harmless value instead of one that gives NaN or overflows.
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = at_least_float32(logits)
     near_zero = jnp.abs(logits) < _SERIES_RADIUS
     return near_zero, jnp.where(near_zero, logits, 0.0), jnp.where(near_zero, 1.0, logits)
 

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxad.ops.arrays import AnyArray
 
-def radial_autocorrelation(images: Float[Array, "b h w"]) -> Float[Array, " k"]:
+
+def radial_autocorrelation(images: Float[AnyArray, "b h w"]) -> Float[Array, " k"]:
     """Returns the autocorrelation of images at distances of 0, 1, ..., min(h, w) / 2 pixels.
 
     Each image less its own mean; covariances at an offset are divided by the number of pairs of
@@ -42,7 +44,7 @@ def radial_autocorrelation(images: Float[Array, "b h w"]) -> Float[Array, " k"]:
     return radial / radial[0]
 
 
-def correlation_length(correlation: Float[Array, " k"]) -> float:
+def correlation_length(correlation: Float[AnyArray, " k"]) -> float:
     """Returns the distance in pixels at which a correlation first falls to 1/e.
 
     Args:

@@ -19,8 +19,8 @@ Positive definiteness. A covariance of the plane evaluated at the distances of a
 range is not small against the torus: Matern 3/2 does on 32 x 32 at range 4, the smallest being
 -0.46. ``wrap="sum"`` has none, at any range. ``eigenvalues`` raises what is left below
 ``floor * variance`` to that value: the nearest matrix without smaller ones, in Frobenius norm. This
-adds to the variance, which becomes ``mean(eigenvalues)``. ``smallest_eigenvalue`` and
-``floored_share`` tell whether it was needed.
+adds to the variance, which becomes ``mean(eigenvalues)``. ``smallest_eigenvalue`` tells whether it
+was needed.
 
 Precision. In float32 an eigenvalue has an error of up to 1e-7 times the largest one, which is
 about 6 pi range^2 variance for Matern 3/2: on 32 x 32 the smallest has 4 digits at range 2, 2 at
@@ -37,6 +37,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from jaxad.ops.arrays import AnyArray, at_least_float32
 
 Wrap = Literal["nearest", "sum"]
 Family = Literal["exponential", "matern32", "matern32_sqrt3", "matern52", "gaussian", "identity"]
@@ -72,8 +74,8 @@ def torus_distances(shape: tuple[int, int]) -> Float[Array, "h w"]:
 def covariance_base(
     shape: tuple[int, int],
     family: Family,
-    range_: Float[Array, "*c"] | float,
-    variance: Float[Array, "*c"] | float = 1.0,
+    range_: Float[AnyArray, "*#c"] | float,
+    variance: Float[AnyArray, "*#c"] | float = 1.0,
     *,
     wrap: Wrap = "nearest",
 ) -> Float[Array, "h w *c"]:
@@ -147,7 +149,7 @@ def length_of_unit_range(family: Family) -> float:
     return float(np.interp(math.exp(-1), values[::-1], distances[::-1]))
 
 
-def raw_eigenvalues(base: Float[Array, "h w *c"]) -> Float[Array, "h w *c"]:
+def raw_eigenvalues(base: Float[AnyArray, "h w *c"]) -> Float[Array, "h w *c"]:
     """Returns F b, negative values included.
 
     Args:
@@ -157,13 +159,13 @@ def raw_eigenvalues(base: Float[Array, "h w *c"]) -> Float[Array, "h w *c"]:
       Eigenvalue [k, l] belongs to the frequency (k / h, l / w); they sum to N times the variance.
     """
     w = base.shape[1]
-    half = jnp.fft.rfft2(_at_least_float32(base), axes=(0, 1)).real
+    half = jnp.fft.rfft2(at_least_float32(base), axes=(0, 1)).real
     opposite = half[:, 1 : (w + 1) // 2][:, ::-1]
     opposite = jnp.concatenate([opposite[:1], opposite[1:][::-1]], axis=0)
     return jnp.concatenate([half, opposite], axis=1)
 
 
-def eigenvalues(base: Float[Array, "h w *c"], *, floor: float = FLOOR) -> Float[Array, "h w *c"]:
+def eigenvalues(base: Float[AnyArray, "h w *c"], *, floor: float = FLOOR) -> Float[Array, "h w *c"]:
     """Returns the eigenvalues of the nearest covariance matrix that is positive definite.
 
     Args:
@@ -174,46 +176,26 @@ def eigenvalues(base: Float[Array, "h w *c"], *, floor: float = FLOOR) -> Float[
       ``max(F b, floor * variance)``; gradients are finite, and those with respect to the range
       vanish where the floor holds.
     """
-    return jnp.maximum(raw_eigenvalues(base), floor * _at_least_float32(base)[:1, :1])
+    return jnp.maximum(raw_eigenvalues(base), floor * at_least_float32(base)[:1, :1])
 
 
-def smallest_eigenvalue(base: Float[Array, "h w *c"]) -> Float[Array, "*c"]:
+def smallest_eigenvalue(base: Float[AnyArray, "h w *c"]) -> Float[Array, "*c"]:
     """Returns the smallest raw eigenvalue over the variance: negative if b is no covariance."""
-    return jnp.min(raw_eigenvalues(base), axis=(0, 1)) / _at_least_float32(base)[0, 0]
+    return jnp.min(raw_eigenvalues(base), axis=(0, 1)) / at_least_float32(base)[0, 0]
 
 
-def floored_share(base: Float[Array, "h w *c"], *, floor: float = FLOOR) -> Float[Array, "*c"]:
-    """Returns the share, in [0, 1], of the eigenvalues that ``eigenvalues`` raises to its floor."""
-    raised = raw_eigenvalues(base) < floor * _at_least_float32(base)[:1, :1]
-    return jnp.mean(raised, axis=(0, 1), dtype=jnp.promote_types(base.dtype, jnp.float32))
-
-
-def log_determinant(eigenvalues: Float[Array, "h w *c"]) -> Float[Array, "*c"]:
+def log_determinant(eigenvalues: Float[AnyArray, "h w *c"]) -> Float[Array, "*c"]:
     """Returns the logarithm of the determinant of Sigma."""
     return jnp.sum(jnp.log(eigenvalues), axis=(0, 1))
 
 
-def precision_diagonal(eigenvalues: Float[Array, "h w *c"]) -> Float[Array, "*c"]:
+def precision_diagonal(eigenvalues: Float[AnyArray, "h w *c"]) -> Float[Array, "*c"]:
     """Returns a diagonal entry of Sigma^-1; all are equal, 1 / conditional variance."""
     return jnp.mean(1.0 / eigenvalues, axis=(0, 1))
 
 
-def covariance_product(
-    x: Float[Array, "b h w c"], eigenvalues: Float[Array, "h w *c"]
-) -> Float[Array, "b h w c"]:
-    """Returns Sigma x of every field."""
-    return _filter(x, _per_channel(x, eigenvalues))
-
-
-def precision_product(
-    x: Float[Array, "b h w c"], eigenvalues: Float[Array, "h w *c"]
-) -> Float[Array, "b h w c"]:
-    """Returns Sigma^-1 x of every field."""
-    return _filter(x, 1.0 / _per_channel(x, eigenvalues))
-
-
 def quadratic_form(
-    x: Float[Array, "b h w c"], eigenvalues: Float[Array, "h w *c"]
+    x: Float[AnyArray, "b h w c"], eigenvalues: Float[AnyArray, "h w *c"]
 ) -> Float[Array, "b c"]:
     """Returns x' Sigma^-1 x of every field: one transform forward, and one for its gradient."""
     h, w = x.shape[1:3]
@@ -224,13 +206,13 @@ def quadratic_form(
     count[0] = 1.0 / (h * w)
     if w % 2 == 0:
         count[-1] = 1.0 / (h * w)
-    transform = jnp.fft.rfft2(_at_least_float32(x), axes=(1, 2))
+    transform = jnp.fft.rfft2(at_least_float32(x), axes=(1, 2))
     power = jnp.square(transform.real) + jnp.square(transform.imag)
     return jnp.sum(power * (count[None, :, None] * precision)[None], axis=(1, 2))
 
 
 def log_density(
-    x: Float[Array, "b h w c"], eigenvalues: Float[Array, "h w *c"]
+    x: Float[AnyArray, "b h w c"], eigenvalues: Float[AnyArray, "h w *c"]
 ) -> Float[Array, "b c"]:
     """Returns the log-density of every field in nats, summed over its sites."""
     sites = x.shape[1] * x.shape[2]
@@ -239,7 +221,7 @@ def log_density(
 
 
 def sample(
-    key: Array, shape: tuple[int, int, int, int], eigenvalues: Float[Array, "h w *c"]
+    key: Array, shape: tuple[int, int, int, int], eigenvalues: Float[AnyArray, "h w *c"]
 ) -> Float[Array, "b h w c"]:
     """Draws fields exactly: Sigma^(1/2) times white noise, by two transforms.
 
@@ -251,14 +233,14 @@ def sample(
     Returns:
       Fields of the dtype of the eigenvalues, which is float32 at least.
     """
-    noise = jax.random.normal(key, shape, _at_least_float32(eigenvalues).dtype)
+    noise = jax.random.normal(key, shape, at_least_float32(eigenvalues).dtype)
     return _filter(noise, jnp.sqrt(_per_channel(noise, eigenvalues)))
 
 
 def kl_divergence(
-    mean: Float[Array, "b h w c"],
-    log_variance: Float[Array, "b h w c"],
-    eigenvalues: Float[Array, "h w *c"],
+    mean: Float[AnyArray, "b h w c"],
+    log_variance: Float[AnyArray, "b h w c"],
+    eigenvalues: Float[AnyArray, "h w *c"],
 ) -> Float[Array, "b c"]:
     """Returns KL(N(mean, diag(exp(log_variance))) || N(0, Sigma)) of every field.
 
@@ -277,17 +259,13 @@ def kl_divergence(
     sites = mean.shape[1] * mean.shape[2]
     eigenvalues = _per_channel(mean, eigenvalues)
     log_precision = jnp.log(precision_diagonal(eigenvalues))
-    excess = _at_least_float32(log_variance) + log_precision[None, None, None]
+    excess = at_least_float32(log_variance) + log_precision[None, None, None]
     variances = jnp.sum(jnp.expm1(excess) - excess, axis=(1, 2))
     correlation = sites * log_precision + log_determinant(eigenvalues)
     return 0.5 * (quadratic_form(mean, eigenvalues) + variances + correlation[None])
 
 
-def _at_least_float32(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _per_channel(x: Array, eigenvalues: Array) -> Array:
+def _per_channel(x: AnyArray, eigenvalues: AnyArray) -> Array:
     """Returns the eigenvalues as (h, w, 1 or c), once they are known to fit the fields."""
     fits = x.ndim == 4 and eigenvalues.shape[:2] == x.shape[1:3]
     if not fits or eigenvalues.shape[2:] not in ((), (1,), x.shape[3:]):
@@ -295,12 +273,12 @@ def _per_channel(x: Array, eigenvalues: Array) -> Array:
             f"Fields of shape {x.shape} (b, h, w, c) and eigenvalues of shape {eigenvalues.shape} "
             "do not fit: eigenvalues are (h, w) or (h, w, c)."
         )
-    return _at_least_float32(eigenvalues).reshape(*x.shape[1:3], -1)
+    return at_least_float32(eigenvalues).reshape(*x.shape[1:3], -1)
 
 
-def _filter(x: Array, response: Array) -> Array:
+def _filter(x: AnyArray, response: Array) -> Array:
     """Multiplies the spectrum of x (b, h, w, c) with a real response (h, w, 1 or c)."""
-    transform = jnp.fft.rfft2(_at_least_float32(x), axes=(1, 2))
+    transform = jnp.fft.rfft2(at_least_float32(x), axes=(1, 2))
     transform = transform * response[None, :, : transform.shape[2]]
     return jnp.fft.irfft2(transform, s=x.shape[1:3], axes=(1, 2))
 

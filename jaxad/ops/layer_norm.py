@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxad.ops.arrays import at_least_float32
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def layer_norm(
@@ -37,8 +39,7 @@ def layer_norm(
 
 
 def _forward(x, scale, bias, epsilon):
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    rows = x.reshape(-1, x.shape[-1]).astype(dtype)
+    rows = at_least_float32(x.reshape(-1, x.shape[-1]))
     centred = rows - jnp.mean(rows, axis=1, keepdims=True)
     inverse = lax.rsqrt(jnp.mean(centred * centred, axis=1, keepdims=True) + epsilon)
     normed = centred * inverse

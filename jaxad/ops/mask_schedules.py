@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxad.ops.arrays import AnyArray
+
 MOST_BLOCK = 4
 """The largest side of a block, in patches."""
 
@@ -145,7 +147,9 @@ def random_ensemble(
     return _schedule(pictures, pictures)
 
 
-def assemble(predictions: Float[Array, "b p m d"], schedule: MaskSchedule) -> Float[Array, "b n d"]:
+def assemble(
+    predictions: Float[AnyArray, "b p m d"], schedule: MaskSchedule
+) -> Float[Array, "b n d"]:
     """The mean of the predictions of every patch that are used, patch by patch.
 
     Args:

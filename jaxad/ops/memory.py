@@ -25,6 +25,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxad.ops.arrays import AnyArray, in_common_dtype
+
 Similarity = Literal["cosine", "dot"]
 SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
 
@@ -42,8 +44,8 @@ class Reading(NamedTuple):
 
 
 def read(
-    queries: Float[Array, "*b d"],
-    items: Float[Array, "n d"],
+    queries: Float[AnyArray, "*b d"],
+    items: Float[AnyArray, "n d"],
     *,
     similarity: Similarity = "cosine",
     temperature: float = 1.0,
@@ -75,8 +77,8 @@ def read(
 
 
 def address(
-    queries: Float[Array, "*b d"],
-    items: Float[Array, "n d"],
+    queries: Float[AnyArray, "*b d"],
+    items: Float[AnyArray, "n d"],
     *,
     similarity: Similarity = "cosine",
     temperature: float = 1.0,
@@ -101,8 +103,7 @@ def address(
             f"Queries of shape {queries.shape} cannot address items of shape {items.shape}: the "
             "last axes must be equal, and the items (n, d)."
         )
-    dtype = jnp.result_type(jnp.float32, queries, items)
-    queries, items = queries.astype(dtype), items.astype(dtype)
+    queries, items = in_common_dtype(queries, items)
     if similarity == "cosine":
         queries, items = _unit(queries), _unit(items)
     # Near items differ in the last digits, which an accelerator's default precision drops.
@@ -111,8 +112,8 @@ def address(
 
 
 def hard_shrink(
-    weights: Float[Array, "*b n"], *, threshold: float, epsilon: float = 1e-12
-) -> Float[Array, "*b n"]:
+    weights: Float[Array, "*b"], *, threshold: float, epsilon: float = 1e-12
+) -> Float[Array, "*b"]:
     """Keeps the weights above the threshold, makes the others 0 (eq. 10).
 
     ``epsilon`` only keeps the formula from dividing by zero, but within an epsilon above the

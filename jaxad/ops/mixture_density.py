@@ -1,4 +1,4 @@
-"""Gaussian mixtures as the output of a network: densities, responsibilities, samples.
+"""Gaussian mixtures as the output of a network: densities, responsibilities.
 
 Bishop 1994, "Mixture density networks". The density of a vector y of length d is::
 
@@ -26,7 +26,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
+
+from jaxad.ops.arrays import AnyArray, at_least_float32, in_common_dtype
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -38,7 +40,9 @@ LARGEST_DISTANCE = 1e12
 
 
 def diagonal_log_densities(
-    y: Float[Array, "*n d"], means: Float[Array, "*m k d"], log_variances: Float[Array, "*m k d"]
+    y: Float[AnyArray, "*n d"],
+    means: Float[AnyArray, "*m k d"],
+    log_variances: Float[AnyArray, "*m k d"],
 ) -> Float[Array, "*n k"]:
     """Log-density of every component with a diagonal covariance.
 
@@ -52,7 +56,7 @@ def diagonal_log_densities(
       ``log N(y; mu_k, diag(exp(log_variances_k)))``. Beyond :data:`LARGEST_DISTANCE` standard
       deviations it is constant and its gradient zero, rather than infinite and not a number.
     """
-    y, means, log_variances = _wide(y, means, log_variances)
+    y, means, log_variances = in_common_dtype(y, means, log_variances)
     means, log_variances = (_lift(p, y.ndim + 1) for p in (means, log_variances))
     log_variances = jnp.clip(log_variances, -LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
     # Scaled before it is squared: a variance's inverse overflows where its root's does not.
@@ -62,7 +66,9 @@ def diagonal_log_densities(
 
 
 def full_log_densities(
-    y: Float[Array, "*n d"], means: Float[Array, "*m k d"], cholesky: Float[Array, "*m k d d"]
+    y: Float[AnyArray, "*n d"],
+    means: Float[AnyArray, "*m k d"],
+    cholesky: Float[AnyArray, "*m k d d"],
 ) -> Float[Array, "*n k"]:
     """Log-density of every component with a full covariance.
 
@@ -75,7 +81,7 @@ def full_log_densities(
     Returns:
       ``log N(y; mu_k, L_k L_k^T)``.
     """
-    y, means, cholesky = _wide(y, means, cholesky)
+    y, means, cholesky = in_common_dtype(y, means, cholesky)
     means, cholesky = _lift(means, y.ndim + 1), _lift(cholesky, y.ndim + 2)
     difference = y[..., None, :] - means
     shape = jnp.broadcast_shapes(cholesky.shape[:-1], difference.shape)
@@ -90,7 +96,7 @@ def full_log_densities(
 
 
 def log_likelihood(
-    logits: Float[Array, "*m k"], log_densities: Float[Array, "*n k"]
+    logits: Float[AnyArray, "*m k"], log_densities: Float[AnyArray, "*n k"]
 ) -> Float[Array, "*n"]:
     """``log sum_k softmax(logits)_k exp(log_densities_k)``, the mixture's log-density.
 
@@ -102,14 +108,14 @@ def log_likelihood(
 
 
 def responsibilities(
-    logits: Float[Array, "*m k"], log_densities: Float[Array, "*n k"]
+    logits: Float[AnyArray, "*m k"], log_densities: Float[AnyArray, "*n k"]
 ) -> Float[Array, "*n k"]:
     """Probability of each component given the vector: sums to 1 over k, however far it lies."""
     return jax.nn.softmax(_joint(logits, log_densities), axis=-1)
 
 
 def expected_component_nll(
-    logits: Float[Array, "*m k"], log_densities: Float[Array, "*n k"], *, dimensions: int
+    logits: Float[AnyArray, "*m k"], log_densities: Float[AnyArray, "*n k"], *, dimensions: int
 ) -> Float[Array, "*n"]:
     """What the public code of VT-ADL minimises instead of the likelihood.
 
@@ -123,12 +129,14 @@ def expected_component_nll(
       log_densities: of the components, in full as the other functions give them.
       dimensions: length d of the vectors.
     """
-    log_densities = _wide(log_densities)[0]
-    weights = jax.nn.softmax(_lift(_wide(logits)[0], log_densities.ndim), axis=-1)
+    log_densities = at_least_float32(log_densities)
+    weights = jax.nn.softmax(_lift(at_least_float32(logits), log_densities.ndim), axis=-1)
     return -jnp.sum(weights * log_densities, axis=-1) - 0.5 * (dimensions - 1) * LOG_2PI
 
 
-def log_variance_of_softplus(raw: Float[Array, "*n"], *, floor: float = 0.0) -> Float[Array, "*n"]:
+def log_variance_of_softplus(
+    raw: Float[AnyArray, "*n"], *, floor: float = 0.0
+) -> Float[Array, "*n"]:
     """``log(softplus(raw)^2 + floor)``: standard deviations by softplus, as VT-ADL's equation 6.
 
     Args:
@@ -136,7 +144,7 @@ def log_variance_of_softplus(raw: Float[Array, "*n"], *, floor: float = 0.0) -> 
       floor: added to the variance. With 0 the variance may fall towards zero, and a likelihood
         that has a component at the target itself then grows without bound.
     """
-    raw = _wide(raw)[0]
+    raw = at_least_float32(raw)
     # Below -20 the softplus is exp(raw) to float32, and its logarithm would be that of zero.
     inner = jnp.maximum(raw, -20.0)
     log_scale = jnp.where(raw < -20.0, raw, jnp.log(jax.nn.softplus(inner)))
@@ -146,7 +154,7 @@ def log_variance_of_softplus(raw: Float[Array, "*n"], *, floor: float = 0.0) -> 
 
 
 def cholesky_of_raw(
-    raw: Float[Array, "*n p"], *, dimensions: int, floor: float = 0.0
+    raw: Float[AnyArray, "*n p"], *, dimensions: int, floor: float = 0.0
 ) -> Float[Array, "*n d d"]:
     """Cholesky factors from unconstrained numbers, ``p = d (d + 1) / 2``.
 
@@ -157,7 +165,7 @@ def cholesky_of_raw(
         of each dimension given those before it is at least this.
     """
     rows, columns = np.tril_indices(dimensions)
-    raw = _wide(raw)[0]
+    raw = at_least_float32(raw)
     log_variances = log_variance_of_softplus(raw, floor=floor)
     diagonal = jnp.exp(0.5 * jnp.clip(log_variances, -LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE))
     on_diagonal = jnp.asarray(rows == columns).reshape((1,) * (raw.ndim - 1) + (-1,))
@@ -165,48 +173,10 @@ def cholesky_of_raw(
     return factors.at[..., rows, columns].set(jnp.where(on_diagonal, diagonal, raw))
 
 
-def sample_diagonal(
-    key: Key[Array, ""],
-    logits: Float[Array, "*n k"],
-    means: Float[Array, "*n k d"],
-    log_variances: Float[Array, "*n k d"],
-) -> Float[Array, "*n d"]:
-    """One draw from each mixture; broadcast or vmap over keys for more."""
-    choice_key, noise_key = jax.random.split(key)
-    means, log_variances = _wide(means, log_variances)
-    chosen = jax.random.categorical(choice_key, logits)[..., None, None]
-    mean = jnp.take_along_axis(means, chosen, axis=-2)[..., 0, :]
-    log_variance = jnp.take_along_axis(log_variances, chosen, axis=-2)[..., 0, :]
-    noise = jax.random.normal(noise_key, mean.shape, mean.dtype)
-    return mean + jnp.exp(0.5 * log_variance) * noise
-
-
-def sample_full(
-    key: Key[Array, ""],
-    logits: Float[Array, "*n k"],
-    means: Float[Array, "*n k d"],
-    cholesky: Float[Array, "*n k d d"],
-) -> Float[Array, "*n d"]:
-    """One draw from each mixture; broadcast or vmap over keys for more."""
-    choice_key, noise_key = jax.random.split(key)
-    means, cholesky = _wide(means, jnp.tril(cholesky))
-    chosen = jax.random.categorical(choice_key, logits)[..., None, None]
-    mean = jnp.take_along_axis(means, chosen, axis=-2)[..., 0, :]
-    factor = jnp.take_along_axis(cholesky, chosen[..., None], axis=-3)[..., 0, :, :]
-    noise = jax.random.normal(noise_key, mean.shape, mean.dtype)
-    return mean + jnp.einsum("...ij,...j->...i", factor, noise, precision=lax.Precision.HIGHEST)
-
-
-def _joint(logits: Array, log_densities: Array) -> Array:
+def _joint(logits: AnyArray, log_densities: AnyArray) -> Array:
     """Logarithm of weight times density."""
-    logits, log_densities = _wide(logits, log_densities)
+    logits, log_densities = in_common_dtype(logits, log_densities)
     return jax.nn.log_softmax(_lift(logits, log_densities.ndim), axis=-1) + log_densities
-
-
-def _wide(*arrays: Array) -> tuple[Array, ...]:
-    """The arrays in their common dtype, float32 at least."""
-    dtype = jnp.result_type(jnp.float32, *arrays)
-    return tuple(jnp.asarray(array).astype(dtype) for array in arrays)
 
 
 def _lift(array: Array, ndim: int) -> Array:

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxad.ops.arrays import AnyArray
 
-def grey_dilation(maps: Float[Array, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
+
+def grey_dilation(maps: Float[AnyArray, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
     """Returns the maximum around every pixel: bright regions grow, dark specks vanish.
 
     Args:
@@ -29,7 +31,7 @@ def grey_dilation(maps: Float[Array, "*b h w"], *, size: int) -> Float[Array, "*
     return _extremum(maps, size, lax.max, -jnp.inf, before=(size - 1) // 2)
 
 
-def grey_erosion(maps: Float[Array, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
+def grey_erosion(maps: Float[AnyArray, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
     """Returns the minimum around every pixel: bright regions shrink, bright specks vanish.
 
     Arguments, returned value and errors are those of `grey_dilation`.
@@ -37,7 +39,7 @@ def grey_erosion(maps: Float[Array, "*b h w"], *, size: int) -> Float[Array, "*b
     return _extremum(maps, size, lax.min, jnp.inf, before=size // 2)
 
 
-def grey_opening(maps: Float[Array, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
+def grey_opening(maps: Float[AnyArray, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
     """Returns the dilation of the erosion: removes bright specks smaller than the square.
 
     Arguments, returned value and errors are those of `grey_dilation`.
@@ -45,7 +47,7 @@ def grey_opening(maps: Float[Array, "*b h w"], *, size: int) -> Float[Array, "*b
     return grey_dilation(grey_erosion(maps, size=size), size=size)
 
 
-def grey_closing(maps: Float[Array, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
+def grey_closing(maps: Float[AnyArray, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
     """Returns the erosion of the dilation: fills dark specks smaller than the square.
 
     Arguments, returned value and errors are those of `grey_dilation`.
@@ -53,22 +55,23 @@ def grey_closing(maps: Float[Array, "*b h w"], *, size: int) -> Float[Array, "*b
     return grey_erosion(grey_dilation(maps, size=size), size=size)
 
 
-def _extremum(maps: Array, size: int, choose, neutral: float, *, before: int) -> Array:
+def _extremum(maps: AnyArray, size: int, choose, neutral: float, *, before: int) -> Array:
     """Slides a square over the maps, `before` pixels of it above and left of each pixel."""
     if size < 1:
         raise ValueError(f"The side of a footprint is 1 pixel or more, not {size}.")
     if maps.ndim < 2:
         raise ValueError(f"Morphology takes maps of shape (..., h, w), not {maps.shape}.")
+    result = jnp.asarray(maps)
     for axis in (maps.ndim - 2, maps.ndim - 1):
         # The extremum over a square is that over rows of those over columns.
         padding, window = [(0, 0)] * maps.ndim, [1] * maps.ndim
         padding[axis], window[axis] = (before, size - 1 - before), size
-        maps = lax.reduce_window(
-            jnp.pad(maps, padding, mode="symmetric"),
-            jnp.asarray(neutral, maps.dtype),
+        result = lax.reduce_window(
+            jnp.pad(result, padding, mode="symmetric"),
+            jnp.asarray(neutral, result.dtype),
             choose,
             window,
             [1] * maps.ndim,
             "VALID",
         )
-    return maps
+    return result

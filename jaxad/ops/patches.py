@@ -7,7 +7,10 @@ Patches follow each other row by row.
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 from jaxtyping import Array, Shaped
+
+from jaxad.ops.arrays import AnyArray
 
 
 def patch_grid(size: tuple[int, int], patch: int) -> tuple[int, int]:
@@ -29,7 +32,7 @@ def patch_grid(size: tuple[int, int], patch: int) -> tuple[int, int]:
     return h // patch, w // patch
 
 
-def patchify(images: Shaped[Array, "b h w c"], *, patch: int) -> Shaped[Array, "b n d"]:
+def patchify(images: Shaped[AnyArray, "b h w c"], *, patch: int) -> Shaped[Array, "b n d"]:
     """Cuts images into non-overlapping patches.
 
     Args:
@@ -46,7 +49,7 @@ def patchify(images: Shaped[Array, "b h w c"], *, patch: int) -> Shaped[Array, "
         raise ValueError(f"Images have the shape (b, h, w, c), not {images.shape}.")
     b, h, w, c = images.shape
     rows, columns = patch_grid((h, w), patch)
-    x = images.reshape(b, rows, patch, columns, patch, c).transpose(0, 1, 3, 2, 4, 5)
+    x = jnp.asarray(images).reshape(b, rows, patch, columns, patch, c).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(b, rows * columns, patch * patch * c)
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import operator
+from typing import SupportsIndex
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
+from jaxad.ops.arrays import AnyArray, at_least_float32
 
-def repeat_upsample(maps: Shaped[Array, "*b h w"], factor: int) -> Shaped[Array, "*b fh fw"]:
+
+def repeat_upsample(
+    maps: Shaped[AnyArray, "*b h w"], factor: SupportsIndex
+) -> Shaped[Array, "*b fh fw"]:
     """Repeats every value in a square of ``factor`` x ``factor`` pixels.
 
     Nearest-neighbour upsampling without a choice of grid: no value moves or mixes.
@@ -40,7 +45,7 @@ def repeat_upsample(maps: Shaped[Array, "*b h w"], factor: int) -> Shaped[Array,
 
 
 def bilinear_resize_align_corners(
-    images: Float[Array, "*b h w c"], size: tuple[int, int]
+    images: Float[AnyArray, "*b h w c"], size: tuple[int, int]
 ) -> Float[Array, "*b oh ow c"]:
     """Interpolates linearly between pixel centres; the corner pixels stay the corners.
 
@@ -63,14 +68,14 @@ def bilinear_resize_align_corners(
         raise ValueError(f"Resizing takes images of shape (..., h, w, c), not {images.shape}.")
     if min(size) < 1:
         raise ValueError(f"Images are resized to sides of 1 or more, not to {size}.")
-    dtype = jnp.promote_types(images.dtype, jnp.float32)
+    wide = at_least_float32(images)
     rows, columns = (
-        jnp.asarray(_linear_weights(before, after), dtype)
+        jnp.asarray(_linear_weights(before, after), wide.dtype)
         for before, after in zip(images.shape[-3:-1], size, strict=True)
     )
     # As in the blur: one matrix product per axis, at full precision.
     high = lax.Precision.HIGHEST
-    resized = jnp.einsum("ij,...jwc->...iwc", rows, images.astype(dtype), precision=high)
+    resized = jnp.einsum("ij,...jwc->...iwc", rows, wide, precision=high)
     resized = jnp.einsum("ij,...hjc->...hic", columns, resized, precision=high)
     return resized.astype(images.dtype)
 

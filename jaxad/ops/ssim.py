@@ -31,10 +31,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxad.ops.arrays import AnyArray, in_common_dtype
+
 
 def ssim_map(
-    a: Float[Array, "*b h w c"],
-    b: Float[Array, "*b h w c"],
+    a: Float[AnyArray, "*b h w c"],
+    b: Float[AnyArray, "*b h w c"],
     *,
     window: Literal["uniform", "gaussian"] = "uniform",
     window_size: int = 11,
@@ -78,10 +80,9 @@ def ssim_map(
             images = _weighted_sum(_mirror(images, axis, radius), axis, taps)
         return images
 
-    dtype = jnp.promote_types(jnp.promote_types(a.dtype, b.dtype), jnp.float32)
     # Variances do not depend on the origin: half the range keeps the squares small.
     origin = 0.5 * data_range
-    a, b = a.astype(dtype) - origin, b.astype(dtype) - origin
+    a, b = (images - origin for images in in_common_dtype(a, b))
 
     mean_a, mean_b = local_mean(a), local_mean(b)
     squared_means = jnp.square(mean_a) + jnp.square(mean_b)

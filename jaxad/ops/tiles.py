@@ -13,6 +13,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key, Shaped
 
+from jaxad.ops.arrays import AnyArray, at_least_float32
+
 
 def tile_positions(h: int, w: int, tile: int, stride: int) -> tuple[tuple[int, int], ...]:
     """Returns the (row, column) of the top left pixel of every tile, row by row.
@@ -41,7 +43,7 @@ def tile_positions(h: int, w: int, tile: int, stride: int) -> tuple[tuple[int, i
 
 
 def extract_tiles(
-    images: Shaped[Array, "b h w c"], tile: int, stride: int
+    images: Shaped[AnyArray, "b h w c"], tile: int, stride: int
 ) -> Shaped[Array, "b n {tile} {tile} c"]:
     """Cuts images into overlapping square tiles, in the order of `tile_positions`.
 
@@ -60,7 +62,7 @@ def extract_tiles(
 
 
 def average_tiles(
-    tiles: Float[Array, "b n t t c"], image_shape: tuple[int, int], stride: int
+    tiles: Float[AnyArray, "b n t t c"], image_shape: tuple[int, int], stride: int
 ) -> Float[Array, "b h w c"]:
     """Puts tiles back into images and averages them where they overlap.
 
@@ -87,17 +89,16 @@ def average_tiles(
             f"An image of {h}x{w} has {expected} tiles of side {tile} at stride {stride}, not {n}."
         )
     rows, columns = _starts(h, tile, stride), _starts(w, tile, stride)
-    dtype = jnp.promote_types(tiles.dtype, jnp.float32)
-    grid = tiles.astype(dtype).reshape(b, len(rows), len(columns), tile, tile, c)
+    grid = at_least_float32(tiles).reshape(b, len(rows), len(columns), tile, tile, c)
     # Positions are a grid: first each row of tiles becomes a strip, then the strips an image.
     strips = _overlap_add(jnp.moveaxis(grid, 2, 0), columns, w, axis=3)
     total = _overlap_add(jnp.moveaxis(strips, 1, 0), rows, h, axis=1)
     covers = np.outer(_coverage(rows, h, tile), _coverage(columns, w, tile))
-    return (total / jnp.asarray(covers, dtype)[None, :, :, None]).astype(tiles.dtype)
+    return (total / jnp.asarray(covers, grid.dtype)[None, :, :, None]).astype(tiles.dtype)
 
 
 def random_crops(
-    images: Shaped[Array, "b h w c"], keys: Key[Array, " b"], size: int
+    images: Shaped[AnyArray, "b h w c"], keys: Key[Array, " b"], size: int
 ) -> Shaped[Array, "b {size} {size} c"]:
     """Cuts one square at a uniformly random place out of every image.
 
@@ -118,7 +119,7 @@ def random_crops(
         row, column = jax.random.randint(key, (2,), 0, last + 1)
         return lax.dynamic_slice(image, (row, column, 0), (size, size, c))
 
-    return jax.vmap(crop)(images, keys)
+    return jax.vmap(crop)(jnp.asarray(images), keys)
 
 
 def _starts(length: int, tile: int, stride: int) -> list[int]:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from jaxad.ops.arrays import at_least_float32
+
 
 class Quantisation(NamedTuple):
     """What quantisation gives per position.
@@ -62,13 +64,11 @@ def nearest_code(
       ValueError: if the vectors and the codes differ in length.
     """
     _check(z, codebook)
-    dtype = jnp.promote_types(z.dtype, jnp.float32)
-    codebook = codebook.astype(dtype)
+    wide = at_least_float32(z)
+    codebook = codebook.astype(wide.dtype)
     # |z|^2 - 2 z.e + |e|^2 without its first term, which is the same for every code. At full
     # precision: with the 10 bits of an accelerator's default, near codes would be mixed up.
-    products = jnp.einsum(
-        "...d,kd->...k", z.astype(dtype), codebook, precision=lax.Precision.HIGHEST
-    )
+    products = jnp.einsum("...d,kd->...k", wide, codebook, precision=lax.Precision.HIGHEST)
     norms = jnp.sum(jnp.square(codebook), axis=-1)
     norms = jnp.expand_dims(norms, tuple(range(products.ndim - 1)))
     return jnp.argmin(norms - 2.0 * products, axis=-1)
@@ -90,11 +90,9 @@ def quantise(z: Float[Array, "*b h w d"], codebook: Float[Array, "k d"]) -> Quan
     """
     indices = nearest_code(z, codebook)
     codes = _look_up(codebook, indices)
-    dtype = jnp.promote_types(z.dtype, jnp.float32)
-    wide_z, wide_codes = z.astype(dtype), codes.astype(dtype)
-
-    def squared(difference: Array) -> Array:
-        return jnp.sum(jnp.square(difference), axis=-1)
+    wide_z = at_least_float32(z)
+    wide_codes = codes.astype(wide_z.dtype)
+    squared = lambda difference: jnp.sum(jnp.square(difference), axis=-1)
 
     return Quantisation(
         # z + sg[e - z] would return the codes with a rounding error.
@@ -121,9 +119,8 @@ def code_counts_and_sums(
     Returns:
       (counts, sums), in at least float32.
     """
-    dtype = jnp.promote_types(z.dtype, jnp.float32)
-    vectors = lax.stop_gradient(z).astype(dtype).reshape(-1, z.shape[-1])
-    chosen = jax.nn.one_hot(indices.reshape(-1), k, dtype=dtype)
+    vectors = at_least_float32(lax.stop_gradient(z)).reshape(-1, z.shape[-1])
+    chosen = jax.nn.one_hot(indices.reshape(-1), k, dtype=vectors.dtype)
     # A product rather than a scatter, whose order of additions varies on a GPU.
     sums = jnp.einsum("nk,nd->kd", chosen, vectors, precision=lax.Precision.HIGHEST)
     return jnp.sum(chosen, axis=0), sums
@@ -131,7 +128,7 @@ def code_counts_and_sums(
 
 def init_averages(codebook: Float[Array, "k d"]) -> CodeAverages:
     """Returns averages that stand for this codebook, as if each code had been chosen once."""
-    codebook = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
+    codebook = at_least_float32(codebook)
     return CodeAverages(jnp.ones(codebook.shape[0], codebook.dtype), codebook)
 
 

@@ -67,7 +67,8 @@ def test_tokens_are_those_of_the_pytorch_network(trees, values, name):
     encoder = VisionTransformer(
         features=16, depth=2, heads=2, patch=4, image_size=(12, 12), epsilon=epsilon
     )
-    tokens = encoder.apply({"params": trees[name]["params"]["encoder"]}, values["images"])
+    params = jax.tree.map(jnp.asarray, trees[name]["params"]["encoder"])
+    tokens = encoder.apply({"params": params}, jnp.asarray(values["images"]))
     # float32 through two blocks; the tokens are of order 1
     np.testing.assert_allclose(tokens, values[f"{GOLDEN[name]}/tokens"], atol=2e-5)
 
@@ -75,7 +76,7 @@ def test_tokens_are_those_of_the_pytorch_network(trees, values, name):
 @pytest.mark.parametrize("name", ["mae", "hf-mae"])
 def test_predictions_are_those_of_the_pytorch_decoder(trees, values, name):
     """The decoder written out from its parts; nothing is masked."""
-    params = trees[name]["params"]["decoder"]
+    params = jax.tree.map(jnp.asarray, trees[name]["params"]["decoder"])
     dense = lambda key, x: nn.Dense(params[key]["kernel"].shape[1]).apply(
         {"params": params[key]}, x
     )
@@ -91,7 +92,8 @@ def test_features_are_those_of_torchvisions_resnet(states, values, stages):
     leaves = map_weights(states["resnet18"], family("resnet18", stages=stages), source="x").leaves
     tree = unflatten_dict({tuple(p.split("/")): leaf for p, leaf in leaves.items()})
     variables = {collection: modules["encoder"] for collection, modules in tree.items()}
-    found = ResNetTrunk(stages).apply(variables, values["resnet18/images"], train=False)
+    images = jnp.asarray(values["resnet18/images"])
+    found = ResNetTrunk(stages).apply(variables, images, train=False)
     expected = values[f"resnet18/layer{stages}"]
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 

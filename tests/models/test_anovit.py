@@ -133,7 +133,7 @@ def test_the_input_is_standardised_by_the_training_images():
     batch = Batch(images, np.arange(4, dtype=np.int32), np.ones(4, bool))
     keys = jax.random.split(jax.random.key(0), 4)
     loss = model.loss(variables, batch, keys, True).per_example
-    standard = np.float32((images / 255 - pixels.mean((0, 1, 2))) / pixels.std((0, 1, 2)))
+    standard = jnp.float32((images / 255 - pixels.mean((0, 1, 2))) / pixels.std((0, 1, 2)))
     output = model.module.apply({"params": variables["params"]}, standard)
     np.testing.assert_allclose(loss, np.square(standard - output).mean((1, 2, 3)), rtol=1e-4)
     shown = model.detect(variables, images).reconstruction
@@ -145,9 +145,8 @@ def test_the_decoder_of_2022_cannot_go_below_the_mean():
     """Its last ReLU: of a standardised target, the negative half is out of reach."""
     model = models.build("anovit", (16, 16, 3), decoder="2022", normalise="train", **SMALL)
     variables = jax.jit(model.init)(parameter_key(0))
-    output = model.module.apply(
-        {"params": variables["params"]}, np.random.default_rng(0).normal(size=(2, 16, 16, 3))
-    )
+    standard = jnp.float32(np.random.default_rng(0).normal(size=(2, 16, 16, 3)))
+    output = model.module.apply({"params": variables["params"]}, standard)
     assert float(output.min()) == 0.0 and float(output.max()) < 1.0
 
 

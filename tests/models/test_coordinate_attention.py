@@ -48,17 +48,15 @@ def test_outputs_equal_the_published_module(published, mode):
     )
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, dict(start))
     output, _ = module.apply(
-        variables, published["input"], train=mode == "train", mutable=["batch_stats"]
+        variables, jnp.asarray(published["input"]), train=mode == "train", mutable=["batch_stats"]
     )
     # The golden values are float64; ours are float32 through three layers.
     np.testing.assert_allclose(output, published[mode], rtol=1e-4, atol=2e-6)
 
 
 def test_gates_follow_rows_and_columns_and_only_weaken():
-    module, x = (
-        CoordinateAttention(),
-        np.float32(np.random.default_rng(0).normal(size=(2, 4, 6, 8))),
-    )
+    module = CoordinateAttention()
+    x = jnp.float32(np.random.default_rng(0).normal(size=(2, 4, 6, 8)))
     variables = module.init(parameter_key(0), x, train=False)
     gate = np.asarray(module.apply(variables, x, train=False)) / x
     assert np.all((gate > 0) & (gate < 1))

@@ -34,7 +34,7 @@ def test_the_published_density_and_its_gradient_equal_the_published_ones(golden_
         each = mixture_density.expected_component_nll(logits, log_densities, dimensions=8)
         return jnp.mean(jnp.sum(each, axis=1)), (logits, log_variances, each)
 
-    tokens = values["tokens"]
+    tokens = jnp.asarray(values["tokens"])
     gradient, (logits, log_variances, each) = jax.jit(jax.grad(loss, has_aux=True))(tokens)
     np.testing.assert_allclose(jax.nn.softmax(logits), values["weights"], rtol=1e-5)
     published = values["log_variances"].swapaxes(-1, -2)
@@ -51,7 +51,7 @@ def test_the_published_density_and_its_gradient_equal_the_published_ones(golden_
 def best_likelihood(floor, noise, steps=400):
     """Mean negative log-likelihood of fixed tokens given themselves, after training the head."""
     draw = np.random.default_rng(0)
-    tokens = np.float32(np.abs(draw.normal(size=(4, 8, 4))))
+    tokens = jnp.float32(np.abs(draw.normal(size=(4, 8, 4))))
     head = MixtureHead(2, variance_floor=floor)
     params = head.init(parameter_key(0), tokens, tokens)
     optimizer = optax.adam(1e-2)

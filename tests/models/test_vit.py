@@ -93,7 +93,7 @@ def test_gelu_is_x_times_the_normal_distribution_function():
     x = np.linspace(-12.0, 12.0, 2001).astype(np.float32)
     wide = x.astype(np.float64)
     # erf is good to two ulp of 1; what multiplies it is x / 2.
-    np.testing.assert_allclose(gelu(x), wide * norm.cdf(wide), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(gelu(jnp.asarray(x)), wide * norm.cdf(wide), rtol=1e-6, atol=1e-6)
     slope = jax.vmap(jax.grad(gelu))(jnp.asarray([-1e20, *x, 1e20]))
     expected = norm.cdf(wide) + wide * norm.pdf(wide)
     np.testing.assert_allclose(slope[1:-1], expected, rtol=1e-6, atol=2e-6)

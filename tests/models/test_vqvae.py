@@ -236,8 +236,8 @@ def ema():
     counts = rng.uniform(1, 5, 6).astype(np.float32)
     sums = rng.normal(size=(6, 4)).astype(np.float32) * counts[:, None]
     moving = {"codes": sums / counts[:, None], "counts": counts, "sums": sums}
-    images = rng.random((4, 12, 16, 1), np.float32)
-    return model, {**variables, "codebook": moving}, images
+    images = jnp.asarray(rng.random((4, 12, 16, 1), np.float32))
+    return model, {**variables, "codebook": jax.tree.map(jnp.asarray, moving)}, images
 
 
 def averages_by_hand(moving, latents, decay=0.8, epsilon=1e-5):

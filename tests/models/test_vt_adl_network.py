@@ -56,11 +56,12 @@ def test_the_transformer_equals_the_published_one_block_by_block(golden_values):
         components=1,
     )
     encoder: VisionTransformer = model.module.encoder
-    variables = {"params": encoder_params(values)}
+    variables = jax.tree.map(jnp.asarray, {"params": encoder_params(values)})
     start = jax.eval_shape(model.init, parameter_key(0))["params"]["encoder"]
     assert jax.tree.map(jnp.shape, variables["params"]) == jax.tree.map(jnp.shape, start)
+    images = jnp.asarray(values["images"])
     output, state = encoder.apply(
-        variables, values["images"], capture_intermediates=True, mutable=["intermediates"]
+        variables, images, capture_intermediates=True, mutable=["intermediates"]
     )
     for i in range(2):
         ours = state["intermediates"][f"block_{i}"]["__call__"][0]
@@ -68,7 +69,7 @@ def test_the_transformer_equals_the_published_one_block_by_block(golden_values):
         np.testing.assert_allclose(ours, values[f"block_{i}"], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(output[:, 1:], values["output"], rtol=1e-4, atol=1e-5)
     # Scores by the length of a head, as everywhere else, are something else.
-    usual = encoder.clone(attention_scale=None).apply(variables, values["images"])
+    usual = encoder.clone(attention_scale=None).apply(variables, images)
     assert not np.allclose(usual[:, 1:], values["output"], rtol=1e-2, atol=1e-2)
 
 
@@ -78,7 +79,9 @@ def test_the_capsule_is_a_linear_map_and_a_squash(golden_values):
     kernel = values["weight/W"][0].transpose(0, 2, 1).reshape(-1, 32)
     flat = values["tokens"].reshape(2, -1)
     # The module computes in float32.
-    np.testing.assert_allclose(squash(flat @ kernel), values["output"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        squash(jnp.asarray(flat @ kernel)), values["output"], rtol=1e-4, atol=1e-6
+    )
     assert np.linalg.norm(values["output"], axis=-1).max() < 1
 
 
@@ -86,7 +89,7 @@ def test_squash_keeps_directions_and_has_a_gradient_at_zero():
     x = np.float32([[3.0, 4.0], [0.03, 0.04], [0.0, 0.0]])
     lengths = np.array([5.0, 0.05, 0.0])
     expected = x * (lengths / (1 + lengths**2))[:, None]
-    np.testing.assert_allclose(squash(x), expected, rtol=1e-6)
+    np.testing.assert_allclose(squash(jnp.asarray(x)), expected, rtol=1e-6)
     jacobian = jax.jacobian(squash)(jnp.zeros(3))
     np.testing.assert_allclose(jacobian, 0, atol=1e-11)
 

@@ -61,6 +61,7 @@ def test_bfloat16_is_summed_in_float32(maps):
     np.testing.assert_array_equal(actual, jnp.bfloat16(exact))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named(maps):
     with pytest.raises(ValueError, match="sigma"):
         gaussian_blur(maps, sigma=-1.0)

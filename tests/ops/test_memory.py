@@ -151,6 +151,7 @@ def test_the_slope_of_shrinkage_is_zero_or_one_at_its_kink():
         ((3, 4), (8, 4), {"temperature": 0.0}, "temperature of a memory is above 0"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_what_has_no_meaning_is_refused(queries, items, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         memory.read(jnp.zeros(queries), jnp.zeros(items), **options)

@@ -170,7 +170,7 @@ def test_the_published_quantity_equals_its_formula_and_is_no_likelihood():
     assert np.all(bound > nll + 0.1)
 
 
-# --- responsibilities and samples -------------------------------------------------------------
+# --- responsibilities -------------------------------------------------------------------------
 
 
 def test_responsibilities_sum_to_one_however_far_the_vector():
@@ -179,29 +179,6 @@ def test_responsibilities_sum_to_one_however_far_the_vector():
     shares = md.responsibilities(logits, md.diagonal_log_densities(y, means, log_variances))
     np.testing.assert_allclose(jnp.sum(shares, -1), 1.0, rtol=1e-6)
     assert float(shares.min()) >= 0
-
-
-@pytest.mark.parametrize("kind", ["diagonal", "full"])
-def test_samples_have_the_moments_of_the_mixture(kind):
-    k, d, n = 3, 2, 40000
-    make = diagonal_mixture if kind == "diagonal" else full_mixture
-    logits, means, spread = make(k, d, seed=5)
-    over = lambda p: jnp.broadcast_to(p, (n, *p.shape))
-    draw = md.sample_diagonal if kind == "diagonal" else md.sample_full
-    samples = np.float64(draw(jax.random.key(0), over(logits), over(means), over(spread)))
-    weights, spread = special.softmax(np.float64(logits)), np.float64(spread)
-    covariances = (
-        np.stack([np.diag(np.exp(v)) for v in spread])
-        if kind == "diagonal"
-        else spread @ np.swapaxes(spread, 1, 2)
-    )
-    mean = weights @ means
-    outer = means[:, :, None] * means[:, None, :]
-    covariance = np.einsum("k,kij->ij", weights, covariances + outer) - np.outer(mean, mean)
-    # Five standard errors of the mean; the covariance's are of that order as well.
-    error = 5 * np.sqrt(np.diag(covariance).max() / n)
-    np.testing.assert_allclose(samples.mean(0), mean, atol=error)
-    np.testing.assert_allclose(np.cov(samples.T), covariance, atol=8 * error)
 
 
 # --- where float32 ends -----------------------------------------------------------------------

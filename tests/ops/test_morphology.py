@@ -57,6 +57,7 @@ def test_vmap_and_gradient(maps):
         assert constant.sum() == 36
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named(maps):
     with pytest.raises(ValueError, match="1 pixel or more"):
         morphology.grey_dilation(maps, size=0)

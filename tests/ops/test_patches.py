@@ -24,6 +24,7 @@ def test_patches_are_slices_by_row_column_channel(shape, patch):
     np.testing.assert_array_equal(again, images)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_sizes_that_do_not_fit():
     with pytest.raises(ValueError, match="6 x 5 pixels cannot be cut into patches of 2 x 2"):
         patchify(jnp.zeros((1, 6, 5, 3)), patch=2)

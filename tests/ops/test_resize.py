@@ -25,11 +25,13 @@ def test_dtype_is_kept_and_gradients_count_the_copies():
 
 
 @pytest.mark.parametrize("factor", [0, -2, 2.0, 1.5, None])
+@pytest.mark.usefixtures("unchecked")
 def test_factors_are_whole_numbers(factor):
     with pytest.raises(ValueError, match="whole number"):
         repeat_upsample(jnp.ones((2, 2)), factor)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_maps_have_two_axes():
     with pytest.raises(ValueError, match="h, w"):
         repeat_upsample(jnp.ones(3), 2)
@@ -67,6 +69,7 @@ def test_bilinear_keeps_corners_planes_and_sizes():
 
 
 @pytest.mark.parametrize(("shape", "size"), [((4, 4), (2, 2)), ((4, 4, 1), (0, 2))])
+@pytest.mark.usefixtures("unchecked")
 def test_bilinear_refuses_what_is_no_image_or_no_size(shape, size):
     with pytest.raises(ValueError, match=r"Resizing takes images|Images are resized"):
         bilinear_resize_align_corners(jnp.ones(shape), size)

@@ -182,6 +182,7 @@ def test_bfloat16_images_have_float32_moments():
         ({"window_size": 13}, "12x12 pixels are smaller"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_impossible_arguments_are_named(change, message):
     arguments = {"a": np.zeros((12, 12, 3), np.float32), "b": np.zeros((12, 12, 3), np.float32)}
     arguments |= change

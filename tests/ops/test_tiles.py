@@ -105,6 +105,7 @@ def test_every_place_is_drawn_as_often():
     np.testing.assert_array_equal(whole, image[:, :, :3])
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named(images):
     with pytest.raises(ValueError, match="leave gaps"):
         tile_positions(10, 10, 4, 5)

@@ -17,16 +17,16 @@ from jaxad.ops.vector_quantisation import (
 
 @pytest.fixture
 def z():
-    return np.random.default_rng(0).standard_normal((2, 5, 6, 8)).astype(np.float32)
+    return jnp.float32(np.random.default_rng(0).standard_normal((2, 5, 6, 8)))
 
 
 @pytest.fixture
 def codebook():
-    return np.random.default_rng(1).standard_normal((11, 8)).astype(np.float32)
+    return jnp.float32(np.random.default_rng(1).standard_normal((11, 8)))
 
 
 def brute_force(z, codebook):
-    difference = z[..., None, :].astype(np.float64) - codebook.astype(np.float64)
+    difference = np.float64(z)[..., None, :] - np.float64(codebook)
     distance = np.sum(difference**2, axis=-1)
     return distance.argmin(-1), distance.min(-1)
 
@@ -78,9 +78,9 @@ def test_gradients_go_where_the_paper_sends_them(z, codebook):
 
 
 def test_counts_and_sums_equal_a_loop_and_pass_no_gradient(z):
-    indices = np.random.default_rng(3).integers(0, 10, z.shape[:-1])
+    indices = jnp.asarray(np.random.default_rng(3).integers(0, 10, z.shape[:-1]))
     counts, sums = code_counts_and_sums(z, indices, 11)
-    np.testing.assert_array_equal(counts, np.bincount(indices.ravel(), minlength=11))
+    np.testing.assert_array_equal(counts, np.bincount(np.ravel(indices), minlength=11))
     expected = np.stack([z[indices == code].sum(0) for code in range(11)])
     np.testing.assert_allclose(sums, expected, rtol=1e-5, atol=1e-5)
     gradient = jax.grad(lambda z: jnp.sum(code_counts_and_sums(z, indices, 11)[1]))(z)
@@ -95,10 +95,10 @@ def test_averages_of_a_codebook_give_it_back(codebook):
 
 def test_ema_update_is_the_papers_rule(z, codebook):
     state, rng = init_averages(codebook), np.random.default_rng(4)
-    n, m = np.ones(11), codebook.astype(np.float64)
+    n, m = np.ones(11), np.float64(codebook)
     for _ in range(3):
-        counts = rng.integers(0, 9, 11).astype(np.float32)
-        sums = rng.standard_normal((11, 8)).astype(np.float32)
+        counts = jnp.float32(rng.integers(0, 9, 11))
+        sums = jnp.float32(rng.standard_normal((11, 8)))
         state, codes = ema_update(state, counts, sums, decay=0.8, epsilon=1e-3)
         n, m = 0.8 * n + 0.2 * counts, 0.8 * m + 0.2 * sums
     smoothed = (n + 1e-3) / (n.sum() + 11 * 1e-3) * n.sum()
@@ -107,7 +107,7 @@ def test_ema_update_is_the_papers_rule(z, codebook):
 
 
 def test_the_codebook_converges_to_the_means_of_its_vectors(z):
-    indices = np.arange(60).reshape(2, 5, 6) % 4
+    indices = jnp.arange(60).reshape(2, 5, 6) % 4
     counts, sums = code_counts_and_sums(z, indices, 4)
     state = init_averages(jnp.full((4, 8), 7.0))
     for _ in range(40):
@@ -118,8 +118,8 @@ def test_the_codebook_converges_to_the_means_of_its_vectors(z):
 
 def test_a_code_never_chosen_stays_finite(codebook):
     state = init_averages(codebook)
-    counts, sums = np.zeros(11, np.float32), np.zeros((11, 8), np.float32)
-    counts[0], sums[0] = 60, 60 * codebook[0]
+    counts = jnp.zeros(11).at[0].set(60)
+    sums = jnp.zeros((11, 8)).at[0].set(60 * codebook[0])
     for _ in range(30):
         state, codes = ema_update(state, counts, sums, decay=0.0)
     assert np.all(np.isfinite(codes))
@@ -152,6 +152,7 @@ def test_vmap_equals_the_batch(z, codebook):
     np.testing.assert_allclose(mapped.squared_distance, whole.squared_distance, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_unequal_lengths_are_named(z, codebook):
     with pytest.raises(ValueError, match="codebook of shape"):
         quantise(z, codebook[:, :5])

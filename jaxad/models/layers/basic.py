@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -28,15 +28,17 @@ Pair = tuple[int, int]
 Padding = str | int | Sequence[int | Pair]
 
 
-class Conv(nn.Module):
-    """A 2-D convolution; a drop-in for ``nn.Conv`` on ``(b, h, w, c)``.
+class Convolution(nn.Module):
+    """What :class:`Conv` and :class:`ConvTranspose` have in common.
 
     Attributes:
       features: number of output channels.
       kernel_size: ``(kh, kw)``.
-      strides: one number or ``(sh, sw)``.
+      strides: one number or ``(sh, sw)``: the step of a convolution, the magnification of a
+        transposed one.
       padding: ``"SAME"``, ``"VALID"``, one number for all sides, or per axis a number or
-        ``(before, after)``.
+        ``(before, after)``. Numbers of a transposed convolution pad its dilated input, so
+        PyTorch's ``p`` is ``k - 1 - p`` there.
       use_bias: whether to add a bias.
       dtype: dtype of the computation; None takes that of input and parameters. Parameters are
         float32.
@@ -52,46 +54,35 @@ class Conv(nn.Module):
     dtype: Any = None
     kernel_init: Initializer = initializers.lecun_normal()
     bias_init: Initializer = initializers.zeros
+
+    def convolve(
+        self, function: Callable[..., Array], x: Float[Array, "b h w ci"]
+    ) -> Float[Array, "b h2 w2 co"]:
+        """The function of input and kernel in the dtype of the computation, plus the bias."""
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        y = function(x, kernel, stride=self.strides, padding=_pads(self.padding))
+        return y if bias is None else y + bias[None, None, None, :]
+
+
+class Conv(Convolution):
+    """A 2-D convolution; a drop-in for ``nn.Conv`` on ``(b, h, w, c)``."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w ci"]) -> Float[Array, "b h2 w2 co"]:
         """Convolves."""
-        x, kernel, bias = _parameters(self, x)
-        y = convolution.conv(x, kernel, stride=self.strides, padding=_pads(self.padding))
-        return y if bias is None else y + bias[None, None, None, :]
+        return self.convolve(convolution.conv, x)
 
 
-class ConvTranspose(nn.Module):
-    """A 2-D transposed convolution; a drop-in for ``nn.ConvTranspose`` on ``(b, h, w, c)``.
-
-    Attributes:
-      features: number of output channels.
-      kernel_size: ``(kh, kw)``.
-      strides: magnification, one number or ``(sh, sw)``.
-      padding: as in :class:`Conv`; numbers pad the dilated input, so PyTorch's ``p`` is
-        ``k - 1 - p`` here.
-      use_bias: whether to add a bias.
-      dtype: dtype of the computation; None takes that of input and parameters. Parameters are
-        float32.
-      kernel_init: initialiser of ``kernel``, ``(kh, kw, ci, features)``.
-      bias_init: initialiser of ``bias``, ``(features,)``.
-    """
-
-    features: int
-    kernel_size: Pair
-    strides: int | Pair = 1
-    padding: Padding = "SAME"
-    use_bias: bool = True
-    dtype: Any = None
-    kernel_init: Initializer = initializers.lecun_normal()
-    bias_init: Initializer = initializers.zeros
+class ConvTranspose(Convolution):
+    """A 2-D transposed convolution; a drop-in for ``nn.ConvTranspose`` on ``(b, h, w, c)``."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w ci"]) -> Float[Array, "b h2 w2 co"]:
         """Convolves over the dilated input."""
-        x, kernel, bias = _parameters(self, x)
-        y = convolution.conv_transpose(x, kernel, stride=self.strides, padding=_pads(self.padding))
-        return y if bias is None else y + bias[None, None, None, :]
+        return self.convolve(convolution.conv_transpose, x)
 
 
 class BatchNorm(nn.BatchNorm):
@@ -104,7 +95,10 @@ class BatchNorm(nn.BatchNorm):
     momentum: float = 0.9
     epsilon: float = 1e-5
 
-    def __call__(self, x: Float[Array, "*b d"], *, train: bool) -> Float[Array, "*b d"]:
+    # Linen says `use_running_average`; the layers here all say `train`.
+    def __call__(  # type: ignore[override]
+        self, x: Float[Array, "*b d"], *, train: bool
+    ) -> Float[Array, "*b d"]:
         """Normalises by the batch (training) or by the running statistics."""
         return super().__call__(x, use_running_average=not train)
 
@@ -129,6 +123,13 @@ class InstanceNorm(nn.Module):
         return (centred * lax.rsqrt(variance + self.epsilon)).astype(x.dtype)
 
 
+class ConvInit(TypedDict):
+    """How a convolution starts, as its keyword arguments."""
+
+    kernel_init: Initializer
+    bias_init: Initializer
+
+
 def uniform_within(bound: float) -> Initializer:
     """Uniform in [-bound, bound]."""
 
@@ -138,7 +139,7 @@ def uniform_within(bound: float) -> Initializer:
     return draw
 
 
-def pytorch_conv_init(in_features: int, kernel_size: Pair) -> dict[str, Initializer]:
+def pytorch_conv_init(in_features: int, kernel_size: Pair) -> ConvInit:
     """PyTorch's default start of a convolution: uniform within 1 / sqrt(fan-in), bias too.
 
     Args:
@@ -153,17 +154,9 @@ def pytorch_conv_init(in_features: int, kernel_size: Pair) -> dict[str, Initiali
     return {"kernel_init": draw, "bias_init": draw}
 
 
-def _parameters(layer: Conv | ConvTranspose, x: Array) -> tuple[Array, Array, Array | None]:
-    """Input, kernel and bias of a layer in the dtype of its computation."""
-    shape = (*layer.kernel_size, x.shape[-1], layer.features)
-    kernel = layer.param("kernel", layer.kernel_init, shape)
-    bias = layer.param("bias", layer.bias_init, (layer.features,)) if layer.use_bias else None
-    return promote_dtype(x, kernel, bias, dtype=layer.dtype)
-
-
-def _pads(padding: Padding) -> str | tuple[Pair, Pair]:
+def _pads(padding: Padding) -> str | tuple[Pair, ...]:
     """Linen's spellings of a padding as a name or two pairs."""
     if isinstance(padding, str):
         return padding
     per_axis = (padding, padding) if isinstance(padding, int) else padding
-    return tuple((p, p) if isinstance(p, int) else tuple(p) for p in per_axis)
+    return tuple((p, p) if isinstance(p, int) else p for p in per_axis)

@@ -206,36 +206,12 @@ def forward(
     return logits, prior.kl_divergence(posterior), prior.image_loss(images), prior.scalars()
 
 
-def decode_mean(
-    module: Any, latents: Float[Array, "b i j d"], *, mean_clip: float
+def mean_image(
+    module: Any, latents: Float[Array, "b i j d"], mean_clip: float
 ) -> Float[Array, "b h w c"]:
     """The images in [0, 1] that latents stand for."""
     logits = module.decode(latents, train=False)
     return continuous_bernoulli.mean(logits, clip=mean_clip or None)
-
-
-def reconstruct(
-    module: Any, images: Float[Array, "b h w c"], *, mean_clip: float
-) -> tuple[Posterior, Float[Array, "b h w c"]]:
-    """The posterior, and the image that its mean stands for."""
-    posterior = module.encode(images, train=False)
-    return posterior, decode_mean(module, posterior.mean, mean_clip=mean_clip)
-
-
-def compare_with_prior(
-    module: Any, images: Float[Array, "b h w c"]
-) -> tuple[Posterior, Float[Array, "b d"], dict[str, Array]]:
-    """The posterior, its KL divergence and the prior's diagnostics."""
-    posterior = module.encode(images, train=False)
-    prior = module.prior
-    return posterior, prior.kl_divergence(posterior), prior.diagnostics()
-
-
-def draw_images(
-    module: Any, key: Key[Array, ""], shape: tuple[int, int, int, int], *, mean_clip: float
-) -> Float[Array, "n h w c"]:
-    """The images that latents of the prior stand for."""
-    return decode_mean(module, module.prior.sample(key, shape), mean_clip=mean_clip)
 
 
 # Of a module and its variables: what the model is made of.
@@ -280,15 +256,15 @@ def detect(
     images: Shaped[Array, "b h w c"],
     *,
     cell: int,
-    mean_clip: float,
-    ssim_window: int,
+    options: VariationalOptions,
 ) -> Detection:
     """The maps of the head of this file; ``cell`` is the side of a latent's cell in pixels."""
     images = to_unit_float(images)
-    apply = nn.apply(reconstruct, module)
-    posterior, reconstruction = apply(variables, images, mean_clip=mean_clip)
-    mad = repeat_upsample(mean_absolute_deviation(posterior.mean), cell)
-    ssim = structural_dissimilarity(images, reconstruction, window=ssim_window)
+    network = module.bind(variables)
+    latents = network.encode(images, train=False).mean
+    reconstruction = mean_image(network, latents, options.mean_clip)
+    mad = repeat_upsample(mean_absolute_deviation(latents), cell)
+    ssim = structural_dissimilarity(images, reconstruction, window=options.ssim_window)
     return Detection({"mad": mad, "ssim": ssim, "mad*ssim": mad * ssim}, {}, reconstruction)
 
 
@@ -296,10 +272,13 @@ def diagnostics(
     module: Any, variables: Variables, images: Shaped[Array, "b h w c"]
 ) -> dict[str, Array]:
     """KL of each channel in nats per image, variance of its means, and the prior's own."""
-    apply = nn.apply(compare_with_prior, module)
-    posterior, kl, more = apply(variables, to_unit_float(images))
-    activity = jnp.var(posterior.mean, axis=(0, 1, 2))
-    return {"kl_per_channel": jnp.mean(kl, axis=0), "channel_activity": activity, **more}
+    network = module.bind(variables)
+    posterior = network.encode(to_unit_float(images), train=False)
+    return {
+        "kl_per_channel": jnp.mean(network.prior.kl_divergence(posterior), axis=0),
+        "channel_activity": jnp.var(posterior.mean, axis=(0, 1, 2)),
+        **network.prior.diagnostics(),
+    }
 
 
 def sample(
@@ -312,8 +291,8 @@ def sample(
     mean_clip: float,
 ) -> Float[Array, "n h w c"]:
     """Images whose latents are drawn from the prior."""
-    apply = nn.apply(draw_images, module)
-    return apply(variables, key, (n, *latent_shape), mean_clip=mean_clip)
+    network = module.bind(variables)
+    return mean_image(network, network.prior.sample(key, (n, *latent_shape)), mean_clip)
 
 
 def make_model(
@@ -335,20 +314,17 @@ def make_model(
       param_labels: as in :class:`jaxad.models.base.Model`.
     """
     weight = options.kl_weight * kl_unit(options.kl_unit, image_shape, latent_shape)
-    mean_clip = options.mean_clip
     return Model(
         module=module,
         image_shape=image_shape,
         init=functools.partial(init, module, image_shape=image_shape),
         loss=functools.partial(loss, module, image_shape=image_shape, kl_weight=weight),
         detect=functools.partial(
-            detect,
-            module,
-            cell=image_shape[0] // latent_shape[0],
-            mean_clip=mean_clip,
-            ssim_window=options.ssim_window,
+            detect, module, cell=image_shape[0] // latent_shape[0], options=options
         ),
         param_labels=param_labels,
         diagnostics=functools.partial(diagnostics, module),
-        sample=functools.partial(sample, module, latent_shape=latent_shape, mean_clip=mean_clip),
+        sample=functools.partial(
+            sample, module, latent_shape=latent_shape, mean_clip=options.mean_clip
+        ),
     )

@@ -60,6 +60,7 @@ class Decoder(nn.Module):
         """Decodes; the vector's numbers run over channels, rows and columns in this order."""
         h, w, c = self.image_shape
         halvings = halvings_of(self.image_shape)
+        layers: tuple[tuple[int, int, int, int], ...]
         if self.kind == "published":
             grid, layers = (8, 8), (*PUBLISHED_LAYERS, (c, 11, 1, 0))
         else:
