@@ -1,7 +1,7 @@
 """Metrics of anomaly detection and localisation, exact, on NumPy arrays and raw scores.
 
 They need neither JAX nor a model: maps of any tool can be scored. `evaluate_maps` gives all
-figures at once, `Accumulator` the same of more maps than fit into memory.
+metrics at once, `Accumulator` the same of more maps than fit into memory.
 
 A larger score means more anomalous; label 1 and mask values above 0 mean anomalous. Scores keep
 their range and dtype: only their order counts. A metric that has no value for the data raises

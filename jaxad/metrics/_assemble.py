@@ -1,231 +1,188 @@
-"""Puts the figures of an evaluation together, from exact or from binned pixels alike."""
+"""Puts the metrics of an evaluation together, from exact or from binned pixels alike."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from jaxad.metrics import _counts, _pixels, pro
+from jaxad.metrics import _counts
+from jaxad.metrics._curves import PixelCurve
 from jaxad.metrics._inputs import UndefinedMetric
-from jaxad.metrics._intervals import Bounds, Bracket, Intervals, join
+from jaxad.metrics._intervals import Bounds
+from jaxad.metrics._pixels import Totals
 from jaxad.metrics._prepare import Images
 from jaxad.metrics.regions import RegionCounts
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 Undefined = dict[str, str]
 Kind = str | None
 """A group of pixels: those of one kind of defect, or (None) of good images or of unknown kind."""
 
 TPR = 0.95
-IMAGE_FIGURES = ("image_auroc", "image_ap", "image_pr_auc_trapezoid", "image_f1_max", "image_fpr95")
-POOLED_FIGURES = ("pixel_auroc", "pixel_ap", "aupro", "pixel_f1_max", "pixel_fpr95")
-PER_IMAGE_FIGURES = ("pixel_auroc_per_image_mean", "pixel_auroc_per_image_std")
+IMAGE_METRICS = ("image_auroc", "image_ap", "image_pr_auc_trapezoid", "image_f1_max", "image_fpr95")
+POOLED_METRICS = ("pixel_auroc", "pixel_ap", "aupro", "pixel_f1_max", "pixel_fpr95")
+PER_IMAGE_METRICS = ("pixel_auroc_per_image_mean", "pixel_auroc_per_image_std")
 PER_KIND = ("image_auroc", "pixel_auroc", "aupro")
 NO_DEFECT = "no mask holds a defect pixel"
 MIXED = "no image has both normal and defect pixels"
 
 
-class Totals(NamedTuple):
-    """Numbers of pixels and of connected components."""
+class Result(NamedTuple):
+    """Some metrics of an evaluation.
 
-    normal: int
-    defect: int
-    components: int
+    Attributes:
+      metrics: name -> value or None.
+      undefined: name of each that is None -> the reason.
+      bounds: name of each that is not exact -> [low, high].
+    """
+
+    metrics: Metrics
+    undefined: Undefined
+    bounds: dict[str, list[float]]
+
+    @classmethod
+    def defined(cls, names: Sequence[str], values: Sequence[float]) -> Result:
+        """All known exactly."""
+        return cls(dict(zip(names, values, strict=True)), {}, {})
+
+    @classmethod
+    def unknown(cls, names: Sequence[str], reason: str) -> Result:
+        """All undefined, for one reason."""
+        return cls(dict.fromkeys(names), dict.fromkeys(names, reason), {})
+
+    def and_also(self, other: Result) -> Result:
+        """These metrics and others."""
+        return Result(
+            self.metrics | other.metrics,
+            self.undefined | other.undefined,
+            self.bounds | other.bounds,
+        )
 
 
+P = TypeVar("P", bound="Pixels")
+V = TypeVar("V")
+
+
+@runtime_checkable
 class Pixels(Protocol):
-    """The pixels of a set of images in groups, ready to be judged."""
+    """The pixels of some images, ready for metrics: `PixelScores` (sorted) or `BinnedPixels`."""
 
-    method: str
+    @property
+    def method(self) -> str:
+        """As the result of an evaluation names it."""
 
-    def totals(self, kinds: Sequence[Kind]) -> Totals:
-        """Of some groups together."""
+    def joined(self: P, others: Sequence[P]) -> P:
+        """These and others as one."""
 
-    def figures(self, kinds: Sequence[Kind], limit: float) -> tuple[float | Bracket, ...]:
-        """The pooled figures of some groups together; both kinds of pixels are there."""
+    def totals(self) -> Totals:
+        """How many there are."""
 
+    def pooled_metrics(self, limit: float) -> Mapping[str, float | Bounds]:
+        """By name; both kinds of pixels are there."""
 
-class ExactPixels:
-    """All pixels, sorted."""
-
-    method = "exact"
-
-    def __init__(self, groups: dict[Kind, _pixels.PixelScores]):
-        self._groups = groups
-
-    def _merged(self, kinds: Sequence[Kind]) -> _pixels.PixelScores:
-        return _pixels.merge_sorted([self._groups[k] for k in kinds if k in self._groups])
-
-    def totals(self, kinds: Sequence[Kind]) -> Totals:
-        """See `Pixels`."""
-        groups = [self._groups[k] for k in kinds if k in self._groups]
-        return Totals(
-            sum(part.size for group in groups for part in group.normal),
-            sum(group.defect.size for group in groups),
-            sum(group.components for group in groups),
-        )
-
-    def figures(self, kinds: Sequence[Kind], limit: float) -> tuple[float, ...]:
-        """See `Pixels`."""
-        return exact_figures(self._merged(kinds), limit)
-
-    def curves(self, kinds: Sequence[Kind]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """ROC, PR and PRO curve of some groups together; see `curves_of`."""
-        pixels = self._merged(kinds)
-        counts = _counts.count(pixels.defect, pixels.normal)
-        covered = pro.coverage(counts, pixels)
-        covered[-1] = 1.0  # which the sum of weights gives only up to rounding
-        return curves_of(counts, covered)
+    def curve(self) -> PixelCurve:
+        """The curve of the pixels, as exactly as they are known."""
 
 
-class BinnedPixels:
-    """Pixels of which intervals are known."""
-
-    method = "streaming"
-
-    def __init__(self, groups: dict[Kind, Intervals], components: dict[Kind, int]):
-        self._groups, self._components = groups, components
-
-    def bounds(self, kinds: Sequence[Kind]) -> Bounds:
-        """Brackets of some groups together."""
-        groups = [self._groups[k] for k in kinds if k in self._groups]
-        return Bounds(join(groups, groups[0].low.dtype), self.totals(kinds).components)
-
-    def totals(self, kinds: Sequence[Kind]) -> Totals:
-        """See `Pixels`."""
-        groups = [self._groups[k] for k in kinds if k in self._groups]
-        return Totals(
-            sum(int(group.normal.sum()) for group in groups),
-            sum(int(group.defect.sum()) for group in groups),
-            sum(self._components[k] for k in kinds if k in self._groups),
-        )
-
-    def figures(self, kinds: Sequence[Kind], limit: float) -> tuple[Bracket, ...]:
-        """See `Pixels`."""
-        bounds = self.bounds(kinds)
-        return (
-            bounds.auroc(),
-            bounds.average_precision(),
-            bounds.aupro(limit),
-            bounds.best_f1(),
-            bounds.fpr_at_tpr(TPR),
-        )
-
-    def curves(self, kinds: Sequence[Kind]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """The curves, as if all pixels of an interval stood at its lower end."""
-        return curves_of(*self.bounds(kinds).tied())
-
-
-def curves_of(
-    counts: _counts.Counts, covered: Float[np.ndarray, " k"]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Corners of the curves: ``"roc"``, ``"pr"`` (recall first) and ``"pro"``."""
-    recall = counts.tp / counts.positives
-    precision = counts.tp / (counts.tp + counts.fp)
-    return {
-        "roc": pro.corners(counts, recall, counts.negatives),
-        "pr": (np.append(0.0, recall), np.append(1.0, precision)),
-        "pro": pro.corners(counts, covered, counts.negatives),
-    }
-
-
-def exact_figures(pixels: _pixels.PixelScores, limit: float) -> tuple[float, ...]:
-    """The pooled figures of sorted pixels."""
-    counts = _counts.count(pixels.defect, pixels.normal)
-    return (
-        _counts.auroc_of(counts),
-        _counts.average_precision_of(counts),
-        pro.aupro_of(counts, pixels, limit),
-        _counts.best_f1_of(counts)[0],
-        _counts.fpr_at_tpr_of(counts, TPR),
-    )
+def join_groups(groups: Mapping[Kind, Pixels], kinds: Iterable[Kind]) -> Pixels:
+    """The pixels of good images and of some kinds of defects as one."""
+    others = [groups[kind] for kind in kinds if kind in groups]
+    return groups[None].joined(others) if others else groups[None]
 
 
 def assemble(
-    images: Images, pixels: Pixels, limit: float, regions: RegionCounts | None = None
-) -> Figures:
-    """The dictionary of `evaluate_maps`."""
-    kinds = sorted({k for k in images.kind or () if k is not None})
-    everything = (None, *kinds)
-    totals = pixels.totals(everything)
+    images: Images,
+    groups: Mapping[Kind, Pixels],
+    limit: float,
+    regions: RegionCounts | None = None,
+) -> Metrics:
+    """The dictionary of `evaluate_maps`.
+
+    Args:
+      images: what is known of each image.
+      groups: pixels of good images (or of unknown kind) under None, and of each kind.
+      limit: of AUPRO.
+      regions: what was found at a threshold; None without one.
+    """
+    kind_of = images.kind or ()
+    kinds = sorted({kind for kind in kind_of if kind is not None})
+    pixels = join_groups(groups, kinds)
+    totals = pixels.totals()
     no_defect = _why_no_defect(images.anomalous, images.has_mask)
-    figures, undefined, brackets = _join(
-        (*image_figures(images.anomalous, images.score), {}),
-        pooled_figures(pixels, everything, limit, no_defect),
-        (*per_image_figures(images.areas, MIXED if totals.components else no_defect), {}),
+    metrics, undefined, bounds = (
+        image_result(images.anomalous, images.score)
+        .and_also(pooled_result(pixels, limit, no_defect))
+        .and_also(per_image_result(images.areas, MIXED if totals.components else no_defect))
     )
-    figures["method"] = pixels.method
-    figures["counts"] = _counts_of(images, totals)
-    figures["per_defect"] = {}
+    metrics["method"] = pixels.method
+    metrics["counts"] = _counts_of(images, totals)
+    metrics["per_defect"] = {}
     for kind in kinds:
-        ours = np.array([k == kind for k in images.kind], bool)
+        ours = np.array([k == kind for k in kind_of], bool)
         among = ours | ~images.anomalous
-        row, missing, within = _join(
-            (*image_figures(images.anomalous[among], images.score[among]), {}),
-            pooled_figures(pixels, (None, kind), limit, _why_no_defect(ours, images.has_mask)),
+        of_kind = image_result(images.anomalous[among], images.score[among]).and_also(
+            pooled_result(join_groups(groups, [kind]), limit, _why_no_defect(ours, images.has_mask))
         )
-        figures["per_defect"][kind] = {"count": int(ours.sum())} | {n: row[n] for n in PER_KIND}
-        undefined |= {f"per_defect.{kind}.{n}": missing[n] for n in PER_KIND if n in missing}
-        brackets |= {f"per_defect.{kind}.{n}": within[n] for n in PER_KIND if n in within}
+        row = {name: of_kind.metrics[name] for name in PER_KIND}
+        metrics["per_defect"][kind] = {"count": int(ours.sum())} | row
+        undefined |= _of_kind(kind, of_kind.undefined)
+        bounds |= _of_kind(kind, of_kind.bounds)
     if regions is not None:
-        figures["regions"] = None
+        metrics["regions"] = None
         if regions.shares:
-            figures["regions"] = {"threshold": float(regions.threshold)} | regions.summary()
+            metrics["regions"] = {"threshold": float(regions.threshold)} | regions.summary()
         else:
             undefined["regions"] = no_defect
-    return figures | {"undefined": undefined, "brackets": brackets}
+    return metrics | {"undefined": undefined, "brackets": bounds}
 
 
-def image_figures(
-    anomalous: Bool[np.ndarray, " n"], scores: Shaped[np.ndarray, " n"]
-) -> tuple[Figures, Undefined]:
-    """Image-level figures of checked labels and scores."""
+def image_result(anomalous: Bool[np.ndarray, " n"], scores: Shaped[np.ndarray, " n"]) -> Result:
+    """Image-level metrics of checked labels and scores."""
     counts = _counts.count(np.sort(scores[anomalous]), [np.sort(scores[~anomalous])])
     try:
         _counts.require_both_classes(counts.positives, counts.negatives, "labels")
     except UndefinedMetric as reason:
-        return _undefined(IMAGE_FIGURES, reason)
-    figures = (
+        return Result.unknown(IMAGE_METRICS, str(reason))
+    values = (
         _counts.auroc_of(counts),
         _counts.average_precision_of(counts),
         _counts.pr_auc_trapezoid_of(counts),
         _counts.best_f1_of(counts)[0],
         _counts.fpr_at_tpr_of(counts, TPR),
     )
-    return dict(zip(IMAGE_FIGURES, figures, strict=True)), {}
+    return Result.defined(IMAGE_METRICS, values)
 
 
-def pooled_figures(
-    pixels: Pixels, kinds: Sequence[Kind], limit: float, no_defect: str
-) -> tuple[Figures, Undefined, dict[str, list[float]]]:
-    """Figures of all pixels of some groups, and the brackets of those that are not exact.
+def pooled_result(pixels: Pixels, limit: float, no_defect: str) -> Result:
+    """Metrics of all pixels together.
 
     Args:
-      pixels: of all groups.
-      kinds: the groups that count.
+      pixels: of all images that count.
       limit: of AUPRO.
       no_defect: the reason to give where there are no defect pixels.
     """
-    totals = pixels.totals(kinds)
     try:
-        if totals.normal and not totals.defect:
-            raise UndefinedMetric(no_defect)
-        _counts.require_both_classes(totals.defect, totals.normal, "pixels")
+        pixels.totals().require_both(no_defect)
     except UndefinedMetric as reason:
-        return (*_undefined(POOLED_FIGURES, reason), {})
-    values = dict(zip(POOLED_FIGURES, pixels.figures(kinds, limit), strict=True))
-    brackets = {n: list(v) for n, v in values.items() if isinstance(v, Bracket)}
-    return {n: v.value if n in brackets else v for n, v in values.items()}, {}, brackets
+        return Result.unknown(POOLED_METRICS, str(reason))
+    found = pixels.pooled_metrics(limit)
+    metrics, bounds = {}, {}
+    for name in POOLED_METRICS:
+        value = found[name]
+        if isinstance(value, Bounds):
+            bounds[name], value = list(value), value.middle
+        metrics[name] = value
+    return Result(metrics, {}, bounds)
 
 
-def per_image_figures(areas: Float[np.ndarray, " m"], reason: str) -> tuple[Figures, Undefined]:
+def per_image_result(areas: Float[np.ndarray, " m"], reason: str) -> Result:
     """Mean and population standard deviation of the pixel AUROC over images."""
     if not areas.size:
-        return _undefined(PER_IMAGE_FIGURES, reason)
-    return dict(zip(PER_IMAGE_FIGURES, (float(areas.mean()), float(areas.std())), strict=True)), {}
+        return Result.unknown(PER_IMAGE_METRICS, reason)
+    return Result.defined(PER_IMAGE_METRICS, (float(areas.mean()), float(areas.std())))
 
 
 def _counts_of(images: Images, totals: Totals) -> dict[str, int]:
@@ -242,16 +199,9 @@ def _counts_of(images: Images, totals: Totals) -> dict[str, int]:
     }
 
 
-def _undefined(names: Sequence[str], reason: object) -> tuple[Figures, Undefined]:
-    return dict.fromkeys(names), dict.fromkeys(names, str(reason))
-
-
-def _join(*parts: tuple[dict, dict, dict]) -> tuple[dict, dict, dict]:
-    joined = {}, {}, {}
-    for part in parts:
-        for whole, more in zip(joined, part, strict=True):
-            whole |= more
-    return joined
+def _of_kind(kind: str, entries: Mapping[str, V]) -> dict[str, V]:
+    """Under their dotted keys, those of the metrics that each kind has."""
+    return {f"per_defect.{kind}.{name}": entries[name] for name in PER_KIND if name in entries}
 
 
 def _why_no_defect(anomalous: Bool[np.ndarray, " n"], has_mask: Bool[np.ndarray, " n"]) -> str:

@@ -4,17 +4,17 @@ Between two successive distinct scores of positives only negatives are passed, s
 curve runs horizontally there and average precision does not move. Hence the corners of every
 curve lie at the scores of positives, just before and just after each; the (usually far more
 numerous) negatives need only be sorted by value and searched, never permuted. Ties between
-positives and negatives are exact: ``fp_above`` and ``fp`` bracket them.
+positives and negatives are exact: ``fp_above`` is without them, ``fp`` with them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Num, Shaped
 
 from jaxad.metrics._inputs import UndefinedMetric
 
@@ -32,9 +32,9 @@ class Counts(NamedTuple):
     """
 
     threshold: Shaped[np.ndarray, " k"]
-    tp: Int[np.ndarray, " k"]
-    fp: Int[np.ndarray, " k"]
-    fp_above: Int[np.ndarray, " k"]
+    tp: Num[np.ndarray, " k"]
+    fp: Num[np.ndarray, " k"]
+    fp_above: Num[np.ndarray, " k"]
     positives: int
     negatives: int
 
@@ -79,25 +79,21 @@ class Tally(NamedTuple):
     """How many pixels, or how much weight, stand at each of k distinct scores, ascending."""
 
     value: Shaped[np.ndarray, " k"]
-    number: Shaped[np.ndarray, " k"]
+    number: Float[np.ndarray, " k"]
 
-    def at_least(self) -> Shaped[np.ndarray, " k"]:
+    def at_least(self) -> Float[np.ndarray, " k"]:
         """The number at or above each score."""
         return np.cumsum(self.number[::-1])[::-1]
 
-    def reach(self, score: Shaped[np.ndarray, " m"]) -> Shaped[np.ndarray, " m"]:
-        """The number at or above other scores."""
-        return self._beyond(score, "left")
-
-    def exceed(self, score: Shaped[np.ndarray, " m"]) -> Shaped[np.ndarray, " m"]:
-        """The number above other scores."""
-        return self._beyond(score, "right")
-
-    def _beyond(self, score, side):
-        return np.append(self.at_least(), 0)[np.searchsorted(self.value, score, side=side)]
+    def reach(
+        self, score: Shaped[np.ndarray, " m"], *, strictly: bool = False
+    ) -> Float[np.ndarray, " m"]:
+        """The number at or above other scores; ``strictly`` above them."""
+        side: Literal["left", "right"] = "right" if strictly else "left"
+        return np.append(self.at_least(), 0.0)[np.searchsorted(self.value, score, side=side)]
 
 
-def tally(value: Shaped[np.ndarray, " k"], number: Shaped[np.ndarray, " k"]) -> Tally:
+def tally(value: Shaped[np.ndarray, " k"], number: Float[np.ndarray, " k"]) -> Tally:
     """Sorts scores and adds up the numbers at equal ones."""
     if not value.size:
         return Tally(value, number)
@@ -115,7 +111,7 @@ def count_tallies(positive: Tally, negative: Tally) -> Counts:
         threshold=threshold,
         tp=tp,
         fp=negative.reach(threshold),
-        fp_above=negative.exceed(threshold),
+        fp_above=negative.reach(threshold, strictly=True),
         positives=int(tp[-1]),
         negatives=int(negative.number.sum()),
     )

@@ -91,7 +91,7 @@ def require_finite(array: np.ndarray, name: str) -> None:
     raise ValueError(f"{name}[{at}] is {array[where]}; scores must be finite")
 
 
-def as_maps(maps: Iterable[npt.ArrayLike]) -> list[Shaped[np.ndarray, "h w"]]:
+def as_maps(maps: Iterable[npt.ArrayLike]) -> list[Shaped[np.ndarray, "_ _"]]:
     """Returns one finite ``(h, w)`` array per image; nothing is copied.
 
     Args:
@@ -110,7 +110,7 @@ def as_maps(maps: Iterable[npt.ArrayLike]) -> list[Shaped[np.ndarray, "h w"]]:
 
 def as_masks(
     masks: Iterable[npt.ArrayLike | None] | None, maps: Sequence[np.ndarray]
-) -> list[Shaped[np.ndarray, "h w"] | None]:
+) -> list[Shaped[np.ndarray, "_ _"] | None]:
     """Returns one mask or None per map, in the masks' own dtype; `defect_pixels` binarises.
 
     Raises:
@@ -141,15 +141,24 @@ def as_masks(
     return images
 
 
-def require_all_masks(masks: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-    """Raises a ValueError that names the first missing mask."""
-    for i, mask in enumerate(masks):
+def as_maps_with_masks(
+    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None]
+) -> tuple[list[Shaped[np.ndarray, "_ _"]], list[Shaped[np.ndarray, "_ _"]]]:
+    """`as_maps` and `as_masks` where every map must have its mask.
+
+    Raises:
+      ValueError: as these do, or names the first missing mask.
+    """
+    images = as_maps(maps)
+    truth = []
+    for i, mask in enumerate(as_masks(masks, images)):
         if mask is None:
             raise ValueError(
                 f"masks[{i}] is missing; give zeros for a good image and leave out others, "
                 "or call evaluate_maps with labels"
             )
-    return list(masks)
+        truth.append(mask)
+    return images, truth
 
 
 def defect_pixels(mask: Shaped[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

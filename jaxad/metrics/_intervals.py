@@ -15,23 +15,25 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Shaped
 
-from jaxad.metrics import _counts, pro
+from jaxad.metrics import _counts
+from jaxad.metrics._curves import PixelCurve
+from jaxad.metrics._pixels import Totals
 
 ROUNDING = 1e-9
-"""By how much every bracket is widened: more than float64 sums of 1e9 terms are off in practice."""
+"""By how much all bounds are widened: more than float64 sums of 1e9 terms are off in practice."""
 
 
-class Bracket(NamedTuple):
-    """A certified enclosure: the exact value lies in [low, high]."""
+class Bounds(NamedTuple):
+    """Certified bounds of a metric: its exact value lies in [low, high]."""
 
     low: float
     high: float
 
     @property
-    def value(self) -> float:
-        """The middle, at most half the width from the exact value."""
+    def middle(self) -> float:
+        """At most half the width from the exact value."""
         return 0.5 * (self.low + self.high)
 
 
@@ -41,28 +43,25 @@ class Intervals(NamedTuple):
     Attributes:
       low: lower end, inclusive; -inf where there is none.
       high: upper end, inclusive; at least ``low``.
-      normal: number of normal pixels.
-      defect: number of defect pixels.
-      weight: their weights in PRO, added up.
+      held: what each holds: number of normal pixels, number of defect pixels, and the sum of the
+        latter's weights in PRO.
     """
 
     low: Shaped[np.ndarray, " k"]
     high: Shaped[np.ndarray, " k"]
-    normal: Int[np.ndarray, " k"]
-    defect: Int[np.ndarray, " k"]
-    weight: Float[np.ndarray, " k"]
+    held: Float[np.ndarray, "3 k"]
+
+    def take(self, which: Bool[np.ndarray, " k"] | Shaped[np.ndarray, " m"]) -> Intervals:
+        """Some of them."""
+        index = np.flatnonzero(which) if which.dtype == bool else which
+        return Intervals(self.low[index], self.high[index], self.held.take(index, axis=1))
 
 
 def join(parts: Sequence[Intervals], dtype: np.dtype) -> Intervals:
     """All intervals of several sets."""
-    none = Intervals(
-        np.empty(0, dtype),
-        np.empty(0, dtype),
-        np.empty(0, np.int64),
-        np.empty(0, np.int64),
-        np.empty(0, np.float64),
-    )
-    return Intervals(*(np.concatenate(columns) for columns in zip(none, *parts, strict=True)))
+    none = Intervals(np.empty(0, dtype), np.empty(0, dtype), np.empty((3, 0)))
+    columns = zip(none, *parts, strict=True)
+    return Intervals(*(np.concatenate(column, axis=-1) for column in columns))
 
 
 def coarsen(intervals: Intervals, size: int) -> Intervals:
@@ -71,123 +70,110 @@ def coarsen(intervals: Intervals, size: int) -> Intervals:
     Every result has a similar share of pixels, counted relative to all that score higher, since
     that is the share that matters for precision and for small false-positive rates.
     """
-    order = np.argsort(intervals.low)
-    ordered = Intervals(*(column[order] for column in intervals))
-    cell = np.floor(np.cumsum(_load(ordered)[::-1])[::-1] * (size / 3)).astype(np.int64)
-    first = np.append(True, cell[1:] != cell[:-1])
-    start = np.flatnonzero(first)
+    ordered = intervals.take(np.argsort(intervals.low))
+    normal, defect, weight = ordered.held
+    # The share of each interval in what has to be told apart: 3 in all.
+    load = weight / max(weight.sum(), 1.0)
+    for column in (normal, defect):
+        share = column / np.maximum(at_or_above(column), 1)
+        load = load + share / max(share.sum(), 1.0)
+    cell = np.floor(at_or_above(load) * (size / 3)).astype(np.int64)
+    start = np.flatnonzero(np.append(True, cell[1:] != cell[:-1]))
     return Intervals(
         ordered.low[start],
         np.maximum.reduceat(ordered.high, start),
-        *(np.add.reduceat(column, start) for column in ordered[2:]),
+        np.add.reduceat(ordered.held, start, axis=1),
     )
 
 
-def _load(ordered: Intervals) -> Float[np.ndarray, " k"]:
-    """Share of each interval in what has to be told apart; ascending intervals, 3 in all."""
-    load = np.zeros(ordered.low.size)
-    for column in (ordered.normal, ordered.defect):
-        rank = np.cumsum(column[::-1])[::-1]
-        share = column / np.maximum(rank, 1)
-        load += share / max(share.sum(), 1.0)
-    return load + ordered.weight / max(ordered.weight.sum(), 1.0)
+def at_or_above(ascending: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """The sum of each entry and all after it."""
+    return np.cumsum(ascending[::-1])[::-1]
 
 
-class Bounds:
-    """Brackets of the pixel metrics of some intervals that hold both kinds of pixels.
+class BinnedPixels:
+    """Pixels of which intervals are known.
 
     Args:
       intervals: of all pixels.
       components: number of connected components, the sum of all weights.
     """
 
+    method = "streaming"
+
     def __init__(self, intervals: Intervals, components: int):
-        self._components = components
-        defect = intervals.defect > 0
-        normal = intervals.normal > 0
-        self._defect = Intervals(*(column[defect] for column in intervals))
-        self._normal_low = _counts.tally(intervals.low[normal], intervals.normal[normal])
-        self._normal_high = _counts.tally(intervals.high[normal], intervals.normal[normal])
+        self._intervals, self._components = intervals, components
 
     @functools.cached_property
-    def _worst(self) -> tuple[_counts.Counts, Float[np.ndarray, " k"]]:
-        return self._extreme(self._defect.low, self._normal_high)
+    def _defect(self) -> Intervals:
+        return self._intervals.take(self._intervals.held[1] > 0)
 
     @functools.cached_property
-    def _best(self) -> tuple[_counts.Counts, Float[np.ndarray, " k"]]:
-        return self._extreme(self._defect.high, self._normal_low)
+    def _normal_low(self) -> _counts.Tally:
+        normal = self._intervals.take(self._intervals.held[0] > 0)
+        return _counts.tally(normal.low, normal.held[0])
 
-    def _extreme(
-        self, at: Shaped[np.ndarray, " k"], normal: _counts.Tally
-    ) -> tuple[_counts.Counts, Float[np.ndarray, " k"]]:
-        """Counts when all defect pixels stand at ``at``, and the share of regions covered."""
-        defect = _counts.tally(at, self._defect.defect)
-        weight = _counts.tally(at, self._defect.weight)
-        covered = np.minimum(weight.at_least()[::-1] / self._components, 1.0)
-        covered[-1] = 1.0
-        return _counts.count_tallies(defect, normal), covered
+    @functools.cached_property
+    def _normal_high(self) -> _counts.Tally:
+        normal = self._intervals.take(self._intervals.held[0] > 0)
+        return _counts.tally(normal.high, normal.held[0])
 
-    def tied(self) -> tuple[_counts.Counts, Float[np.ndarray, " k"]]:
-        """Counts when all pixels stand at their lower ends, and the share of regions covered."""
-        return self._extreme(self._defect.low, self._normal_low)
+    def totals(self) -> Totals:
+        """How many there are."""
+        normal, defect, _ = self._intervals.held.sum(axis=1)
+        return Totals(int(normal), int(defect), self._components)
 
-    def auroc(self) -> Bracket:
-        """Of the area under the ROC curve."""
-        return _bracket(_counts.auroc_of(self._worst[0]), _counts.auroc_of(self._best[0]))
+    def joined(self, others: Sequence[BinnedPixels]) -> BinnedPixels:
+        """Several groups as one."""
+        groups = [self, *others]
+        intervals = join([group._intervals for group in groups], self._intervals.low.dtype)
+        return BinnedPixels(intervals, sum(group._components for group in groups))
 
-    def best_f1(self) -> Bracket:
-        """Of the largest F1 over all thresholds."""
-        return _bracket(_counts.best_f1_of(self._worst[0])[0], _counts.best_f1_of(self._best[0])[0])
+    def curve(self) -> PixelCurve:
+        """As if all pixels stood at their lower ends."""
+        return self._curve(self._defect.low, self._normal_low)
 
-    def fpr_at_tpr(self, tpr: float) -> Bracket:
-        """Of the false-positive rate at the highest threshold that reaches a recall."""
-        rates = [_counts.fpr_at_tpr_of(counts, tpr) for counts, _ in (self._best, self._worst)]
-        return _bracket(*rates)
+    def pooled_metrics(self, limit: float, tpr: float = 0.95) -> dict[str, Bounds]:
+        """Of pixels of both kinds: bounds of what `PixelScores.pooled_metrics` gives."""
+        low, high, _ = self._defect
+        worst = self._curve(low, self._normal_high).ranking_metrics(limit, tpr)
+        best = self._curve(high, self._normal_low).ranking_metrics(limit, tpr)
+        ranking = {name: _widened(*sorted((worst[name], best[name]))) for name in worst}
+        return ranking | {"pixel_ap": self._average_precision()}
 
-    def aupro(self, limit: float) -> Bracket:
-        """Of the area under the PRO curve up to a false-positive rate, over that rate."""
-        low, high = (
-            pro.area_up_to(*pro.corners(counts, covered, counts.negatives), limit)
-            for counts, covered in (self._worst, self._best)
-        )
-        return _bracket(low, high)
+    def _curve(self, at: Shaped[np.ndarray, " k"], normal: _counts.Tally) -> PixelCurve:
+        """When all defect pixels stand at ``at``."""
+        _, number, weight = self._defect.held
+        counts = _counts.count_tallies(_counts.tally(at, number), normal)
+        covered = _counts.tally(at, weight).at_least()[::-1]
+        overlap = np.minimum(covered / self._components, 1.0)
+        overlap[-1] = 1.0  # which the sum of weights gives only up to rounding
+        return PixelCurve(counts, overlap, counts.negatives)
 
-    def average_precision(self) -> Bracket:
-        """Of the average precision."""
-        low = max(self._precision_by_interval(), self._precision_by_order())
-        return _bracket(low, self._precision_at_most())
-
-    def _precision_at_most(self) -> float:
+    def _average_precision(self) -> Bounds:
+        low, high, (_, number, _) = self._defect
+        at_low = _counts.tally(low, number)
         # A defect pixel at score s has precision TP(>= s) / (TP(>= s) + FP(>= s)), and s lies in
         # its interval: at most as many hits as can reach its lower end, at least the false alarms
         # which certainly reach its upper end.
-        part = self._defect
-        hits = _counts.tally(part.high, part.defect).reach(part.low)
-        false = self._normal_low.reach(part.high)
-        return float(np.sum(part.defect * (hits / (hits + false))) / part.defect.sum())
-
-    def _precision_by_interval(self) -> float:
+        hits = _counts.tally(high, number).reach(low)
+        at_most = number * (hits / (hits + self._normal_low.reach(high)))
         # The j-th best of an interval's t pixels has those certainly above it and j of its own.
-        part = self._defect
-        above = _counts.tally(part.low, part.defect).reach(part.high)
-        false = self._normal_high.reach(part.low)
-        point = part.low == part.high
-        hits = np.where(point, above, above + part.defect)
-        tied = part.defect * (hits / (hits + false))
-        total = np.where(point, tied, _sum_of_precisions(above, part.defect, false))
-        return float(total.sum() / part.defect.sum())
-
-    def _precision_by_order(self) -> float:
+        above, false = at_low.reach(high), self._normal_high.reach(low)
+        point = low == high
+        hits = np.where(point, above, above + number)
+        tied = number * (hits / (hits + false))
+        by_interval = np.where(point, tied, _sum_of_precisions(above, number, false))
         # The r-th highest defect score is at least the r-th highest lower end.
-        at_ends = _counts.tally(self._defect.low, self._defect.defect)
-        reach = at_ends.at_least()
-        false = self._normal_high.reach(at_ends.value)
-        total = _sum_of_precisions(reach - at_ends.number, at_ends.number, false)
-        return float(total.sum() / self._defect.defect.sum())
+        above, false = at_low.at_least() - at_low.number, self._normal_high.reach(at_low.value)
+        by_order = _sum_of_precisions(above, at_low.number, false)
+        total = number.sum()
+        at_least = max(by_interval.sum() / total, by_order.sum() / total)
+        return _widened(float(at_least), float(at_most.sum() / total))
 
 
 def _sum_of_precisions(
-    above: Int[np.ndarray, " k"], own: Int[np.ndarray, " k"], false: Int[np.ndarray, " k"]
+    above: Float[np.ndarray, " k"], own: Float[np.ndarray, " k"], false: Float[np.ndarray, " k"]
 ) -> Float[np.ndarray, " k"]:
     """A lower bound of the sum of (above + j) / (above + j + false) over j = 1 ... own.
 
@@ -202,5 +188,5 @@ def _sum_of_precisions(
     return np.maximum(0.5 * own * (first + last), integral)
 
 
-def _bracket(low: float, high: float) -> Bracket:
-    return Bracket(max(low - ROUNDING, 0.0), min(high + ROUNDING, 1.0))
+def _widened(low: float, high: float) -> Bounds:
+    return Bounds(max(low - ROUNDING, 0.0), min(high + ROUNDING, 1.0))

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Bool, Float, Shaped
 from scipy import ndimage
 
 from jaxad.metrics import _counts
-from jaxad.metrics._inputs import UndefinedMetric, defect_pixels, working_dtype
+from jaxad.metrics._curves import PixelCurve
+from jaxad.metrics._inputs import (
+    UndefinedMetric,
+    as_maps_with_masks,
+    common_dtype,
+    defect_pixels,
+    working_dtype,
+)
 
 # Pixels which touch at a corner belong to one component, as in MVTec's evaluation.
 EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+
+
+class Totals(NamedTuple):
+    """Numbers of normal and defect pixels, and of connected components of these."""
+
+    normal: int
+    defect: int
+    components: int
+
+    def require_both(self, no_defect: str) -> None:
+        """Raises `UndefinedMetric` unless there are normal and defect pixels.
+
+        Args:
+          no_defect: the reason to give where all pixels are normal.
+        """
+        if self.normal and not self.defect:
+            raise UndefinedMetric(no_defect)
+        _counts.require_both_classes(self.defect, self.normal, "pixels")
 
 
 class PixelScores(NamedTuple):
@@ -32,9 +58,59 @@ class PixelScores(NamedTuple):
     weight: Float[np.ndarray, " p"]
     components: int
 
+    @property
+    def method(self) -> str:
+        """As the result of an evaluation names it."""
+        return "exact"
+
+    def totals(self) -> Totals:
+        """How many there are."""
+        return Totals(sum(part.size for part in self.normal), self.defect.size, self.components)
+
+    def sorted(self) -> PixelScores:
+        """Every array in ascending order; the normal pixels are sorted in place."""
+        for part in self.normal:
+            part.sort()
+        order = np.argsort(self.defect)
+        return self._replace(defect=self.defect[order], weight=self.weight[order])
+
+    def joined(self, others: Sequence[PixelScores]) -> PixelScores:
+        """Sorted pixels of several groups as one, without touching the normal ones again."""
+        groups = [self, *others]
+        defect = np.concatenate([group.defect for group in groups])
+        order = np.argsort(defect)
+        return PixelScores(
+            tuple(part for group in groups for part in group.normal),
+            defect[order],
+            np.concatenate([group.weight for group in groups])[order],
+            sum(group.components for group in groups),
+        )
+
+    def curve(self, *, of: Totals | None = None) -> PixelCurve:
+        """The curve of sorted pixels.
+
+        Args:
+          of: how many there are in all, where these are only the highest.
+        """
+        counts = _counts.count(self.defect, self.normal)
+        normal, defect, _ = of or self.totals()
+        covered = np.cumsum(self.weight[::-1])[counts.tp - 1]
+        overlap = np.minimum(covered / self.components, 1.0)
+        if counts.positives == defect:
+            overlap[-1] = 1.0  # all is covered, which the sum of weights gives only up to rounding
+        return PixelCurve(counts, overlap, normal)
+
+    def pooled_metrics(self, limit: float, tpr: float = 0.95) -> dict[str, float]:
+        """Of sorted pixels of both kinds: `PixelCurve.ranking_metrics` and average precision."""
+        curve = self.curve()
+        precision = _counts.average_precision_of(curve.counts)
+        return curve.ranking_metrics(limit, tpr) | {"pixel_ap": precision}
+
 
 def split_pixels(
-    maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], dtype: np.dtype
+    maps: Sequence[Shaped[np.ndarray, "_ _"]],
+    masks: Sequence[Shaped[np.ndarray, "_ _"]],
+    dtype: np.dtype,
 ) -> PixelScores:
     """Splits pixels in one pass over the images, unsorted; the maps are copied once.
 
@@ -49,20 +125,26 @@ def split_pixels(
     weight = [np.empty(0, np.float64)]
     for image, mask in zip(maps, masks, strict=True):
         inside = defect_pixels(mask)
-        if not inside.any():
-            normal[filled : filled + image.size] = image.reshape(-1)
-            filled += image.size
-            continue
-        outside = image[~inside]
+        has_defect = inside.any()
+        outside = image[~inside] if has_defect else image.reshape(-1)
         normal[filled : filled + outside.size] = outside
         filled += outside.size
-        defect.append(image[inside].astype(dtype))
-        size, found = _component_size_per_pixel(inside)
-        weight.append(1.0 / size)
-        components += found
+        if has_defect:
+            defect.append(image[inside].astype(dtype))
+            size, found = _component_size_per_pixel(inside)
+            weight.append(1.0 / size)
+            components += found
     return PixelScores(
         (normal[:filled],), np.concatenate(defect), np.concatenate(weight), components
     )
+
+
+def read_pixels(
+    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None]
+) -> PixelScores:
+    """The pixels of what callers hold, checked and unsorted; every map must have its mask."""
+    images, truth = as_maps_with_masks(maps, masks)
+    return split_pixels(images, truth, common_dtype(images))
 
 
 def concatenate(parts: Sequence[PixelScores]) -> PixelScores:
@@ -75,47 +157,12 @@ def concatenate(parts: Sequence[PixelScores]) -> PixelScores:
     )
 
 
-def sort_pixels(pixels: PixelScores) -> PixelScores:
-    """Sorts every array in ascending order, the normal pixels in place."""
-    for part in pixels.normal:
-        part.sort()
-    order = np.argsort(pixels.defect)
-    return pixels._replace(defect=pixels.defect[order], weight=pixels.weight[order])
-
-
-def merge_sorted(groups: Sequence[PixelScores]) -> PixelScores:
-    """Joins sorted groups into one, without touching the normal pixels again."""
-    if len(groups) == 1:
-        return groups[0]
-    defect = np.concatenate([group.defect for group in groups])
-    order = np.argsort(defect)
-    return PixelScores(
-        tuple(part for group in groups for part in group.normal),
-        defect[order],
-        np.concatenate([group.weight for group in groups])[order],
-        sum(group.components for group in groups),
-    )
-
-
-def require_both_pixels(pixels: PixelScores, no_defect: str) -> None:
-    """Raises `UndefinedMetric` unless there are normal and defect pixels.
-
-    Args:
-      pixels: to be checked.
-      no_defect: the reason to give where there are no defect pixels.
-    """
-    normal = sum(part.size for part in pixels.normal)
-    if not pixels.defect.size:
-        raise UndefinedMetric(no_defect if normal else "there are no pixels")
-    _counts.require_both_classes(pixels.defect.size, normal, "pixels")
-
-
 def auroc_per_image(
-    maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]
+    images: Iterable[tuple[Shaped[np.ndarray, "_ _"], Shaped[np.ndarray, "_ _"]]],
 ) -> Float[np.ndarray, " m"]:
-    """Pixel AUROC of each image that has both normal and defect pixels, in their order."""
+    """Pixel AUROC of each (map, mask) with both normal and defect pixels, in their order."""
     areas = []
-    for image, mask in zip(maps, masks, strict=True):
+    for image, mask in images:
         inside = defect_pixels(mask)
         if not inside.any() or inside.all():
             continue

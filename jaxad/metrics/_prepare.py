@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,11 @@ class Images(NamedTuple):
     areas: Float[np.ndarray, " m"]
 
 
+_NO_IMAGES = Images(
+    *(np.zeros(0, bool), np.zeros(0), None, np.zeros(0, bool), np.zeros(0, bool), np.zeros(0))
+)
+
+
 def prepare(
     maps: Iterable[npt.ArrayLike],
     masks: Iterable[npt.ArrayLike | None] | None,
@@ -59,28 +65,27 @@ def prepare(
         np.broadcast_to(np.False_, image.shape) if mask is None and not bad else mask
         for image, mask, bad in zip(images, truth, anomalous, strict=True)
     ]
+    masked = [
+        (image, mask)
+        for image, mask, bad in zip(images, truth, anomalous, strict=True)
+        if bad and mask is not None
+    ]
     has_mask = np.array([mask is not None for mask in truth], bool)
-    masked = np.flatnonzero(anomalous & has_mask)
-    empty = np.zeros(len(images), bool)
-    empty[masked] = [not truth[i].any() for i in masked]
-    areas = _pixels.auroc_per_image([images[i] for i in masked], [truth[i] for i in masked])
+    empty = anomalous & np.array([m is not None and not m.any() for m in truth], bool)
+    areas = _pixels.auroc_per_image(masked)
     return images, truth, Images(anomalous, scores, kind, has_mask, empty, areas)
 
 
 def join_images(parts: Sequence[Images]) -> Images:
     """Several sets of images as one; the kinds of all are known, or of none."""
-    if not parts:
-        none = np.zeros(0, bool)
-        return Images(none, np.zeros(0), None, none, none, np.zeros(0))
-    kind = parts[0].kind
-    if kind is not None:
-        kind = tuple(k for part in parts for k in part.kind)
+    parts = parts or [_NO_IMAGES]
+    kinds = [part.kind for part in parts if part.kind is not None]
     arrays = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in Images._fields
         if name != "kind"
     }
-    return Images(kind=kind, **arrays)
+    return Images(kind=tuple(chain(*kinds)) if len(kinds) == len(parts) else None, **arrays)
 
 
 def _labels(
@@ -108,7 +113,7 @@ def _kinds(
         return None
     if len(defects) != anomalous.size:
         raise ValueError(f"there are {anomalous.size} maps but {len(defects)} defects")
-    for i in np.flatnonzero(anomalous):
-        if defects[i] is None:
+    for i, (defect, bad) in enumerate(zip(defects, anomalous, strict=True)):
+        if bad and defect is None:
             raise ValueError(f"defects[{i}] is None but the image is anomalous; name its kind")
     return tuple(str(d) if bad else None for d, bad in zip(defects, anomalous, strict=True))

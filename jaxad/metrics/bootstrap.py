@@ -1,8 +1,8 @@
-"""How sure image-level figures are: stratified bootstrap intervals, also of a difference.
+"""How sure image-level metrics are: stratified bootstrap intervals, also of a difference.
 
 Good and anomalous images are drawn with replacement, each class among itself, so that every
-resample has as many of each as the data. Intervals are percentiles of the resampled figures.
-They tell how much the figures would vary with other test images, not with another training.
+resample has as many of each as the data. Intervals are percentiles of the resampled metrics.
+They tell how much the metrics would vary with other test images, not with another training.
 
 References:
   B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, sections 8.3, 13.3.
@@ -17,16 +17,16 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxad.metrics import _counts
-from jaxad.metrics._assemble import image_figures
+from jaxad.metrics._assemble import image_result
 from jaxad.metrics._inputs import as_labels_scores, as_scores
 
-FIGURES = ("image_auroc", "image_ap", "image_f1_max")
+METRICS = ("image_auroc", "image_ap", "image_f1_max")
 _CELLS = 4_000_000
 """Resampled counts that are held at once."""
 
 
 class Estimate(NamedTuple):
-    """A figure with its bootstrap interval.
+    """A metric with its bootstrap interval.
 
     Attributes:
       value: of the data themselves.
@@ -40,10 +40,10 @@ class Estimate(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How much a figure differs between two score vectors of the same images.
+    """How much a metric differs between two score vectors of the same images.
 
     Attributes:
-      value: figure of the second minus that of the first.
+      value: metric of the second minus that of the first.
       low: lower end.
       high: upper end.
       p_value: two-sided bootstrap p-value of no difference, at least 1 / resamples.
@@ -73,7 +73,7 @@ def bootstrap_image_metrics(
       seed: the same seed gives the same intervals.
 
     Returns:
-      ``image_auroc``, ``image_ap``, ``image_f1_max``: the figure and its interval.
+      ``image_auroc``, ``image_ap``, ``image_f1_max``: the metric and its interval.
 
     Raises:
       UndefinedMetric: only one class is there.
@@ -91,11 +91,11 @@ def bootstrap_image_metrics(
     _check_options(confidence, resamples)
     anomalous, values = as_labels_scores(labels, scores)
     drawn = _resampled(anomalous, [values], resamples, seed)[0]
-    figures, _ = image_figures(anomalous, values)
+    metrics = image_result(anomalous, values).metrics
     ends = np.quantile(drawn, _tails(confidence), axis=0)
     return {
-        name: Estimate(figures[name], float(ends[0, k]), float(ends[1, k]))
-        for k, name in enumerate(FIGURES)
+        name: Estimate(metrics[name], float(ends[0, k]), float(ends[1, k]))
+        for k, name in enumerate(METRICS)
     }
 
 
@@ -141,14 +141,14 @@ def bootstrap_difference(
     if second.shape != first.shape:
         raise ValueError(f"there are {first.size} scores but {second.size} other_scores")
     before, after = _resampled(anomalous, [first, second], resamples, seed)
-    figures = [image_figures(anomalous, values)[0] for values in (first, second)]
+    metrics = [image_result(anomalous, values).metrics for values in (first, second)]
     difference = after - before
     ends = np.quantile(difference, _tails(confidence), axis=0)
     result = {}
-    for k, name in enumerate(FIGURES):
+    for k, name in enumerate(METRICS):
         against = min(np.mean(difference[:, k] <= 0), np.mean(difference[:, k] >= 0))
         result[name] = Difference(
-            figures[1][name] - figures[0][name],
+            metrics[1][name] - metrics[0][name],
             float(ends[0, k]),
             float(ends[1, k]),
             float(min(max(2.0 * against, 1.0 / resamples), 1.0)),
@@ -172,28 +172,28 @@ def _resampled(
     several: list[Shaped[np.ndarray, " n"]],
     resamples: int,
     seed: int,
-) -> list[Float[np.ndarray, "r figures"]]:
-    """The figures of every resample, for each score vector on the same draws."""
+) -> list[Float[np.ndarray, "r metrics"]]:
+    """The metrics of every resample, for each score vector on the same draws."""
     positives = int(anomalous.sum())
     _counts.require_both_classes(positives, anomalous.size - positives, "labels")
     rng = np.random.default_rng(seed)
     at_once = max(1, _CELLS // anomalous.size)
-    parts = [[] for _ in several]
+    parts: list[list[np.ndarray]] = [[] for _ in several]
     for start in range(0, resamples, at_once):
         times = np.zeros((min(at_once, resamples - start), anomalous.size), np.int64)
         for members in (np.flatnonzero(anomalous), np.flatnonzero(~anomalous)):
             chance = np.full(members.size, 1.0 / members.size)
             times[:, members] = rng.multinomial(members.size, chance, size=len(times))
         for part, scores in zip(parts, several, strict=True):
-            part.append(_figures(times, anomalous, scores))
+            part.append(_metrics(times, anomalous, scores))
     return [np.concatenate(part) for part in parts]
 
 
-def _figures(
+def _metrics(
     times: Int[np.ndarray, "r n"],
     anomalous: Bool[np.ndarray, " n"],
     scores: Shaped[np.ndarray, " n"],
-) -> Float[np.ndarray, "r figures"]:
+) -> Float[np.ndarray, "r metrics"]:
     """AUROC, average precision and best F1 when image i counts ``times[:, i]`` times."""
     order = np.argsort(scores)[::-1]
     ranked = scores[order]

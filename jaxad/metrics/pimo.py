@@ -23,11 +23,9 @@ from jaxtyping import Float, Shaped
 from jaxad.metrics import _counts
 from jaxad.metrics._inputs import (
     UndefinedMetric,
-    as_maps,
-    as_masks,
+    as_maps_with_masks,
     common_dtype,
     defect_pixels,
-    require_all_masks,
 )
 
 
@@ -48,7 +46,7 @@ def aupimo(
       fpr_bounds: the shared false-positive rates between which the curve is averaged.
 
     Returns:
-      One figure per image, NaN for good images; ``np.nanmean`` of it is the usual summary.
+      One value per image, NaN for good images; ``np.nanmean`` of it is the usual summary.
 
     Raises:
       UndefinedMetric: no image is good, or none is anomalous.
@@ -67,8 +65,8 @@ def aupimo(
     low, high = fpr_bounds
     if not 0.0 < low < high <= 1.0:
         raise ValueError(f"fpr_bounds must rise within (0, 1], not {fpr_bounds}")
-    images = as_maps(maps)
-    truth = [defect_pixels(mask) for mask in require_all_masks(as_masks(masks, images))]
+    images, truth = as_maps_with_masks(maps, masks)
+    truth = [defect_pixels(mask) for mask in truth]
     anomalous = [bool(mask.any()) for mask in truth]
     good = [image for image, bad in zip(images, anomalous, strict=True) if not bad]
     if not good:

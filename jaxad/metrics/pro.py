@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
-from jaxad.metrics import _counts, _pixels
-from jaxad.metrics._inputs import as_maps, as_masks, common_dtype, require_all_masks
+from jaxad.metrics._curves import corners
+from jaxad.metrics._pixels import PixelScores, read_pixels
 
 
 def pro_curve(
@@ -52,9 +52,9 @@ def pro_curve(
       >>> thresholds.tolist()
       [inf, 9.0, 5.0, 3.0]
     """
-    pixels = _pixels.sort_pixels(_split(maps, masks))
-    counts = _counts.count(pixels.defect, pixels.normal)
-    fpr, pro = pro_polyline(counts, pixels, counts.negatives, counts.positives)
+    pixels = _read(maps, masks).sorted()
+    counts, overlap, _ = pixels.curve()
+    fpr, pro = corners(counts, overlap, counts.negatives)
     normal = pixels.normal[0]
     # Just above a defect score the curve stands at the next higher score of any pixel.
     higher = np.concatenate([[np.inf], counts.threshold[:-1]])
@@ -97,16 +97,8 @@ def aupro(
       0.15
     """
     check_limit(limit)
-    pixels = _split(maps, masks)
-    total = pixels.normal[0].size, pixels.defect.size
-    pixels = _pixels.sort_pixels(_above_limit(pixels, limit))
-    counts = _counts.count(pixels.defect, pixels.normal)
-    return area_up_to(*pro_polyline(counts, pixels, *total), limit)
-
-
-def aupro_of(counts: _counts.Counts, pixels: _pixels.PixelScores, limit: float) -> float:
-    """AUPRO of pixels that are already sorted and counted; see `aupro`."""
-    return area_up_to(*pro_polyline(counts, pixels, counts.negatives, counts.positives), limit)
+    pixels = _read(maps, masks)
+    return _above_limit(pixels, limit).sorted().curve(of=pixels.totals()).aupro(limit)
 
 
 def check_limit(limit: float) -> None:
@@ -115,61 +107,13 @@ def check_limit(limit: float) -> None:
         raise ValueError(f"limit must be a false-positive rate in (0, 1], not {limit}")
 
 
-def pro_polyline(
-    counts: _counts.Counts, pixels: _pixels.PixelScores, normal_pixels: int, defect_pixels: int
-) -> tuple[Float[np.ndarray, " corners"], Float[np.ndarray, " corners"]]:
-    """Corners of the PRO curve: (0, 0), two for each distinct defect score, the end.
-
-    Args:
-      counts: at the k distinct defect scores.
-      pixels: what was counted, sorted.
-      normal_pixels: number of all normal pixels, the denominator of the false-positive rate. When
-        only the highest were counted the curve ends at their share; it is flat there.
-      defect_pixels: number of all defect pixels.
-    """
-    pro = coverage(counts, pixels)
-    if counts.positives == defect_pixels:
-        pro[-1] = 1.0  # all is covered, which the sum of weights gives only up to rounding
-    return corners(counts, pro, normal_pixels)
-
-
-def coverage(counts: _counts.Counts, pixels: _pixels.PixelScores) -> Float[np.ndarray, " k"]:
-    """PRO at each of the k distinct defect scores, the highest first."""
-    covered = np.cumsum(pixels.weight[::-1])
-    return np.minimum(covered[counts.tp - 1] / pixels.components, 1.0)
-
-
-def corners(
-    counts: _counts.Counts, pro: Float[np.ndarray, " k"], normal_pixels: int
-) -> tuple[Float[np.ndarray, " corners"], Float[np.ndarray, " corners"]]:
-    """The same from the PRO at each of the k scores."""
-    before = np.concatenate([[0.0], pro])[:-1]
-    corners_pro = np.stack([before, pro], axis=1).reshape(-1)
-    corners_fp = np.stack([counts.fp_above, counts.fp], axis=1).reshape(-1)
-    fpr = np.concatenate([[0], corners_fp, [counts.negatives]]) / normal_pixels
-    return fpr, np.concatenate([[0.0], corners_pro, [pro[-1] if pro.size else 0.0]])
-
-
-def area_up_to(x: Float[np.ndarray, " k"], y: Float[np.ndarray, " k"], limit: float) -> float:
-    """Mean height of a polyline over [0, limit], x rising from 0 to at least the limit."""
-    end = int(np.searchsorted(x, limit, side="left"))  # x[end - 1] < limit <= x[end]
-    share = (limit - x[end - 1]) / (x[end] - x[end - 1])
-    at_limit = y[end - 1] + share * (y[end] - y[end - 1])
-    area = np.trapezoid(np.append(y[:end], at_limit), np.append(x[:end], limit))
-    return min(float(area / limit), 1.0)
-
-
-def _split(
-    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None]
-) -> _pixels.PixelScores:
-    images = as_maps(maps)
-    truth = require_all_masks(as_masks(masks, images))
-    pixels = _pixels.split_pixels(images, truth, common_dtype(images))
-    _pixels.require_both_pixels(pixels, "no mask holds a defect pixel")
+def _read(maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None]) -> PixelScores:
+    pixels = read_pixels(maps, masks)
+    pixels.totals().require_both("no mask holds a defect pixel")
     return pixels
 
 
-def _above_limit(pixels: _pixels.PixelScores, limit: float) -> _pixels.PixelScores:
+def _above_limit(pixels: PixelScores, limit: float) -> PixelScores:
     """Keeps the scores at or above the one at which the false-positive rate passes the limit."""
     normal = pixels.normal[0]
     kept = min(int(limit * normal.size) + 1, normal.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,14 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from jaxad.metrics import _pixels
-from jaxad.metrics._inputs import (
-    UndefinedMetric,
-    as_maps,
-    as_masks,
-    common_dtype,
-    defect_pixels,
-    require_all_masks,
-)
+from jaxad.metrics._inputs import UndefinedMetric, as_maps_with_masks, defect_pixels
 
 
 def threshold_at_fpr(
@@ -44,17 +38,15 @@ def threshold_at_fpr(
     """
     if not 0.0 <= fpr < 1.0:
         raise ValueError(f"fpr must be a rate in [0, 1), not {fpr}")
-    images = as_maps(maps)
-    truth = require_all_masks(as_masks(masks, images))
-    pixels = _pixels.split_pixels(images, truth, common_dtype(images))
+    pixels = _pixels.read_pixels(maps, masks)
     normal = np.sort(pixels.normal[0])
     if not normal.size:
         raise UndefinedMetric("no pixel is normal")
     allowed = int(fpr * normal.size + 1e-9)
     # All normal pixels above this score may pass, it and its equals may not.
     barrier = normal[normal.size - 1 - allowed]
-    higher = [part[part > barrier].min(initial=np.inf) for part in (normal, pixels.defect)]
-    return float(min(higher))
+    higher = [part[part > barrier] for part in (normal, pixels.defect)]
+    return min((float(part.min()) for part in higher if part.size), default=math.inf)
 
 
 def region_recall(
@@ -97,13 +89,12 @@ def region_recall(
     """
     if not 0.0 <= overlap < 1.0:
         raise ValueError(f"overlap must be a share in [0, 1), not {overlap}")
-    images = as_maps(maps)
-    truth = [defect_pixels(mask) for mask in require_all_masks(as_masks(masks, images))]
+    images, truth = as_maps_with_masks(maps, masks)
     if defects is not None and len(defects) != len(images):
         raise ValueError(f"there are {len(images)} maps but {len(defects)} defects")
     counts = RegionCounts(threshold)
     for i, (image, mask) in enumerate(zip(images, truth, strict=True)):
-        counts.add(image, mask, None if defects is None else str(defects[i]))
+        counts.add(image, defect_pixels(mask), None if defects is None else str(defects[i]))
     if not counts.shares:
         raise UndefinedMetric("no mask holds a defect pixel")
     return counts.summary(overlap)

@@ -1,9 +1,9 @@
-"""ROC and precision-recall figures of scores against binary labels, exact and for raw scores.
+"""ROC and precision-recall metrics of scores against binary labels, exact and for raw scores.
 
 A larger score means more anomalous; label 1 is anomalous. Scores may have any range and any real
 dtype: only their order counts, and they are compared as they are, never squashed or binned.
 Labels and scores may have any shape, the same for both; equal scores are one threshold.
-Every function raises `UndefinedMetric` where the figure has no value (one class only, no samples)
+Every function raises `UndefinedMetric` where the metric has no value (one class only, no samples)
 and ``ValueError`` for labels other than 0 and 1, scores with NaN or infinity, or shapes that
 differ. Sums are float64.
 
@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
-from jaxad.metrics import _counts, pro
+from jaxad.metrics import _counts
+from jaxad.metrics._curves import area_up_to, corners
 from jaxad.metrics._inputs import as_labels_scores
 
 
@@ -138,7 +139,7 @@ def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
 def pr_auc_trapezoid(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     """Area under the precision-recall curve joined by straight lines, in [0, 1].
 
-    Equal to scikit-learn's ``precision_recall_curve`` followed by ``auc``: the figure which
+    Equal to scikit-learn's ``precision_recall_curve`` followed by ``auc``: the metric which
     several papers print as PR-AUC. It is not `average_precision`, and tends to flatter.
 
     Args:
@@ -157,10 +158,10 @@ def pr_auc_trapezoid(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
 
 
 def best_f1(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float, float]:
-    """The largest F1 that any threshold reaches on these very labels, and that threshold.
+    """The best F1 that any threshold reaches on these data, and that threshold.
 
-    No threshold that was fixed beforehand can reach more; do not use this one to decide on new
-    images.
+    The threshold is chosen with the labels at hand, so no threshold fixed beforehand can reach
+    more; never use it to decide on new images.
 
     Args:
       labels: 0 or 1.
@@ -235,8 +236,8 @@ def partial_auroc(
     """
     _check_rate("max_fpr", max_fpr)
     counts = _count(labels, scores)
-    curve = pro.corners(counts, counts.tp / counts.positives, counts.negatives)
-    mean = pro.area_up_to(*curve, max_fpr)
+    roc = corners(counts, counts.tp / counts.positives, counts.negatives)
+    mean = area_up_to(*roc, max_fpr)
     chance = 0.5 * max_fpr
     return 0.5 * (1.0 + (mean - chance) / (1.0 - chance)) if standardise else mean
 

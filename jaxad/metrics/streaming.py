@@ -2,31 +2,36 @@
 
 Maps are added batch by batch and forgotten. The first few million pixels are kept as they are, so
 that small sets stay exact. Beyond that pixels are counted in bins that adapt to the scores (no
-range has to be guessed), and every pixel figure comes with bounds around its exact value,
-whatever the scores are; on real maps they are closer than 1e-4. Image-level figures and the
+range has to be guessed), and every pixel metric comes with bounds between which its exact value
+lies whatever the scores are; on real maps they are closer than 1e-4. Image-level metrics and the
 per-image pixel AUROC are always exact.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float
 
-from jaxad.metrics import _assemble, _pixels, pro
-from jaxad.metrics._assemble import BinnedPixels, ExactPixels, Figures, Kind
+from jaxad.metrics import _pixels, pro
+from jaxad.metrics._assemble import (
+    Kind,
+    Metrics,
+    Pixels,
+    assemble,
+    join_groups,
+)
 from jaxad.metrics._bins import Bins
+from jaxad.metrics._curves import Curves
 from jaxad.metrics._inputs import defect_pixels, working_dtype
+from jaxad.metrics._intervals import BinnedPixels
 from jaxad.metrics._prepare import Images, join_images, prepare
 from jaxad.metrics.regions import RegionCounts
 
 KEPT_PIXELS = 4_000_000
 """Pixels that are kept as they are before they are counted into bins."""
-
-Curves = dict[str, tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]]
 
 
 class Accumulator:
@@ -37,7 +42,7 @@ class Accumulator:
 
     Args:
       kept_pixels: pixels kept as they are before any are counted into bins; up to as many the
-        figures are exact.
+        metrics are exact.
       threshold: score from which a pixel is called anomalous, for ``"regions"`` in the result (see
         `region_recall`); exact at any size. None leaves it out.
 
@@ -111,7 +116,7 @@ class Accumulator:
     def merge(self, other: Accumulator) -> Accumulator:
         """Adds all that another accumulator holds, which is left as it is; returns this one.
 
-        The bounds hold in whatever order accumulators are merged.
+        The exact value lies between the bounds in whatever order accumulators are merged.
 
         Raises:
           ValueError: kinds of defects are known to one of them only, or thresholds differ.
@@ -128,7 +133,7 @@ class Accumulator:
         self._widen(dtype)
         other._widen(dtype)
         self._images += other._images
-        if self._regions is not None:
+        if self._regions is not None and other._regions is not None:
             self._regions.merge(other._regions)
         for kind, components in other._components.items():
             self._components[kind] = self._components.get(kind, 0) + components
@@ -144,7 +149,7 @@ class Accumulator:
             self._count_waiting()
         return self
 
-    def compute(self, *, limit: float = 0.3) -> Figures:
+    def compute(self, *, limit: float = 0.3) -> Metrics:
         """Evaluates what was added so far; more can be added afterwards.
 
         Args:
@@ -152,11 +157,12 @@ class Accumulator:
 
         Returns:
           The dictionary of `evaluate_maps`. ``"method"`` is ``"streaming"`` and ``"brackets"``
-          holds ``[low, high]`` around every pooled pixel figure, under its dotted key; the figure
-          itself is the middle. As long as all pixels are kept it is ``"exact"``, without bounds.
+          holds the bounds ``[low, high]`` of every pooled pixel metric, under its dotted key; the
+          value itself is the middle. As long as all pixels are kept it is ``"exact"``, without
+          bounds.
         """
         pro.check_limit(limit)
-        return _assemble.assemble(join_images(self._images), self._pixels(), limit, self._regions)
+        return assemble(join_images(self._images), self._groups(), limit, self._regions)
 
     def curves(self) -> Curves:
         """Pooled pixel curves of what was added so far.
@@ -166,28 +172,27 @@ class Accumulator:
           (false-positive rate, mean region overlap), corner by corner; empty where there are no
           defect or no normal pixels. Pixels of one bin count as equal.
         """
-        pixels, kinds = self._pixels(), tuple(self._components)
-        totals = pixels.totals(kinds)
-        if not (totals.normal and totals.defect):
-            return {}
-        return pixels.curves(kinds)
+        groups = self._groups()
+        pixels = join_groups(groups, [kind for kind in groups if kind is not None])
+        totals = pixels.totals()
+        return pixels.curve().curves() if totals.normal and totals.defect else {}
 
     @property
     def _threshold(self) -> float | None:
         return None if self._regions is None else self._regions.threshold
 
-    def _pixels(self) -> ExactPixels | BinnedPixels:
+    def _groups(self) -> Mapping[Kind, Pixels]:
+        """All pixels, by kind; None is always there."""
         if not self._bins:
-            return ExactPixels(
-                {
-                    kind: _pixels.sort_pixels(_pixels.concatenate(parts))
-                    for kind, parts in self._waiting.items()
-                }
-            )
+            nothing = _pixels.split_pixels([], [], self._dtype)
+            waiting = {None: [nothing]} | self._waiting
+            return {kind: _pixels.concatenate(parts).sorted() for kind, parts in waiting.items()}
         self._count_waiting()
-        return BinnedPixels(
-            {kind: bins.intervals() for kind, bins in self._bins.items()}, self._components
-        )
+        bins = {None: Bins(self._dtype)} | self._bins
+        return {
+            kind: BinnedPixels(one.intervals(), self._components.get(kind, 0))
+            for kind, one in bins.items()
+        }
 
     def _count_waiting(self) -> None:
         for kind in list(self._waiting):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.metrics
 
 from jaxad import metrics
@@ -23,7 +24,7 @@ def test_resampled_figures_are_those_of_the_repeated_images(images):
         for k in (0, 1):
             members = np.flatnonzero(labels == k)
             np.add.at(row, rng.choice(members, members.size), 1)
-    figures = bootstrap._figures(times, labels == 1, scores)
+    figures = bootstrap._metrics(times, labels == 1, scores)
     for row, (auroc, average, f1) in zip(times, figures, strict=True):
         truth, values = np.repeat(labels, row), np.repeat(scores, row)
         assert auroc == pytest.approx(sklearn.metrics.roc_auc_score(truth, values), abs=1e-12)
@@ -38,9 +39,9 @@ def test_classes_keep_their_sizes_and_the_seed_decides(images, monkeypatch):
     assert first == metrics.bootstrap_image_metrics(labels, scores, resamples=200)
     assert first != metrics.bootstrap_image_metrics(labels, scores, resamples=200, seed=1)
     seen = []
-    original = bootstrap._figures
+    original = bootstrap._metrics
     monkeypatch.setattr(
-        bootstrap, "_figures", lambda times, *rest: seen.append(times) or original(times, *rest)
+        bootstrap, "_metrics", lambda times, *rest: seen.append(times) or original(times, *rest)
     )
     monkeypatch.setattr(bootstrap, "_CELLS", 65 * 30)  # in several pieces
     metrics.bootstrap_image_metrics(labels, scores, resamples=100)
@@ -86,6 +87,24 @@ def test_p_values(images):
     assert clear["image_auroc"].p_value == 1 / 2000
     none = metrics.bootstrap_difference(labels, scores, scores)
     assert all(d.p_value == 1.0 for d in none.values())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_p_values_are_two_sided(seed):
+    # Where the resampled differences are about normal, p follows from the ends of the interval:
+    # z = value / standard error, p = 2 (1 - Phi(|z|)). A one-sided p would be half of it.
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], 150)
+    scores = rng.normal(size=300) + labels
+    other = scores + 0.1 * labels + 0.6 * rng.normal(size=300)
+    forth = metrics.bootstrap_difference(labels, scores, other, resamples=4000)["image_auroc"]
+    back = metrics.bootstrap_difference(labels, other, scores, resamples=4000)["image_auroc"]
+    error = (forth.high - forth.low) / (2 * scipy.stats.norm.ppf(0.975))
+    expected = 2 * scipy.stats.norm.sf(abs(forth.value) / error)
+    assert 0.02 < expected < 0.6
+    # 4000 resamples leave up to 15 % at these p; the rest is for what is not normal.
+    assert forth.p_value == pytest.approx(expected, rel=0.3)
+    assert back.p_value == forth.p_value
 
 
 def test_bad_input(images):

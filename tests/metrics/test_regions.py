@@ -59,8 +59,12 @@ def test_threshold_is_the_lowest_that_keeps_the_rate(images, fpr):
     assert np.mean(normal >= lower) > fpr
 
 
-def test_threshold_where_none_is_high_enough():
-    assert metrics.threshold_at_fpr(np.zeros((1, 3, 3)), np.zeros((1, 3, 3)), fpr=0.5) == np.inf
+@pytest.mark.parametrize("dtype", ["u1", "f2", "f4", "f8"])
+def test_threshold_where_none_is_high_enough(dtype):
+    maps = np.zeros((1, 3, 3), dtype)
+    assert metrics.threshold_at_fpr(maps, np.zeros((1, 3, 3)), fpr=0.5) == np.inf
+    maps[0, 1, 1] = 7
+    assert metrics.threshold_at_fpr(maps, np.zeros((1, 3, 3)), fpr=0.5) == 7
 
 
 def test_bad_input(images):

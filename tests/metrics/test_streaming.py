@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
 from jaxad import metrics
-from jaxad.metrics import _bins, _intervals
+from jaxad.metrics import _bins, _intervals, summary
 
 POOLED = ("pixel_auroc", "pixel_ap", "aupro", "pixel_f1_max", "pixel_fpr95")
 SAME = 1e-12  # image-level figures: the same sums, at most in another order
@@ -105,10 +105,10 @@ def coarse(monkeypatch):
     """Bins so few and wide that all that bounds them is at work."""
 
     def install(step, most):
-        monkeypatch.setattr(_bins, "STEP", step)
-        monkeypatch.setattr(_bins, "MOST", 0.4 * step)
-        monkeypatch.setattr(_bins, "_MOST_BINS", most)
-        monkeypatch.setattr(_bins, "_MOST_SPANS", most)
+        monkeypatch.setattr(_bins, "SHARE_OF_HIGHER", step)
+        monkeypatch.setattr(_bins, "SHARE_OF_ALL", 0.4 * step)
+        monkeypatch.setattr(_bins, "_MAX_BINS", most)
+        monkeypatch.setattr(_bins, "_MAX_INTERVALS", most)
 
     return install
 
@@ -167,21 +167,20 @@ def test_bounds_contain_every_choice_within_the_intervals(seed, intervals, most)
     held = _intervals.Intervals(
         ends[:, 0],
         ends[:, 1],
-        np.bincount(home[~defect], minlength=intervals),
-        np.bincount(home[defect], minlength=intervals),
-        np.bincount(home, weight, minlength=intervals),
+        np.stack([np.bincount(home, w, intervals) for w in (~defect, defect, weight)]),
     )
     for some in (held, _intervals.coarsen(held, most)):
-        bounds = _intervals.Bounds(some, 3)
+        bounds = _intervals.BinnedPixels(some, 3).pooled_metrics(0.3, tpr=0.7)
         exact = {
-            "auroc": (metrics.auroc(defect, score), bounds.auroc()),
-            "ap": (metrics.average_precision(defect, score), bounds.average_precision()),
-            "f1": (metrics.best_f1(defect, score)[0], bounds.best_f1()),
-            "fpr": (metrics.fpr_at_tpr(defect, score, tpr=0.7), bounds.fpr_at_tpr(0.7)),
-            "aupro": (weighted_aupro(score, defect, weight, 0.3), bounds.aupro(0.3)),
+            "pixel_auroc": metrics.auroc(defect, score),
+            "pixel_ap": metrics.average_precision(defect, score),
+            "pixel_f1_max": metrics.best_f1(defect, score)[0],
+            "pixel_fpr95": metrics.fpr_at_tpr(defect, score, tpr=0.7),
+            "aupro": weighted_aupro(score, defect, weight, 0.3),
         }
-        for name, (value, (low, high)) in exact.items():
-            assert low <= value <= high, name
+        assert exact.keys() == bounds.keys()
+        for name, (low, high) in bounds.items():
+            assert low <= exact[name] <= high, name
 
 
 def test_a_tie_across_nested_intervals_is_within_the_bounds_of_average_precision():
@@ -189,11 +188,9 @@ def test_a_tie_across_nested_intervals_is_within_the_bounds_of_average_precision
     held = _intervals.Intervals(
         np.array([0.0, 0.0, 20.0]),
         np.array([10.0, 5.0, 20.0]),
-        np.array([0, 0, 10]),
-        np.array([100, 100, 0]),
-        np.array([1.0, 1.0, 0.0]),
+        np.array([[0, 0, 10], [100, 100, 0], [1, 1, 0]], np.float64),
     )
-    low, high = _intervals.Bounds(held, 2).average_precision()
+    low, high = _intervals.BinnedPixels(held, 2).pooled_metrics(0.3)["pixel_ap"]
     assert high >= 200 / 210
     # At best apart, at worst one by one.
     assert low <= np.mean(np.arange(1, 201) / np.arange(11, 211))
@@ -310,7 +307,8 @@ def test_few_pixels_stay_exact(kinds):
 def test_size_chooses_the_method(kinds, monkeypatch):
     maps, masks, _ = kinds
     assert metrics.evaluate_maps(maps, masks)["method"] == "exact"
-    monkeypatch.setattr(metrics.Accumulator.__init__, "__kwdefaults__", {"kept_pixels": 1000})
+    small = functools.partial(metrics.Accumulator, kept_pixels=1000)
+    monkeypatch.setattr(summary, "Accumulator", small)
     streamed = metrics.evaluate_maps(maps, masks, memory_limit_mb=0.01)
     assert_contains(streamed, metrics.evaluate_maps(maps, masks))
 
