@@ -66,8 +66,6 @@ def reading():
 def parts(tmp_path, monkeypatch) -> pathlib.Path:
     """A working directory with a small folder `parts/flange`, as the tutorial draws it."""
     monkeypatch.chdir(tmp_path)
-    drawn = ensure_dataset(
-        tmp_path / "drawn", image_size=(32, 32), train=20, test_good=3, test_per_defect=1
-    )
+    drawn = ensure_dataset(".", image_size=(32, 32), train=20, test_good=3, test_per_defect=1)
     drawn.rename("parts")
     return tmp_path
