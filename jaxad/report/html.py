@@ -29,7 +29,7 @@ _FACTS = {
     "resolution": "resolution",
     "region": "region",
     "mask_rule": "masks resized by",
-    "method": "method",
+    "method": "pixel metrics",
 }
 
 
