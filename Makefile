@@ -32,7 +32,7 @@ test-all: lint
 
 # Pages that are wrong fail: a warning, a broken link, a reference that leads nowhere.
 docs: .venv/.documentation
-	$(BIN)/python -m sphinx --quiet -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx --quiet -E -a -W --keep-going -b html docs docs/_build/html
 	@echo "the documentation is in docs/_build/html/index.html"
 
 format: .venv/.development

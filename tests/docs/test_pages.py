@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from jaxad.cli.main import main
+from jaxad.run.config import flatten, load_settings, shipped_names
 
 PAGES = ("README.md", "checkpoints/README.md", "docs/*.md", "docs/models/*.md", "docs/results/*.md")
 
@@ -28,6 +29,17 @@ def test_every_command_is_understood(project_root, reading):
                 error.add_note(f"{page.relative_to(project_root)}: jaxad {' '.join(words)}")
                 raise
     assert count > 60
+
+
+def test_every_key_that_is_named_exists(project_root):
+    known = {key for name in shipped_names() for key in flatten(load_settings(name))}
+    known |= {"data.json", "model.safetensors"}  # names of files
+    for page in all_pages(project_root):
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"--config\.([a-z_0-9.]+)=", text)
+        named += re.findall(r"`((?:data|augment|model|train|evaluate)\.[a-z_0-9]+)[`=]", text)
+        opened = "train.learning_rate_multipliers."  # to any label
+        assert {key for key in named if not key.startswith(opened)} <= known, page.name
 
 
 def test_every_relative_link_leads_to_a_file(project_root):
