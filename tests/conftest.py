@@ -25,7 +25,7 @@ from PIL import Image
 
 # Arguments and results are checked against their annotations, in these packages. As for mypy, a
 # whole number may stand for a float.
-CHECKED = ["jaxad.models.layers", "jaxad.ops"]
+CHECKED = ["jaxad.models", "jaxad.ops", "jaxad.run"]
 jaxtyping.install_import_hook(
     CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )

@@ -63,6 +63,7 @@ from jaxad.models.layers.basic import (
 )
 from jaxad.models.layers.token_grid import ViTOptions, token_grid
 from jaxad.models.layers.vit import VisionTransformer
+from jaxad.ops.arrays import AnyArray
 from jaxad.ops.resize import bilinear_resize_align_corners
 from jaxad.run.options import option
 
@@ -92,7 +93,7 @@ class Decoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b i j d"], *, train: bool) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[AnyArray, "b i j d"], *, train: bool) -> Float[Array, "b h w c"]:
         """Values in (0, 1) (2024), [0, 1) (2022) or (-1, 1) (tanh), float32."""
         h, w, c = self.image_shape
         features = [max(1, round(f * self.width)) for f in CHANNELS]
@@ -130,7 +131,7 @@ class AnoViT(nn.Module):
     decoder: Decoder
 
     def __call__(
-        self, images: Float[Array, "b h w c"], *, train: bool = False
+        self, images: Float[AnyArray, "b h w c"], *, train: bool = False
     ) -> Float[Array, "b h w c"]:
         """Reconstructs images, both as the network sees them."""
         return self.decoder(token_grid(self.encoder, images), train=train)
@@ -142,7 +143,7 @@ def training_pixels(variables: Variables) -> tuple[Float[Array, "1 1 1 c"], ...]
 
 
 def target_and_output(
-    module: AnoViT, variables: Variables, images: Float[Array, "b h w c"], *, normalise: str
+    module: AnoViT, variables: Variables, images: Float[AnyArray, "b h w c"], *, normalise: str
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
     """What the network is to reproduce of images in [0, 1], and what it makes of them."""
     if normalise == "train":
@@ -170,7 +171,7 @@ def loss(
 
 
 def detect(
-    module: AnoViT, variables: Variables, images: Shaped[Array, "b h w c"], *, normalise: str
+    module: AnoViT, variables: Variables, images: Shaped[AnyArray, "b h w c"], *, normalise: str
 ) -> Detection:
     """The map and the scores of the head of this file."""
     images = to_unit_float(images)

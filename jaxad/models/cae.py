@@ -51,6 +51,7 @@ from jaxad.models.base import (
     to_unit_float,
 )
 from jaxad.models.layers.basic import Conv, ConvTranspose
+from jaxad.ops.arrays import AnyArray
 from jaxad.ops.ssim import ssim_map
 from jaxad.ops.tiles import average_tiles, extract_tiles, random_crops
 from jaxad.run.options import option
@@ -94,7 +95,7 @@ class ConvolutionalAutoencoder(nn.Module):
         self.decoder = [same(64), same(128), up(64), same(64), up(32), same(32), *last]
         self.to_image = ConvTranspose(c, (4, 4), strides=2, **options)
 
-    def encode(self, images: Float[Array, "b h w c"]) -> Float[Array, "b z"]:
+    def encode(self, images: Float[AnyArray, "b h w c"]) -> Float[Array, "b z"]:
         """The code of images in [0, 1]."""
         x = images
         for layer in self.encoder:
@@ -109,7 +110,7 @@ class ConvolutionalAutoencoder(nn.Module):
         x = self.to_image(x).astype(jnp.float32)
         return nn.sigmoid(x) if self.output == "sigmoid" else x
 
-    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, images: Float[AnyArray, "b h w c"]) -> Float[Array, "b h w c"]:
         """Reconstructs images in [0, 1]."""
         return self.decode(self.encode(images))
 
@@ -150,7 +151,7 @@ def training_loss(
 def reconstruct(
     module: ConvolutionalAutoencoder,
     variables: Variables,
-    images: Float[Array, "b h w c"],
+    images: Float[AnyArray, "b h w c"],
     *,
     tile: int,
     tile_stride: int,
@@ -173,7 +174,7 @@ def reconstruct(
 def detect(
     module: ConvolutionalAutoencoder,
     variables: Variables,
-    images: Shaped[Array, "b h w c"],
+    images: Shaped[AnyArray, "b h w c"],
     *,
     tile: int,
     tile_stride: int,

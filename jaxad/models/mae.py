@@ -65,6 +65,7 @@ from jaxad.models.layers.masked_autoencoder import (
 )
 from jaxad.models.layers.token_grid import ViTOptions, check_grid
 from jaxad.ops import morphology as grey
+from jaxad.ops.arrays import AnyArray
 from jaxad.ops.mask_schedules import MaskSchedule, interleaved, random_ensemble, sliding
 from jaxad.ops.patches import patch_grid, patchify, unpatchify
 from jaxad.ops.ssim import ssim_map
@@ -86,7 +87,7 @@ MORPHOLOGY: dict[str, Callable[..., Array]] = {
 def fill_in_randomly(
     module: MaskedAutoencoder,
     variables: Variables,
-    images: Float[Array, "b h w c"],
+    images: Float[AnyArray, "b h w c"],
     keys: Key[Array, " b"],
     mask_ratio: float,
 ) -> tuple[Int[Array, "b n"], Float[Array, "b v o"], Float[Array, "b m o"], Float[Array, "b m o"]]:
@@ -135,7 +136,7 @@ def loss(
 def diagnostics(
     module: MaskedAutoencoder,
     variables: Variables,
-    images: Shaped[Array, "b h w c"],
+    images: Shaped[AnyArray, "b h w c"],
     *,
     mask_ratio: float,
     norm_pix: bool,
@@ -158,7 +159,7 @@ def diagnostics(
 
 
 def anomaly_maps(
-    images: Float[Array, "b h w c"],
+    images: Float[AnyArray, "b h w c"],
     reconstruction: Float[Array, "b h w c"],
     *,
     ssim_window: int,
@@ -200,7 +201,7 @@ def init(module: MaskedAutoencoder, key: Key[Array, ""]) -> Variables:
 
 def detect(
     variables: Variables,
-    images: Shaped[Array, "b h w c"],
+    images: Shaped[AnyArray, "b h w c"],
     *,
     reconstruct: Callable[[Variables, Float[Array, "b h w c"]], Float[Array, "b h w c"]],
     maps: Callable[..., dict[str, Float[Array, "b h w"]]],

@@ -42,6 +42,7 @@ from jaxad.models.base import (
     ssim_window_option,
     to_unit_float,
 )
+from jaxad.ops.arrays import AnyArray
 from jaxad.ops.ssim import ssim_map
 from jaxad.ops.tiles import average_tiles, extract_tiles
 from jaxad.run.options import option
@@ -79,7 +80,9 @@ class ProbabilisticPCA(nn.Module):
         self.log_variances = self.param("log_variances", nn.initializers.zeros, (k,))
         self.log_noise = self.param("log_noise", nn.initializers.zeros, ())
 
-    def __call__(self, x: Float[Array, "n d"]) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+    def __call__(
+        self, x: Float[AnyArray, "n d"]
+    ) -> tuple[Float[AnyArray, "n d"], Float[AnyArray, " n"]]:
         """Projects vectors and gives their log-likelihood.
 
         Returns:
@@ -140,7 +143,7 @@ def build(
     dimension = (patch * patch if patch else h * w) * c
     module = ProbabilisticPCA(dimension, min(options.components, dimension - 1))
 
-    def to_vectors(images: Float[Array, "b h w c"]) -> Float[Array, "n d"]:
+    def to_vectors(images: Float[AnyArray, "b h w c"]) -> Float[Array, "n d"]:
         if patch:
             images = extract_tiles(images, tile=patch, stride=stride)
         return images.reshape(-1, dimension)
@@ -148,7 +151,7 @@ def build(
     def pictures_of(vectors: Float[Array, "n d"]) -> Float[Array, "n i j c"]:
         return vectors.reshape(-1, *((patch, patch, c) if patch else image_shape))
 
-    def forward(variables: Variables, images: Float[Array, "b h w c"]):
+    def forward(variables: Variables, images: Float[AnyArray, "b h w c"]):
         b = images.shape[0]
         vectors, log_likelihood = apply(module, variables, to_vectors(images))
         if not patch:

@@ -41,6 +41,7 @@ from jaxad.models.layers.variational import (
     VariationalOptions,
     make_model,
 )
+from jaxad.ops.arrays import AnyArray
 from jaxad.run.options import option
 
 
@@ -84,7 +85,7 @@ class ConvolutionalVAE(nn.Module):
         ]
         self.up_norm = [BatchNorm(**shared) for _ in outputs[:-1]]
 
-    def encode(self, images: Float[Array, "b h w c"], *, train: bool) -> Posterior:
+    def encode(self, images: Float[AnyArray, "b h w c"], *, train: bool) -> Posterior:
         """The posterior of the latents of images in [0, 1], float32."""
         x = self.to_latent(self.encoder(images, train=train)).astype(jnp.float32)
         return Posterior(x[..., : self.latent], x[..., self.latent :])

@@ -47,7 +47,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,7 @@ from jaxad.models.base import Model, Variables, label_subtrees, to_unit_float
 from jaxad.models.layers.variational import Posterior, kl_unit_option
 from jaxad.models.vae import VAEOptions, build_convolutional, latent_grid
 from jaxad.ops import grf
+from jaxad.ops.arrays import AnyArray
 from jaxad.ops.correlation import correlation_length, radial_autocorrelation
 from jaxad.run.errors import UserError
 from jaxad.run.options import option
@@ -100,7 +102,7 @@ class GaussianField(nn.Module):
         self.logs = jax.lax.stop_gradient(logs) if self.learn == "no" else logs
 
     def base(
-        self, logs: dict[str, Float[Array, ""]], shape: tuple[int, int], cell: int
+        self, logs: Mapping[str, Float[Array, ""]], shape: tuple[int, int], cell: int
     ) -> Float[Array, "h w"]:
         """Covariances with the first site of a torus whose cells are ``cell`` pixels wide."""
         return grf.covariance_base(
@@ -122,7 +124,7 @@ class GaussianField(nn.Module):
         eigenvalues = grf.eigenvalues(self.latent_base())
         return grf.kl_divergence(posterior.mean, posterior.log_variance, eigenvalues)
 
-    def image_loss(self, images: Float[Array, "b h w c"]) -> Float[Array, " b"] | None:
+    def image_loss(self, images: Float[AnyArray, "b h w c"]) -> Float[Array, " b"] | None:
         """Negative log-likelihood of gray images as fields, in nats per pixel."""
         if self.learn != "image" or self.family == "identity":
             return None
@@ -156,7 +158,7 @@ class VAEGRFOptions(VAEOptions):
     """Options of ``vae_grf``."""
 
     kl_unit: str = kl_unit_option("elbo")
-    family: grf.Family = option(
+    family: str = option(
         "matern32", "of the correlation; identity: the standard normal prior", choices=grf.FAMILIES
     )
     learn: str = option(
@@ -169,7 +171,7 @@ class VAEGRFOptions(VAEOptions):
         at_least=0,
     )
     start_deviation: float = option(1.0, "standard deviation of a latent", above=0)
-    wrap: grf.Wrap = option(
+    wrap: str = option(
         "sum",
         "of all copies on the torus, or of the nearest (authors)",
         choices=("sum", "nearest"),
@@ -190,7 +192,7 @@ def build(
       ValueError: options that do not fit together, or the images.
     """
     latent_grid(image_shape, options)
-    family = options.family
+    family = cast(grf.Family, options.family)  # one of its choices
     if family == "identity" and (options.learn == "elbo" or not options.start_range):
         raise ValueError(
             "model.family=identity has no range and no deviation: nothing to learn by "
@@ -204,7 +206,7 @@ def build(
         learn,
         options.start_range,
         options.start_deviation,
-        options.wrap,
+        cast(grf.Wrap, options.wrap),
     )
     model = build_convolutional(
         image_shape,
@@ -246,7 +248,7 @@ def match_range(family: grf.Family, variables: Variables, batches: Iterable[Batc
     return {**variables, "params": {**variables["params"], "prior": prior}}
 
 
-def to_gray(images: Float[Array, "b h w c"]) -> Float[Array, "b h w 1"]:
+def to_gray(images: Float[AnyArray, "b h w c"]) -> Float[Array, "b h w 1"]:
     """The gray image of colours, the channel mean of anything else."""
     c = images.shape[-1]
     return images @ jnp.asarray(GRAY if c == 3 else (1.0 / c,) * c)[:, None]

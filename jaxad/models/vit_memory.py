@@ -46,7 +46,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -71,6 +71,7 @@ from jaxad.models.layers.coordinate_attention import CoordinateAttention
 from jaxad.models.layers.token_grid import ViTOptions, token_grid
 from jaxad.models.layers.vit import VisionTransformer
 from jaxad.ops import memory
+from jaxad.ops.arrays import AnyArray
 from jaxad.ops.resize import bilinear_resize_align_corners
 from jaxad.ops.ssim import ssim_map
 from jaxad.run.options import option
@@ -120,7 +121,7 @@ class ViTMemory(nn.Module):
             self.items = self.param("items", draw, (self.memory.items, d))
 
     def __call__(
-        self, images: Float[Array, "b h w c"], *, train: bool = False
+        self, images: Float[AnyArray, "b h w c"], *, train: bool = False
     ) -> tuple[Float[Array, "b h w c"], Float[Array, "b i j n"] | None]:
         """Reconstruction of images in [0, 1], and the memory's weights where there is one."""
         x, weights = token_grid(self.encoder, 2.0 * images - 1.0), None
@@ -138,7 +139,7 @@ class ViTMemory(nn.Module):
 
 
 def pixel_terms(
-    images: Float[Array, "b h w c"], reconstruction: Float[Array, "b h w c"], *, ssim_window: int
+    images: Float[AnyArray, "b h w c"], reconstruction: Float[Array, "b h w c"], *, ssim_window: int
 ) -> dict[str, Float[Array, "b h w"]]:
     """``l2``, the squared error summed over channels, and ``ssim``, 1 - SSIM, of every pixel."""
     l2 = jnp.sum(jnp.square(images - reconstruction), axis=-1)
@@ -199,7 +200,7 @@ def loss(
 def detect(
     module: ViTMemory,
     variables: Variables,
-    images: Shaped[Array, "b h w c"],
+    images: Shaped[AnyArray, "b h w c"],
     *,
     term_weights: Mapping[str, float],
     score_terms: tuple[str, ...],
@@ -221,7 +222,7 @@ def detect(
 
 
 def diagnostics(
-    module: ViTMemory, variables: Variables, images: Shaped[Array, "b h w c"]
+    module: ViTMemory, variables: Variables, images: Shaped[AnyArray, "b h w c"]
 ) -> dict[str, Array]:
     """How the memory is used, and the entropy of its weights at every position."""
     _, weights = apply(module, variables, to_unit_float(images))
@@ -240,7 +241,7 @@ class ViTMemoryOptions(ViTOptions):
 
     heads: int = option(8, "attention heads", at_least=1)
     memory_items: int = option(2000, "number of items N; 0: no memory", at_least=0)
-    similarity: memory.Similarity = option(
+    similarity: str = option(
         "cosine", "of queries and items; MemAE's code: dot", choices=memory.SIMILARITIES
     )
     temperature: float = option(
@@ -286,7 +287,10 @@ def build(
     if options.score_terms == "entropy" and not items:
         raise ValueError("model.score_terms is entropy, which needs a memory (model.memory_items)")
     reading = MemoryOptions(
-        items, options.similarity, options.temperature, options.shrink / max(1, items)
+        items,
+        cast(memory.Similarity, options.similarity),  # one of its choices
+        options.temperature,
+        options.shrink / max(1, items),
     )
     encoder = options.encoder(image_shape)
     kind = encoder.dtype

@@ -37,6 +37,7 @@ from jaxad.models.layers.variational import (
     make_model,
 )
 from jaxad.models.layers.vit import VisionTransformer
+from jaxad.ops.arrays import AnyArray
 from jaxad.run.options import option
 
 
@@ -85,7 +86,7 @@ class ViTVAE(nn.Module):
         ]
         self.up_norm = [BatchNorm(axis_name=self.axis_name, dtype=self.dtype) for _ in outputs[:-1]]
 
-    def encode(self, images: Float[Array, "b h w c"], *, train: bool) -> Posterior:
+    def encode(self, images: Float[AnyArray, "b h w c"], *, train: bool) -> Posterior:
         """The posterior of the latents of images in [0, 1], float32."""
         del train  # nothing in the encoder depends on it
         h, w, _ = self.image_shape

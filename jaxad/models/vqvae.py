@@ -70,6 +70,7 @@ from jaxad.models.base import (
 from jaxad.models.layers.basic import BatchNorm, Conv, ConvTranspose
 from jaxad.models.layers.codebook_start import codes_by_k_means
 from jaxad.ops import continuous_bernoulli
+from jaxad.ops.arrays import AnyArray
 from jaxad.ops.morphology import grey_dilation
 from jaxad.ops.resize import repeat_upsample
 from jaxad.ops.ssim import ssim_map
@@ -124,7 +125,7 @@ class ResidualLayer(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
+    def __call__(self, x: Float[AnyArray, "b h w d"]) -> Float[Array, "b h w d"]:
         """Adds the layer's correction."""
         y = Conv(self.features, (3, 3), dtype=self.dtype)(nn.relu(x))
         return x + Conv(self.features, (1, 1), dtype=self.dtype)(nn.relu(y))
@@ -177,7 +178,7 @@ class VQVAE(nn.Module):
         """The codebook."""
         return self.codebook if self.codebook_by_gradient else self.moving_codes.value
 
-    def encode(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
+    def encode(self, images: Float[AnyArray, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
         """Latents before quantisation, float32."""
         x = images
         for conv, norm in zip(self.down, self.down_norm, strict=True):
@@ -197,7 +198,7 @@ class VQVAE(nn.Module):
         return self.to_image(x).astype(jnp.float32)
 
     def __call__(
-        self, images: Float[Array, "b h w c"], *, train: bool = False
+        self, images: Float[AnyArray, "b h w c"], *, train: bool = False
     ) -> tuple[Float[Array, "b h w c"], Quantisation, Float[Array, "b i j d"]]:
         """Logits, the quantisation and the latents before it, of images in [0, 1]."""
         latents = self.encode(images, train=train)
@@ -219,7 +220,7 @@ class VQVAE(nn.Module):
 
 
 def forward(
-    module: VQVAE, images: Float[Array, "b h w c"], train: bool, *, decay: float
+    module: VQVAE, images: Float[AnyArray, "b h w c"], train: bool, *, decay: float
 ) -> tuple[Float[Array, "b h w c"], Quantisation]:
     """Logits and codes; in training, a codebook of moving averages takes its step."""
     logits, quantised, latents = module(images, train=train)
@@ -259,7 +260,7 @@ def loss(
 def detect(
     module: VQVAE,
     variables: Variables,
-    images: Shaped[Array, "b h w c"],
+    images: Shaped[AnyArray, "b h w c"],
     *,
     options: VQVAEOptions,
 ) -> Detection:
@@ -344,7 +345,7 @@ def start_codebook(module: VQVAE, variables: Variables, batches: Iterable[Batch]
 
 
 def code_use(
-    module: VQVAE, variables: Variables, images: Shaped[Array, "b h w c"]
+    module: VQVAE, variables: Variables, images: Shaped[AnyArray, "b h w c"]
 ) -> dict[str, Array]:
     """``code_indices`` ``(b, h', w')`` and ``code_counts`` ``(codes,)`` over the batch."""
     _, quantised, _ = apply(module, variables, to_unit_float(images))

@@ -62,12 +62,13 @@ from jaxad.models.layers.mixture_head import Mixture, MixtureHead, check_mixture
 from jaxad.models.layers.token_grid import ViTOptions
 from jaxad.models.layers.vt_adl_network import VTADL, Decoder, code_features_of, published_start
 from jaxad.ops import mixture_density
+from jaxad.ops.arrays import AnyArray
 from jaxad.ops.resize import bilinear_resize_align_corners
 from jaxad.ops.ssim import ssim_map
 from jaxad.run.options import option
 
 
-def mean_ssim(a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+def mean_ssim(a: Float[AnyArray, "b h w c"], b: Float[AnyArray, "b h w c"]) -> Float[Array, " b"]:
     """Mean similarity in gaussian windows of 11, with zeros beyond the border (as published)."""
     pads = ((0, 0), (5, 5), (5, 5), (0, 0))
     similarity = ssim_map(
@@ -132,7 +133,7 @@ def loss(
     return LossOutput(total, jax.lax.stop_gradient(terms), dict(collections), {}, {})
 
 
-def detect(module: VTADL, variables: Variables, images: Shaped[Array, "b h w c"]) -> Detection:
+def detect(module: VTADL, variables: Variables, images: Shaped[AnyArray, "b h w c"]) -> Detection:
     """The maps and scores of the head of this file."""
     images = to_unit_float(images)
     output, mixture, _ = apply(module, variables, images)
@@ -153,7 +154,7 @@ def detect(module: VTADL, variables: Variables, images: Shaped[Array, "b h w c"]
 
 
 def diagnostics(
-    module: VTADL, variables: Variables, images: Shaped[Array, "b h w c"]
+    module: VTADL, variables: Variables, images: Shaped[AnyArray, "b h w c"]
 ) -> dict[str, Array]:
     """Which Gaussian each patch belongs to most, its loss, and the signs of a run-away."""
     _, mixture, tokens = apply(module, variables, to_unit_float(images))

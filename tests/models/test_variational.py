@@ -137,7 +137,7 @@ def test_the_deviation_is_across_channels_of_each_image():
         ("vae", {"downsampling": 5}, "data.image_size"),
         ("vae_grf", {"family": "matern"}, "model.family"),
         ("vae_grf", {"learn": "yes"}, "model.learn"),
-        ("vae_grf", {"family": "identity"}, "model.learn"),
+        ("vae_grf", {"family": "identity", "learn": "elbo"}, "model.learn"),
         ("vae_grf", {"wrap": "far"}, "model.wrap"),
         ("vae_grf", {"start_range": -1.0}, "model.start_range"),
         ("vit_vae", {"patch": 12}, "model.patch"),
