@@ -1,29 +1,26 @@
-"""Reads anomaly maps from TIFF files: float16, float32 and float64, which Pillow reads in part.
+"""Reads anomaly maps from TIFF files of float16, float32, float64 or whole numbers.
 
-Pillow takes float32 only. Maps that are handed in elsewhere are often float16, and other tools
-write float64, so their plain forms (strips, uncompressed or deflated, one channel) are read here;
-whatever else a TIFF may be is left to Pillow.
+Maps that are handed in elsewhere are often float16, and other tools write float64. Pillow reads
+neither, and mistakes the order of bytes in some files of float32; `tifffile` reads all of these.
+All else is left to Pillow, which has the decoders for which `tifffile` needs another package.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import pathlib
-import struct
-import zlib
 
 import numpy as np
+import tifffile
 from jaxtyping import Shaped
 from PIL import Image
 
 from jaxad.run.errors import UserError
 
-# Tags of TIFF 6.0 and the bytes and struct code of the types that hold their values.
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION = 256, 257, 258, 259
-_OFFSETS, _SAMPLES, _LENGTHS, _PREDICTOR, _FORMAT = 273, 277, 279, 317, 339
-_TYPES = {1: "B", 3: "H", 4: "I"}
-_PLAIN, _DEFLATED, _FLOATS = 1, (8, 32946), 3
+_RATIO = 1100
+"""No deflated file is that many times smaller than its pixels."""
 
 
 def read_float_tiff(path: str | os.PathLike) -> Shaped[np.ndarray, "h w"]:
@@ -40,18 +37,11 @@ def read_float_tiff(path: str | os.PathLike) -> Shaped[np.ndarray, "h w"]:
     """
     path = pathlib.Path(path)
     try:
-        content = path.read_bytes()
-        try:
-            values = _plain_floats(content)
-        except (struct.error, KeyError, ValueError, IndexError, zlib.error):
-            values = None
-        if values is None:
-            with Image.open(path) as image:
-                values = np.asarray(image)
+        values = _read(path)
     except MemoryError:
         raise
     except Exception as error:
-        # A damaged file makes Pillow's decoders raise nearly anything.
+        # A damaged file makes decoders raise nearly anything.
         raise UserError(
             f"{path} cannot be read as an anomaly map, it may be damaged ({error}); "
             "write it again as a TIFF of float32 with one channel"
@@ -66,46 +56,15 @@ def read_float_tiff(path: str | os.PathLike) -> Shaped[np.ndarray, "h w"]:
     return values
 
 
-def _plain_floats(content: bytes) -> np.ndarray | None:
-    """The floats of a plain file; None where it is something else.
-
-    Raises:
-      struct.error, KeyError, ValueError, IndexError, zlib.error: it is damaged.
-    """
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
-    if order is None:
-        return None
-    tags = _first_directory(content, order)
-    one = lambda tag, default: tags.get(tag, (default,))[0]
-    bits, coding = one(_BITS, 1), one(_COMPRESSION, _PLAIN)
-    floats = one(_FORMAT, 1) == _FLOATS and bits in (16, 32, 64) and one(_SAMPLES, 1) == 1
-    known = coding == _PLAIN or coding in _DEFLATED
-    if not (floats and known and one(_PREDICTOR, 1) == 1 and _OFFSETS in tags):
-        return None
-    strips = [
-        content[start : start + length]
-        for start, length in zip(tags[_OFFSETS], tags[_LENGTHS], strict=True)
-    ]
-    if coding in _DEFLATED:
-        strips = [zlib.decompress(strip) for strip in strips]
-    shape = tags[_HEIGHT][0], tags[_WIDTH][0]
-    dtype = np.dtype(f"{order}f{bits // 8}")
-    values = np.frombuffer(b"".join(strips), dtype, count=math.prod(shape)).reshape(shape)
-    return values.astype(dtype.newbyteorder("="))
-
-
-def _first_directory(content: bytes, order: str) -> dict[int, tuple[int, ...]]:
-    """Tag -> whole numbers of the first image in the file."""
-    (at,) = struct.unpack_from(order + "I", content, 4)
-    (entries,) = struct.unpack_from(order + "H", content, at)
-    tags = {}
-    for start in range(at + 2, at + 2 + 12 * entries, 12):
-        tag, kind, count = struct.unpack_from(order + "HHI", content, start)
-        if kind not in _TYPES:
-            continue
-        code = f"{order}{count}{_TYPES[kind]}"
-        place = start + 8
-        if struct.calcsize(code) > 4:
-            (place,) = struct.unpack_from(order + "I", content, place)
-        tags[tag] = struct.unpack_from(code, content, place)
-    return tags
+def _read(path: pathlib.Path) -> Shaped[np.ndarray, "h w *c"]:
+    """The first image of the file: plain floats by tifffile, all else by Pillow."""
+    with contextlib.suppress(Exception), tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        # Parts that are missing would be read as zeros, at whatever size the header claims.
+        parts = page.databytecounts
+        whole = len(parts) == math.prod(page.chunked) and all(parts)
+        small = page.nbytes <= _RATIO * path.stat().st_size
+        if page.dtype.kind == "f" and page.ndim == 2 and whole and small:
+            return page.asarray()
+    with Image.open(path) as image:
+        return np.asarray(image)

@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from jaxad.evaluation.float_tiff import read_float_tiff
@@ -67,6 +68,29 @@ def test_files_of_pillow(tmp_path, compression):
     path = tmp_path / "map.tiff"
     Image.fromarray(values).save(path, compression=compression)
     np.testing.assert_array_equal(read_float_tiff(path), values)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("form", [{"tile": (16, 16)}, {"bigtiff": True, "compression": "zlib"}])
+def test_tiles_and_large_files(tmp_path, dtype, form):
+    values = np.random.default_rng(2).normal(size=(20, 33)).astype(dtype)
+    tifffile.imwrite(tmp_path / "map.tiff", values, **form)
+    np.testing.assert_array_equal(read_float_tiff(tmp_path / "map.tiff"), values)
+
+
+def test_pixels_that_are_not_there_are_not_read_as_zeros(tmp_path):
+    path = tmp_path / "map.tiff"
+    whole = plain_tiff(np.ones((4, 5), "f8"), strips=2)
+    height = struct.pack("<HHII", 257, 4, 1, 4)
+    length = struct.pack("<I", 80)  # of the second strip
+    for old, new in (
+        (height, struct.pack("<HHII", 257, 4, 1, 10**6)),  # of which four rows are there
+        (2 * length, length + struct.pack("<I", 0)),
+    ):
+        assert old in whole
+        path.write_bytes(whole.replace(old, new))
+        with pytest.raises(UserError, match=r"map\.tiff cannot be read as an anomaly map"):
+            read_float_tiff(path)
 
 
 def test_integers(tmp_path):
