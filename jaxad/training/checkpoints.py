@@ -11,6 +11,7 @@ import logging
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -27,6 +28,49 @@ SPACE_BESIDE_VALUES = 2**20
 """Bytes on disk that a checkpoint takes beside its values: indices, metadata, unfilled blocks."""
 
 
+def silence_orbax() -> None:
+    """Keeps Orbax from narrating every step and printing the traceback of every failing thread.
+
+    A run's own progress says what matters, and :func:`explaining` a failure.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL + 1)
+
+
+@contextlib.contextmanager
+def explaining(before: str, after: str = "") -> Iterator[None]:
+    """Raises any failure of Orbax inside as one sentence: ``before``, the reason, ``after``.
+
+    Orbax and tensorstore wrap an operating-system error in several types of their own, and raise
+    many for files that are not theirs.
+
+    Raises:
+      UserError: something failed.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{before}{_reason(error)}{after}") from error
+
+
+def abstract(tree: Any, sharding: jax.sharding.Sharding | None = None) -> Any:
+    """Shapes and dtypes of a tree of arrays, as Orbax restores them.
+
+    Args:
+      tree: of arrays or their shapes.
+      sharding: of all; None takes that of each array.
+    """
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding or x.sharding), tree
+    )
+
+
+def one_device() -> jax.sharding.Sharding:
+    """Where what is read for evaluation lies."""
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+
 class Checkpoints:
     """The checkpoints of one run; where several processes train, one of them opens them."""
 
@@ -40,9 +84,7 @@ class Checkpoints:
         Raises:
           UserError: there is nothing to read.
         """
-        # Orbax narrates every step and prints the traceback of every failing thread; a run's own
-        # progress says what matters, and a failure is raised here as one sentence.
-        logging.getLogger("absl").setLevel(logging.CRITICAL + 1)
+        silence_orbax()
         self._folder = pathlib.Path(folder).resolve()
         if read_only and not self._folder.is_dir():
             raise self._nothing_here()
@@ -88,7 +130,7 @@ class Checkpoints:
             state = jax.device_get(state)
         # A failure of the write before this one surfaces here, and what it removes makes room.
         self.wait()
-        with self._naming_failures():
+        with self._writing():
             self._check_space(state)
             self._manager.save(
                 step,
@@ -114,7 +156,7 @@ class Checkpoints:
         Raises:
           UserError: a write failed.
         """
-        with self._naming_failures():
+        with self._writing():
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
@@ -123,18 +165,18 @@ class Checkpoints:
         with contextlib.suppress(Exception):
             self._manager.close()
 
-    @contextlib.contextmanager
-    def _naming_failures(self):
-        try:
-            yield
-        except UserError:
-            raise
-        # Orbax and tensorstore wrap an operating-system error in several types of their own.
-        except Exception as error:
-            raise UserError(
-                f"a checkpoint could not be written to {self._folder}: {_reason(error)}; "
-                "make room there and run the same command again, it goes on from the last one"
-            ) from error
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return explaining(
+            f"a checkpoint could not be written to {self._folder}: ",
+            "; make room there and run the same command again, it goes on from the last one",
+        )
+
+    def _reading(self, step: int) -> contextlib.AbstractContextManager[None]:
+        return explaining(
+            f"checkpoint {self._folder / str(step)} cannot be read, it is damaged or of another "
+            "model (",
+            "); take another one, or remove its folder to go on from the one before",
+        )
 
     def restore_state(self, state: TrainState, step: int) -> TrainState:
         """Reads a whole training state.
@@ -146,17 +188,19 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint is damaged or of another model.
         """
-        with self._naming_damage(step):
+        like = abstract({"variables": dict(state.variables), "opt_state": state.opt_state})
+        with self._reading(step):
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
-                    variables=ocp.args.StandardRestore(_abstract(dict(state.variables))),
-                    optimizer=ocp.args.StandardRestore(_abstract({"opt_state": state.opt_state})),
+                    variables=ocp.args.StandardRestore(like.pop("variables")),
+                    optimizer=ocp.args.StandardRestore(like),
                 ),
             )
         variables = dict(restored.variables)
+        placement = jax.tree.leaves(variables)[0].sharding
         return state.replace(
-            step=jax.device_put(jax.numpy.int32(step), state.step.sharding),
+            step=jax.device_put(jax.numpy.int32(step), placement),
             params=variables.pop("params"),
             collections=variables,
             opt_state=restored.optimizer["opt_state"],
@@ -176,11 +220,8 @@ class Checkpoints:
           UserError: there is no such checkpoint, or it is damaged or of another model.
         """
         step = self._find(which)
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        like = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), dict(like)
-        )
-        with self._naming_damage(step):
+        like = abstract(dict(like), one_device())
+        with self._reading(step):
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(variables=ocp.args.StandardRestore(like))
             )
@@ -207,17 +248,6 @@ class Checkpoints:
             f"{self._folder} holds no finished checkpoint; run `jaxad train` with this workdir"
         )
 
-    @contextlib.contextmanager
-    def _naming_damage(self, step: int):
-        try:
-            yield
-        except Exception as error:
-            raise UserError(
-                f"checkpoint {self._folder / str(step)} cannot be read, it is damaged or of "
-                f"another model ({_reason(error)}); take another one, or remove its folder to go "
-                "on from the one before"
-            ) from error
-
 
 _DEFAULT = ocp.options.MultiprocessingOptions()
 
@@ -242,7 +272,3 @@ def _reason(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__
     words = " ".join(str(error).split())
     return words[:200] if words else type(error).__name__
-
-
-def _abstract(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)

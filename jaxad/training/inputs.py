@@ -13,7 +13,7 @@ from jaxad.data.images import resolve_range_16bit
 from jaxad.data.split import split_holdout
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
-from jaxad.data.table import Sample, SampleTable
+from jaxad.data.table import SampleTable
 from jaxad.run.errors import UserError
 from jaxad.run.settings import Data, Settings
 from jaxad.training.processes import log
@@ -46,7 +46,7 @@ def open_table(data: Data) -> SampleTable:
         root = ensure_dataset(
             category=data.category,
             seed=data.synthetic_seed,
-            image_size=tuple(data.image_size),
+            image_size=data.image_size,
         )
         return read_table(root, name="mvtec")
     if not data.root and data.name != "elpv":  # which an installed package may hold
@@ -61,19 +61,17 @@ def decode(samples: list[Any], data: Data, range_16bit: tuple[float, float]) -> 
       UserError: names every file that cannot be read.
     """
     return prepare_images(
-        samples,
-        **_reading(data, range_16bit),
-        memory_limit_mb=data.memory_limit_mb,
+        samples, **_reading(data, range_16bit), memory_limit_mb=data.memory_limit_mb
     )
 
 
 def _reading(data: Data, range_16bit: tuple[float, float]) -> dict[str, Any]:
     """How files become pixels."""
     return {
-        "image_size": tuple(data.image_size),
+        "image_size": data.image_size,
         "channels": data.channels,
         "range_16bit": range_16bit,
-        "crop": tuple(data.region),
+        "crop": data.region,
     }
 
 
@@ -111,14 +109,9 @@ def prepare_inputs(config: Settings) -> Inputs:
             "images, or set data.holdout=0 (then no threshold is set)"
         )
     # Decoded apart: taking rows of a memory-mapped array would bring it into memory.
-    train = _training_images([good[i] for i in kept], config.data, range_16bit)
     holdout = decode([good[i] for i in held_out], config.data, range_16bit)
-    return Inputs(train, holdout, record)
-
-
-def _training_images(
-    samples: list[Sample], data: Data, range_16bit: tuple[float, float]
-) -> np.ndarray | StreamedImages:
-    if not data.stream:
-        return decode(samples, data, range_16bit)
-    return StreamedImages(samples, **_reading(data, range_16bit))
+    samples = [good[i] for i in kept]
+    if config.data.stream:
+        images = StreamedImages(samples, **_reading(config.data, range_16bit))
+        return Inputs(images, holdout, record)
+    return Inputs(decode(samples, config.data, range_16bit), holdout, record)

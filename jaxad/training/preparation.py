@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -31,53 +31,42 @@ CHANGEABLE = (
 :func:`jaxad.models.detection_keys` do not either."""
 
 
-def build_model(config: Settings, devices: Devices) -> Model:
-    """Builds the model of a config for the devices.
+class Setup(NamedTuple):
+    """What a run trains with.
 
-    Raises:
-      UserError: options that do not fit together, also where that shows only once parameters are
-        to be made (no features, say).
+    Attributes:
+      config: of the run.
+      devices: that share a batch.
+      model: of the config, for the devices.
+      inputs: the images.
+      run: the run folder.
+      checkpoints: of the run; None in all processes but the first.
     """
-    model = models.build_from(config, axis_name=devices.axis_name)
-    try:
-        jax.eval_shape(model.init, parameter_key(0))
-    except (ArithmeticError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"the model {config.model.name!r} cannot be made with these options: {reason}"
-        ) from error
-    return model
+
+    config: Settings
+    devices: Devices
+    model: Model
+    inputs: Inputs
+    run: RunFolder
+    checkpoints: Checkpoints | None
 
 
-def prepare(
-    config: Settings,
-    model: Model,
-    run: RunFolder,
-    devices: Devices,
-    stack: contextlib.ExitStack,
-) -> tuple[Inputs, Checkpoints | None]:
-    """Reads the images; in the first process also locks, checks and fills the run folder.
+def prepare(config: Settings, run: RunFolder, stack: contextlib.ExitStack) -> Setup:
+    """Builds the model and reads the images; the first process also locks and fills the run folder.
 
     Args:
       config: of the run.
-      model: of the config.
       run: the run folder; created.
-      devices: that share a batch.
       stack: ends the lock and closes the checkpoints.
-
-    Returns:
-      The images, and the checkpoints; None in all processes but the first.
 
     Raises:
       UserError: the config, the data or the folder does not allow it.
     """
-    first = processes.is_first()
-    if model.fit is not None and processes.count() > 1:
-        raise UserError(
-            f"the model {config.model.name!r} is fitted in closed form, which one process does; "
-            "start it in one"
-        )
-    if first:
+    devices = Devices(
+        config.train.devices, force_pmap=config.train.force_pmap, several_processes=True
+    )
+    model = _build_model(config, devices)
+    if processes.is_first():
         # A run that goes on has no more need of them.
         weights = {} if run.has_checkpoint() else _weights_record(config, model)
         run.create()
@@ -86,12 +75,29 @@ def prepare(
     inputs = prepare_inputs(config)
     if model.fit is None:
         _check_batches(config, inputs, devices)
-    if not first:
-        return inputs, None
-    _record_run(run, config, inputs, weights)
-    checkpoints = Checkpoints(run.checkpoints)
-    stack.callback(checkpoints.close)
-    return inputs, checkpoints
+    checkpoints = None
+    if processes.is_first():
+        _record_run(run, config, inputs, weights)
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(run.checkpoints)))
+    return Setup(config, devices, model, inputs, run, checkpoints)
+
+
+def _build_model(config: Settings, devices: Devices) -> Model:
+    model = models.build_from(config, axis_name=devices.axis_name)
+    try:
+        # Some options fail only once parameters are to be made (no features, say).
+        jax.eval_shape(model.init, parameter_key(0))
+    except (ArithmeticError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the model {config.model.name!r} cannot be made with these options: {reason}"
+        ) from error
+    if model.fit is not None and processes.count() > 1:
+        raise UserError(
+            f"the model {config.model.name!r} is fitted in closed form, which one process does; "
+            "start it in one"
+        )
+    return model
 
 
 def _weights_record(config: Settings, model: Model) -> dict[str, Any]:

@@ -14,14 +14,10 @@ import jax
 
 from jaxad.data.batch import Batch
 from jaxad.data.pipeline import placeholder_batch, training_batches
-from jaxad.run.folder import RunFolder
-from jaxad.run.settings import Settings
 from jaxad.training import processes
-from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.history import summarise_steps
-from jaxad.training.inputs import Inputs
 from jaxad.training.optimizer import make_schedule
-from jaxad.training.parallel import Devices
+from jaxad.training.preparation import Setup
 from jaxad.training.records import Records
 from jaxad.training.state import TrainState
 from jaxad.training.step import StepMetrics
@@ -42,26 +38,11 @@ class Session:
     Leaving it waits until the last checkpoint is on disk.
     """
 
-    def __init__(
-        self,
-        config: Settings,
-        inputs: Inputs,
-        devices: Devices,
-        run: RunFolder,
-        checkpoints: Checkpoints | None,
-        validate: Validate,
-        *,
-        first: int,
-        total: int,
-    ):
+    def __init__(self, setup: Setup, validate: Validate, *, first: int, total: int):
         """Opens the batches and, in the first process, the files of the run.
 
         Args:
-          config: of the run.
-          inputs: its images.
-          devices: that share a batch.
-          run: where the records go.
-          checkpoints: of the run; None in all processes but the first.
+          setup: of the run.
           validate: ``(state, step) -> columns``, called at every checkpoint in every process.
           first: steps that earlier sessions took; what was written of later ones is dropped.
           total: steps in all.
@@ -69,11 +50,12 @@ class Session:
         Raises:
           UserError: the batches or the files cannot be had in any process.
         """
+        config, devices, images = setup.config, setup.devices, setup.inputs.train
         options = config.train
         rows = devices.local_rows(options.batch_size)
         self._options, self._devices, self._validate = options, devices, validate
         self._steps = range(first + 1, total + 1)
-        self._steps_per_epoch = len(inputs.train) // options.batch_size
+        self._steps_per_epoch = len(images) // options.batch_size
         self._schedule = make_schedule(options, total_steps=total)
         self._pending: list[StepMetrics] = []
         self._errors = processes.DeferredErrors()
@@ -81,7 +63,7 @@ class Session:
 
         batches = processes.on_all(
             lambda: training_batches(
-                inputs.train,
+                images,
                 batch_size=options.batch_size,
                 seed=config.seed,
                 start_step=first,
@@ -90,11 +72,11 @@ class Session:
             )
         )
         self._batches = self._errors.replacing(
-            batches, lambda: placeholder_batch(inputs.train, rows.stop - rows.start)
+            batches, lambda: placeholder_batch(images, rows.stop - rows.start)
         )
         sizes = {"first": first, "total": total, "images_each": options.batch_size}
         self._records = processes.on_all(
-            lambda: Records(run, checkpoints, **sizes) if checkpoints else None
+            lambda: Records(setup.run, setup.checkpoints, **sizes) if setup.checkpoints else None
         )
 
     def __enter__(self) -> Session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -27,20 +27,20 @@ class StepMetrics(NamedTuple):
       scalars: name -> scalar.
     """
 
-    means: dict[str, Float[Array | np.ndarray, ""]]
-    sums: dict[str, Array | np.ndarray]
-    scalars: dict[str, Array | np.ndarray]
+    means: Mapping[str, Float[Array | np.ndarray, ""]]
+    sums: Mapping[str, Array | np.ndarray]
+    scalars: Mapping[str, Array | np.ndarray]
 
 
 class ValidationTotals(NamedTuple):
     """Sums over the valid images of a batch, and how many ``examples`` there were."""
 
-    sums: dict[str, Float[Array | np.ndarray, ""]]
+    sums: Mapping[str, Float[Array | np.ndarray, ""]]
     examples: Float[Array | np.ndarray, ""]
 
 
 def example_keys(
-    seed: int | Int[Array, ""], step: Int[Array, ""], count: int, axis_name: str | None
+    seed: int | Int[Array, ""], step: Int[Array | np.ndarray, ""], count: int, axis_name: str | None
 ) -> Key[Array, " b"]:
     """One key per example from (seed, step, place in the global batch).
 

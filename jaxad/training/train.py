@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from jaxad.data.batch import Batch
 from jaxad.data.crop import check_crop
 from jaxad.data.pipeline import BatchLoader, evaluation_batches
-from jaxad.models.base import Model, Variables, parameter_key
+from jaxad.models.base import Variables, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_json
@@ -22,12 +22,9 @@ from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
 from jaxad.training import processes
 from jaxad.training.augment import make_augment
-from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.history import check_finite
-from jaxad.training.inputs import Inputs
 from jaxad.training.optimizer import make_optimizer
-from jaxad.training.parallel import Devices
-from jaxad.training.preparation import build_model, prepare
+from jaxad.training.preparation import Setup, prepare
 from jaxad.training.processes import log
 from jaxad.training.session import Session, Validate
 from jaxad.training.state import TrainState, create_state
@@ -58,66 +55,49 @@ def train(config: ConfigDict | Settings, workdir: str | os.PathLike) -> RunFolde
     config = config_lib.with_absolute_root(config_lib.settings_of(config))
     check_crop(config.data.region)
     environment.enable_compilation_cache()
-    devices = Devices(
-        config.train.devices, force_pmap=config.train.force_pmap, several_processes=True
-    )
-    model = build_model(config, devices)
-    run = RunFolder(workdir)
     with processes.abort_on_failure(), contextlib.ExitStack() as stack:
-        inputs, checkpoints = processes.on_all(lambda: prepare(config, model, run, devices, stack))
+        setup = processes.on_all(lambda: prepare(config, RunFolder(workdir), stack))
         processes.check_same(
-            settings=config_lib.to_json(config), training_images=repr(inputs.record)
+            settings=config_lib.to_json(config), training_images=repr(setup.inputs.record)
         )
-        if model.fit is not None:
-            assert checkpoints is not None  # a closed form is fitted by one process
-            _fit(config, model.fit, inputs, run, checkpoints)
+        if setup.model.fit is not None:
+            _fit(setup, setup.model.fit)
         else:
-            _optimise(config, model, inputs, run, checkpoints, devices)
-    return run
+            _optimise(setup)
+    return setup.run
 
 
-def _fit(
-    config: Settings,
-    fit: Callable[[Iterable[Batch]], Variables],
-    inputs: Inputs,
-    run: RunFolder,
-    checkpoints: Checkpoints,
-) -> None:
+def _fit(setup: Setup, fit: Callable[[Iterable[Batch]], Variables]) -> None:
     """A closed-form model: one checkpoint, no steps."""
+    checkpoints, images = setup.checkpoints, setup.inputs.train
+    assert checkpoints is not None  # a closed form is fitted by one process
     if checkpoints.latest_step() is not None:
         log("already fitted")
         return
     begun = time.perf_counter()
     try:
-        variables = fit(BatchLoader(inputs.train))
+        variables = fit(BatchLoader(images))
     except ValueError as error:
         raise UserError(str(error)) from error
     state = TrainState(jax.numpy.int32(0), variables["params"], {}, ())
     checkpoints.save(jax.device_put(state), validation_loss=None)
     checkpoints.wait()
     seconds = time.perf_counter() - begun
-    write_json(run.timing, {"train_seconds": seconds, "steps": 0})
-    log(f"fitted {config.model.name} to {len(inputs.train)} images in {seconds:.1f} s")
+    write_json(setup.run.timing, {"train_seconds": seconds, "steps": 0})
+    log(f"fitted {setup.config.model.name} to {len(images)} images in {seconds:.1f} s")
 
 
-def _optimise(
-    config: Settings,
-    model: Model,
-    inputs: Inputs,
-    run: RunFolder,
-    checkpoints: Checkpoints | None,
-    devices: Devices,
-) -> None:
+def _optimise(setup: Setup) -> None:
     """Gradient training, from the last checkpoint or the first values to the last step."""
-    options = config.train
-    total = options.steps or options.epochs * (len(inputs.train) // options.batch_size)
-    state, optimizer = _start(config, model, inputs, checkpoints, devices, total)
+    config, options, devices = setup.config, setup.config.train, setup.devices
+    total = options.steps or options.epochs * (len(setup.inputs.train) // options.batch_size)
+    state, optimizer = _start(setup, total)
     first = int(state.step)
     if first >= total:
         return
     step_fn = devices.compile_step(
         make_train_step(
-            model,
+            setup.model,
             optimizer,
             make_augment(config.augment),
             seed=config.seed,
@@ -126,74 +106,64 @@ def _optimise(
         ),
         donate_state=True,
     )
-    validate = _make_validate(config, model, inputs, devices)
-    with Session(
-        config, inputs, devices, run, checkpoints, validate, first=first, total=total
-    ) as session:
+    with Session(setup, _make_validate(setup), first=first, total=total) as session:
         for step, batch in session:
             state, metrics = step_fn(state, batch)
             session.record(step, metrics, state)
 
 
-def _start(
-    config: Settings,
-    model: Model,
-    inputs: Inputs,
-    checkpoints: Checkpoints | None,
-    devices: Devices,
-    total: int,
-) -> tuple[TrainState, optax.GradientTransformation]:
+def _start(setup: Setup, total: int) -> tuple[TrainState, optax.GradientTransformation]:
     """The state to go on from, that of the first process in all of them, and its optimiser."""
+    config, model, checkpoints = setup.config, setup.model, setup.checkpoints
     drawn = jax.jit(model.init)(parameter_key(config.seed))
     labels = model.param_labels(drawn["params"])
     optimizer = make_optimizer(config.train, labels, total_steps=total)
 
     def begin() -> TrainState:
-        latest = checkpoints.latest_step() if checkpoints else None
-        if checkpoints and latest:
-            verb = "already trained to" if latest >= total else "going on from"
-            log(f"{verb} step {latest} of {total}")
-            return checkpoints.restore_state(
-                devices.replicate(create_state(drawn, optimizer)), latest
-            )
-        return create_state(_first_values(config, model, inputs, drawn), optimizer)
+        if checkpoints is None:
+            return create_state(drawn, optimizer)  # replaced by that of the first process
+        latest = checkpoints.latest_step()
+        if not latest:
+            return create_state(_first_values(setup, drawn), optimizer)
+        verb = "already trained to" if latest >= total else "going on from"
+        log(f"{verb} step {latest} of {total}")
+        like = setup.devices.replicate(create_state(drawn, optimizer))
+        return checkpoints.restore_state(like, latest)
 
-    return devices.replicate(processes.broadcast_from_first(processes.on_all(begin))), optimizer
+    state = processes.broadcast_from_first(processes.on_all(begin))
+    return setup.devices.replicate(state), optimizer
 
 
-def _first_values(config: Settings, model: Model, inputs: Inputs, drawn: Variables) -> Variables:
-    """The variables of a new run: drawn, loaded from weights, or set by the training images."""
-    if not processes.is_first():
-        return drawn  # replaced by those of the first process
-    variables = drawn
-    if config.train.weights:
-        variables = load_weights(variables, config.train.weights)
-        log(f"the encoder starts from {config.train.weights}")
-    if model.initialise is not None:
-        variables = model.initialise(variables, BatchLoader(inputs.train))
+def _first_values(setup: Setup, variables: Variables) -> Variables:
+    """The variables of a new run: as drawn, loaded from weights, or set by the training images."""
+    weights, initialise = setup.config.train.weights, setup.model.initialise
+    if weights:
+        variables = load_weights(variables, weights)
+        log(f"the encoder starts from {weights}")
+    if initialise is not None:
+        variables = initialise(variables, BatchLoader(setup.inputs.train))
     return variables
 
 
-def _make_validate(config: Settings, model: Model, inputs: Inputs, devices: Devices) -> Validate:
+def _make_validate(setup: Setup) -> Validate:
     """Builds ``(state, step) -> {"validation_loss": ...}`` on held-out good images; {} without."""
-    if not len(inputs.holdout):
+    config, devices, images = setup.config, setup.devices, setup.inputs.holdout
+    if not len(images):
         return lambda state, step: {}
-    batch_size = -(-min(config.evaluate.batch_size, len(inputs.holdout)) // len(devices))
-    batch_size *= len(devices)
+    batch_size = -(-min(config.evaluate.batch_size, len(images)) // len(devices)) * len(devices)
     step = devices.compile_step(
-        make_validation_step(model, seed=config.seed, axis_name=devices.axis_name),
+        make_validation_step(setup.model, seed=config.seed, axis_name=devices.axis_name),
         donate_state=False,
     )
 
     def validate(state: TrainState, at: int) -> dict[str, float]:
         batches = evaluation_batches(
-            inputs.holdout,
+            images,
             batch_size=batch_size,
             pipeline="memory",
             local_rows=devices.local_rows(batch_size),
         )
-        totals = [step(state.variables, devices.split(batch)) for batch in batches]
-        totals = jax.device_get(totals)
+        totals = jax.device_get([step(state.variables, devices.split(b)) for b in batches])
         count = sum(float(t.examples) for t in totals)
         values = {n: sum(float(t.sums[n]) for t in totals) / count for n in totals[0].sums}
         check_finite(values, step=at, where="on held-out images")

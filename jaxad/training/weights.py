@@ -7,16 +7,13 @@ names so; that of a masked autoencoder may be accompanied by its ``decoder``.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
@@ -25,6 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxad.models.base import Variables
 from jaxad.ops.positions import sincos_positions
 from jaxad.run.errors import UserError
+from jaxad.training.checkpoints import abstract, explaining, one_device, silence_orbax
 
 PROVENANCE = "provenance.json"
 SCHEMA_VERSION = 1
@@ -50,14 +48,11 @@ def save_tree(tree: Mapping[str, Any], folder: pathlib.Path) -> None:
     Raises:
       UserError: the disk is full or the folder cannot be written.
     """
-    with _quiet_checkpointer() as checkpointer:
-        try:
-            checkpointer.save((folder / WEIGHTS).resolve(), dict(tree))
-            checkpointer.wait_until_finished()
-        # Orbax and tensorstore wrap an operating-system error in several types of their own.
-        except Exception as error:
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise UserError(f"the weights could not be written to {folder}: {reason}") from error
+    silence_orbax()
+    failing = explaining(f"the weights could not be written to {folder}: ")
+    with failing, ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((folder / WEIGHTS).resolve(), dict(tree))
+        checkpointer.wait_until_finished()
 
 
 def read_provenance(folder: str | os.PathLike) -> dict[str, Any]:
@@ -140,18 +135,6 @@ def load_weights(variables: Variables, folder: str | os.PathLike) -> Variables:
     return unflatten_dict({**own, **loaded})
 
 
-@contextlib.contextmanager
-def _quiet_checkpointer() -> Iterator[ocp.StandardCheckpointer]:
-    """Orbax narrates every step; a failure is raised as one sentence."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL + 1)
-    checkpointer = ocp.StandardCheckpointer()
-    try:
-        yield checkpointer
-    finally:
-        with contextlib.suppress(Exception):
-            checkpointer.close()
-
-
 def read_tree(folder: pathlib.Path) -> dict[str, Any]:
     """Reads ``folder/weights``: ``{collection: {submodule: ...}}``.
 
@@ -159,21 +142,11 @@ def read_tree(folder: pathlib.Path) -> dict[str, Any]:
       UserError: the folder is damaged.
     """
     path = (folder / WEIGHTS).resolve()
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    with _quiet_checkpointer() as checkpointer:
-        try:
-            shapes = checkpointer.metadata(path).item_metadata.tree
-            like = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-                dict(shapes),
-            )
-            return checkpointer.restore(path, like)
-        # Orbax and tensorstore raise many types for files that are not theirs.
-        except Exception as error:
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise UserError(
-                f"train.weights: {folder} is damaged ({reason}); convert the file again"
-            ) from error
+    silence_orbax()
+    failing = explaining(f"train.weights: {folder} is damaged (", "); convert the file again")
+    with failing, ocp.StandardCheckpointer() as checkpointer:
+        shapes = checkpointer.metadata(path).item_metadata.tree
+        return checkpointer.restore(path, abstract(dict(shapes), one_device()))
 
 
 def _check_channels(

@@ -142,6 +142,16 @@ def test_the_gradient_norm_is_that_of_the_whole_batch_before_the_optimiser(toy, 
     np.testing.assert_allclose(metrics.means["gradient_norm"], norm, rtol=1e-4)
 
 
+@pytest.mark.parametrize("count, force", [(1, False), (1, True), (2, False)])
+def test_a_state_is_put_whole_on_the_first_devices(count, force):
+    devices = Devices(count, force_pmap=force)
+    state = devices.replicate({"kernel": np.ones((4, 3)), "step": np.int32(1)})
+    for leaf in jax.tree.leaves(state):
+        assert leaf.sharding.device_set == set(jax.local_devices()[:count])
+        assert leaf.is_fully_replicated
+    assert devices.axis_name == (AXIS if force or count > 1 else None)
+
+
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_state_is_donated_and_the_batch_is_not(toy, count):
     devices, optimizer = Devices(count), optax.adam(1e-2)
