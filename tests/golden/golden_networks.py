@@ -1,7 +1,7 @@
 """The architectures in plain PyTorch, written from the papers' descriptions with torch.nn alone.
 
-They share no code with jaxad: tests/golden/make_golden.py runs them for the values that tests/models
-compares with.
+They share no code with jaxad: tests/golden/make_golden.py runs them for the values that
+tests/models compares with.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Golden values of the architectures, by plain PyTorch: what tests/models compares with.
 
-    python tests/golden/make_golden.py --output=tests/golden        (needs torch, scipy, scikit-image)
+    python tests/golden/make_golden.py --output=tests/golden    (needs torch, scipy, scikit-image)
 
-The networks are those of tests/golden/golden_networks.py. Weights and images are drawn by numpy from
-fixed seeds, so that the PyTorch version does not matter beyond rounding; everything is computed in
-float64 and stored as float32. One file per architecture holds some cases, each with
+The networks are those of tests/golden/golden_networks.py. Weights and images are drawn by numpy
+from fixed seeds, so that the PyTorch version does not matter beyond rounding; everything is
+computed in float64 and stored as float32. One file per architecture holds some cases, each with
 
     seed         of the weights and images
     images       (b, h, w, c) uint8

@@ -1,6 +1,6 @@
 """Golden values of the transformer autoencoders, by the modules that their authors published.
 
-    python tests/golden/make_golden_transformers.py --output=tests/golden \
+    python tests/golden/make_golden_transformers.py --output=tests/golden \\
         --vt_adl=CHECKOUT --memae=CHECKOUT --coordinate_attention=CHECKOUT          (needs torch)
 
 Modules of the checkouts are imported as they are, given random weights and run on the CPU in

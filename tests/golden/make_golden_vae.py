@@ -1,6 +1,7 @@
 """Golden values of the variational autoencoders, by their authors' own PyTorch modules.
 
-    python tests/golden/make_golden_vae.py --vae-compare=CHECKOUT --output=tests/golden/variational.npz
+    python tests/golden/make_golden_vae.py --vae-compare=CHECKOUT \\
+        --output=tests/golden/variational.npz
 
 CHECKOUT is github.com/endtheme123/VAE-compare at b1d0283, the code of arXiv 2408.13561; needs
 torch, torchvision, transformers, scikit-image. Its modules are imported as they are, but for what

@@ -1,4 +1,4 @@
-"""Golden values of tools/make_golden*.py."""
+"""Golden values of tests/golden/make_golden*.py."""
 
 from __future__ import annotations
 
