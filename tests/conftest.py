@@ -25,7 +25,14 @@ from PIL import Image
 
 # Arguments and results are checked against their annotations, in these packages. As for mypy, a
 # whole number may stand for a float.
-CHECKED = ["jaxad.models", "jaxad.ops", "jaxad.run"]
+CHECKED = [
+    "jaxad.benchmark",
+    "jaxad.cli",
+    "jaxad.models",
+    "jaxad.ops",
+    "jaxad.report",
+    "jaxad.run",
+]
 jaxtyping.install_import_hook(
     CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )

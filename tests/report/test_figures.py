@@ -201,6 +201,7 @@ def test_a_long_path_keeps_its_end_inside_the_strip():
         {"image": np.zeros((24, 40), np.uint8)},
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_arrays_that_do_not_fit_are_refused_by_name(changes):
     (name,) = changes
     with pytest.raises(ValueError, match=f"scratch/000.png: {name} "):
