@@ -95,6 +95,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x: Float[AnyArray, "b i j d"], *, train: bool) -> Float[Array, "b h w c"]:
         """Values in (0, 1) (2024), [0, 1) (2022) or (-1, 1) (tanh), float32."""
+        x = jnp.asarray(x)
         h, w, c = self.image_shape
         features = [max(1, round(f * self.width)) for f in CHANNELS]
         for i, f in enumerate(features if self.kind == "2024" else [*features, c]):
@@ -134,7 +135,7 @@ class AnoViT(nn.Module):
         self, images: Float[AnyArray, "b h w c"], *, train: bool = False
     ) -> Float[Array, "b h w c"]:
         """Reconstructs images, both as the network sees them."""
-        return self.decoder(token_grid(self.encoder, images), train=train)
+        return self.decoder(token_grid(self.encoder, jnp.asarray(images)), train=train)
 
 
 def training_pixels(variables: Variables) -> tuple[Float[Array, "1 1 1 c"], ...]:
@@ -146,6 +147,7 @@ def target_and_output(
     module: AnoViT, variables: Variables, images: Float[AnyArray, "b h w c"], *, normalise: str
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
     """What the network is to reproduce of images in [0, 1], and what it makes of them."""
+    images = jnp.asarray(images)
     if normalise == "train":
         mean, std = training_pixels(variables)
         images = (images - mean) / std
@@ -181,6 +183,7 @@ def detect(
         "l2_max": jnp.max(squared, axis=(1, 2, 3)),
         "l2_mean": jnp.mean(squared, axis=(1, 2, 3)),
     }
+    images = jnp.asarray(images)
     if normalise == "train":
         mean, std = training_pixels(variables)
         output = output * std + mean

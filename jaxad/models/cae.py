@@ -97,7 +97,7 @@ class ConvolutionalAutoencoder(nn.Module):
 
     def encode(self, images: Float[AnyArray, "b h w c"]) -> Float[Array, "b z"]:
         """The code of images in [0, 1]."""
-        x = images
+        x = jnp.asarray(images)
         for layer in self.encoder:
             x = nn.leaky_relu(layer(x), 0.2)
         return self.code(x)[:, 0, 0, :]

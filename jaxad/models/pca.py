@@ -144,6 +144,7 @@ def build(
     module = ProbabilisticPCA(dimension, min(options.components, dimension - 1))
 
     def to_vectors(images: Float[AnyArray, "b h w c"]) -> Float[Array, "n d"]:
+        images = jnp.asarray(images)
         if patch:
             images = extract_tiles(images, tile=patch, stride=stride)
         return images.reshape(-1, dimension)

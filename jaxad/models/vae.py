@@ -87,7 +87,7 @@ class ConvolutionalVAE(nn.Module):
 
     def encode(self, images: Float[AnyArray, "b h w c"], *, train: bool) -> Posterior:
         """The posterior of the latents of images in [0, 1], float32."""
-        x = self.to_latent(self.encoder(images, train=train)).astype(jnp.float32)
+        x = self.to_latent(self.encoder(jnp.asarray(images), train=train)).astype(jnp.float32)
         return Posterior(x[..., : self.latent], x[..., self.latent :])
 
     def decode(self, latents: Float[Array, "b i j d"], *, train: bool) -> Float[Array, "b h w c"]:

@@ -251,4 +251,4 @@ def match_range(family: grf.Family, variables: Variables, batches: Iterable[Batc
 def to_gray(images: Float[AnyArray, "b h w c"]) -> Float[Array, "b h w 1"]:
     """The gray image of colours, the channel mean of anything else."""
     c = images.shape[-1]
-    return images @ jnp.asarray(GRAY if c == 3 else (1.0 / c,) * c)[:, None]
+    return jnp.asarray(images) @ jnp.asarray(GRAY if c == 3 else (1.0 / c,) * c)[:, None]

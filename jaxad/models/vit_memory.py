@@ -124,7 +124,7 @@ class ViTMemory(nn.Module):
         self, images: Float[AnyArray, "b h w c"], *, train: bool = False
     ) -> tuple[Float[Array, "b h w c"], Float[Array, "b i j n"] | None]:
         """Reconstruction of images in [0, 1], and the memory's weights where there is one."""
-        x, weights = token_grid(self.encoder, 2.0 * images - 1.0), None
+        x, weights = token_grid(self.encoder, 2.0 * jnp.asarray(images) - 1.0), None
         if self.attention == "before":
             x = self.coordinate_attention(x, train=train)
         if self.memory is not None:

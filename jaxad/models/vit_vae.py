@@ -90,6 +90,7 @@ class ViTVAE(nn.Module):
         """The posterior of the latents of images in [0, 1], float32."""
         del train  # nothing in the encoder depends on it
         h, w, _ = self.image_shape
+        images = jnp.asarray(images)
         x = 2.0 * images - 1.0 if self.symmetric_input else images
         tokens = self.encoder(x)[:, 1:].astype(jnp.float32)
         grid = tokens.reshape(-1, h // self.patch, w // self.patch, self.features)

@@ -127,6 +127,7 @@ class ResidualLayer(nn.Module):
     @nn.compact
     def __call__(self, x: Float[AnyArray, "b h w d"]) -> Float[Array, "b h w d"]:
         """Adds the layer's correction."""
+        x = jnp.asarray(x)
         y = Conv(self.features, (3, 3), dtype=self.dtype)(nn.relu(x))
         return x + Conv(self.features, (1, 1), dtype=self.dtype)(nn.relu(y))
 
@@ -180,7 +181,7 @@ class VQVAE(nn.Module):
 
     def encode(self, images: Float[AnyArray, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
         """Latents before quantisation, float32."""
-        x = images
+        x = jnp.asarray(images)
         for conv, norm in zip(self.down, self.down_norm, strict=True):
             x = norm(nn.relu(conv(x)), train=train)
         for layer in self.encoder_residual:

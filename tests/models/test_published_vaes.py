@@ -209,7 +209,9 @@ def test_every_layer_equals_the_authors(loaded):
     for name, values in expected.items():
         if name == "stem":
             variables = {k: v["encoder"] for k, v in loaded.variables.items()}
-            ours = ResNetTrunk(stages=0).apply(variables, loaded.golden.images, train=False)
+            ours = ResNetTrunk(stages=0).apply(
+                variables, jnp.asarray(loaded.golden.images), train=False
+            )
         elif name == "embedding":
             continue  # with the class token in front: compared through block_0
         elif name == "from_latent" or (name.startswith("up_") and name != last):

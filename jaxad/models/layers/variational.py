@@ -47,6 +47,7 @@ from jaxad.models.base import (
     to_unit_float,
 )
 from jaxad.ops import continuous_bernoulli
+from jaxad.ops.arrays import AnyArray
 from jaxad.ops.resize import repeat_upsample
 from jaxad.ops.ssim import ssim_map
 from jaxad.run.options import option
@@ -146,7 +147,7 @@ def mean_absolute_deviation(latents: Float[Array, "b i j d"]) -> Float[Array, "b
 
 
 def structural_dissimilarity(
-    images: Float[Array, "b h w c"], reconstruction: Float[Array, "b h w c"], *, window: int
+    images: Float[AnyArray, "b h w c"], reconstruction: Float[AnyArray, "b h w c"], *, window: int
 ) -> Float[Array, "b h w"]:
     """Product over channels of 1 - SSIM, in [0, 2 ** c]."""
     return jnp.prod(1.0 - ssim_map(images, reconstruction, window_size=window), axis=-1)
