@@ -149,7 +149,7 @@ def put_back(
     box: Box,
     size: tuple[int, int],
     *,
-    outside: float | int | bool,
+    outside: float | int | bool | np.number,
 ) -> Shaped[np.ndarray, "H W"]:
     """An array of the size of the whole image, with what belongs into the box.
 
