@@ -16,7 +16,6 @@ Arrays are read once and kept; members of a zip file and of shards are read one 
 
 from __future__ import annotations
 
-import functools
 import gzip
 import io
 import os
@@ -31,6 +30,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from jaxad.data.cifar import read_binary, read_pickled
+from jaxad.data.files import remembered
 from jaxad.data.shards import is_shards, open_shards
 from jaxad.data.tensorflow import import_tensorflow_datasets
 from jaxad.run.errors import UserError
@@ -57,16 +57,15 @@ def open_member(container: str, member: str) -> Image.Image:
     Raises:
       UserError: the container is of no known kind, is damaged, or has no such member.
     """
-    stamp = _stamp(container)
     if container.lower().endswith(".zip"):
-        archive, lock = _zip(container, stamp)
+        archive, lock = _zip(container)
         try:
             with lock:
                 content = archive.read(member)
         except KeyError as error:
             raise UserError(f"{container} holds no {member!r}") from error
         return Image.open(io.BytesIO(content))
-    if _holds_shards(container, stamp):
+    if _holds_shards(container):
         return open_shards(container).open(member)
     split, _, row = member.rpartition("/")
     arrays = read_arrays(container)
@@ -87,8 +86,7 @@ def read_arrays(container: str | os.PathLike) -> Mapping[str, Labelled]:
     Raises:
       UserError: the container is of no known kind, or damaged.
     """
-    container = os.fspath(container)
-    return _arrays(container, _stamp(container))
+    return _arrays(os.fspath(container))
 
 
 def zip_members(container: str | os.PathLike) -> list[str]:
@@ -97,8 +95,7 @@ def zip_members(container: str | os.PathLike) -> list[str]:
     Raises:
       UserError: it cannot be read.
     """
-    container = os.fspath(container)
-    archive, _ = _zip(container, _stamp(container))
+    archive, _ = _zip(os.fspath(container))
     return [entry.filename for entry in archive.infolist() if not entry.is_dir()]
 
 
@@ -128,39 +125,22 @@ def read_idx(file: str | os.PathLike) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _stamp(container: str) -> tuple[int, int]:
-    try:
-        stat = os.stat(container)
-    except OSError as error:
-        raise UserError(f"{container} does not exist") from error
-    return stat.st_mtime_ns, stat.st_size
-
-
-@functools.lru_cache(maxsize=8)
-def _zip(container: str, stamp: tuple[int, int]) -> tuple[zipfile.ZipFile, threading.Lock]:
-    """An open zip file and the lock that its readers take; ``stamp`` makes changed files new."""
+@remembered(8)
+def _zip(container: str) -> tuple[zipfile.ZipFile, threading.Lock]:
+    """An open zip file and the lock that its readers take."""
     try:
         return zipfile.ZipFile(container), threading.Lock()
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{container} is no zip file that can be read: {error}") from error
 
 
-@functools.lru_cache(maxsize=32)
-def _holds_shards(container: str, stamp: tuple[int, int]) -> bool:
+@remembered(32)
+def _holds_shards(container: str) -> bool:
     return os.path.isdir(container) and is_shards(container)
 
 
-# Decoding threads ask for the same arrays at once; only one of them is to read.
-_reading = threading.Lock()
-
-
-def _arrays(container: str, stamp: tuple[int, int]) -> Mapping[str, Labelled]:
-    with _reading:
-        return _read_arrays(container, stamp)
-
-
-@functools.lru_cache(maxsize=16)
-def _read_arrays(container: str, stamp: tuple[int, int]) -> Mapping[str, Labelled]:
+@remembered(16)
+def _arrays(container: str) -> Mapping[str, Labelled]:
     name = os.path.basename(container)
     if os.path.isdir(container):
         return _tensorflow_datasets(container)

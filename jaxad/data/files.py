@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Collection
+import threading
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
-EXTENSIONS = (
-    ".bmp",
-    ".jfif",
-    ".jpe",
-    ".jpeg",
-    ".jpg",
-    ".pgm",
-    ".png",
-    ".pnm",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
+from jaxad.run.errors import UserError
+
+Result = TypeVar("Result")
+
+EXTENSIONS = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif",
+              ".tiff", ".webp")  # fmt: skip
 
 SEPARATOR = "::"
 """In the path of an image in a file of many, see :mod:`jaxad.data.containers`."""
@@ -82,3 +77,42 @@ def file_of(path: str | os.PathLike) -> str:
     """Returns the file that has to be there for a path to be read: the container, or the path."""
     parts = split_member(path)
     return os.fspath(path) if parts is None else parts[0]
+
+
+def remembered(
+    maxsize: int, *within: str
+) -> Callable[[Callable[[str], Result]], Callable[[str], Result]]:
+    """Makes a function of a path keep its results until the file, or the folder itself, changes.
+
+    Threads that ask at once wait for one of them to read.
+
+    Args:
+      maxsize: number of results that are kept, the last ones asked for.
+      within: names of files in a folder whose changes count instead; all but the first may be
+        missing.
+    """
+
+    def decorate(function: Callable[[str], Result]) -> Callable[[str], Result]:
+        lock = threading.Lock()
+        kept = functools.lru_cache(maxsize)(lambda path, stamps: function(path))
+
+        @functools.wraps(function)
+        def remembering(path: str) -> Result:
+            files = [os.path.join(path, name) for name in within] or [path]
+            stamps = tuple(_stamp(file) for file in files)
+            if stamps[0] is None:
+                raise UserError(f"{files[0]} does not exist")
+            with lock:
+                return kept(path, stamps)
+
+        return remembering
+
+    return decorate
+
+
+def _stamp(file: str) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(file)
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size

@@ -102,25 +102,27 @@ def _ending(path: str) -> str:
 
 
 def _oddities(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str]:
-    notes = []
-    faults = [m.fault for m in measured.values() if m.fault]
-    if faults:
-        notes.append(f"{len(faults)} files cannot be used, first: {faults[0]}")
     test = table.test()
-    bare = [s for s in test if s.label and s.mask is None]
-    if bare and any(s.mask for s in test):
-        notes.append(f"anomalous test images without a mask: {_named(table, bare)}")
-    empty = [s for s in measured if s.label and s.mask and measured[s].share == 0]
-    if empty:
-        notes.append(f"anomalous images whose mask marks nothing: {_named(table, empty)}")
-    full = [s for s in measured if s.label == 0 and s.mask and measured[s].share]
-    if full:
-        notes.append(f"good images whose mask marks something: {_named(table, full)}")
+    faults = [m.fault for m in measured.values() if m.fault]
+    masked = [(s, measured[s].share) for s in measured if s.mask]
+    bare = [s for s in test if s.label and s.mask is None] if any(s.mask for s in test) else []
+    empty = [s for s, share in masked if s.label and share == 0]
+    full = [s for s, share in masked if not s.label and share]
+    notes = [f"{len(faults)} files cannot be used, first: {faults[0]}"] if faults else []
+    notes += [
+        f"{what}: {_named(table, some)}"
+        for what, some in (
+            ("anomalous test images without a mask", bare),
+            ("anomalous images whose mask marks nothing", empty),
+            ("good images whose mask marks something", full),
+        )
+        if some
+    ]
     if not test:
         notes.append("there are no test images, so nothing can be evaluated")
     elif not any(s.label for s in test):
         notes.append("there are no anomalous test images, so no ROC can be measured")
-    elif not any(s.label == 0 for s in test):
+    elif all(s.label for s in test):
         notes.append("there are no good test images, so no image ROC can be measured")
     return notes
 

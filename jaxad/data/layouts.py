@@ -26,7 +26,7 @@ folder, under its stem; or beside the image. They have the image's stem, with or
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from jaxad.data.files import image_files, natural_key
 from jaxad.data.masks import MASK_FOLDERS, match_masks, read_mask, split_sibling_masks
@@ -42,19 +42,8 @@ GOOD_TEST_SHARE = 0.2
 """Share of the good images that become test images where the layout has no test split."""
 
 # Names that say that a folder does not hold good images.
-_BAD_NAMES = (
-    "abnormal",
-    "anomalies",
-    "anomalous",
-    "anomaly",
-    "bad",
-    "defect",
-    "defective",
-    "defects",
-    "ko",
-    "ng",
-    "nok",
-)
+_BAD_NAMES = ("abnormal", "anomalies", "anomalous", "anomaly", "bad", "defect", "defective",
+              "defects", "ko", "ng", "nok")  # fmt: skip
 
 # What a layout reader finds out about an image before masks are matched: path, split, kind.
 _Found = list[tuple[str, Split, str]]
@@ -235,20 +224,21 @@ def _kinds_by_mask(
     }
 
 
-def share_out(kinds: dict[str, str]) -> _Found:
-    """Splits a pool without a test split: defects and a fixed share of the good are for testing.
+def share_out(kinds: Mapping[str, str], test: Collection[str] | None = None) -> _Found:
+    """Splits a pool without a test split: defects and some of the good ones are for testing.
 
     Args:
       kinds: relative path -> ``"good"`` or the kind of defect.
+      test: the good test images; None draws :data:`GOOD_TEST_SHARE` of the good ones by a fixed
+        seed from their natural order, so that every machine draws the same.
 
     Returns:
-      ``(path, split, kind)`` of each. The good test images, :data:`GOOD_TEST_SHARE` of the good
-      ones, are drawn by a fixed seed from their natural order, so every machine draws the same.
+      ``(path, split, kind)`` of each.
     """
-    good = sorted((path for path, kind in kinds.items() if kind == GOOD), key=natural_key)
-    share = GOOD_TEST_SHARE if len(good) < len(kinds) else 0.0
-    _, test_rows = split_holdout(len(good), share=share, seed=0)
-    test = {good[row] for row in test_rows}
+    if test is None:
+        good = sorted((path for path, kind in kinds.items() if kind == GOOD), key=natural_key)
+        share = GOOD_TEST_SHARE if len(good) < len(kinds) else 0.0
+        test = {good[row] for row in split_holdout(len(good), share=share, seed=0)[1]}
     return [
         (path, "test" if kind != GOOD or path in test else "train", kind)
         for path, kind in kinds.items()

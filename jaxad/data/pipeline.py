@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import queue
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from jaxad.data.tensorflow import import_tensorflow
 from jaxad.run.errors import UserError, did_you_mean
 
 PIPELINES = ("auto", "memory", "tf")
-_PREFETCH = 2
+_PREFETCH = 3
 _LOADER_BATCH = 64
 
 Images = UInt8[np.ndarray, "n h w c"] | StreamedImages
@@ -149,44 +149,19 @@ def _started(batch_at: Callable[[int], Batch], places: range, pipeline: str) -> 
     return _by_tf_data(batch_at, places)
 
 
-def _prefetched(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Runs an iterable in one background thread, a few elements ahead.
+def _prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Takes the batches in one background thread, a few ahead.
 
-    The thread ends with the iterable, or as soon as this generator is closed or collected.
+    The thread ends with the batches, or as soon as this generator is closed or collected.
     """
-    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=_PREFETCH)
-    stop = threading.Event()
-
-    def put(kind: str, value: Any) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put((kind, value), timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                put("batch", batch)
-                if stop.is_set():
-                    return
-            put("end", None)
-        except Exception as error:
-            put("error", error)
-
-    thread = threading.Thread(target=work, name="jaxad-batches", daemon=True)
-    thread.start()
+    thread = ThreadPoolExecutor(1, thread_name_prefix="jaxad-batches")
     try:
-        while True:
-            kind, value = ready.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise value
-            yield value
+        ready = deque(thread.submit(next, batches, None) for _ in range(_PREFETCH))
+        while (batch := ready.popleft().result()) is not None:
+            ready.append(thread.submit(next, batches, None))
+            yield batch
     finally:
-        stop.set()
-        thread.join()
+        thread.shutdown(cancel_futures=True)
 
 
 def _by_tf_data(batch_at: Callable[[int], Batch], places: range) -> Iterator[Batch]:

@@ -11,7 +11,6 @@ the shards were made of; its mask is ``FOLDER::/PATH#mask``.
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 from PIL import Image
 
+from jaxad.data.files import remembered
 from jaxad.data.table import SPLITS
 from jaxad.run.errors import UserError
 
@@ -61,23 +61,13 @@ def open_shards(folder: str | os.PathLike) -> Shards:
       UserError: there are none, they are of an older version, or one is missing or damaged.
     """
     folder = os.fspath(folder)
-    try:
-        stamp = tuple(
-            os.stat(os.path.join(folder, name)).st_mtime_ns
-            for name in (INFO, METADATA)
-            if name == INFO or os.path.exists(os.path.join(folder, name))
-        )
-    except OSError as error:
-        raise UserError(f"{folder} holds no shards of TensorFlow Datasets") from error
-    with _opening:
-        return _open(folder, stamp)
+    if not os.path.isfile(os.path.join(folder, INFO)):
+        raise UserError(f"{folder} holds no shards of TensorFlow Datasets")
+    return _open(folder)
 
 
-_opening = threading.Lock()
-
-
-@functools.lru_cache(maxsize=32)
-def _open(folder: str, stamp: tuple[int, ...]) -> Shards:
+@remembered(32, INFO, METADATA)
+def _open(folder: str) -> Shards:
     return Shards(folder)
 
 

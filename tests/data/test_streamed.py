@@ -146,7 +146,7 @@ def test_batches_run_ahead_by_a_few_only(tiny_data, monkeypatch):
     images = StreamedImages([s.path for s in read_table(tiny_data).train_good()] * 20, **OPTIONS)
     batches = training_batches(images, batch_size=4, seed=0, pipeline="memory")
     next(batches)
-    reader = next(t for t in threading.enumerate() if t.name == "jaxad-batches")
+    reader = next(t for t in threading.enumerate() if t.name.startswith("jaxad-batches"))
     reader.join(timeout=0.5)  # it lives on, waiting
     assert reader.is_alive()
     # Taken: 1; ready: 2; one more waits for its place.

@@ -10,15 +10,17 @@ from jaxad.data.published.readers.pool import pool_table
 from jaxad.data.table import GOOD, SampleTable
 from jaxad.run.errors import UserError
 
-KINDS = {"1/3": "p33", "2/3": "p67", "1": "p100"}
-"""Probabilities above 0, as ``data.anomalous`` names them, with the kinds of their cells."""
+PROBABILITIES = ("0", "1/3", "2/3", "1")
+"""By thirds; those above 0 as ``data.anomalous`` names them."""
+
+_KINDS = (GOOD, "p33", "p67", "p100")
 
 # Where labels.csv lies: the package itself, a checkout of it, the data alone.
 _PLACES = ("", "data", "elpv_dataset/data", "src/elpv_dataset/data")
 
 
 def read_elpv(
-    root: pathlib.Path, category: str, *, anomalous: str = ",".join(KINDS)
+    root: pathlib.Path, category: str, *, anomalous: str = ",".join(PROBABILITIES[1:])
 ) -> SampleTable:
     """Reads the data set.
 
@@ -36,26 +38,23 @@ def read_elpv(
       UserError: the data is not there or not as published, or an option is unknown.
     """
     chosen = [word.strip() for word in anomalous.split(",") if word.strip()]
-    if not chosen or not set(chosen) <= set(KINDS):
+    if not chosen or not set(chosen) <= set(PROBABILITIES[1:]):
         raise UserError(
-            f"data.anomalous for elpv is a list of {', '.join(KINDS)}, separated by commas; "
-            f"got {anomalous!r}"
+            f"data.anomalous for elpv is a list of {', '.join(PROBABILITIES[1:])}, separated by "
+            f"commas; got {anomalous!r}"
         )
     base = _find(root)
     kinds, missing = {}, []
     left_out: Counter[str] = Counter()
-    by_thirds = {round(3 * _value(text)): kind for text, kind in KINDS.items()}
-    names = {kind: text for text, kind in KINDS.items()}
-    for path, probability, cell in _labels(base / "labels.csv"):
+    for path, thirds, cell in _labels(base / "labels.csv"):
         if category not in ("", cell):
             continue
-        kind = GOOD if probability == 0 else by_thirds[round(3 * probability)]
-        if kind != GOOD and names[kind] not in chosen:
-            left_out[names[kind]] += 1
+        if thirds and PROBABILITIES[thirds] not in chosen:
+            left_out[PROBABILITIES[thirds]] += 1
         elif not (base / path).is_file():
             missing.append(path)
         else:
-            kinds[path] = kind
+            kinds[path] = _KINDS[thirds]
     if not kinds:
         raise UserError(f"{base} has a labels.csv, but none of its images ({missing[:1]})")
     table = pool_table(base, kinds, name="elpv", category=category)
@@ -95,7 +94,7 @@ def _find(root: pathlib.Path) -> pathlib.Path:
     )
 
 
-def _labels(file: pathlib.Path) -> list[tuple[str, float, str]]:
+def _labels(file: pathlib.Path) -> list[tuple[str, int, str]]:
     rows = []
     for number, line in enumerate(file.read_text().splitlines(), start=1):
         fields = line.split()
@@ -110,10 +109,5 @@ def _labels(file: pathlib.Path) -> list[tuple[str, float, str]]:
             )
         if abs(thirds - round(thirds)) > 1e-3 or not 0 <= round(thirds) <= 3:
             raise UserError(f"{file}, line {number}: {probability} is none of 0, 1/3, 2/3, 1")
-        rows.append((path, round(thirds) / 3, cell))
+        rows.append((path, round(thirds), cell))
     return rows
-
-
-def _value(text: str) -> float:
-    numerator, _, denominator = text.partition("/")
-    return float(numerator) / float(denominator or 1)

@@ -32,14 +32,7 @@ def pool_table(
     Returns:
       The table, with a note on the split.
     """
-    if test is None:
-        found = share_out(dict(kinds))
-    else:
-        found = [
-            (path, "test" if kind != GOOD or path in test else "train", kind)
-            for path, kind in kinds.items()
-        ]
-    samples = make_samples(base, found, masks or {})
+    samples = make_samples(base, share_out(kinds, test), masks or {})
     table = SampleTable(root=str(base), name=name, category=category, samples=samples)
     good = sum(kind == GOOD for kind in kinds.values())
     note = (
