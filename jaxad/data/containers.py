@@ -32,6 +32,7 @@ from PIL import Image
 from jaxad.data.cifar import read_binary, read_pickled
 from jaxad.data.files import remembered
 from jaxad.data.shards import is_shards, open_shards
+from jaxad.data.table import SPLITS
 from jaxad.data.tensorflow import import_tensorflow_datasets
 from jaxad.run.errors import UserError
 
@@ -159,24 +160,22 @@ def _npz(container: str) -> dict[str, Labelled]:
     try:
         with np.load(container, allow_pickle=False) as file:
             for names in _NPZ_KEYS:
-                keys = {split: [n.format(split) for n in names] for split in ("train", "test")}
-                if all(key in file for pair in keys.values() for key in pair):
-                    found = {
-                        split: Labelled(*(file[key] for key in pair))
-                        for split, pair in keys.items()
+                pairs = {split: [name.format(split) for name in names] for split in SPLITS}
+                if all(key in file for pair in pairs.values() for key in pair):
+                    return {
+                        split: _checked(file[images], file[labels], container)
+                        for split, (images, labels) in pairs.items()
                     }
-                    break
-            else:
-                raise UserError(
-                    f"{container} holds {', '.join(file.files)}; expected are train_images, "
-                    "train_labels, test_images, test_labels (or x_train, y_train, x_test, y_test)"
-                )
+            found = ", ".join(file.files)
     except UserError:
         raise
     except Exception as error:
         # A damaged file makes numpy and zipfile raise nearly anything.
         raise UserError(f"{container} cannot be read, it may be damaged: {error}") from error
-    return {split: _checked(each.images, each.labels, container) for split, each in found.items()}
+    raise UserError(
+        f"{container} holds {found}; expected are train_images, train_labels, test_images, "
+        "test_labels (or x_train, y_train, x_test, y_test)"
+    )
 
 
 def _checked(images: np.ndarray, labels: np.ndarray, container: str) -> Labelled:
@@ -196,7 +195,7 @@ def _tensorflow_datasets(container: str) -> dict[str, Labelled]:
     tfds = import_tensorflow_datasets(container)
     builder = tfds.builder_from_directory(container)
     found = {}
-    for split in ("train", "test"):
+    for split in SPLITS:
         if split not in builder.info.splits:
             raise UserError(f"{container} has no split {split!r}")
         rows = builder.as_dataset(split=split, shuffle_files=False).batch(1024)

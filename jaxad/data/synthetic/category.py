@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxad.data.synthetic.drawing import Picture, Plane
+from jaxad.data.synthetic.drawing import Grid, Picture, Plane, grid, moved
 
 Parameters = dict[str, Any]
 """Everything random about one picture, the seed of its noise included."""
@@ -34,3 +34,9 @@ class Category(NamedTuple):
     def kinds(self) -> tuple[str, ...]:
         """The kinds of defect, sorted."""
         return tuple(sorted({*self.shape_defects, *self.surface_defects}))
+
+
+def begin(p: Parameters, size: tuple[int, int]) -> tuple[np.random.Generator, Grid, Grid]:
+    """The source of a picture's noise, its coordinates, and those of the part that lies in it."""
+    base = grid(size)
+    return np.random.default_rng(p["seed"]), base, moved(base, p["shift"], p["degrees"])

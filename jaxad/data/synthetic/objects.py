@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxad.data.synthetic import drawing as d, surface
-from jaxad.data.synthetic.category import Category, Parameters
+from jaxad.data.synthetic.category import Category, Parameters, begin
 
 STEEL = np.array([0.66, 0.68, 0.71])
 BRASS = np.array([0.82, 0.66, 0.34])
@@ -41,9 +41,7 @@ def sample_flange(rng: np.random.Generator) -> Parameters:
 
 def draw_flange(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
     """A turned steel flange with bolt holes and a paint mark, on a dark mat."""
-    rng = np.random.default_rng(p["seed"])
-    base = d.grid(size)
-    g = d.moved(base, p["shift"], p["degrees"])
+    rng, base, g = begin(p, size)
     rim = d.disc(g, 0.0, 0.0, 0.84)
     if p["chip"]:
         rim = np.maximum(rim, -d.disc(g, *p["chip"]))
@@ -139,9 +137,7 @@ def sample_board(rng: np.random.Generator) -> Parameters:
 
 def draw_board(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
     """A green circuit board: traces, small parts, a chip with pins, a capacitor, a print."""
-    rng = np.random.default_rng(p["seed"])
-    base = d.grid(size)
-    g = d.moved(base, p["shift"], p["degrees"])
+    rng, base, g = begin(p, size)
     green = np.array([0.07, 0.30, 0.19]) * np.asarray(p["tint"])
     picture = green * (1 + 0.04 * d.noise(rng, base, 0.02)[..., None])
     for trace in _TRACES:
@@ -271,10 +267,8 @@ def sample_gear(rng: np.random.Generator) -> Parameters:
 
 def draw_gear(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
     """A brass gear with five windows on a light cloth."""
-    rng = np.random.default_rng(p["seed"])
-    base = d.grid(size)
+    rng, base, g = begin(p, size)
     cloth = np.array([0.72, 0.74, 0.76]) * (1 + 0.03 * d.noise(rng, base, 0.015)[..., None])
-    g = d.moved(base, p["shift"], p["degrees"])
     below = d.moved(base, (p["shift"][0] + 0.04, p["shift"][1] + 0.05), p["degrees"])
     picture = d.shade(cloth, 1 - 0.45 * d.cover(base, _gear(below, p["teeth"]), 0.09))
     outline = _gear(g, p["teeth"])
@@ -320,22 +314,18 @@ FLANGE = Category(
     sample_flange,
     draw_flange,
     {"chip": chip_rim, "misdrilled": misdrill, "missing_hole": fill_hole},
-    {"dent": surface.dent, "scratch": surface.scratch, "stain": surface.stain},
+    surface.some("dent", "scratch", "stain"),
 )
 BOARD = Category(
     sample_board,
     draw_board,
-    {
-        "bent_pin": bend_pin,
-        "misprint": shift_print,
-        "missing_part": drop_part,
-        "solder_bridge": bridge_pins,
-    },
-    {"scratch": surface.scratch, "thread": surface.thread},
-)
+    {"bent_pin": bend_pin, "misprint": shift_print, "missing_part": drop_part,
+     "solder_bridge": bridge_pins},
+    surface.some("scratch", "thread"),
+)  # fmt: skip
 GEAR = Category(
     sample_gear,
     draw_gear,
     {"broken_tooth": break_tooth},
-    {"scratch": surface.scratch, "stain": surface.stain, "thread": surface.thread},
+    surface.some("scratch", "stain", "thread"),
 )

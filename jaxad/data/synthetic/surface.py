@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from jaxad.data.synthetic import drawing as d
@@ -66,13 +68,21 @@ def thread(picture: d.Picture, area: d.Plane, rng: np.random.Generator) -> d.Pic
     return d.over(picture, colours[rng.integers(len(colours))], line * 0.92)
 
 
-def print_stripe(picture: d.Picture, area: d.Plane, rng: np.random.Generator) -> d.Picture:
+def misprint(picture: d.Picture, area: d.Plane, rng: np.random.Generator) -> d.Picture:
     """A band whose colour is off, as after a fault of dyeing or printing."""
     g = d.grid(area.shape)
     m = d.moved(g, _place(g, area, rng), rng.choice([0.0, 90.0]) + rng.normal(0, 2))
     band = d.box(m, 0.0, 0.0, (rng.uniform(0.3, 0.6), rng.uniform(0.05, 0.09)), 0.02)
     tint = 1 + rng.choice([-1.0, 1.0]) * rng.uniform(0.22, 0.4) * np.array([1.0, 0.8, 0.55])
     return d.over(picture, picture * tint, d.cover(g, band, 0.03) * area)
+
+
+_DEFECTS = {each.__name__: each for each in (scratch, stain, hole, dent, thread, misprint)}
+
+
+def some(*kinds: str) -> dict[str, Callable[[d.Picture, d.Plane, np.random.Generator], d.Picture]]:
+    """The defects of these names."""
+    return {kind: _DEFECTS[kind] for kind in kinds}
 
 
 def _place(g: d.Grid, area: d.Plane, rng: np.random.Generator) -> tuple[float, float]:

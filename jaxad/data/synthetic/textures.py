@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from scipy import spatial
 
 from jaxad.data.synthetic import drawing as d, surface
-from jaxad.data.synthetic.category import Category, Parameters
+from jaxad.data.synthetic.category import Category, Parameters, begin
 
 
 def _sample(rng: np.random.Generator, *, degrees: float) -> Parameters:
     return {
-        "phase": tuple(rng.uniform(-1, 1, 2)),
+        "shift": tuple(rng.uniform(-1, 1, 2)),
         "degrees": float(rng.uniform(-degrees, degrees)),
         "tint": tuple(rng.normal(1, 0.02, 3)),
         "seed": int(rng.integers(2**32)),
@@ -24,16 +26,9 @@ def _sample(rng: np.random.Generator, *, degrees: float) -> Parameters:
 _YARN = 0.085  # distance of neighbouring yarns
 
 
-def sample_fabric(rng: np.random.Generator) -> Parameters:
-    """A piece of cloth, nearly straight."""
-    return _sample(rng, degrees=3.0)
-
-
 def draw_fabric(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
     """A 2/2 twill of blue warp and light weft."""
-    rng = np.random.default_rng(p["seed"])
-    base = d.grid(size)
-    g = d.moved(base, p["phase"], p["degrees"])
+    rng, base, g = begin(p, size)
     wave = 0.008 * d.noise(rng, base, 0.25)
     u, v = (g.x + wave) / _YARN, (g.y + wave) / _YARN
     column, row = np.floor(u), np.floor(v)
@@ -73,9 +68,7 @@ def sample_metal(rng: np.random.Generator) -> Parameters:
 
 def draw_metal(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
     """Brushed aluminium with a soft band of light."""
-    rng = np.random.default_rng(p["seed"])
-    base = d.grid(size)
-    g = d.moved(base, (0.0, 0.0), p["degrees"])
+    rng, base, g = begin({**p, "shift": (0.0, 0.0)}, size)  # the light is where the lamp is
     brush = 0.6 * d.noise(rng, base, (0.006, 0.5)) + 0.4 * d.noise(rng, base, (0.014, 0.18))
     band = np.exp(-(((g.y + 0.25 * g.x - p["sheen"]) / 0.65) ** 2))
     light = 0.66 + 0.26 * band + 0.065 * brush
@@ -93,9 +86,7 @@ def sample_wood(rng: np.random.Generator) -> Parameters:
 
 def draw_wood(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
     """Grain that runs from side to side, with pores."""
-    rng = np.random.default_rng(p["seed"])
-    base = d.grid(size)
-    g = d.moved(base, p["phase"], p["degrees"])
+    rng, base, g = begin(p, size)
     bend = 0.16 * d.noise(rng, base, (0.28, 0.9)) + 0.012 * d.noise(rng, base, (0.03, 0.2))
     rings = (g.y + bend) * p["rings"]
     saw = rings - np.floor(rings)
@@ -109,11 +100,6 @@ def draw_wood(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]
 
 
 # --- leather ------------------------------------------------------------------------------------
-
-
-def sample_leather(rng: np.random.Generator) -> Parameters:
-    """A piece of hide."""
-    return _sample(rng, degrees=180.0)
 
 
 def draw_leather(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Plane]:
@@ -138,31 +124,16 @@ def draw_leather(p: Parameters, size: tuple[int, int]) -> tuple[d.Picture, d.Pla
 
 
 FABRIC = Category(
-    sample_fabric,
+    partial(_sample, degrees=3.0),  # nearly straight
     draw_fabric,
     {"missing_yarn": drop_yarn},
-    {
-        "hole": surface.hole,
-        "misprint": surface.print_stripe,
-        "stain": surface.stain,
-        "thread": surface.thread,
-    },
+    surface.some("hole", "misprint", "stain", "thread"),
 )
-METAL = Category(
-    sample_metal,
-    draw_metal,
-    {},
-    {"dent": surface.dent, "scratch": surface.scratch, "stain": surface.stain},
-)
-WOOD = Category(
-    sample_wood,
-    draw_wood,
-    {},
-    {"hole": surface.hole, "scratch": surface.scratch, "stain": surface.stain},
-)
+METAL = Category(sample_metal, draw_metal, {}, surface.some("dent", "scratch", "stain"))
+WOOD = Category(sample_wood, draw_wood, {}, surface.some("hole", "scratch", "stain"))
 LEATHER = Category(
-    sample_leather,
+    partial(_sample, degrees=180.0),
     draw_leather,
     {},
-    {"cut": surface.scratch, "dent": surface.dent, "hole": surface.hole, "thread": surface.thread},
+    {"cut": surface.scratch, **surface.some("dent", "hole", "thread")},
 )
