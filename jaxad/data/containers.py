@@ -194,7 +194,7 @@ def _checked(images: np.ndarray, labels: np.ndarray, container: str) -> Labelled
 def _tensorflow_datasets(container: str) -> dict[str, Labelled]:
     tfds = import_tensorflow_datasets(container)
     builder = tfds.builder_from_directory(container)
-    found = {}
+    found: dict[str, Labelled] = {}
     for split in SPLITS:
         if split not in builder.info.splits:
             raise UserError(f"{container} has no split {split!r}")
