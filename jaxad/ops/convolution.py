@@ -124,10 +124,7 @@ def _conv_backward(strides, pads, residuals, cotangent):
             _kernel_gradient(x, cotangent, kernel.shape[:2], strides, pads),
         )
 
-    def elsewhere(x, kernel, cotangent):
-        _, pull = jax.vjp(lambda x, kernel: _strided(x, kernel, strides, pads), x, kernel)
-        return pull(cotangent)
-
+    elsewhere = functools.partial(_pull, _strided, strides, pads)
     return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, default=elsewhere)
 
 
@@ -164,14 +161,17 @@ def _conv_transpose_backward(strides, pads, residuals, cotangent):
         gradient = _kernel_gradient(cotangent, x, kernel.shape[:2], strides, back)
         return _strided(cotangent, _turned(kernel), strides, back), _turned(gradient)
 
-    def elsewhere(x, kernel, cotangent):
-        _, pull = jax.vjp(lambda x, kernel: _dilated(x, kernel, strides, pads), x, kernel)
-        return pull(cotangent)
-
+    elsewhere = functools.partial(_pull, _dilated, strides, pads)
     return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, default=elsewhere)
 
 
 _conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)
+
+
+def _pull(function, strides, pads, x, kernel, cotangent):
+    """The gradients that XLA makes of a convolution."""
+    _, pull = jax.vjp(lambda x, kernel: function(x, kernel, strides, pads), x, kernel)
+    return pull(cotangent)
 
 
 # Arithmetic.

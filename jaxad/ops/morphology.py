@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxad.ops.arrays import AnyArray
+from jaxad.ops.arrays import AnyArray, pad_axis
 
 
 def grey_dilation(maps: Float[AnyArray, "*b h w"], *, size: int) -> Float[Array, "*b h w"]:
@@ -64,10 +64,10 @@ def _extremum(maps: AnyArray, size: int, choose, neutral: float, *, before: int)
     result = jnp.asarray(maps)
     for axis in (maps.ndim - 2, maps.ndim - 1):
         # The extremum over a square is that over rows of those over columns.
-        padding, window = [(0, 0)] * maps.ndim, [1] * maps.ndim
-        padding[axis], window[axis] = (before, size - 1 - before), size
+        window = [1] * maps.ndim
+        window[axis] = size
         result = lax.reduce_window(
-            jnp.pad(result, padding, mode="symmetric"),
+            pad_axis(result, axis, (before, size - 1 - before), mode="symmetric"),
             jnp.asarray(neutral, result.dtype),
             choose,
             window,

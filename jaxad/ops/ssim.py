@@ -31,7 +31,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxad.ops.arrays import AnyArray, in_common_dtype
+from jaxad.ops.arrays import AnyArray, in_common_dtype, pad_axis
 
 
 def ssim_map(
@@ -77,7 +77,8 @@ def ssim_map(
 
     def local_mean(images: Array) -> Array:
         for axis in (images.ndim - 3, images.ndim - 2):
-            images = _weighted_sum(_mirror(images, axis, radius), axis, taps)
+            mirrored = pad_axis(images, axis, (radius, radius), mode="symmetric")
+            images = _weighted_sum(mirrored, axis, taps)
         return images
 
     # Variances do not depend on the origin: half the range keeps the squares small.
@@ -147,12 +148,6 @@ def _taps(window: str, size: int, sigma: float) -> tuple[float, ...]:
         return (1.0 / size,) * size
     weights = np.exp(-0.5 * np.square((np.arange(size) - size // 2) / sigma))
     return tuple((weights / weights.sum()).tolist())
-
-
-def _mirror(images: Array, axis: int, radius: int) -> Array:
-    padding = [(0, 0)] * images.ndim
-    padding[axis] = (radius, radius)
-    return jnp.pad(images, padding, mode="symmetric")
 
 
 # Both windows are separable: two sums of shifted images, one per axis. Measured on 2 CPU cores,

@@ -93,7 +93,7 @@ def average_tiles(
     # Positions are a grid: first each row of tiles becomes a strip, then the strips an image.
     strips = _overlap_add(jnp.moveaxis(grid, 2, 0), columns, w, axis=3)
     total = _overlap_add(jnp.moveaxis(strips, 1, 0), rows, h, axis=1)
-    covers = np.outer(_coverage(rows, h, tile), _coverage(columns, w, tile))
+    covers = np.outer(*(_coverage(starts, tile) for starts in (rows, columns)))
     return (total / jnp.asarray(covers, grid.dtype)[None, :, :, None]).astype(tiles.dtype)
 
 
@@ -127,12 +127,9 @@ def _starts(length: int, tile: int, stride: int) -> list[int]:
     return [*range(0, length - tile, stride), length - tile]
 
 
-def _coverage(starts: list[int], length: int, tile: int) -> np.ndarray:
+def _coverage(starts: list[int], tile: int) -> np.ndarray:
     """Returns how many tiles cover each pixel of one axis."""
-    coverage = np.zeros(length)
-    for start in starts:
-        coverage[start : start + tile] += 1
-    return coverage
+    return np.bincount(np.add.outer(starts, np.arange(tile)).ravel())
 
 
 def _overlap_add(pieces: Array, starts: list[int], length: int, *, axis: int) -> Array:

@@ -28,8 +28,9 @@ def test_patches_are_slices_by_row_column_channel(shape, patch):
 def test_sizes_that_do_not_fit():
     with pytest.raises(ValueError, match="6 x 5 pixels cannot be cut into patches of 2 x 2"):
         patchify(jnp.zeros((1, 6, 5, 3)), patch=2)
-    with pytest.raises(ValueError, match="cannot be cut"):
-        patch_grid((4, 4), 0)
+    for size, patch in (((4, 4), 0), ((0, 4), 2), ((4, 0), 2)):
+        with pytest.raises(ValueError, match="cannot be cut"):
+            patch_grid(size, patch)
     with pytest.raises(ValueError, match=r"shape \(b, h, w, c\)"):
         patchify(jnp.zeros((6, 6, 3)), patch=2)
     with pytest.raises(ValueError, match=r"\(b, 6, d\), not \(1, 5, 12\)"):

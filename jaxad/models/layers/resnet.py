@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxad.models.layers.basic import BatchNorm, Conv
+from jaxad.ops.arrays import pad_axis
 
 STAGES = 4
 """Stages of a ResNet18: the stem divides the side by 4, and every stage but the first by 2."""
@@ -114,9 +115,7 @@ def max_pool_3_2(x: Float[Array, "b h w d"]) -> Float[Array, "b h2 w2 d"]:
     """
     for axis in (1, 2):
         out = (x.shape[axis] + 1) // 2
-        pads = [(0, 0)] * 4
-        pads[axis] = (1, 1)
-        padded = jnp.pad(x, pads, constant_values=-jnp.inf)
+        padded = pad_axis(x, axis, (1, 1), constant_values=-jnp.inf)
         shifted = lambda start, axis=axis, out=out, padded=padded: jax.lax.slice_in_dim(
             padded, start, start + 2 * out - 1, stride=2, axis=axis
         )
