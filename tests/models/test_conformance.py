@@ -74,8 +74,10 @@ def built(request):
 
 
 def test_loss_has_the_shapes_and_types_of_the_contract(built):
-    output = jax.jit(built.model.loss, static_argnums=3)(
-        built.variables, built.batch, built.keys, True
+    arguments = built.variables, built.batch, built.keys
+    output, evaluated = (
+        jax.eval_shape(lambda *of_loss, train=train: built.model.loss(*of_loss, train), *arguments)
+        for train in (True, False)
     )
     assert output.per_example.shape == (BATCH,) and output.per_example.dtype == jnp.float32
     for name, values in output.terms.items():
@@ -85,7 +87,6 @@ def test_loss_has_the_shapes_and_types_of_the_contract(built):
     before = {k: v for k, v in built.variables.items() if k != "params"}
     for name, collection in output.collections.items():
         chex.assert_trees_all_equal_shapes_and_dtypes(collection, before[name])
-    evaluated = built.model.loss(built.variables, built.batch, built.keys, False)
     assert evaluated.collections == {}, "a validation must not change any collection"
 
 
@@ -104,6 +105,7 @@ def test_detect_has_the_shapes_and_types_of_the_contract(built):
 
 OTHER_VALUES = {
     "ssim_window": 7,
+    "ssim_constants": (1e-3, 9e-3),
     "dilation": 5,
     "dilate_ssim": True,
     "score_terms": "l2",

@@ -43,21 +43,11 @@ def test_published_weights_in_units_of_the_lower_bound(name, image, latent, weig
 
 def test_the_weight_multiplies_the_divergence():
     images = batch_of(np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), np.uint8))
-    outputs = []
-    for weight in (0.0, 2.0):
-        model = models.build(
-            "vae",
-            (16, 16, 3),
-            latent=3,
-            width=4,
-            downsampling=2,
-            kl_weight=weight,
-            kl_unit="elbo",
-        )
-        variables = jax.jit(model.init)(parameter_key(0))
-        loss = jax.jit(model.loss, static_argnums=3)
-        outputs.append(loss(variables, images, keys_of(2), False))
-    without, double = outputs
+    sizes = {"latent": 3, "width": 4, "downsampling": 2, "kl_unit": "elbo"}
+    one, other = (models.build("vae", (16, 16, 3), kl_weight=w, **sizes) for w in (0.0, 2.0))
+    variables = jax.jit(one.init)(parameter_key(0))
+    both = jax.jit(lambda v: [m.loss(v, images, keys_of(2), False) for m in (one, other)])
+    without, double = both(variables)
     np.testing.assert_allclose(without.per_example, without.terms["nll"], rtol=1e-6)
     expected = double.terms["nll"] + 2.0 * double.terms["kl"]
     np.testing.assert_allclose(double.per_example, expected, rtol=1e-6)
