@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check format lint types unit docs clean
+.PHONY: demo test test-all check format lint types unit docs mutants clean
 
 demo: .venv/.runtime
 	$(BIN)/jaxad demo --workdir=runs/demo
@@ -35,6 +35,10 @@ docs: .venv/.documentation
 	$(BIN)/python -m sphinx --quiet -E -a -W --keep-going -b html docs docs/_build/html
 	@echo "the documentation is in docs/_build/html/index.html"
 
+# Plants errors in the code and counts those that the tests notice; an hour or more on two cores.
+mutants: .venv/.mutants
+	$(BIN)/python tests/mutants.py $(ARGS)
+
 format: .venv/.development
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -54,6 +58,10 @@ format: .venv/.development
 .venv/.documentation: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@ .venv/.runtime
+
+.venv/.mutants: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutants]'
+	touch $@ .venv/.development .venv/.runtime
 
 clean:
 	rm -rf .venv .mypy_cache build dist runs docs/_build
