@@ -23,18 +23,10 @@ import jaxtyping
 import numpy as np
 from PIL import Image
 
-# Arguments and results are checked against their annotations, in these packages. As for mypy, a
-# whole number may stand for a float.
-CHECKED = [
-    "jaxad.benchmark",
-    "jaxad.cli",
-    "jaxad.models",
-    "jaxad.ops",
-    "jaxad.report",
-    "jaxad.run",
-]
+# Arguments and results are checked against their annotations. As for mypy, a whole number may
+# stand for a float.
 jaxtyping.install_import_hook(
-    CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+    "jaxad", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
 
 jax.config.update("jax_num_cpu_devices", 4)

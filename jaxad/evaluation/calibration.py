@@ -69,12 +69,14 @@ def _settings(detector: Detector) -> dict[str, Any]:
     }
 
 
-def calibrate(detector: Detector, table: SampleTable, record: dict[str, Any]) -> dict[str, Any]:
+def calibrate(
+    detector: Detector, table: SampleTable | None, record: dict[str, Any]
+) -> dict[str, Any]:
     """Derives thresholds and scale from the run's held-out good images.
 
     Args:
       detector: the trained model.
-      table: where the held-out images are found.
+      table: where the held-out images are found; None where there are none.
       record: data.json, which names them.
 
     Returns:
@@ -85,7 +87,7 @@ def calibrate(detector: Detector, table: SampleTable, record: dict[str, Any]) ->
       UserError: a held-out image is gone or cannot be read.
     """
     names = record["holdout"]
-    if not names:
+    if table is None or not names:
         return uncalibrated(
             detector,
             held_out=0,

@@ -47,6 +47,14 @@ class DetectorOutput(NamedTuple):
         return jax.tree.map(lambda values: values[index], self)
 
 
+class DeviceOutput(NamedTuple):
+    """The same of a batch, as :func:`make_detect` computes it on the device."""
+
+    maps: dict[str, Float[Array, "b h w"]]
+    scores: dict[str, Float[Array, " b"]]
+    reconstruction: UInt8[Array, "b h w c"]
+
+
 class Detector:
     """Runs a trained model over any number of images, in batches of one compiled shape.
 
@@ -133,7 +141,7 @@ class Detector:
           UserError: the model gives values that are not finite.
         """
         for batch in evaluation_batches(images, batch_size=self.batch_size, pipeline="memory"):
-            output = self._detect(self._placed, batch.image)
+            output = DetectorOutput(*self._detect(self._placed, batch.image))
             # The other rows only pad the last batch.
             output = output.rows(slice(int(np.sum(batch.valid))))
             for name, values in {**output.maps, **output.scores}.items():
@@ -177,15 +185,15 @@ def override_detection(config: Settings, overrides: Mapping[str, Any]) -> Settin
     return config_lib.with_keys(config, overrides)
 
 
-def make_detect(model: Model, *, smoothing: float) -> Callable[..., DetectorOutput]:
-    """Builds the pure ``(variables, images) -> DetectorOutput``: a model and its post-processing.
+def make_detect(model: Model, *, smoothing: float) -> Callable[..., DeviceOutput]:
+    """Builds the pure ``(variables, images) -> DeviceOutput``: a model and its post-processing.
 
     Args:
       model: whose maps are taken.
       smoothing: sigma in pixels of the gaussian over every map; 0 for none.
     """
 
-    def detect(variables: Variables, images: UInt8[Array, "b h w c"]) -> DetectorOutput:
+    def detect(variables: Variables, images: UInt8[Array, "b h w c"]) -> DeviceOutput:
         detection = model.detect(variables, images)
         maps = {
             name: gaussian_blur(values, sigma=smoothing) if smoothing else values
@@ -195,7 +203,7 @@ def make_detect(model: Model, *, smoothing: float) -> Callable[..., DetectorOutp
         for name, values in maps.items():
             scores |= {f"{name}:{r}": v for r, v in _reductions(values).items()}
         picture = jnp.round(jnp.clip(detection.reconstruction, 0.0, 1.0) * 255.0)
-        return DetectorOutput(maps, scores, picture.astype(jnp.uint8))
+        return DeviceOutput(maps, scores, picture.astype(jnp.uint8))
 
     return detect
 

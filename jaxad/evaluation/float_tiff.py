@@ -64,7 +64,8 @@ def _read(path: pathlib.Path) -> Shaped[np.ndarray, "h w *c"]:
         parts = page.databytecounts
         whole = len(parts) == math.prod(page.chunked) and all(parts)
         small = page.nbytes <= _RATIO * path.stat().st_size
-        if page.dtype.kind == "f" and page.ndim == 2 and whole and small:
+        floats = page.dtype is not None and page.dtype.kind == "f"
+        if floats and page.ndim == 2 and whole and small:
             return page.asarray()
     with Image.open(path) as image:
         return np.asarray(image)

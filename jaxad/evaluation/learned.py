@@ -131,8 +131,8 @@ def _diagnose(
 
 def _on_host(values: Array) -> np.ndarray:
     """As numpy's own types: bfloat16 is none of them."""
-    values = np.asarray(values)
-    return values.astype(np.float32) if jnp.issubdtype(values.dtype, jnp.floating) else values
+    array = np.asarray(values)
+    return array.astype(np.float32) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
 def _sentence(error: Exception) -> str:

@@ -47,7 +47,7 @@ def find_inputs(
     real_output = os.path.realpath(output)
     folders = []
     found: dict[str, str] = {}
-    for place in map(os.fspath, inputs):
+    for place in [os.fspath(given) for given in inputs]:
         is_folder, real = os.path.isdir(place), os.path.realpath(place)
         written = [os.path.join(real_output, name, "") for name in (OVERLAYS, MAPS)]
         if real == real_output or os.path.join(real, "").startswith(tuple(written)):
@@ -111,7 +111,8 @@ def stem_and_full(name: str) -> tuple[str, str]:
     *folders, file = pathlib.PurePosixPath(name).parts
     folders = [f"{f}_" if f.lower().endswith(EXTENSIONS) else f for f in folders]
     stem = file[: -len(pathlib.PurePosixPath(file).suffix) or None]
-    return tuple("/".join(map(_shortened, [*folders, last])) for last in (stem, file))
+    folders = [_shortened(folder) for folder in folders]
+    return "/".join([*folders, _shortened(stem)]), "/".join([*folders, _shortened(file)])
 
 
 def unique_names(choices: Sequence[Sequence[str]]) -> list[str]:

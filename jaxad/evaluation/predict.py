@@ -21,7 +21,7 @@ from jaxad.data.crop import Box, box_of, cut, put_back
 from jaxad.data.datasets import find_images
 from jaxad.data.images import decode, resize
 from jaxad.evaluation.calibration import calibrate, saved_calibration, uncalibrated
-from jaxad.evaluation.connected_regions import Region, find_regions
+from jaxad.evaluation.connected_components import Component, find_components
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.resize import resize_map
 from jaxad.evaluation.test_set import run_table
@@ -75,16 +75,14 @@ class Prediction:
 
         Outside the box, of which nothing is known, it has its own smallest value.
         """
-        seen = self._seen
-        if seen.shape == self.size:
-            return seen
-        return put_back(seen, self.box, self.size, outside=seen.min())
+        _, box, size = self._require_read()
+        return put_back(self._seen, box, size, outside=self._seen.min())
 
     @functools.cached_property
     def _seen(self) -> Float[np.ndarray, "i j"]:
         """The map of the box."""
-        self._require_read()
-        return resize_map(self.model_map, self.box.size)
+        model_map, box, _ = self._require_read()
+        return resize_map(model_map, box.size)
 
     @property
     def mask(self) -> Bool[np.ndarray, "H W"] | None:
@@ -92,26 +90,29 @@ class Prediction:
 
         None of them lies outside the box.
         """
-        self._require_read()
+        _, box, size = self._require_read()
         if self.pixel_threshold is None:
             return None
-        return put_back(self._seen > self.pixel_threshold, self.box, self.size, outside=False)
+        return put_back(self._seen > self.pixel_threshold, box, size, outside=False)
 
     @functools.cached_property
     def maximum(self) -> Maximum:
         """The highest pixel of the map, in original pixels."""
         y, x = np.unravel_index(np.argmax(self._seen), self._seen.shape)
-        value = float(self._seen[y, x])
-        return Maximum(self.box.left + int(x), self.box.top + int(y), value)
+        _, box, _ = self._require_read()
+        return Maximum(box.left + int(x), box.top + int(y), float(self._seen[y, x]))
 
     @functools.cached_property
-    def regions(self) -> tuple[Region, ...]:
+    def regions(self) -> tuple[Component, ...]:
         """The predicted defects, highest peak first; none without a threshold."""
-        return () if self.pixel_threshold is None else find_regions(self.map, self.mask)
+        mask = self.mask
+        return () if mask is None else find_components(self.map, mask)
 
-    def _require_read(self) -> None:
-        if self.error is not None:
+    def _require_read(self) -> tuple[Float[np.ndarray, "h w"], Box, tuple[int, int]]:
+        """The model's map, the box and the size, which a file that was read has."""
+        if self.model_map is None or self.box is None or self.size is None:
             raise UserError(f"there is no map: {self.error}")
+        return self.model_map, self.box, self.size
 
 
 def load_detector(
@@ -165,7 +166,7 @@ def _new_calibration(
 
 
 class Predictor:
-    """A run, ready to judge images.
+    """A run, ready to predict on images.
 
     Attributes:
       run: the run folder.
@@ -210,7 +211,7 @@ class Predictor:
         return Scale(low, high, self.pixel_threshold)
 
     def predict(self, images: ImageLike | Iterable[ImageLike]) -> list[Prediction]:
-        """Judges images.
+        """Predicts on images.
 
         Args:
           images: a file, a folder (read recursively), an array ``(n, h, w, c)``, or a list of
@@ -248,9 +249,9 @@ class Predictor:
                     ]
                 )
                 if len(ahead) > 1:
-                    yield from self._judge(ahead.popleft())
+                    yield from self._detect(ahead.popleft())
             while ahead:
-                yield from self._judge(ahead.popleft())
+                yield from self._detect(ahead.popleft())
 
     def _read(self, source: str | np.ndarray) -> tuple[np.ndarray, tuple[int, int]] | str:
         """An image at the model's size and its original size, or why it cannot be read."""
@@ -260,17 +261,17 @@ class Predictor:
                 image = _with_channels(source, data.channels)
             else:
                 image = decode(source, channels=data.channels, range_16bit=self.range_16bit)
-            return resize(cut(image, data.region), tuple(data.image_size)), image.shape[:2]
+            return resize(cut(image, data.region), data.image_size), image.shape[:2]
         except UserError as error:
             return str(error)
         except MemoryError:
             return f"{source} is too large for the memory of this machine"
 
-    def _judge(self, batch: list[tuple[str | None, Future]]) -> Iterator[Prediction]:
+    def _detect(self, batch: list[tuple[str | None, Future]]) -> Iterator[Prediction]:
         answers = [(path, future.result()) for path, future in batch]
         images = [answer[0] for _, answer in answers if not isinstance(answer, str)]
         detector = self.detector
-        found = iter(())
+        found: Iterator[tuple[np.ndarray, np.floating]] = iter(())
         if images:
             output = detector(np.stack(images))
             maps, scores = output.maps[detector.primary_map], output.scores[detector.primary_score]

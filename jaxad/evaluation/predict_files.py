@@ -14,7 +14,7 @@ import pathlib
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import Any
@@ -57,7 +57,7 @@ def predict_files(
     tiff: bool = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Judges files and folders of images and writes what was found.
+    """Predicts on files and folders of images and writes what was found.
 
     ``OUTPUT/scores.csv`` (path, score, decision, regions, error), ``OUTPUT/predictions.json``,
     ``OUTPUT/overlays/NAME.png`` and ``OUTPUT/anomaly_maps/CATEGORY/test/KIND/STEM.tiff`` (float32,
@@ -114,7 +114,7 @@ def predict_files(
 
 def _scale_of(predictions: Sequence[Prediction]) -> Scale:
     """Median to 99.9th percentile of the maps, for a run that has no scale of its own."""
-    maps = [p.model_map.ravel() for p in predictions if p.error is None]
+    maps = [p.model_map.ravel() for p in predictions if p.model_map is not None]
     low, high = np.percentile(np.concatenate(maps), [50.0, 99.9]) if maps else (0.0, 1.0)
     return Scale(float(low), float(high))
 
@@ -135,17 +135,18 @@ class _Writer:
         Raises:
           UserError: a file cannot be written.
         """
-        if prediction.error is not None:
-            return _unreadable(source, prediction.error)
+        size, seen, score = prediction.size, prediction.box, prediction.score
+        if size is None or seen is None or score is None:
+            return _unreadable(source, str(prediction.error))
         files = {}
         if self._scale is not None:
             try:
                 photograph = decode(source.path, channels=1, range_16bit=self._range_16bit)
             except UserError as error:  # it has changed since it was read first
                 return _unreadable(source, str(error))
-            if photograph.shape[:2] != prediction.size:
+            if photograph.shape[:2] != size:
                 return _unreadable(source, f"{source.path} has changed while it was read")
-            box = None if self._whole else prediction.box
+            box = None if self._whole else seen
             picture = draw(photograph, prediction.map, prediction.mask, self._scale, box)
             files["overlay"] = source.overlay
             with writing(self._output / source.overlay) as temporary:
@@ -157,10 +158,10 @@ class _Writer:
         highest = prediction.maximum
         return {
             "path": printable(source.path),
-            "height": prediction.size[0],
-            "width": prediction.size[1],
-            **({} if self._whole else {"box": _box(prediction.box)}),
-            "score": _nine_digits(prediction.score),
+            "height": size[0],
+            "width": size[1],
+            **({} if self._whole else {"box": _box(seen)}),
+            "score": _nine_digits(score),
             "decision": prediction.decision,
             "maximum": highest._asdict() | {"value": _nine_digits(highest.value)},
             "regions": [r._asdict() | {"peak": _nine_digits(r.peak)} for r in prediction.regions],
@@ -232,7 +233,7 @@ def _rows(
     sources: Sequence[Source],
     predictions: Iterator[Prediction],
     write: Callable[[Source, Prediction], Row],
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """Rows in order; pictures are made in parallel, within a budget of pixels."""
     workers = min(16, os.cpu_count() or 1)
     pending: deque[tuple[Future, int]] = deque()
@@ -254,7 +255,7 @@ def _rows(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _collect(output: pathlib.Path, head: Row, rows: Iterator[Row], total: int) -> Row:
+def _collect(output: pathlib.Path, head: Row, rows: Generator[Row, None, None], total: int) -> Row:
     """Gathers the rows into the tables, whatever happens."""
     done: list[Row] = []
     next_tables = 0.0

@@ -71,6 +71,6 @@ def read_masks(samples: Sequence[Sample], config: Settings) -> Masks:
       UserError: a mask does not fit its image, or marks a defect on a good one.
     """
     at_model_size = config.evaluate.resolution == "model"
-    size = tuple(config.data.image_size) if at_model_size else None
+    size = config.data.image_size if at_model_size else None
     crop = tuple(config.data.region)
     return [read_truth(sample, image_size=size, crop=crop) for sample in samples]

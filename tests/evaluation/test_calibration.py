@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from jaxad.evaluation.calibration import calibrate, calibration_of, saved_calibration, threshold_at
 from jaxad.evaluation.detector import Detector
-from jaxad.evaluation.evaluate import run_table
+from jaxad.evaluation.test_set import run_table
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 from jaxad.training.inputs import prepare_inputs
@@ -44,7 +44,7 @@ def test_rates_that_are_not_exact_in_binary_count_whole_images():
 def test_calibration_rejects_only_what_the_rates_allow(run, data):
     folder = RunFolder(run)
     detector = Detector.load(run, overrides={"evaluate.image_false_positive_rate": 0.4})
-    table = run_table(folder, detector.config, None)
+    table = run_table(detector.config, None)
     result = calibrate(detector, table, folder.read_json(folder.data))
     findings = detector(prepare_inputs(detector.config).holdout)
     scores = findings.scores[detector.primary_score]
@@ -61,7 +61,7 @@ def test_calibration_rejects_only_what_the_rates_allow(run, data):
 def test_saved_calibration_is_used_only_for_the_same_settings(run):
     folder = RunFolder(run)
     detector = Detector.load(run)
-    table = run_table(folder, detector.config, None)
+    table = run_table(detector.config, None)
     assert saved_calibration(folder, detector) is None
     first = calibration_of(folder, detector, table)
     folder.calibration.write_text(json.dumps(first | {"image_threshold": 123.0}))
@@ -82,7 +82,7 @@ def test_missing_held_out_image_is_named(run, data):
     record["holdout"][1] = "train/good/gone.png"
     detector = Detector.load(run)
     with pytest.raises(UserError, match=r"train/good/gone\.png is no longer in"):
-        calibrate(detector, run_table(folder, detector.config, None), record)
+        calibrate(detector, run_table(detector.config, None), record)
 
 
 def test_nothing_held_out_gives_a_reason_instead_of_a_threshold(run):
@@ -92,6 +92,6 @@ def test_nothing_held_out_gives_a_reason_instead_of_a_threshold(run):
     assert result["image_threshold"] is result["pixel_threshold"] is result["heat_map_low"] is None
     assert "data.holdout=0" in result["reason"]
     used = calibrate(
-        detector, run_table(folder, detector.config, None), folder.read_json(folder.data)
+        detector, run_table(detector.config, None), folder.read_json(folder.data)
     )
     assert list(used) == list(result)

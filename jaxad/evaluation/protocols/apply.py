@@ -60,7 +60,7 @@ def apply_protocol(
     """What a run's protocol adds to metrics.json.
 
     Args:
-      output: of the detector on the test images; the protocol ``"jaxad"`` takes None as well.
+      output: of the detector on the test images; may be None for the protocol ``"jaxad"``.
       samples: the test images.
       options: ``config.evaluate``; its ``protocol`` is applied to every map.
       result: the rest of metrics.json, which holds the metrics of the protocol ``"jaxad"``.
@@ -78,9 +78,11 @@ def apply_protocol(
     protocol, primary = get_protocol(options.protocol), options.primary_map
     if protocol.name == "jaxad":
         of_maps = {name: _as_in(result, name, primary, protocol) for name in result["maps"]}
+    elif output is None:
+        raise ValueError(f"the protocol {protocol.name!r} needs the output of the detector")
     else:
         own = output.scores[options.primary_score]
-        own = own if options.primary_score.rpartition(":")[0] not in output.maps else None
+        of_a_map = options.primary_score.rpartition(":")[0] in output.maps
         masks = _mask_values(samples, protocol, output.maps[primary].shape[1:], crop)
         of_maps = {
             name: protocol_metrics(
@@ -90,7 +92,7 @@ def apply_protocol(
                 labels=[sample.label for sample in samples],
                 kinds=[sample.defect for sample in samples],
                 map_name=name,
-                own_scores=own if name == primary else None,
+                own_scores=None if of_a_map or name != primary else own,
                 aupro_limit=options.aupro_limit,
             )
             for name in output.maps
@@ -166,9 +168,9 @@ def protocol_metrics(
         limit = aupro_limit if protocol.aupro_limit is None else protocol.aupro_limit
         parts.append(_pooled_metrics(images, limit))
     if wanted & PER_IMAGE_METRICS.keys():
-        *part, more_counts = _per_image_metrics(images)
-        parts.append(part)
-        counts |= more_counts
+        values, undefined, skipped = _per_image_metrics(images)
+        parts.append((values, undefined))
+        counts |= skipped
     values = {name: value for part, _ in parts for name, value in part.items()}
     undefined = {name: why for _, part in parts for name, why in part.items()}
     over_kinds = "pixel_auroc_mean_over_kinds" in wanted
@@ -233,10 +235,14 @@ def _image_metrics(protocol: Protocol, images: Sequence[_Image]) -> tuple[Values
     reduce = np.mean if protocol.image_score == "mean" else np.max
     labels, scores = [], []
     for image in images:
-        by_mask = protocol.label == "mask" and image.truth is not None
-        labels.append(int(image.truth.any() if by_mask else image.anomalous))
-        own = protocol.image_score == "own" and image.own_score is not None
-        scores.append(image.own_score if own else float(reduce(image.values)))
+        if protocol.label == "mask" and image.truth is not None:
+            labels.append(int(image.truth.any()))
+        else:
+            labels.append(int(image.anomalous))
+        if protocol.image_score == "own" and image.own_score is not None:
+            scores.append(image.own_score)
+        else:
+            scores.append(float(reduce(image.values)))
     return metrics.image_metrics(labels, scores)
 
 

@@ -1,4 +1,4 @@
-"""Connected regions of a mask: the predicted defects of an image.
+"""Connected components of a mask: the predicted defects of an image.
 
 Not the region of interest, which is what a model sees of an image (:mod:`jaxad.data.crop`).
 """
@@ -14,8 +14,8 @@ from scipy import ndimage
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
 
-class Region(NamedTuple):
-    """A connected region (of eight neighbours) over the pixel threshold, in original pixels.
+class Component(NamedTuple):
+    """A connected component (of eight neighbours) over the pixel threshold, in original pixels.
 
     Attributes:
       x: leftmost column.
@@ -34,23 +34,23 @@ class Region(NamedTuple):
     peak: float
 
 
-def find_regions(
+def find_components(
     values: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]
-) -> tuple[Region, ...]:
-    """Connected regions of a mask, highest peak first.
+) -> tuple[Component, ...]:
+    """Connected components of a mask, highest peak first.
 
     Args:
       values: the map.
-      mask: the pixels that belong to regions.
+      mask: the pixels that belong to components.
     """
     labels, _ = ndimage.label(mask, _EIGHT_NEIGHBOURS)
-    regions = []
+    components = []
     # Box by box: the sums and maxima of ndimage sort all pixels, gigabytes for a large image.
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         inside = values[box][labels[box] == number]
         rows, columns = box
-        regions.append(
-            Region(
+        components.append(
+            Component(
                 x=columns.start,
                 y=rows.start,
                 width=columns.stop - columns.start,
@@ -59,4 +59,4 @@ def find_regions(
                 peak=float(inside.max()),
             )
         )
-    return tuple(sorted(regions, key=lambda region: -region.peak))
+    return tuple(sorted(components, key=lambda component: -component.peak))
