@@ -91,7 +91,5 @@ def test_nothing_held_out_gives_a_reason_instead_of_a_threshold(run):
     result = calibrate(detector, None, folder.read_json(folder.data) | {"holdout": []})
     assert result["image_threshold"] is result["pixel_threshold"] is result["heat_map_low"] is None
     assert "data.holdout=0" in result["reason"]
-    used = calibrate(
-        detector, run_table(detector.config, None), folder.read_json(folder.data)
-    )
+    used = calibrate(detector, run_table(detector.config, None), folder.read_json(folder.data))
     assert list(used) == list(result)

@@ -107,7 +107,7 @@ def test_memory_estimate_counts_maps_and_pixels(run, data):
     # 32 x 32: float32 maps and a byte per channel; judged: mask, resized map, sorted copy.
     expected = 8 * 32 * 32 * (4 * len(detector.maps) + 3 + 9)
     assert required_mb(detector, samples) == expected / 2**20
-    detector.config.evaluate.resolution = "original"
+    detector = Detector.load(run, overrides={"evaluate.resolution": "original"})
     expected += 8 * 9 * (48 * 64 - 32 * 32)
     assert required_mb(detector, samples) == expected / 2**20
 
@@ -118,7 +118,7 @@ def test_protocols_that_need_all_maps_say_so(run):
 
 
 def test_negative_limit_is_refused(run):
-    with pytest.raises(UserError, match=r"evaluate.memory_limit_mb is -1"):
+    with pytest.raises(UserError, match=r"evaluate.memory_limit_mb.* must be 0 or more, not -1"):
         evaluate(run, overrides={"evaluate.memory_limit_mb": -1})
 
 
@@ -126,8 +126,8 @@ def test_outputs_that_were_not_kept_are_those_that_were(run):
     detector = Detector.load(run)
     test = read_test_set(RunFolder(run), detector.config, None)
     kept = map_metrics(detector, test, pixel_threshold=None)
-    detector.config.evaluate.memory_limit_mb = 0
-    forgotten = map_metrics(detector, test, pixel_threshold=None)
+    little = Detector.load(run, overrides=LITTLE)
+    forgotten = map_metrics(little, test, pixel_threshold=None)
     assert kept.output is not None and forgotten.output is None
     for computed in (kept, forgotten):
         some = outputs_of(detector, test, computed, [4, 1])
@@ -144,7 +144,8 @@ def test_a_pixel_that_equals_the_threshold_is_not_predicted(run, memory_limit_mb
     test = read_test_set(RunFolder(run), detector.config, None)
     maps = detector(test.images).maps[detector.primary_map]
     highest = float(maps.max())
-    detector.config.evaluate.memory_limit_mb = memory_limit_mb
+    overrides = {"evaluate.memory_limit_mb": memory_limit_mb}
+    detector = Detector.load(run, overrides=overrides)
     primary = detector.primary_map, detector.primary_score
     at = map_metrics(detector, test, pixel_threshold=highest).metrics[primary]["regions"]
     assert at["found"] == 0 and at["coverage"] == 0 and at["false_positive_rate"] == 0
