@@ -14,7 +14,9 @@ from jaxad.models.base import Variables
 
 
 class TrainState(struct.PyTreeNode):
-    """The whole state of a training run; a pytree, on devices or the host, never stacked.
+    """The whole state of a training run; a pytree, on devices or the host.
+
+    Training never stacks it; an experiment may, to train several runs under ``vmap``.
 
     Attributes:
       step: number of optimiser steps taken.
@@ -23,7 +25,7 @@ class TrainState(struct.PyTreeNode):
       opt_state: the optimiser's state.
     """
 
-    step: Int[Array | np.ndarray, ""]
+    step: Int[Array | np.ndarray, ...]
     params: Any
     collections: dict[str, Any]
     opt_state: Any

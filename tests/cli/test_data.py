@@ -74,7 +74,7 @@ def prepared(tiny_data, tiny, tmp_path, monkeypatch, capsys):
 
 def test_prepare_writes_what_training_and_evaluation_read(prepared, monkeypatch):
     from jaxad.data import cache
-    from jaxad.run.config import load_config
+    from jaxad.run.config import load_settings
     from jaxad.training.inputs import decode, open_table, prepare_inputs
 
     overrides, shown = prepared
@@ -86,7 +86,7 @@ def test_prepare_writes_what_training_and_evaluation_read(prepared, monkeypatch)
         raise AssertionError("an image was decoded again")
 
     monkeypatch.setattr(cache, "read_image", no_decoding)
-    config = load_config("vqvae", overrides)
+    config = load_settings("vqvae", overrides)
     inputs = prepare_inputs(config)
     test = decode(list(open_table(config.data).test()), config.data, (0.0, 65535.0))
     arrays = (inputs.train, inputs.holdout, test)
@@ -108,13 +108,13 @@ def test_prepare_shards(tiny_data, tiny, tmp_path, capsys):
 
 
 def test_notes_of_the_data_stand_in_the_run_folders_record(tmp_path, capsys):
-    from jaxad.run.config import load_config
+    from jaxad.run.config import load_settings
     from jaxad.training.inputs import prepare_inputs
 
     for i in range(20):
         save(tmp_path / f"01/train/ok/{i}.png")
     options = {"data.root": str(tmp_path), "data.name": "btad", "data.category": "01"}
-    record = prepare_inputs(load_config("pca", options)).record
+    record = prepare_inputs(load_settings("pca", options)).record
     assert "train/good: 380 of 400 published images are missing" in record["notes"]
     assert "data: train/good: 380 of 400" in capsys.readouterr().err
 

@@ -147,6 +147,7 @@ def test_any_size_and_shape_is_answered_at_its_own_size(predictor, tiny, tmp_pat
         (["no/such/file.png"], "does not exist"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_other_inputs_are_refused_in_one_sentence(predictor, images, message):
     with pytest.raises(UserError, match=message):
         predictor.predict(images)

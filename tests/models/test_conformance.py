@@ -17,6 +17,7 @@ from jaxad import models
 from jaxad.data.batch import Batch
 from jaxad.models import ARCHITECTURES
 from jaxad.models.base import parameter_key
+from jaxad.run.settings import Augment
 from jaxad.training.augment import make_augment
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.parallel import AXIS, Devices
@@ -47,12 +48,7 @@ def batch_of(pictures):
     return Batch(pictures, np.arange(len(pictures), dtype=np.int32), np.ones(len(pictures), bool))
 
 
-class _Off:
-    flip_left_right = flip_up_down = False
-    rotate_degrees = shift = brightness = 0.0
-
-
-NO_AUGMENT = make_augment(_Off)
+NO_AUGMENT = make_augment(Augment())
 
 
 class Built:
