@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import pathlib
-import zlib
 
 import numpy as np
 import pytest
+from golden.drawn_weights import draw
 
 from jaxad.convert import layout
 
@@ -64,19 +64,6 @@ class Array:
 def as_state():
     """``{key: array} -> state dict``."""
     return lambda arrays: {key: Array(array) for key, array in arrays.items()}
-
-
-def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
-    rng = np.random.default_rng(zlib.crc32(key.encode()))
-    if key.endswith("running_var"):
-        values = rng.uniform(0.5, 1.5, shape)
-    elif len(shape) == 1 and key.endswith("weight"):
-        values = rng.uniform(0.8, 1.2, shape)
-    elif len(shape) < 2 or 1 in shape[:1]:
-        values = 0.2 * rng.standard_normal(shape)
-    else:
-        values = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-    return values.astype(np.float32)
 
 
 @pytest.fixture(scope="session")

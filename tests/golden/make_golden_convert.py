@@ -23,7 +23,6 @@ import json
 import pathlib
 import subprocess
 import sys
-import zlib
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ import timm
 import torch
 import torchvision
 import transformers
+from drawn_weights import draw
 from timm.models import vision_transformer
 from torch import nn
 from transformers import (
@@ -48,20 +48,6 @@ FULL = {"base": (768, 12, 12, 16), "large": (1024, 24, 16, 16), "huge": (1280, 3
 """Name -> features, blocks, heads, patch."""
 
 KEPT = ("position", "pos_embed", "num_batches_tracked")
-
-
-def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Weights from the key alone, so that the tests can draw the same; float32."""
-    rng = np.random.default_rng(zlib.crc32(key.encode()))
-    if key.endswith("running_var"):
-        values = rng.uniform(0.5, 1.5, shape)
-    elif len(shape) == 1 and key.endswith("weight"):
-        values = rng.uniform(0.8, 1.2, shape)
-    elif len(shape) < 2 or 1 in shape[:1]:
-        values = 0.2 * rng.standard_normal(shape)
-    else:
-        values = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-    return values.astype(np.float32)
 
 
 def randomise(network: nn.Module) -> nn.Module:
