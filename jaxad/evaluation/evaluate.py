@@ -14,11 +14,11 @@ from jaxad.data.crop import crop_record
 from jaxad.data.table import Sample
 from jaxad.evaluation.calibration import calibration_of
 from jaxad.evaluation.detector import Detector, override_detection
+from jaxad.evaluation.inputs import EvaluationInputs, read_inputs
 from jaxad.evaluation.map_metrics import MapMetrics, map_metrics, map_score_pairs
 from jaxad.evaluation.names import printable
 from jaxad.evaluation.presentation import present
 from jaxad.evaluation.protocols.apply import apply_protocol
-from jaxad.evaluation.test_set import TestSet, read_test_set
 from jaxad.report.content import ScoreRow
 from jaxad.run import config as config_lib
 from jaxad.run.files import write_csv, write_json, write_text
@@ -50,7 +50,7 @@ def evaluate(
     """
     run = RunFolder(workdir)
     detector = Detector.load(workdir, checkpoint=checkpoint, overrides=overrides)
-    test = read_test_set(run, detector.config, data_root)
+    test = read_inputs(run, detector.config, data_root)
     calibration = calibration_of(run, detector, test.table)
     computed = map_metrics(detector, test, pixel_threshold=calibration["pixel_threshold"])
     result = metrics_record(detector, test.samples, computed)
@@ -112,7 +112,7 @@ def metrics_record(
 
 
 def score_rows(
-    test: TestSet, scores: Float[np.ndarray, " n"], calibration: Mapping[str, Any]
+    test: EvaluationInputs, scores: Float[np.ndarray, " n"], calibration: Mapping[str, Any]
 ) -> list[ScoreRow]:
     """One row per test image, in the table's order."""
     threshold = calibration["image_threshold"]

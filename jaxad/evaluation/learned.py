@@ -11,7 +11,7 @@ from jaxtyping import Array, UInt8
 
 from jaxad.data.table import Sample
 from jaxad.evaluation.detector import Detector
-from jaxad.evaluation.test_set import TestSet
+from jaxad.evaluation.inputs import EvaluationInputs
 from jaxad.report.content import Learned
 from jaxad.report.diagnostics import kind_of, to_pixels
 from jaxad.run.errors import UserError
@@ -30,7 +30,7 @@ def images_to_examine(samples: Sequence[Sample], detector: Detector) -> tuple[st
 
 def examine(
     detector: Detector,
-    test: TestSet,
+    test: EvaluationInputs,
     *,
     origin: str,
     images: UInt8[np.ndarray, "b h w c"],
@@ -87,7 +87,7 @@ def _draw(detector: Detector, count: int, notes: list[str]) -> np.ndarray | None
 
 def _photographs(
     detector: Detector,
-    test: TestSet,
+    test: EvaluationInputs,
     drawn: UInt8[np.ndarray, "n h w c"],
     notes: list[str],
 ) -> np.ndarray | None:

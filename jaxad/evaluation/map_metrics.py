@@ -19,8 +19,8 @@ from jaxad import metrics
 from jaxad.data.images import image_dimensions
 from jaxad.data.table import Sample
 from jaxad.evaluation.detector import REDUCTIONS, Detector, DetectorOutput
+from jaxad.evaluation.inputs import EvaluationInputs, Masks, read_masks
 from jaxad.evaluation.resize import at_size
-from jaxad.evaluation.test_set import Masks, TestSet, read_masks
 from jaxad.run.errors import UserError
 from jaxad.run.progress import Progress
 
@@ -43,7 +43,9 @@ class MapMetrics(NamedTuple):
     output: DetectorOutput | None
 
 
-def map_metrics(detector: Detector, test: TestSet, *, pixel_threshold: float | None) -> MapMetrics:
+def map_metrics(
+    detector: Detector, test: EvaluationInputs, *, pixel_threshold: float | None
+) -> MapMetrics:
     """Runs the detector over the test images and computes the metrics of every map.
 
     Args:
@@ -90,7 +92,7 @@ def map_score_pairs(detector: Detector) -> list[tuple[str, str]]:
 
 
 def outputs_of(
-    detector: Detector, test: TestSet, computed: MapMetrics, indices: Sequence[int]
+    detector: Detector, test: EvaluationInputs, computed: MapMetrics, indices: Sequence[int]
 ) -> DetectorOutput:
     """The detector's output for some of the test images, in the order of ``indices``.
 
@@ -112,7 +114,9 @@ def next_float(threshold: float | None) -> float | None:
     return float(np.nextafter(np.float32(threshold), np.float32(np.inf)))
 
 
-def _in_memory(detector: Detector, test: TestSet, pixel_threshold: float | None) -> MapMetrics:
+def _in_memory(
+    detector: Detector, test: EvaluationInputs, pixel_threshold: float | None
+) -> MapMetrics:
     masks = read_masks(test.samples, detector.config)
     output = detector(test.images)
     pairs = map_score_pairs(detector)
@@ -137,7 +141,9 @@ def _in_memory(detector: Detector, test: TestSet, pixel_threshold: float | None)
     return MapMetrics(output.scores, found, curves, output)
 
 
-def _batch_by_batch(detector: Detector, test: TestSet, pixel_threshold: float | None) -> MapMetrics:
+def _batch_by_batch(
+    detector: Detector, test: EvaluationInputs, pixel_threshold: float | None
+) -> MapMetrics:
     pairs = map_score_pairs(detector)
     accumulators = {pair: metrics.Accumulator() for pair in dict.fromkeys(pairs)}
     accumulators[pairs[0]] = metrics.Accumulator(threshold=next_float(pixel_threshold))
@@ -167,7 +173,7 @@ def _batch_by_batch(detector: Detector, test: TestSet, pixel_threshold: float | 
     )
 
 
-def _any_mask(test: TestSet) -> bool:
+def _any_mask(test: EvaluationInputs) -> bool:
     return any(sample.mask is not None for sample in test.samples)
 
 

@@ -23,8 +23,8 @@ from jaxad.data.images import decode, resize
 from jaxad.evaluation.calibration import calibrate, saved_calibration, uncalibrated
 from jaxad.evaluation.connected_components import Component, find_components
 from jaxad.evaluation.detector import Detector
+from jaxad.evaluation.inputs import run_table
 from jaxad.evaluation.resize import resize_map
-from jaxad.evaluation.test_set import run_table
 from jaxad.report.content import Scale
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_json

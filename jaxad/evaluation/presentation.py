@@ -13,10 +13,10 @@ from jaxad import metrics
 from jaxad.data.crop import Crop, crop_in_words, is_whole
 from jaxad.data.masks import resize_mask
 from jaxad.evaluation.detector import Detector
+from jaxad.evaluation.inputs import EvaluationInputs, read_masks
 from jaxad.evaluation.learned import examine, images_to_examine
 from jaxad.evaluation.map_metrics import Curves, MapMetrics, outputs_of
 from jaxad.evaluation.names import unique_names
-from jaxad.evaluation.test_set import TestSet, read_masks
 from jaxad.report.cases import save_cases
 from jaxad.report.content import Case, Learned, ReportContent, ScoreRow, common_scale
 from jaxad.report.figures import panel_strip
@@ -32,7 +32,7 @@ PANEL_STRIPS = 12
 def present(
     run: RunFolder,
     detector: Detector,
-    test: TestSet,
+    test: EvaluationInputs,
     computed: MapMetrics,
     calibration: Mapping[str, Any],
     result: Mapping[str, Any],

@@ -188,13 +188,3 @@ def ssim_window_option(
 ) -> Any:
     """The option ``ssim_window``."""
     return option(11, meaning, at_least=1, detection_only=detection_only)
-
-
-def check_one_of(option: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuses a value that an option does not know.
-
-    Raises:
-      ValueError: names those it knows.
-    """
-    if value not in known:
-        raise ValueError(f"model.{option} is {value!r}; give one of {', '.join(known)}")

@@ -61,7 +61,6 @@ from jaxad.models.base import (
     Variables,
     apply,
     apply_for_loss,
-    check_one_of,
     label_subtrees,
     ssim_window_option,
     to_unit_float,
@@ -282,7 +281,10 @@ def build(
     h, w, c = image_shape
     chosen = tuple(options.score_terms.split("+"))
     for term in chosen:
-        check_one_of("score_terms", term, TERMS)
+        if term not in TERMS:
+            raise ValueError(
+                f"model.score_terms has {term!r}; join some of {', '.join(TERMS)} by +"
+            )
     items = options.memory_items
     if options.score_terms == "entropy" and not items:
         raise ValueError("model.score_terms is entropy, which needs a memory (model.memory_items)")

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from jaxad.evaluation.calibration import calibrate, calibration_of, saved_calibration, threshold_at
 from jaxad.evaluation.detector import Detector
-from jaxad.evaluation.test_set import run_table
+from jaxad.evaluation.inputs import run_table
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 from jaxad.training.inputs import prepare_inputs

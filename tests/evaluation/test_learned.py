@@ -7,7 +7,7 @@ import pytest
 from jaxad.evaluation import learned
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import evaluate
-from jaxad.evaluation.test_set import read_test_set
+from jaxad.evaluation.inputs import read_inputs
 from jaxad.run.folder import RunFolder
 from jaxad.training.inputs import decode
 
@@ -16,7 +16,7 @@ from jaxad.training.inputs import decode
 def loaded(trained):
     """(detector, test set) of the shared run; no test changes them."""
     detector = Detector.load(trained[0])
-    return detector, read_test_set(RunFolder(trained[0]), detector.config, None)
+    return detector, read_inputs(RunFolder(trained[0]), detector.config, None)
 
 
 def examine(loaded, **changed):

@@ -11,8 +11,8 @@ from jaxad import metrics
 from jaxad.data import read_image, read_mask, read_table
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import evaluate
+from jaxad.evaluation.inputs import read_inputs
 from jaxad.evaluation.map_metrics import map_metrics, outputs_of, required_mb
-from jaxad.evaluation.test_set import read_test_set
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 
@@ -124,7 +124,7 @@ def test_negative_limit_is_refused(run):
 
 def test_outputs_that_were_not_kept_are_those_that_were(run):
     detector = Detector.load(run)
-    test = read_test_set(RunFolder(run), detector.config, None)
+    test = read_inputs(RunFolder(run), detector.config, None)
     kept = map_metrics(detector, test, pixel_threshold=None)
     little = Detector.load(run, overrides=LITTLE)
     forgotten = map_metrics(little, test, pixel_threshold=None)
@@ -141,7 +141,7 @@ def test_outputs_that_were_not_kept_are_those_that_were(run):
 @pytest.mark.parametrize("memory_limit_mb", [0, 1000])
 def test_a_pixel_that_equals_the_threshold_is_not_predicted(run, memory_limit_mb):
     detector = Detector.load(run)
-    test = read_test_set(RunFolder(run), detector.config, None)
+    test = read_inputs(RunFolder(run), detector.config, None)
     maps = detector(test.images).maps[detector.primary_map]
     highest = float(maps.max())
     overrides = {"evaluate.memory_limit_mb": memory_limit_mb}

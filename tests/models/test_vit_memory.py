@@ -197,7 +197,7 @@ def test_every_item_that_is_read_gets_a_gradient(full):
             "'model.attention' must be one of none, before, after, not 'between'",
         ),
         ({"similarity": "l1"}, "'model.similarity' must be one of .*, not 'l1'"),
-        ({"score_terms": "l2+l1"}, "model.score_terms is 'l1'"),
+        ({"score_terms": "l2+l1"}, "model.score_terms has 'l1'; join some of l2, ssim, entropy by"),
         ({"temperature": 0.0}, "model.temperature"),
         ({"memory_items": 0, "score_terms": "entropy"}, "needs a memory"),
     ],

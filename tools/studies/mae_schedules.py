@@ -39,7 +39,7 @@ import numpy as np
 
 from jaxad import models
 from jaxad.evaluation.detector import Detector, make_detect
-from jaxad.evaluation.test_set import read_masks, run_table
+from jaxad.evaluation.inputs import read_masks, run_table
 from jaxad.models.base import parameter_key
 from jaxad.report.tables import markdown_table
 from jaxad.run.config import load_config, with_keys

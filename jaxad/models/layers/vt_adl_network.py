@@ -25,7 +25,6 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Key
 
-from jaxad.models.base import check_one_of
 from jaxad.models.layers.basic import BatchNorm, ConvTranspose, pytorch_conv_init
 from jaxad.models.layers.mixture_head import Mixture, MixtureHead
 from jaxad.models.layers.token_grid import token_grid
@@ -190,7 +189,6 @@ def code_features_of(decoder: str, image_shape: tuple[int, int, int]) -> int:
       ValueError: the decoder does not make images of this size.
     """
     h, w, _ = image_shape
-    check_one_of("decoder", decoder, ("published", "doubling"))
     if decoder == "published":
         if (h, w) != (PUBLISHED_SIZE, PUBLISHED_SIZE):
             raise ValueError(

@@ -20,7 +20,7 @@ Masks = list[Bool[np.ndarray, "_ _"] | None]
 """Per image its mask, at sizes of their own; None for a defective image without one."""
 
 
-class TestSet(NamedTuple):
+class EvaluationInputs(NamedTuple):
     """The test images of a run.
 
     Attributes:
@@ -36,7 +36,7 @@ class TestSet(NamedTuple):
     record: dict[str, Any]
 
 
-def read_test_set(run: RunFolder, config: Settings, data_root: str | None) -> TestSet:
+def read_inputs(run: RunFolder, config: Settings, data_root: str | None) -> EvaluationInputs:
     """Reads the test images of a run, from its own place or where the data set is now.
 
     Raises:
@@ -50,7 +50,7 @@ def read_test_set(run: RunFolder, config: Settings, data_root: str | None) -> Te
             "`jaxad predict` scores any images"
         )
     record = run.read_json(run.data)
-    return TestSet(
+    return EvaluationInputs(
         table, samples, decode(samples, config.data, tuple(record["range_16bit"])), record
     )
 
