@@ -22,7 +22,6 @@ import functools
 import json
 import pathlib
 import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ import torch
 import torchvision
 import transformers
 from drawn_weights import draw
-from timm.models import vision_transformer
+from published_mae import import_mae
 from torch import nn
 from transformers import (
     ViTConfig,
@@ -57,23 +56,6 @@ def randomise(network: nn.Module) -> nn.Module:
         if not any(part in key for part in KEPT):
             value.copy_(torch.from_numpy(draw(key, tuple(value.shape))))
     return network.eval()
-
-
-def import_mae(clone: pathlib.Path) -> Any:
-    """The module models_mae, which was written for an older timm and an older numpy."""
-    sys.path.insert(0, str(clone))
-    np.float = float
-    block = vision_transformer.Block
-
-    def without_scale(*arguments: Any, qk_scale: None = None, **options: Any) -> nn.Module:
-        del qk_scale
-        return block(*arguments, **options)
-
-    vision_transformer.Block = without_scale
-    import models_mae
-
-    vision_transformer.Block = block
-    return models_mae
 
 
 def shapes(network: nn.Module, rename=lambda key: key) -> dict[str, list[int]]:

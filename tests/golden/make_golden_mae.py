@@ -28,12 +28,11 @@ import importlib.metadata
 import json
 import pathlib
 import subprocess
-import sys
 import tempfile
 
 import numpy as np
-import timm.models.vision_transformer as timm_vit
 import torch
+from published_mae import import_mae
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
@@ -43,25 +42,6 @@ RATIO = 0.75
 FULL = {"base": (768, 12, 12, 16), "large": (1024, 24, 16, 16), "huge": (1280, 2, 16, 14)}
 """Name -> features, blocks, heads, patch."""
 Values = dict[str, np.ndarray]
-
-
-def import_mae(checkout: pathlib.Path):
-    """The checkout's module, which wants old versions of timm and NumPy."""
-    sys.path.insert(0, str(checkout))
-    np.float = float
-
-    class Block(timm_vit.Block):
-        """Today's block behind the signature of timm 0.3.2."""
-
-        def __init__(self, *arguments, qk_scale=None, **options):
-            assert qk_scale is None
-            super().__init__(*arguments, **options)
-
-    original, timm_vit.Block = timm_vit.Block, Block
-    import models_mae
-
-    timm_vit.Block = original
-    return models_mae
 
 
 def facebook(

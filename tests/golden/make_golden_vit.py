@@ -30,6 +30,7 @@ import sys
 import numpy as np
 import timm.models.vision_transformer as timm_vit
 import torch
+from published_mae import import_mae
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
 
@@ -168,21 +169,7 @@ def hf_case() -> Case:
 
 
 def mae_case(checkout: pathlib.Path) -> Case:
-    sys.path.insert(0, str(checkout))
-    np.float = float  # of numpy versions before 1.24, which the checkout wants
-
-    class Block(timm_vit.Block):
-        """Today's block behind the signature of timm 0.3.2."""
-
-        def __init__(self, *arguments, qk_scale=None, **options):
-            assert qk_scale is None
-            super().__init__(*arguments, **options)
-
-    original, timm_vit.Block = timm_vit.Block, Block
-    import models_mae
-
-    timm_vit.Block = original
-    network = models_mae.MaskedAutoencoderViT(
+    network = import_mae(checkout).MaskedAutoencoderViT(
         img_size=32,
         patch_size=8,
         embed_dim=12,
