@@ -23,7 +23,7 @@ from jaxad.run.errors import UserError
 from jaxad.run.files import remove_unfinished, writing
 
 # Part of every key: to be raised whenever the decoder or the resizer gives other pixels.
-_PIXELS_VERSION = 1
+_PIXELS_VERSION = 2
 _DISK = "; free disk space, point JAXAD_CACHE to a larger disk, or raise data.memory_limit_mb"
 
 

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from jaxad.data.containers import open_member
 from jaxad.data.crop import WHOLE, Crop, box_of, cut
@@ -37,6 +37,7 @@ FULL_RANGE = (0.0, 65535.0)
 PERCENTILES = (0.1, 99.9)
 """What ``range_16bit="percentiles"`` takes from all training pixels together."""
 
+_WIDTH_TAG, _LENGTH_TAG, _ORIENTATION_TAG = 256, 257, 274
 _SIXTEEN_BIT_COLOUR = re.compile(r";16[BLN]")
 
 
@@ -122,10 +123,18 @@ def image_dimensions(path: str | os.PathLike, *, crop: Crop = WHOLE) -> tuple[in
     Of its region of interest, where one is given.
     """
     with opened(path) as image:
-        # Orientations 5 to 8 of EXIF tag 274 exchange height and width.
-        transposed = image.getexif().get(274, 1) in (5, 6, 7, 8)
-        size = (image.width, image.height) if transposed else (image.height, image.width)
+        size = upright_size(image)
     return box_of(crop, size).size
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Returns ``(height, width)`` after EXIF rotation of an image that is not yet loaded."""
+    stored = (image.height, image.width)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # Pillow says the upright size of a TIFF, with a tag that would turn it once more.
+        stored = (image.tag_v2[_LENGTH_TAG], image.tag_v2[_WIDTH_TAG])
+    turned = image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+    return (stored[1], stored[0]) if turned else stored
 
 
 def resolve_range_16bit(
@@ -188,7 +197,9 @@ def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
             return
         if os.path.getsize(path) == 0:
             raise UserError(f"{path} is empty (0 bytes)")
-        with Image.open(path) as image:
+        # As a stream: Pillow maps an uncompressed file that it opens by name into memory, and
+        # scrambles a TIFF whose sides its orientation exchanges.
+        with open(path, "rb") as stream, Image.open(stream) as image:
             yield image
     except (UserError, MemoryError):
         raise

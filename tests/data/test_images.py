@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -102,24 +103,52 @@ def test_cmyk(tmp_path):
     )
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("deep", [False, True])
-def test_exif_orientation(tmp_path, orientation, deep):
-    """Against rotations written out in numpy, after the EXIF standard's definitions."""
-    upright = {
-        1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud,
-        5: lambda a: a.T, 6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).T,
-        8: np.rot90,
-    }  # fmt: skip
-    array = np.arange(6, dtype=np.uint16 if deep else np.uint8).reshape(2, 3) * 40
+UPRIGHT = {
+    1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: np.rot90,
+}  # fmt: skip
+"""Rotations written out in numpy, after the EXIF standard's definitions."""
+
+GRAY = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+ORIENTED = {
+    "L": GRAY,
+    "RGB": np.stack([GRAY, GRAY + 7, 255 - GRAY], axis=-1),
+    "16 bit": GRAY.astype(np.uint16),
+    "float": GRAY.astype(np.float32) / 255,
+}
+FORMS = [("png", None), ("webp", None), ("tif", None), ("tif", "tiff_lzw"),
+         ("tif", "tiff_adobe_deflate"), ("tif", "packbits")]  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("kind", ORIENTED)
+def test_orientation_is_one_for_pixels_sizes_and_masks(tmp_path, orientation, kind):
     exif = Image.Exif()
     exif[274] = orientation
-    path = _save(tmp_path / "a.png", array, exif=exif)
-    expected = upright[orientation](array)
-    values = decode(path, channels=1, range_16bit=(0.0, 255.0) if deep else FULL_RANGE)
-    np.testing.assert_array_equal(values[..., 0], expected)
-    assert image_dimensions(path) == expected.shape
-    assert read_mask(path, expected_size=expected.shape).shape == expected.shape
+    array = ORIENTED[kind]
+    expected = UPRIGHT[orientation](array)
+    deep = kind == "16 bit"
+    for extension, compression in FORMS:
+        if (extension, kind) in (("png", "float"), ("webp", "float"), ("webp", "16 bit")):
+            continue  # no such files
+        options = {"tif": {"compression": compression}, "webp": {"lossless": True}}
+        path = tmp_path / f"{compression}.{extension}"
+        Image.fromarray(array).save(path, exif=exif, **options.get(extension, {}))
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.write(path, "a")
+        for place in (path, f"{tmp_path}/a.zip::a"):
+            values = decode(place, channels=3, range_16bit=(0.0, 255.0) if deep else FULL_RANGE)
+            read = np.rint(255 * expected) if kind == "float" else expected
+            np.testing.assert_array_equal(values if kind == "RGB" else values[..., 0], read)
+            size = image_dimensions(place)
+            assert size == expected.shape[:2]
+            marked = read_mask(place, expected_size=size)
+            levels = expected.max(axis=-1) if kind == "RGB" else expected
+            # Lossless WebP cannot be told from one with loss: there half of the range is needed.
+            np.testing.assert_array_equal(
+                marked, levels >= 128 if extension == "webp" else levels > 0
+            )
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])
