@@ -90,6 +90,11 @@ def inspect(
         "sizes: " + _sizes(found.sizes),
         "formats: " + ", ".join(f"{n} {ending}" for ending, n in found.formats.items()),
     ]
+    if found.components:
+        lines.append(f"defects (connected components of the masks): {found.components}")
+    if found.vanishing:
+        at = ", ".join(f"{n} at {side} x {side}" for side, n in found.vanishing.items())
+        lines.append(f"note: defects smaller than a pixel of the model, by data.image_size: {at}")
     lines += [f"note: {note}" for note in found.notes]
     if sheet:
         write_contact_sheet(table, sheet)

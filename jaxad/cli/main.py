@@ -310,6 +310,8 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     for name, reason in result["undefined"].items():
         if "." not in name:
             print(f"{name}: – because {reason}")
+    for note in result["notes"]:
+        print(f"note: {note}")
     print(f"report: {arguments.workdir}/report.html")
 
 

@@ -11,10 +11,13 @@ import numpy as np
 
 from jaxad.data.files import split_member
 from jaxad.data.images import image_dimensions
-from jaxad.data.masks import read_mask
+from jaxad.data.masks import count_vanishing, read_mask
 from jaxad.data.table import SPLITS, Sample, SampleTable
 from jaxad.data.threads import map_ahead
 from jaxad.run.errors import UserError
+
+_SIDES = (128, 256, 512, 1024)
+"""Of the square images for which small defects are counted; 128 is the configs' default."""
 
 
 class KindRow(NamedTuple):
@@ -45,12 +48,17 @@ class Inspection(NamedTuple):
       rows: per split and kind.
       sizes: ``(height, width)`` -> number of images, most frequent first.
       formats: file name's ending -> number of images, likewise.
+      components: connected components of all masks, the single defects.
+      vanishing: side of square images -> how many components are smaller than their pixels, for
+        the sides 128, 256, 512 and 1024 where any is.
       notes: the table's own, and what is odd in the files.
     """
 
     rows: tuple[KindRow, ...]
     sizes: dict[tuple[int, int], int]
     formats: dict[str, int]
+    components: int
+    vanishing: dict[int, int]
     notes: tuple[str, ...]
 
 
@@ -58,6 +66,8 @@ class _Measured(NamedTuple):
     size: tuple[int, int] | None
     share: float | None
     fault: str | None
+    components: int = 0
+    vanishing: tuple[int, ...] = (0,) * len(_SIDES)
 
 
 def inspect_table(table: SampleTable) -> Inspection:
@@ -72,10 +82,13 @@ def inspect_table(table: SampleTable) -> Inspection:
             rows.append(KindRow(split, kind, len(some), masks, median, max(shares, default=None)))
     sizes = Counter(m.size for m in measured.values() if m.size is not None)
     formats = Counter(_ending(s.path) for s in table.samples)
+    lost = np.sum([m.vanishing for m in measured.values()] or [(0,) * len(_SIDES)], axis=0)
     return Inspection(
         rows=tuple(rows),
         sizes=dict(sizes.most_common()),
         formats=dict(formats.most_common()),
+        components=sum(m.components for m in measured.values()),
+        vanishing={side: int(n) for side, n in zip(_SIDES, lost, strict=True) if n},
         notes=(*table.notes, *_oddities(table, measured)),
     )
 
@@ -91,7 +104,8 @@ def _measure(sample: Sample) -> _Measured:
         mask = read_mask(sample.mask, expected_size=size)
     except UserError as error:
         return _Measured(size, None, str(error))
-    return _Measured(size, float(mask.mean()), None)
+    counts = count_vanishing(mask, [(side, side) for side in _SIDES])
+    return _Measured(size, float(mask.mean()), None, *counts)
 
 
 def _ending(path: str) -> str:

@@ -3,6 +3,10 @@
 A pixel is defective where any colour channel of the mask is not zero. In formats with loss (JPEG,
 WebP) that starts at half of the range, because compression leaves small values around every edge.
 Transparent pixels are not defective.
+
+Masks are resized by nearest neighbour, which steps over defects that are smaller than its step:
+figures would rise for want of the hardest defects. So a connected component (of eight neighbours)
+that would vanish keeps one pixel, and how many did is told (:class:`Truth`).
 """
 
 from __future__ import annotations
@@ -11,10 +15,12 @@ import os
 import pathlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image, ImageOps
+from scipy import ndimage
 
 from jaxad.data.crop import WHOLE, Crop, box_of, cut
 from jaxad.data.files import image_files
@@ -25,6 +31,28 @@ from jaxad.run.errors import UserError
 MASK_FOLDERS = ("ground_truth", "masks")
 _SUFFIX = "_mask"
 _LOSSY = ("JPEG", "WEBP", "MPO")
+_EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+
+MASK_RULE = (
+    "nearest neighbour, above zero is defective; a component that would vanish keeps one pixel"
+)
+"""What :func:`read_truth` does, as results state it."""
+
+
+class Truth(NamedTuple):
+    """What is defective on an image.
+
+    Attributes:
+      mask: ``(h, w)``; None for an anomalous image without a mask.
+      components: connected components of the mask before it was resized.
+      vanishing: how many of them nearest neighbour would have lost; each has one pixel.
+      enlarged: by which factor, a power of two, the sides must grow for none to vanish.
+    """
+
+    mask: Bool[np.ndarray, "h w"] | None
+    components: int = 0
+    vanishing: int = 0
+    enlarged: int = 1
 
 
 def read_mask_levels(
@@ -81,7 +109,7 @@ def read_mask(
 
     Args:
       path: the file.
-      image_size: ``(h, w)`` to resize to by :func:`resize_mask`; None keeps the mask's own size.
+      image_size: ``(h, w)`` to resize to by :func:`shrink_mask`; None keeps the mask's own size.
       expected_size: as of :func:`read_mask_levels`.
       crop: what is cut out before resizing, as of the image.
 
@@ -92,13 +120,20 @@ def read_mask(
       UserError: as of :func:`read_mask_levels`.
     """
     mask = read_mask_levels(path, expected_size=expected_size, crop=crop) > 0
-    return mask if image_size is None else resize_mask(mask, image_size)
+    return mask if image_size is None else _shrink(mask, image_size)[0]
 
 
 def read_truth(
     sample: Sample, *, image_size: tuple[int, int] | None = None, crop: Crop = WHOLE
 ) -> Bool[np.ndarray, "h w"] | None:
-    """Reads what is defective on a sample's image.
+    """Reads what is defective on a sample's image: the mask of :func:`read_counted_truth`."""
+    return read_counted_truth(sample, image_size=image_size, crop=crop).mask
+
+
+def read_counted_truth(
+    sample: Sample, *, image_size: tuple[int, int] | None = None, crop: Crop = WHOLE
+) -> Truth:
+    """Reads what is defective on a sample's image, and what becomes of small defects.
 
     A defect that lies wholly outside the crop leaves an empty mask.
 
@@ -107,23 +142,81 @@ def read_truth(
       image_size: ``(h, w)`` of the result; None takes the size of the image, or of its crop.
       crop: what is cut out before resizing, as of the image.
 
-    Returns:
-      ``(h, w)`` bool; None for an anomalous image without a mask.
-
     Raises:
       UserError: a file cannot be read, the mask has another size than the image, or it marks a
         defect on a good image.
     """
     size = image_dimensions(sample.path)
     if sample.mask is None:
-        return None if sample.label else np.zeros(image_size or box_of(crop, size).size, bool)
-    mask = read_mask(sample.mask, image_size=image_size, expected_size=size, crop=crop)
+        return Truth(
+            None if sample.label else np.zeros(image_size or box_of(crop, size).size, bool)
+        )
+    mask = read_mask(sample.mask, expected_size=size, crop=crop)
     if mask.any() and not sample.label:
         raise UserError(
             f"{sample.mask} marks a defect on {sample.path}, which is in a folder of good images; "
             "empty the mask, or move the image to its kind of defect"
         )
-    return mask
+    return shrink_mask(mask, image_size or mask.shape)
+
+
+def shrink_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Truth:
+    """Resizes a mask to ``(height, width)`` so that no connected component is lost.
+
+    By nearest neighbour; a component of which nothing is left keeps the pixel where its middle
+    lies. Two of them that fall on one pixel, or beside another, become one.
+    """
+    return Truth(*_shrink(mask, size))
+
+
+def _shrink(
+    mask: Bool[np.ndarray, "h w"], size: tuple[int, int]
+) -> tuple[Bool[np.ndarray, "h2 w2"], int, int, int]:
+    labels, count = _components(mask)
+    lost = _vanishing(labels, count, size)
+    small = resize_mask(mask, size)
+    boxes = ndimage.find_objects(labels)
+    for number in lost:
+        box = boxes[number - 1]
+        rows, columns = np.nonzero(labels[box] == number)
+        middle = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
+        row, column = box[0].start + rows[middle], box[1].start + columns[middle]
+        small[row * size[0] // mask.shape[0], column * size[1] // mask.shape[1]] = True
+    factor = 1
+    while len(_vanishing(labels, count, (factor * size[0], factor * size[1]))):
+        factor *= 2
+    return small, count, len(lost), factor
+
+
+def count_vanishing(
+    mask: Bool[np.ndarray, "h w"], sizes: Sequence[tuple[int, int]]
+) -> tuple[int, tuple[int, ...]]:
+    """The number of connected components, and how many of them nearest neighbour loses per size."""
+    labels, count = _components(mask)
+    return count, tuple(len(_vanishing(labels, count, size)) for size in sizes)
+
+
+def _components(mask: Bool[np.ndarray, "h w"]) -> tuple[Int[np.ndarray, "h w"], int]:
+    """Numbers of the connected components, 0 where there is none, and how many there are."""
+    labels = np.zeros(mask.shape, np.int32)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return labels, 0
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    labels[box], count = ndimage.label(mask[box], _EIGHT_NEIGHBOURS)
+    return labels, int(count)
+
+
+def _vanishing(
+    labels: Int[np.ndarray, "h w"], count: int, size: tuple[int, int]
+) -> Int[np.ndarray, " n"]:
+    """Numbers of the components of which nearest neighbour leaves no pixel."""
+    if not count or (size[0] >= labels.shape[0] and size[1] >= labels.shape[1]):
+        return np.zeros(0, np.int64)
+    # Never larger than the mask itself: there nothing is lost.
+    height, width = (min(new, old) for new, old in zip(size, labels.shape, strict=True))
+    picture = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
+    return np.setdiff1d(np.arange(1, count + 1), np.asarray(picture))
 
 
 def resize_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "h2 w2"]:

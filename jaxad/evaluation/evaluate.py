@@ -11,11 +11,12 @@ from jaxtyping import Float
 
 from jaxad import metrics
 from jaxad.data.crop import crop_record
+from jaxad.data.masks import MASK_RULE
 from jaxad.data.table import Sample
 from jaxad.evaluation.calibration import calibration_of
 from jaxad.evaluation.detector import Detector, override_detection
 from jaxad.evaluation.inputs import EvaluationInputs, read_inputs
-from jaxad.evaluation.map_metrics import MapMetrics, map_metrics, map_score_pairs
+from jaxad.evaluation.map_metrics import Components, MapMetrics, map_metrics, map_score_pairs
 from jaxad.evaluation.names import printable
 from jaxad.evaluation.presentation import present
 from jaxad.evaluation.protocols.apply import apply_protocol
@@ -98,9 +99,15 @@ def metrics_record(
         "resolution": options.resolution,
         **crop_record(detector.config.data.region),
         "smoothing": options.smoothing,
-        "mask_rule": "nearest neighbour, above zero is defective",
+        "mask_rule": MASK_RULE,
         "aupro_limit": options.aupro_limit,
         **primary,
+        "counts": primary["counts"]
+        | {
+            "mask_components_in_files": computed.components.in_files,
+            "mask_components_kept_as_a_pixel": computed.components.kept_as_a_pixel,
+        },
+        "notes": mask_notes(detector, computed.components),
         "brackets": primary["brackets"] | brackets,
         "maps": {
             name: {k: v for k, v in one.items() if k not in aside} for name, one in per_map.items()
@@ -109,6 +116,21 @@ def metrics_record(
             name: metrics.image_metrics(labels, s)[0] for name, s in computed.scores.items()
         },
     }
+
+
+def mask_notes(detector: Detector, components: Components) -> list[str]:
+    """What has to be known of masks whose defects are smaller than a pixel of the evaluation."""
+    if not components.kept_as_a_pixel:
+        return []
+    size = detector.config.data.image_size
+    height, width = (components.enlarged * side for side in size)
+    return [
+        f"{components.kept_as_a_pixel} of {components.in_files} defects (connected components of "
+        f"the masks) are smaller than what {size[0]} x {size[1]} pixels show and were kept as one "
+        "pixel each, which makes pixel figures rough; evaluate.resolution=original judges them "
+        f"at their own size, data.image_size={height},{width} (or tiles of the images) lets the "
+        "model see them"
+    ]
 
 
 def score_rows(

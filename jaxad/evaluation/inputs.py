@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from jaxad.data.masks import read_truth
+from jaxad.data.masks import Truth, read_counted_truth
 from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
@@ -62,7 +62,12 @@ def run_table(config: Settings, data_root: str | None) -> SampleTable:
 
 
 def read_masks(samples: Sequence[Sample], config: Settings) -> Masks:
-    """Ground truth at the resolution of the evaluation; None where a defective image has none.
+    """The masks of :func:`read_truths`; None where a defective image has none."""
+    return [truth.mask for truth in read_truths(samples, config)]
+
+
+def read_truths(samples: Sequence[Sample], config: Settings) -> list[Truth]:
+    """Ground truth at the resolution of the evaluation.
 
     It is that of the crop which the model sees. A defect that lies wholly outside leaves an
     empty mask: the pixels that are there are normal, and the image stays an anomalous one.
@@ -73,4 +78,4 @@ def read_masks(samples: Sequence[Sample], config: Settings) -> Masks:
     at_model_size = config.evaluate.resolution == "model"
     size = config.data.image_size if at_model_size else None
     crop = tuple(config.data.region)
-    return [read_truth(sample, image_size=size, crop=crop) for sample in samples]
+    return [read_counted_truth(sample, image_size=size, crop=crop) for sample in samples]

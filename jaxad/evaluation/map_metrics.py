@@ -17,9 +17,10 @@ from jaxtyping import Float
 
 from jaxad import metrics
 from jaxad.data.images import image_dimensions
+from jaxad.data.masks import Truth
 from jaxad.data.table import Sample
 from jaxad.evaluation.detector import REDUCTIONS, Detector, DetectorOutput
-from jaxad.evaluation.inputs import EvaluationInputs, Masks, read_masks
+from jaxad.evaluation.inputs import EvaluationInputs, Masks, read_truths
 from jaxad.evaluation.resize import at_size
 from jaxad.run.errors import UserError
 from jaxad.run.progress import Progress
@@ -35,12 +36,37 @@ class MapMetrics(NamedTuple):
       metrics: (map, score) of `map_score_pairs` -> what `jaxad.metrics.evaluate_maps` says.
       curves: of the primary map, see `jaxad.metrics.pixel_curves`; empty where undefined.
       output: of all n images; None where the maps were too many to keep.
+      components: of the masks, before and after they were resized.
     """
 
     scores: dict[str, Float[np.ndarray, " n"]]
     metrics: dict[tuple[str, str], dict[str, Any]]
     curves: Curves
     output: DetectorOutput | None
+    components: Components
+
+
+class Components(NamedTuple):
+    """Connected components of masks that were resized.
+
+    Attributes:
+      in_files: at the size of the files, inside the region of interest.
+      kept_as_a_pixel: of which nearest neighbour would have left nothing.
+      enlarged: by which factor the model's image size must grow for that to happen to none.
+    """
+
+    in_files: int
+    kept_as_a_pixel: int
+    enlarged: int
+
+    @classmethod
+    def of(cls, truths: Sequence[Truth]) -> Components:
+        """Those of all masks."""
+        return cls(
+            sum(truth.components for truth in truths),
+            sum(truth.vanishing for truth in truths),
+            max((truth.enlarged for truth in truths), default=1),
+        )
 
 
 def map_metrics(
@@ -117,7 +143,8 @@ def next_float(threshold: float | None) -> float | None:
 def _in_memory(
     detector: Detector, test: EvaluationInputs, pixel_threshold: float | None
 ) -> MapMetrics:
-    masks = read_masks(test.samples, detector.config)
+    truths = read_truths(test.samples, detector.config)
+    masks = [truth.mask for truth in truths]
     output = detector(test.images)
     pairs = map_score_pairs(detector)
     found, curves = {}, {}
@@ -138,7 +165,7 @@ def _in_memory(
             )
         if name == detector.primary_map:
             curves = _curves(maps, masks)
-    return MapMetrics(output.scores, found, curves, output)
+    return MapMetrics(output.scores, found, curves, output, Components.of(truths))
 
 
 def _batch_by_batch(
@@ -147,11 +174,15 @@ def _batch_by_batch(
     pairs = map_score_pairs(detector)
     accumulators = {pair: metrics.Accumulator() for pair in dict.fromkeys(pairs)}
     accumulators[pairs[0]] = metrics.Accumulator(threshold=next_float(pixel_threshold))
-    scores, done = [], 0
+    scores: list[dict[str, Float[np.ndarray, " b"]]] = []
+    counted: list[Truth] = []
+    done = 0
     with Progress("image", len(test.samples)) as progress:
         for output in detector.batches(test.images):
             samples = test.samples[done : done + len(output.reconstruction)]
-            masks = read_masks(samples, detector.config)
+            truths = read_truths(samples, detector.config)
+            masks = [truth.mask for truth in truths]
+            counted += [truth._replace(mask=None) for truth in truths]  # the masks are forgotten
             for (map_name, score_name), accumulator in accumulators.items():
                 maps = output.maps[map_name]
                 accumulator.update(
@@ -170,6 +201,7 @@ def _batch_by_batch(
         metrics={pair: one.compute(limit=limit) for pair, one in accumulators.items()},
         curves=accumulators[pairs[0]].curves(),
         output=None,
+        components=Components.of(counted),
     )
 
 

@@ -95,7 +95,7 @@ def report_content(
     pixel_curves: Curves,
 ) -> ReportContent:
     """Gathers what the page of a run shows."""
-    notes = _crop_notes(config.data.region, result["counts"])
+    notes = [*_crop_notes(config.data.region, result["counts"]), *result["notes"]]
     if len(cases) < len(rows):
         notes.append(
             f"{len(cases)} of {len(rows)} test images are shown: the highest-scoring good ones "

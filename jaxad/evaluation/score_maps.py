@@ -4,8 +4,8 @@ The maps lie as in MVTec's submissions, ``anomaly_maps/CATEGORY/test/KIND/NAME.t
 every test image and under its name (`jaxad predict --tiff` writes them so). They are compared
 with the masks at the resolution of the images, as MVTec's evaluation does: a map must have the
 size of its image. At ``"map"`` resolution masks are brought to the size of the maps instead, by
-nearest neighbour. The score of an image is the maximum of its map. One image at a time is in
-memory beyond the pixels that `jaxad.metrics.Accumulator` keeps.
+nearest neighbour that loses no component. The score of an image is the maximum of its map. One
+image at a time is in memory beyond the pixels that `jaxad.metrics.Accumulator` keeps.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jaxad.data.datasets import read_table
 from jaxad.data.files import natural_key
 from jaxad.data.images import image_dimensions
 from jaxad.data.layouts import GOOD_NAMES
-from jaxad.data.masks import read_truth
+from jaxad.data.masks import MASK_RULE, read_truth
 from jaxad.data.table import Sample, SampleTable
 from jaxad.evaluation.float_tiff import read_float_tiff
 from jaxad.run.errors import UserError
@@ -99,7 +99,7 @@ def score_maps(
         "maps": os.fspath(maps),
         "root": os.fspath(root),
         "resolution": resolution,
-        "mask_rule": "nearest neighbour, above zero is defective",
+        "mask_rule": MASK_RULE,
         "image_score": "maximum of the map",
         "aupro_limit": aupro_limit,
         "categories": rows,

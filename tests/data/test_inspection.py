@@ -42,8 +42,24 @@ def test_numbers_sizes_formats_masks(root):
     )
     assert found.sizes == {(20, 40): 7, (10, 40): 1}
     assert found.formats == {".png": 7, ".jpg": 1}
+    assert found.components == 2 and found.vanishing == {}
     assert any("marks nothing: 1 (test/dent/2.png)" in note for note in found.notes)
     assert any("without a mask: 1 (test/hole/0.png)" in note for note in found.notes)
+
+
+def test_defects_smaller_than_the_models_pixels_are_counted(root):
+    save(root / "test/dent/0.png", np.zeros((400, 400), np.uint8))
+    mask = np.zeros((400, 400), np.uint8)
+    rng = np.random.default_rng(0)
+    for place in range(0, 400, 25):
+        mask[place + rng.integers(20), rng.integers(400)] = 1
+    mask[0:10, 0:10] = 1
+    save(root / "ground_truth/dent/0_mask.png", mask)
+    found = inspect_table(read_table(root))
+    assert found.components == 17 + 1
+    # A single pixel is hit by the grid of 128 or 256 by chance, and always by one of 512.
+    assert list(found.vanishing) == [128, 256]
+    assert 16 >= found.vanishing[128] > found.vanishing[256] > 0
 
 
 def test_files_that_cannot_be_used_are_counted(root):

@@ -3,9 +3,18 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from jaxad.data.images import image_dimensions
-from jaxad.data.masks import read_mask, read_mask_levels, read_truth, resize_mask
+from jaxad.data.masks import (
+    count_vanishing,
+    read_counted_truth,
+    read_mask,
+    read_mask_levels,
+    read_truth,
+    resize_mask,
+    shrink_mask,
+)
 from jaxad.data.table import Sample
 from jaxad.run.errors import UserError
 
@@ -98,3 +107,45 @@ def test_masks_that_contradict_their_image_are_refused(image, tmp_path):
             read(other, expected_size=(8, 12))
     with pytest.raises(UserError, match="a mask must have the size of its image"):
         read_truth(Sample(image, "test", "hole", other), image_size=(4, 4))
+
+
+def test_no_defect_vanishes_when_a_mask_shrinks(tmp_path):
+    """Twelve defects of 3 x 3 pixels, eleven apart: every one has a pixel at any smaller size."""
+    mask = np.zeros((40, 60), bool)
+    for row in range(2):
+        for column in range(6):
+            mask[11 * row + 3 : 11 * row + 6, 9 * column + 1 : 9 * column + 4] = True
+    for size in ((7, 10), (10, 60), (40, 9), (20, 30), (3, 12)):
+        nearest = resize_mask(mask, size)
+        left = ndimage.label(nearest, np.ones((3, 3)))[1]
+        truth = shrink_mask(mask, size)
+        assert truth.components == 12
+        # What nearest neighbour shows stays, and each added pixel lies in a defect.
+        assert truth.mask[nearest].all()
+        added = np.argwhere(truth.mask & ~nearest)
+        step = np.array(mask.shape) / size
+        for place in added:
+            first, last = (
+                np.floor(place * step).astype(int),
+                np.ceil((place + 1) * step).astype(int),
+            )
+            assert mask[first[0] : last[0], first[1] : last[1]].any()
+        assert (truth.vanishing == 0) == (truth.enlarged == 1)
+        assert truth.vanishing <= 12 and len(added) <= truth.vanishing
+        if size in (
+            (7, 10),
+            (20, 30),
+        ):  # coarse enough to lose some, fine enough to tell them apart
+            assert left + truth.vanishing == 12
+        larger = tuple(min(truth.enlarged * n, m) for n, m in zip(size, mask.shape, strict=True))
+        assert ndimage.label(resize_mask(mask, larger), np.ones((3, 3)))[1] == 12 or size[1] == 12
+    assert count_vanishing(mask, [(7, 10), (80, 120)]) == (
+        12,
+        (shrink_mask(mask, (7, 10)).vanishing, 0),
+    )
+    assert shrink_mask(np.zeros((9, 9), bool), (3, 3)).components == 0
+    place = str(save(tmp_path / "mask.png", np.uint8(mask)))
+    image = str(save(tmp_path / "image.png", np.zeros((40, 60), np.uint8)))
+    truth = read_counted_truth(Sample(image, "test", "hole", place), image_size=(7, 10))
+    assert truth[1:] == shrink_mask(mask, (7, 10))[1:] and truth.vanishing > 0
+    np.testing.assert_array_equal(read_mask(place, image_size=(7, 10)), truth.mask)

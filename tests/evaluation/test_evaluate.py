@@ -98,6 +98,24 @@ def test_images_of_several_sizes_and_without_masks(tiny, tmp_path):
     assert "mask" in (run / "report.html").read_text()
 
 
+def test_defects_smaller_than_a_pixel_are_judged_and_told(run, data, tiny, tmp_path):
+    """32 columns see every other one of 64: a defect of one pixel is missed, a long one is not."""
+    moved = shutil.copytree(data, tmp_path / "small")
+    for file in (moved / "ground_truth").rglob("*.png"):
+        mask = np.zeros((48, 64), np.uint8)
+        mask[10, 20] = mask[20, 4:12] = 255
+        tiny.save(file, mask)
+    result = evaluate(run, data_root=str(moved))
+    counts = result["counts"]
+    assert counts["mask_components_in_files"] == counts["defect_components"] == 8
+    assert counts["mask_components_kept_as_a_pixel"] == 4
+    assert result["pixel_auroc"] is not None and len(result["notes"]) == 1
+    assert "4 of 8 defects" in result["notes"][0] and "image_size=64,64" in result["notes"][0]
+    assert "4 of 8 defects" in (run / "report.html").read_text()
+    original = evaluate(run, data_root=str(moved), overrides={"evaluate.resolution": "original"})
+    assert original["counts"]["defect_components"] == 8 and original["notes"] == []
+
+
 def test_only_good_test_images_leave_figures_undefined_and_nothing_else(run, data, tmp_path):
     moved = shutil.copytree(data, tmp_path / "good only")
     shutil.rmtree(moved / "test" / "box")
