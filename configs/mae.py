@@ -13,13 +13,14 @@ Variants
   b16       ViT-B/16 at 224 x 224, the published sizes (the default)
   l16       ViT-L/16
   h14       ViT-H/14
-  paper     the detection of 2024: ViT-H/14, every block of 2 x 2 patches in turn; it uses
-            converted weights as they are (one step of rate 0)
+  paper     the detection of 2024: ViT-H/14, every block of 2 x 2 patches in turn; converted
+            weights are the model as they are, nothing is trained
   reference the recipe that the code of 2022 gives for training: ViT-L/16, norm_pix, batches of
             4096, AdamW with betas 0.9 and 0.95
 
 The published networks come from converted weights, --config.train.weights=DIR, made by
-`jaxad convert --from=mae`; `paper` needs them.
+`jaxad convert --from=mae`; `paper` needs them, and --config.train.optimizer=none takes those of any
+size as they are.
 """
 
 from jaxad.run.config import apply_variants
@@ -101,9 +102,7 @@ def h14(config):
 def paper(config):
     """ViT-H/14 as it was published, raw maps, image scores by their mean."""
     h14(config)
-    config.train.steps = 1
-    config.train.learning_rate = 0.0
-    config.train.weight_decay = 0.0
+    config.train.optimizer = "none"
     config.data.holdout = 0.0
     config.evaluate.smoothing = 0.0
     config.evaluate.protocol = "mae"

@@ -204,7 +204,9 @@ def _settings(run: RunFolder) -> str:
     height, width = config.data.image_size
     timing = run.read_json(run.timing)
     steps = timing.get("steps") or 0
-    trained = f"{steps} steps of {config.train.batch_size} images" if steps else "closed form"
+    trained = "closed form" if config.train.takes_steps else "weights as they are"
+    if steps:
+        trained = f"{steps} steps of {config.train.batch_size} images"
     holdout, smoothing = config.data.holdout, config.evaluate.smoothing
     held = f", {100 * holdout:g} % held out" if holdout else ""
     smooth = f", maps smoothed by {smoothing:g}" if smoothing else ""

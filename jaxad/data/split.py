@@ -13,8 +13,8 @@ def split_holdout(
 
     Args:
       n: number of rows.
-      share: held-out share in [0, 1). ``round(n * share)`` rows are held out, at least one when
-        ``share > 0`` and ``n > 1``, and never all of them.
+      share: held-out share in [0, 1]. ``round(n * share)`` rows are held out, at least one when
+        ``share > 0`` and ``n > 1``, and all of them only when the share is 1.
       seed: the split depends on ``(n, share, seed)`` only; with the same seed a smaller share
         holds out a subset of what a larger one does.
 
@@ -22,11 +22,13 @@ def split_holdout(
       ``(train, holdout)``: sorted int64 row numbers, disjoint, together ``0 .. n - 1``.
 
     Raises:
-      ValueError: the share is outside [0, 1).
+      ValueError: the share is outside [0, 1].
     """
-    if not 0 <= share < 1:
-        raise ValueError(f"the held-out share must be in [0, 1), got {share}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"the held-out share must be in [0, 1], got {share}")
     count = min(max(round(n * share), 1), n - 1) if share > 0 and n > 1 else 0
+    if share == 1:
+        count = n
     order = random_order(n, seed, 0)
     return np.sort(order[count:]), np.sort(order[:count])
 

@@ -33,7 +33,10 @@ class Data(Options):
     channels: int = option(3, "3 (RGB) or 1 (gray)", at_least=1)
     range_16bit: str = option("full", '16-bit images: full, a bit depth ("12") or percentiles')
     holdout: float = option(
-        0.1, "share of the good training images kept for calibration", at_least=0, below=1
+        0.1,
+        "share of the good training images kept for calibration; 1: all, where none is trained on",
+        at_least=0,
+        at_most=1,
     )
     pipeline: str = option(
         "auto", "auto takes tf.data where it is installed", choices=("auto", "tf", "memory")
@@ -72,7 +75,11 @@ class Train(Options):
     steps: int = option(0, "optimiser steps; overrides epochs when above 0", at_least=0)
     batch_size: int = option(8, "images in one optimiser step, over all devices", at_least=1)
     accumulate: int = option(1, "parts into which a batch is split to save memory", at_least=1)
-    optimizer: str = option("adam", "sgd has momentum 0.9", choices=("adam", "adamw", "sgd"))
+    optimizer: str = option(
+        "adam",
+        "sgd has momentum 0.9; none: no step is taken, train.weights are the model",
+        choices=("adam", "adamw", "sgd", "none"),
+    )
     betas: tuple[float, float] = option(
         (0.9, 0.999), "adam, adamw: decay of the mean and of the square", at_least=0, below=1
     )
@@ -95,6 +102,11 @@ class Train(Options):
     )
     devices: int = option(0, "how many local devices; 0: all", at_least=0)
     force_pmap: bool = option(False, "take the multi-device path on one device too")
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether anything is trained: without an optimiser, or at rate 0, weights stay as is."""
+        return self.optimizer != "none" and self.learning_rate > 0
 
 
 @dataclasses.dataclass(frozen=True)

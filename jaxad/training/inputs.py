@@ -23,7 +23,8 @@ class Inputs(NamedTuple):
     """The good training images.
 
     Attributes:
-      train: ``(n, h, w, c)`` uint8, decoded, or decoded batch by batch where the data is streamed.
+      train: ``(n, h, w, c)`` uint8, decoded, or decoded batch by batch where the data is streamed;
+        n is 0 where nothing is trained.
       holdout: ``(m, h, w, c)`` uint8, good images that training does not see; m may be 0.
       record: what data.json says: where the images are, which were held out, how 16-bit values
         are read.
@@ -75,8 +76,12 @@ def _reading(data: Data, range_16bit: tuple[float, float]) -> dict[str, Any]:
     }
 
 
-def prepare_inputs(config: Settings) -> Inputs:
+def prepare_inputs(config: Settings, *, train: bool = True) -> Inputs:
     """Reads the good training images and parts the held-out ones from them.
+
+    Args:
+      config: of the run.
+      train: whether there is anything to train; if not, held-out images alone are read.
 
     Raises:
       UserError: there is nothing to train on, or a file cannot be read.
@@ -94,6 +99,12 @@ def prepare_inputs(config: Settings) -> Inputs:
         [s.path for s in good], config.data.range_16bit, crop=config.data.region
     )
     kept, held_out = split_holdout(len(good), share=config.data.holdout, seed=config.seed)
+    if not train:
+        kept = kept[:0]
+    elif not len(kept):
+        raise UserError(
+            "data.holdout=1 leaves no image to train on; give the share to keep for calibration"
+        )
     record = {
         "name": table.name,
         "root": table.root,

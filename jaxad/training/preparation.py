@@ -18,7 +18,7 @@ from jaxad.training import processes
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.inputs import Inputs, prepare_inputs
 from jaxad.training.parallel import Devices
-from jaxad.training.weights import check_network, read_provenance
+from jaxad.training.weights import check_complete, check_network, read_provenance
 
 CHANGEABLE = (
     "evaluate.",
@@ -72,8 +72,8 @@ def prepare(config: Settings, run: RunFolder, stack: contextlib.ExitStack) -> Se
         run.create()
         stack.enter_context(run.locked())
         _check_same_run(run, config)
-    inputs = prepare_inputs(config)
-    if model.fit is None:
+    inputs = prepare_inputs(config, train=model.fit is not None or config.train.takes_steps)
+    if model.fit is None and config.train.takes_steps:
         _check_batches(config, inputs, devices)
     checkpoints = None
     if processes.is_first():
@@ -97,12 +97,26 @@ def _build_model(config: Settings, devices: Devices) -> Model:
             f"the model {config.model.name!r} is fitted in closed form, which one process does; "
             "start it in one"
         )
+    if model.fit is None and not config.train.takes_steps and processes.count() > 1:
+        raise UserError("nothing is trained here, which one process does; start it in one")
     return model
 
 
 def _weights_record(config: Settings, model: Model) -> dict[str, Any]:
-    """Where the weights are from that the encoder starts with; {} where it starts at random."""
+    """Where the weights are from that the encoder starts with; {} where it starts at random.
+
+    Raises:
+      UserError: they are no such folder, belong to another network, or leave parts of a model at
+        random that nothing trains.
+    """
+    untrained = model.fit is None and not config.train.takes_steps
     if not config.train.weights:
+        if untrained:
+            raise UserError(
+                "nothing is trained (train.optimizer=none, or a learning rate of 0) and "
+                "train.weights is empty, so the model would be a random one; give converted "
+                "weights, or train"
+            )
         return {}
     if model.fit is not None:
         raise UserError(
@@ -111,6 +125,8 @@ def _weights_record(config: Settings, model: Model) -> dict[str, Any]:
         )
     record = read_provenance(config.train.weights)
     check_network(record, config.model.options)
+    if untrained:
+        check_complete(jax.eval_shape(model.init, parameter_key(0)), record)
     return {key: record[key] for key in ("family", "source", "sha256", "licence")}
 
 

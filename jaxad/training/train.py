@@ -22,6 +22,7 @@ from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
 from jaxad.training import processes
 from jaxad.training.augment import make_augment
+from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.history import check_finite
 from jaxad.training.optimizer import make_optimizer
 from jaxad.training.preparation import Setup, prepare
@@ -62,6 +63,8 @@ def train(config: ConfigDict | Settings, workdir: str | os.PathLike) -> RunFolde
         )
         if setup.model.fit is not None:
             _fit(setup, setup.model.fit)
+        elif not setup.config.train.takes_steps:
+            _take_weights(setup)
         else:
             _optimise(setup)
     return setup.run
@@ -79,12 +82,34 @@ def _fit(setup: Setup, fit: Callable[[Iterable[Batch]], Variables]) -> None:
         variables = fit(BatchLoader(images))
     except ValueError as error:
         raise UserError(str(error)) from error
-    state = TrainState(jax.numpy.int32(0), variables["params"], {}, ())
+    _save_untrained(setup, checkpoints, variables, begun=begun)
+    seconds = time.perf_counter() - begun
+    log(f"fitted {setup.config.model.name} to {len(images)} images in {seconds:.1f} s")
+
+
+def _take_weights(setup: Setup) -> None:
+    """Converted weights as they are: one checkpoint, no steps, no optimiser, nothing drawn."""
+    checkpoints, folder = setup.checkpoints, setup.config.train.weights
+    assert checkpoints is not None  # checked: one process does it
+    latest = checkpoints.latest_step()
+    if latest is not None:
+        log("the run has its weights" if not latest else f"already trained to step {latest}")
+        return
+    begun = time.perf_counter()
+    shapes = jax.eval_shape(setup.model.init, parameter_key(setup.config.seed))
+    _save_untrained(setup, checkpoints, load_weights(shapes, folder), begun=begun)
+    log(f"the model is {folder} as it is, nothing was trained")
+
+
+def _save_untrained(
+    setup: Setup, checkpoints: Checkpoints, variables: Variables, *, begun: float
+) -> None:
+    """Writes the only checkpoint of a run without steps."""
+    collections = {name: value for name, value in variables.items() if name != "params"}
+    state = TrainState(jax.numpy.int32(0), variables["params"], collections, ())
     checkpoints.save(jax.device_put(state), validation_loss=None)
     checkpoints.wait()
-    seconds = time.perf_counter() - begun
-    write_json(setup.run.timing, {"train_seconds": seconds, "steps": 0})
-    log(f"fitted {setup.config.model.name} to {len(images)} images in {seconds:.1f} s")
+    write_json(setup.run.timing, {"train_seconds": time.perf_counter() - begun, "steps": 0})
 
 
 def _optimise(setup: Setup) -> None:

@@ -95,6 +95,28 @@ def check_network(record: Mapping[str, Any], options: Mapping[str, Any]) -> None
             )
 
 
+def check_complete(variables: Variables, record: Mapping[str, Any]) -> None:
+    """Refuses weights that leave parts of the model as they are drawn.
+
+    Args:
+      variables: of the model, or their shapes.
+      record: as :func:`read_provenance` gives it.
+
+    Raises:
+      UserError: names the parts.
+    """
+    paths = flatten_dict(dict(variables))
+    there = {*record["submodules"]} - (set() if MASK_TOKEN in paths else {"decoder"})
+    lacking = sorted({path[1] for path in paths} - there)
+    if lacking:
+        meanings = "".join(f" ({record['absent'][m]})" for m in lacking if m in record["absent"])
+        raise UserError(
+            f"nothing is trained (train.optimizer=none, or a learning rate of 0), but "
+            f"train.weights lacks {', '.join(lacking)} of the model{meanings}: it would stay "
+            "random; take weights that have it, or train"
+        )
+
+
 def load_weights(variables: Variables, folder: str | os.PathLike) -> Variables:
     """Replaces the initial values of a model by converted weights.
 
@@ -103,7 +125,7 @@ def load_weights(variables: Variables, folder: str | os.PathLike) -> Variables:
     of the model, are compared with those of the file.
 
     Args:
-      variables: as ``model.init`` gives them.
+      variables: as ``model.init`` gives them, or, where the folder holds all, their shapes.
       folder: the output of ``jaxad convert``.
 
     Returns:

@@ -203,5 +203,6 @@ def test_split_sizes_and_seeds():
     _, large = split_holdout(100, share=0.3, seed=3)
     assert set(small) < set(large)
     assert set(small) != set(split_holdout(100, share=0.1, seed=4)[1])
+    assert [len(part) for part in split_holdout(10, share=1.0, seed=0)] == [0, 10]
     with pytest.raises(ValueError, match="share"):
-        split_holdout(10, share=1.0, seed=0)
+        split_holdout(10, share=1.1, seed=0)

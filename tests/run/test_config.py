@@ -351,7 +351,9 @@ def test_not_a_number_is_refused_where_python_sets_it():
 
 
 def test_a_choice_is_refused_with_all_that_are_known():
-    with pytest.raises(UserError, match=r"'train.optimizer' must be one of adam, adamw, sgd, not"):
+    with pytest.raises(
+        UserError, match=r"'train.optimizer' must be one of adam, adamw, sgd, none, not"
+    ):
         load_settings("vqvae", {"train.optimizer": "adm"})
 
 

@@ -115,7 +115,10 @@ def test_constant_with_and_without_warmup():
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"optimizer": "adma"}, r"train.optimizer' must be one of adam, adamw, sgd, not 'adma'"),
+        (
+            {"optimizer": "adma"},
+            r"train.optimizer' must be one of adam, adamw, sgd, none, not 'adma'",
+        ),
         ({"schedule": "cosin"}, r"train.schedule' must be one of constant, cosine, not 'cosin'"),
         (
             {"learning_rate_multipliers__code": 0.5},

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
+from PIL import Image
 
 from jaxad import models
 from jaxad.convert.convert import convert
+from jaxad.data.split import split_holdout
+from jaxad.evaluation.detector import Detector
 from jaxad.models.base import parameter_key
 from jaxad.models.layers.vit import VisionTransformer
 from jaxad.run.config import load_config
@@ -193,7 +196,7 @@ def config(data, weights, **changes):
         "train.weights": str(weights),
         "train.batch_size": "4",
         "train.steps": "1",
-        "train.learning_rate": "0.0",
+        "train.learning_rate_multipliers.encoder": "0.0",
         "train.devices": "1",
         **changes,
     }
@@ -201,7 +204,7 @@ def config(data, weights, **changes):
 
 
 def test_a_run_starts_from_the_weights_and_records_them(weights, tiny_data, tmp_path, capsys):
-    """Trained at learning rate zero, the encoder of the checkpoint is the file's."""
+    """With a frozen encoder, that of the checkpoint is the file's."""
     moved = tmp_path / "weights"
     shutil.copytree(weights / "hf-vit", moved)
     run = train(config(tiny_data, moved), tmp_path / "run")
@@ -232,3 +235,82 @@ def test_mistakes_are_found_before_the_data_is_read(weights, tmp_path):
     pca = load_config("pca", {"train.weights": str(weights / "hf-vit")})
     with pytest.raises(UserError, match="fitted in closed form and starts from no weights"):
         train(pca, tmp_path / "run")
+
+
+def save(picture: np.ndarray, path: pathlib.Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
+
+
+def mae_config(data, weights, **changes):
+    sizes = {"decoder_features": "8", "decoder_depth": "1", "decoder_heads": "2", "block": "1"}
+    overrides = {
+        "data.root": str(data),
+        "data.image_size": "12,12",
+        "data.pipeline": "memory",
+        **{f"model.{name}": str(value) for name, value in OPTIONS.items()},
+        **{f"model.{name}": value for name, value in sizes.items()},
+        "model.layer_norm_epsilon": "1e-12",
+        "train.weights": str(weights),
+        "train.optimizer": "none",
+        "train.devices": "1",
+        **changes,
+    }
+    return load_config("mae", overrides)
+
+
+def test_a_pretrained_model_is_a_detector_at_once(weights, tmp_path, capsys):
+    """Five good images, fewer than a batch; two are read, for the threshold, the others damaged."""
+    for i in range(5):
+        save(np.full((12, 12, 3), 40 * i, np.uint8), tmp_path / "data/train/good" / f"{i}.png")
+    folder, options = weights / "hf-mae", {"data.holdout": "0.4"}
+    settings = mae_config(tmp_path / "data", folder, **options)
+    held_out = split_holdout(5, share=0.4, seed=0)[1]
+    for i in {*range(5)} - {*held_out}:
+        (tmp_path / "data/train/good" / f"{i}.png").write_bytes(b"no image")
+    run = train(settings, tmp_path / "run")
+    record = json.loads(run.data.read_text())
+    assert record["training"] == []
+    assert record["holdout"] == [f"train/good/{i}.png" for i in held_out]
+    assert "nothing was trained" in capsys.readouterr().err
+    detector = Detector.load(run.path)
+    source = flatten_dict(read_tree(folder))
+    for path, leaf in flatten_dict(dict(detector.variables)).items():
+        np.testing.assert_array_equal(leaf, source[path], err_msg="/".join(path))
+    output = detector(np.zeros((1, 12, 12, 3), np.uint8))
+    assert output.maps["ssim+l1"].shape == (1, 12, 12) and detector.step == 0
+    # One copy of the weights: the arrays, and what Orbax writes beside them.
+    copies = [p for p in run.checkpoints.rglob("*") if p.name == "d" and p.is_dir()]
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(detector.variables))
+    written = sum(p.stat().st_size for d in copies for p in d.iterdir())
+    assert written < 1.5 * size, (written, size)
+    train(settings, tmp_path / "run")
+    assert "the run has its weights" in capsys.readouterr().err
+
+
+def test_without_training_nothing_may_stay_random(weights, tmp_path):
+    """At rate 0 a model without weights, or a decoder without its own, would detect by chance."""
+    convert("mae", GOLDEN / "timm_vit.pth", tmp_path / "encoder", heads=2)
+    rate_0 = {"train.optimizer": "adamw", "train.learning_rate": "0.0", "train.steps": "1"}
+    for folder, sentence in (
+        ("", "train.weights is empty, so the model would be a random one"),
+        (tmp_path / "encoder", r"lacks decoder of the model \(this file holds no decoder"),
+    ):
+        for changes in ({}, rate_0):
+            with pytest.raises(UserError, match=sentence):
+                train(mae_config(tmp_path, folder, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # The decoder of another kind does not serve either.
+    other = config(tmp_path, weights / "hf-mae", **{"train.optimizer": "none"})
+    with pytest.raises(UserError, match=r"lacks up_0, up_1, .* of the model: it would stay random"):
+        train(other, tmp_path / "run")
+
+
+def test_all_good_images_may_be_held_out_only_where_nothing_is_trained(
+    weights, tiny_data, tmp_path
+):
+    all_of_them = {"data.holdout": "1.0"}
+    run = train(mae_config(tiny_data, weights / "hf-mae", **all_of_them), tmp_path / "run")
+    assert len(json.loads(run.data.read_text())["holdout"]) == 20
+    with pytest.raises(UserError, match=r"data\.holdout=1 leaves no image to train on"):
+        train(config(tiny_data, weights / "hf-vit", **all_of_them), tmp_path / "other")

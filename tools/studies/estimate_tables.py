@@ -84,6 +84,8 @@ def images_of(data: str, category: str) -> tuple[int, int]:
 
 def steps_of(config: Settings, images: int) -> int:
     """Optimiser steps of a run over so many good training images."""
+    if not config.train.takes_steps:
+        return 0
     if config.train.steps:
         return config.train.steps
     return config.train.epochs * ((images - round(config.data.holdout * images))
