@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check format lint types unit docs mutants clean
+.PHONY: demo test test-all check format lint types unit docs plain mutants clean
 
 demo: .venv/.runtime
 	$(BIN)/jaxad demo --workdir=runs/demo
@@ -34,6 +34,13 @@ test-all: lint
 docs: .venv/.documentation
 	$(BIN)/python -m sphinx --quiet -E -a -W --keep-going -b html docs docs/_build/html
 	@echo "the documentation is in docs/_build/html/index.html"
+
+# What users install: the wheel alone, without extras, in an empty environment; every command once.
+plain:
+	rm -rf build/plain && mkdir -p build
+	$(PYTHON) -m venv build/plain
+	build/plain/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt .
+	cd build/plain && bin/python ../../tests/plain_installation.py
 
 # Plants errors in the code and counts those that the tests notice; an hour or more on two cores.
 mutants: .venv/.mutants
