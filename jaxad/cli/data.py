@@ -58,7 +58,13 @@ def list_datasets(name: str = "") -> str:
 
 
 def inspect(
-    root: str, *, name: str = "auto", category: str = "", anomalous: str = "", sheet: str = ""
+    root: str,
+    *,
+    name: str = "auto",
+    category: str = "",
+    anomalous: str = "",
+    masks: str = "",
+    sheet: str = "",
 ) -> str:
     """Reads a data set and says what it holds.
 
@@ -68,6 +74,7 @@ def inspect(
       category: as ``data.category``; where ``root`` holds several and none is named, all of them
         are counted, without a look into the files.
       anomalous: as ``data.anomalous``.
+      masks: as ``data.masks``.
       sheet: file of a contact sheet (PNG); empty for none.
 
     Raises:
@@ -77,8 +84,8 @@ def inspect(
         root, name = str(_generated(category)), "mvtec"
     categories = list_categories(root, name=name)
     if not category and len(categories) > 1 and (name not in CATALOGUE or _in_folders(name)):
-        return _overview(root, name, categories)
-    table = read_table(root, name=name, category=category, anomalous=anomalous)
+        return _overview(root, name, categories, masks)
+    table = read_table(root, name=name, category=category, anomalous=anomalous, masks=masks)
     found = inspect_table(table)
     headings = {
         "split": "split", "kind": "kind", "images": "images", "masks": "masks",
@@ -155,6 +162,7 @@ def _prepare_shards(data: Data, folder: str) -> str:
         data.name,
         category=data.category,
         anomalous=data.anomalous,
+        masks=data.masks,
         # Whole images, of which a run cuts its region as it does of photographs: prepared larger,
         # so that the region comes out at the size of the config.
         image_size=size_of_whole(data.region, data.image_size),
@@ -173,8 +181,8 @@ def _in_folders(name: str) -> bool:
     return CATALOGUE[name].folders
 
 
-def _overview(root: str, name: str, categories: tuple[str, ...]) -> str:
-    tables = {c: read_table(root, name=name, category=c) for c in categories}
+def _overview(root: str, name: str, categories: tuple[str, ...], masks: str) -> str:
+    tables = {c: read_table(root, name=name, category=c, masks=masks) for c in categories}
     rows = [_overview_row(category, table) for category, table in tables.items()]
     columns = ["category", "train", "test good", "test anomalous", "kinds", "masks"]
     lines = [f"{root}, {len(categories)} categories", format_metrics_table(rows, columns)]

@@ -215,6 +215,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--root", default="", help="inspect: folder of the images")
     sub.add_argument("--category", default="", help="inspect: sub-folder of root, normal class")
     sub.add_argument("--anomalous", default="", help="inspect: as the key data.anomalous (elpv)")
+    sub.add_argument("--masks", default="", metavar="FOLDER",
+                     help="inspect: folders of masks, as the key data.masks")  # fmt: skip
     sub.add_argument("--sheet", default="", metavar="FILE",
                      help="inspect: write a contact sheet (PNG)")  # fmt: skip
     sub.add_argument("--config", default="", metavar="NAME[:VARIANT,...]",
@@ -418,6 +420,7 @@ def _data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
                 name=arguments.name or "auto",
                 category=arguments.category,
                 anomalous=arguments.anomalous,
+                masks=arguments.masks,
                 sheet=arguments.sheet,
             )
         )

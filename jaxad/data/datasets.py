@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from jaxad.data.files import image_files, split_member
 from jaxad.data.layouts import LAYOUTS, category_folder, is_mvtec, read_layout, subfolders
-from jaxad.data.masks import MASK_FOLDERS
+from jaxad.data.mask_files import without_masks
 from jaxad.data.published.catalogue import CATALOGUE, published_categories
 from jaxad.data.published.counts import differences
 from jaxad.data.published.readers import READERS, read_shards, shard_categories
@@ -30,7 +30,12 @@ NAMES = (*LAYOUTS, "shards", *CATALOGUE)
 
 
 def read_table(
-    root: str | os.PathLike, *, name: str = "auto", category: str = "", anomalous: str = ""
+    root: str | os.PathLike,
+    *,
+    name: str = "auto",
+    category: str = "",
+    anomalous: str = "",
+    masks: str = "",
 ) -> SampleTable:
     """Reads a data set into a sample table. No image is decoded, but masks that tell kinds are.
 
@@ -40,6 +45,7 @@ def read_table(
       name: of :data:`NAMES`.
       category: of the data set: a sub-folder of ``root``, or a class; ``""`` where there is one.
       anomalous: for ``elpv``, which defect probabilities count as anomalous.
+      masks: for folders of your own, which of them hold masks, as ``data.masks``.
 
     Returns:
       The table, in natural order of the relative paths.
@@ -52,14 +58,22 @@ def read_table(
         raise UserError(f"unknown data.name {name!r}{did_you_mean(name, (*NAMES, 'synthetic'))}")
     if anomalous and name != "elpv":
         raise UserError(f"data.anomalous is for data.name=elpv, not for {name}")
+    if masks and name not in LAYOUTS:
+        raise UserError(f"data.masks is for folders of your own, not for data.name={name}")
     wanted = os.fspath(root) or name != "elpv"
     place = pathlib.Path(root) if wanted else installed_elpv()
     if name == "shards" or (name == "auto" and find_shards(place)):
         table = read_shards(place, category)
     elif name in LAYOUTS:
         base, category = category_folder(place, category)
-        layout, samples = read_layout(base, name)
-        table = SampleTable(root=str(base), name=layout, category=category, samples=samples)
+        read = read_layout(base, name, masks=masks)
+        table = SampleTable(
+            root=str(base),
+            name=read.name,
+            category=category,
+            samples=read.samples,
+            notes=read.notes,
+        )
     else:
         if not place.exists():
             raise UserError(f"data.root {place} does not exist")
@@ -117,7 +131,7 @@ def find_images(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[s
     if is_shards(place):
         return [sample.path for sample in read_shards(place, "").test()]
     if place.is_dir():
-        images = [str(place / image) for image in image_files(place, skip=MASK_FOLDERS)]
+        images = [str(place / image) for image in without_masks(place, image_files(place))]
         if not images:
             raise UserError(f"{place} holds no image")
         return images

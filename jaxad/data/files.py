@@ -6,7 +6,7 @@ import functools
 import os
 import re
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TypeVar
 
 from jaxad.run.errors import UserError
@@ -29,12 +29,11 @@ def natural_key(path: str) -> tuple:
     return tuple(int(p) if i % 2 else p for i, p in enumerate(pieces)), path
 
 
-def image_files(folder: str | os.PathLike, *, skip: Collection[str] = ()) -> list[str]:
+def image_files(folder: str | os.PathLike) -> list[str]:
     """Finds image files, by extension, in a folder and below.
 
     Args:
       folder: where to look. Links to folders are followed, each folder being entered once.
-      skip: names of folders that are left out at any depth.
 
     Returns:
       Paths relative to ``folder`` with forward slashes, in natural order. Names that begin with
@@ -49,9 +48,7 @@ def image_files(folder: str | os.PathLike, *, skip: Collection[str] = ()) -> lis
             folders.clear()
             continue
         entered.add(real)
-        folders[:] = sorted(
-            f for f in folders if f not in skip and f != "__MACOSX" and not f.startswith(".")
-        )
+        folders[:] = sorted(f for f in folders if f != "__MACOSX" and not f.startswith("."))
         prefix = os.path.relpath(place, folder).replace(os.sep, "/")
         for name in names:
             if name.lower().endswith(EXTENSIONS) and not name.startswith("."):

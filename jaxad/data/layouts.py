@@ -18,26 +18,28 @@ Two layouts are known; ``auto`` takes the first where it fits.
     * Neither of the two: all images are good training images, except those whose mask marks
       something. If there are such, they are test images together with a fifth of the good ones.
 
-Masks lie in ``ground_truth`` or ``masks`` under the image's relative path or, directly in that
-folder, under its stem; or beside the image. They have the image's stem, with or without ``_mask``
-(beside the image: with it). Folders whose name begins with a dot are not read.
+Masks lie in a folder that is called so (``ground_truth``, ``masks``, ``gt``, ``labels`` and others,
+see :mod:`jaxad.data.mask_files`) under the image's relative path or, directly in that folder, under
+its stem; or beside the image. They have the image's stem, with or without ``_mask`` (beside the
+image: with it). Folders whose name begins with a dot are not read, nor ``xyz`` beside ``rgb``.
 """
 
 from __future__ import annotations
 
 import pathlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from jaxad.data.files import image_files, natural_key
-from jaxad.data.masks import MASK_FOLDERS, match_masks, read_mask, split_sibling_masks
+from jaxad.data.mask_files import CERTAIN, part_masks, refuse_unnamed_masks
+from jaxad.data.masks import read_mask
 from jaxad.data.split import split_holdout
-from jaxad.data.table import GOOD, SPLITS, Sample, Split
+from jaxad.data.table import GOOD, GOOD_NAMES, SPLITS, Sample, Split
 from jaxad.run.errors import UserError, did_you_mean
 
 LAYOUTS = ("auto", "mvtec", "folder")
 """Names of layouts of folders, for ``data.name``."""
 
-GOOD_NAMES = ("good", "ok", "normal")
 GOOD_TEST_SHARE = 0.2
 """Share of the good images that become test images where the layout has no test split."""
 
@@ -47,44 +49,83 @@ _BAD_NAMES = ("abnormal", "anomalies", "anomalous", "anomaly", "bad", "defect", 
 
 # What a layout reader finds out about an image before masks are matched: path, split, kind.
 _Found = list[tuple[str, Split, str]]
+_Masks = Mapping[str, tuple[str, ...]]
 
 
-def read_layout(base: pathlib.Path, layout: str = "auto") -> tuple[str, tuple[Sample, ...]]:
-    """Reads the folder of one category. No image is decoded, but masks that tell kinds are.
+class Layout(NamedTuple):
+    """A folder as it was read.
+
+    Attributes:
+      name: ``"mvtec"`` or ``"folder"``.
+      samples: in natural order of their relative paths.
+      notes: what was chosen in reading.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    notes: tuple[str, ...]
+
+
+def read_layout(base: pathlib.Path, layout: str = "auto", *, masks: str = "") -> Layout:
+    """Reads the folder of one category.
+
+    No image is decoded, but masks that tell kinds and some files of folders that may hold masks.
 
     Args:
       base: the folder.
       layout: of :data:`LAYOUTS`.
-
-    Returns:
-      ``(layout, samples)``: ``"mvtec"`` or ``"folder"``, and the samples in natural order of
-      their relative paths.
+      masks: as ``data.masks``.
 
     Raises:
-      UserError: the layout does not fit or is ambiguous, or a mask has no image or several.
+      UserError: the layout does not fit or is ambiguous, it is unclear whether a folder holds
+        masks, or a mask has no image or several.
     """
     if layout == "auto":
         layout = "mvtec" if is_mvtec(base) else "folder"
-    files, sibling_masks = split_sibling_masks(image_files(base, skip=MASK_FOLDERS))
-    if not files:
+    files, notes = _without_depth(image_files(base))
+    tops = {path.split("/")[0] for path in files}
+    if layout == "mvtec" and not masks and tops & set(CERTAIN):
+        # MIAD has a folder `mask` beside `ground_truth`, of what the parts themselves cover.
+        files = [path for path in files if path.split("/")[0] in (*SPLITS, *CERTAIN)]
+    parted = part_masks(base, files, masks)
+    if not parted.images:
         raise UserError(f"{base} holds no image")
-    masks = match_masks(base, files, sibling_masks)
-    found = _read_mvtec(base, files) if layout == "mvtec" else _read_folder(base, files, masks)
-    return layout, make_samples(base, found, masks)
+    if layout == "mvtec":
+        found = _read_mvtec(base, parted.images)
+    else:
+        found = _read_folder(base, parted.images, parted.masks, sure=bool(masks))
+    samples = make_samples(base, found, parted.masks)
+    return Layout(layout, samples, (*notes, *parted.notes))
 
 
-def make_samples(base: pathlib.Path, found: _Found, masks: Mapping[str, str]) -> tuple[Sample, ...]:
+def _without_depth(files: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Leaves out the point clouds that MVTec 3D-AD has beside its photographs."""
+    beside = {path.rpartition("/rgb/")[0] for path in files if "/rgb/" in path}
+    clouds = [path for path in files if path.rpartition("/xyz/")[0] in beside and "/xyz/" in path]
+    if not clouds:
+        return list(files), []
+    note = f"{len(clouds)} files in folders xyz beside rgb (point clouds) are left out"
+    left_out = set(clouds)
+    return [path for path in files if path not in left_out], [note]
+
+
+def make_samples(base: pathlib.Path, found: _Found, masks: _Masks) -> tuple[Sample, ...]:
     """Makes samples, in natural order of their paths.
 
     Args:
       base: folder that the paths start from.
       found: path, split and kind of each image.
-      masks: image -> mask.
+      masks: image -> its masks.
     """
     return tuple(
-        Sample(str(base / path), split, kind, str(base / masks[path]) if path in masks else None)
+        Sample(str(base / path), split, kind, _mask(base, masks.get(path, ())))
         for path, split, kind in sorted(found, key=lambda item: natural_key(item[0]))
     )
+
+
+def _mask(base: pathlib.Path, files: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    paths = tuple(str(base / file) for file in files)
+    return paths if len(paths) > 1 else next(iter(paths), None)
 
 
 def category_folder(root: pathlib.Path, category: str) -> tuple[pathlib.Path, str]:
@@ -155,7 +196,7 @@ def _read_mvtec(base: pathlib.Path, files: Iterable[str]) -> _Found:
     return found
 
 
-def _read_folder(base: pathlib.Path, files: Sequence[str], masks: dict[str, str]) -> _Found:
+def _read_folder(base: pathlib.Path, files: Sequence[str], masks: _Masks, *, sure: bool) -> _Found:
     top = {path.split("/")[0] for path in files if "/" in path}
     if top & set(SPLITS):
         return _read_splits(base, files, masks)
@@ -166,6 +207,8 @@ def _read_folder(base: pathlib.Path, files: Sequence[str], masks: dict[str, str]
                 f"{base / loose[0]} lies beside the folder of good images: is it good or not? "
                 "move it into a folder"
             )
+        if not sure:
+            refuse_unnamed_masks(base, files)
         kinds = {path: _kind(path.split("/")[0]) for path in files}
     else:
         _refuse_named_folders(base, files)
@@ -173,7 +216,7 @@ def _read_folder(base: pathlib.Path, files: Sequence[str], masks: dict[str, str]
     return share_out(kinds)
 
 
-def _read_splits(base: pathlib.Path, files: Iterable[str], masks: dict[str, str]) -> _Found:
+def _read_splits(base: pathlib.Path, files: Iterable[str], masks: _Masks) -> _Found:
     parts: dict[str, list[str]] = {"train": [], "test": []}
     for path in files:
         split = path.split("/")[0]
@@ -214,12 +257,10 @@ def _refuse_named_folders(base: pathlib.Path, files: Iterable[str]) -> None:
                 )
 
 
-def _kinds_by_mask(
-    base: pathlib.Path, files: Iterable[str], masks: dict[str, str]
-) -> dict[str, str]:
+def _kinds_by_mask(base: pathlib.Path, files: Iterable[str], masks: _Masks) -> dict[str, str]:
     """Good or ``"defect"`` for images that lie in no kind's folder: what their masks say."""
     return {
-        path: "defect" if path in masks and read_mask(base / masks[path]).any() else GOOD
+        path: "defect" if any(read_mask(base / m).any() for m in masks.get(path, ())) else GOOD
         for path in files
     }
 

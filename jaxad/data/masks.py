@@ -1,4 +1,4 @@
-"""Ground-truth masks: how they are read, and which belongs to which image.
+"""Ground-truth masks: how they are read and resized. Whose they are: :mod:`jaxad.data.mask_files`.
 
 A pixel is defective where any colour channel of the mask is not zero. In formats with loss (JPEG,
 WebP) that starts at half of the range, because compression leaves small values around every edge.
@@ -12,9 +12,7 @@ that would vanish keeps one pixel, and how many did is told (:class:`Truth`).
 from __future__ import annotations
 
 import os
-import pathlib
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,14 +21,12 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 
 from jaxad.data.crop import WHOLE, Crop, box_of, cut
-from jaxad.data.files import image_files
 from jaxad.data.images import image_dimensions, is_deep, opened
 from jaxad.data.table import Sample
 from jaxad.run.errors import UserError
 
-MASK_FOLDERS = ("ground_truth", "masks")
-_SUFFIX = "_mask"
 _LOSSY = ("JPEG", "WEBP", "MPO")
+MaskPath = str | os.PathLike | Sequence[str | os.PathLike]
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
 MASK_RULE = (
@@ -56,7 +52,7 @@ class Truth(NamedTuple):
 
 
 def read_mask_levels(
-    path: str | os.PathLike,
+    path: MaskPath,
     *,
     expected_size: tuple[int, int] | None = None,
     crop: Crop = WHOLE,
@@ -64,7 +60,7 @@ def read_mask_levels(
     """Reads a mask with its gray levels, for rules that weigh them.
 
     Args:
-      path: the file.
+      path: the file, or several of one size that are united: the highest level of each pixel.
       expected_size: ``(h, w)`` which the file must have, in general ``image_dimensions`` of its
         image.
       crop: what is cut out.
@@ -75,8 +71,14 @@ def read_mask_levels(
       than 8 bits, and in formats with loss.
 
     Raises:
-      UserError: the file cannot be read or has another size than expected.
+      UserError: a file cannot be read or has another size than expected, or than the first.
     """
+    if not isinstance(path, str | os.PathLike):
+        parts = []
+        for one in path:
+            parts.append(read_mask_levels(one, expected_size=expected_size))
+            expected_size = parts[0].shape
+        return cut(np.maximum.reduce(parts), crop)
     with opened(path) as image:
         lossy = image.format in _LOSSY
         image = ImageOps.exif_transpose(image)
@@ -99,7 +101,7 @@ def read_mask_levels(
 
 
 def read_mask(
-    path: str | os.PathLike,
+    path: MaskPath,
     *,
     image_size: tuple[int, int] | None = None,
     expected_size: tuple[int, int] | None = None,
@@ -108,7 +110,7 @@ def read_mask(
     """Reads a mask: True where it marks a defect.
 
     Args:
-      path: the file.
+      path: the file, or several that are united.
       image_size: ``(h, w)`` to resize to by :func:`shrink_mask`; None keeps the mask's own size.
       expected_size: as of :func:`read_mask_levels`.
       crop: what is cut out before resizing, as of the image.
@@ -225,97 +227,3 @@ def resize_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np
         return mask
     picture = Image.fromarray(mask.astype(np.uint8))
     return np.array(picture.resize((size[1], size[0]), Image.Resampling.NEAREST)) > 0
-
-
-def split_sibling_masks(
-    files: Sequence[str], *, suffix: str = _SUFFIX
-) -> tuple[list[str], dict[str, str]]:
-    """Tells images from masks that lie beside them (``a.jpg`` and ``a_mask.png``).
-
-    Args:
-      files: relative paths.
-      suffix: that a mask's name has behind the image's.
-
-    Returns:
-      ``(images, masks)``, where ``masks`` maps a mask to its image.
-
-    Raises:
-      UserError: a mask has several images.
-    """
-    by_stem = _by_stem(files)
-    masks = {}
-    for path in files:
-        stem = _stem(path)
-        if stem.endswith(suffix) and by_stem.get(stem.removesuffix(suffix)):
-            masks[path] = _only(by_stem[stem.removesuffix(suffix)], path)
-    return [path for path in files if path not in masks], masks
-
-
-def match_masks(
-    base: pathlib.Path, images: Sequence[str], siblings: dict[str, str]
-) -> dict[str, str]:
-    """Finds the mask of every image that has one.
-
-    Args:
-      base: folder of the data set.
-      images: paths relative to it.
-      siblings: mask -> image for masks that lie beside their image.
-
-    Returns:
-      image -> mask, relative paths.
-
-    Raises:
-      UserError: a mask has no image or several, or an image has several masks.
-    """
-    pairs = list(siblings.items())
-    by_stem = _by_stem(images)
-    by_name = defaultdict(list)
-    for image in images:
-        by_name[_stem(image).rpartition("/")[2]].append(image)
-    orphans = []
-    for folder in MASK_FOLDERS:
-        for mask in image_files(base / folder):
-            candidates = next(filter(None, _candidates(mask, by_stem, by_name)), None)
-            if candidates is None:
-                orphans.append(f"{folder}/{mask}")
-            else:
-                pairs.append((f"{folder}/{mask}", _only(candidates, f"{folder}/{mask}")))
-    if orphans:
-        shown = ", ".join(orphans[:10])
-        more = f" and {len(orphans) - 10} more" if len(orphans) > 10 else ""
-        raise UserError(f"{len(orphans)} mask(s) in {base} have no image: {shown}{more}")
-    result: dict[str, str] = {}
-    for mask, image in pairs:
-        if image in result:
-            raise UserError(f"image {base / image} has two masks: {result[image]} and {mask}")
-        result[image] = mask
-    return result
-
-
-def _candidates(
-    mask: str, by_stem: dict[str, list[str]], by_name: dict[str, list[str]]
-) -> Iterator[list[str]]:
-    """Images that a mask may belong to; the first answer that is not empty counts."""
-    stems = {_stem(mask), _stem(mask).removesuffix(_SUFFIX)}
-    for prefix in ("", "test/", "train/"):
-        yield [image for stem in sorted(stems) for image in by_stem.get(prefix + stem, ())]
-    if "/" not in mask:
-        yield [image for stem in sorted(stems) for image in by_name.get(stem, ())]
-
-
-def _by_stem(files: Iterable[str]) -> dict[str, list[str]]:
-    result = defaultdict(list)
-    for path in files:
-        result[_stem(path)].append(path)
-    return result
-
-
-def _stem(path: str) -> str:
-    """Relative path without the extension (``a/b.c.png`` -> ``a/b.c``)."""
-    return path[: -len(pathlib.PurePosixPath(path).suffix)]
-
-
-def _only(images: Sequence[str], mask: str) -> str:
-    if len(images) > 1:
-        raise UserError(f"mask {mask} could belong to several images: {', '.join(images[:3])}")
-    return images[0]

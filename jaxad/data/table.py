@@ -11,6 +11,9 @@ from typing import Literal
 from jaxad.data.files import SEPARATOR, natural_key
 
 GOOD = "good"
+GOOD_NAMES = ("good", "ok", "normal")
+"""What a folder of good images may be called, in any case."""
+
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -23,13 +26,13 @@ class Sample:
       path: of the image.
       split: ``"train"`` or ``"test"``.
       defect: ``"good"`` or the kind of the defect.
-      mask: path of the ground-truth mask, or None.
+      mask: path of the ground-truth mask, or None; several paths where they are united.
     """
 
     path: str
     split: Split
     defect: str
-    mask: str | None = None
+    mask: str | tuple[str, ...] | None = None
 
     @property
     def label(self) -> int:

@@ -22,9 +22,8 @@ from jaxad import metrics
 from jaxad.data.datasets import read_table
 from jaxad.data.files import natural_key
 from jaxad.data.images import image_dimensions
-from jaxad.data.layouts import GOOD_NAMES
 from jaxad.data.masks import MASK_RULE, read_truth
-from jaxad.data.table import Sample, SampleTable
+from jaxad.data.table import GOOD_NAMES, Sample, SampleTable
 from jaxad.evaluation.float_tiff import read_float_tiff
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_json

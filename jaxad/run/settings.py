@@ -24,6 +24,9 @@ class Data(Options):
     root: str = option("", "folder of the images; empty: generated images")
     category: str = option("", "sub-folder of root, normal class, or generated category")
     anomalous: str = option("", 'elpv: defect probabilities that are anomalous; "": 1/3,2/3,1')
+    masks: str = option(
+        "", 'folders of masks below the images, with commas; "": by name and content; none: no one'
+    )
     image_size: tuple[int, int] = option(
         (128, 128), "(height, width) in pixels that the model sees", at_least=1
     )

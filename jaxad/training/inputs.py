@@ -52,7 +52,13 @@ def open_table(data: Data) -> SampleTable:
         return read_table(root, name="mvtec")
     if not data.root and data.name != "elpv":  # which an installed package may hold
         raise UserError(f"data.name={data.name} needs data.root, the folder of the images")
-    return read_table(data.root, name=data.name, category=data.category, anomalous=data.anomalous)
+    return read_table(
+        data.root,
+        name=data.name,
+        category=data.category,
+        anomalous=data.anomalous,
+        masks=data.masks,
+    )
 
 
 def decode(samples: list[Any], data: Data, range_16bit: tuple[float, float]) -> np.ndarray:

@@ -46,6 +46,7 @@ def prepare_shards(
     *,
     category: str = "",
     anomalous: str = "",
+    masks: str = "",
     image_size: tuple[int, int],
     channels: int = 3,
     range_16bit: str | int = "full",
@@ -58,6 +59,7 @@ def prepare_shards(
       dataset: of :data:`~jaxad.data.datasets.NAMES`, ``mnist``, ``cifar10``, ``shards`` apart.
       category: as ``data.category``.
       anomalous: as ``data.anomalous``.
+      masks: as ``data.masks``.
       image_size: ``(h, w)`` that images and masks are resized to.
       channels: 1 or 3.
       range_16bit: as ``data.range_16bit``; the numbers that come of it are written down.
@@ -74,7 +76,7 @@ def prepare_shards(
     if dataset not in known:
         raise UserError(f"no folder data set {dataset!r}{did_you_mean(dataset, known)}")
     tfds = import_tensorflow_datasets("writing shards")
-    table = read_table(root, name=dataset, category=category, anomalous=anomalous)
+    table = read_table(root, name=dataset, category=category, anomalous=anomalous, masks=masks)
     splits = {"train": table.train_good(), "test": table.test()}
     rows = {
         split: [[table.relative(s), s.label, s.defect, s.mask is not None] for s in samples]

@@ -6,7 +6,8 @@ import pathlib
 
 from jaxad.data.files import image_files
 from jaxad.data.layouts import GOOD_TEST_SHARE, subfolders
-from jaxad.data.masks import read_mask, split_sibling_masks
+from jaxad.data.mask_files import split_sibling_masks
+from jaxad.data.masks import read_mask
 from jaxad.data.published.readers.pool import pool_table
 from jaxad.data.split import split_holdout
 from jaxad.data.table import GOOD, SampleTable
@@ -30,7 +31,7 @@ def read_kolektor_sdd(root: pathlib.Path, category: str) -> SampleTable:
     _, test_rows = split_holdout(len(parts), share=GOOD_TEST_SHARE, seed=0)
     test_parts = {parts[row].name for row in test_rows}
     files = [f"{part.name}/{path}" for part in parts for path in image_files(part)]
-    images, image_of = split_sibling_masks(files, suffix="_label")
+    images, image_of = split_sibling_masks(files, suffixes=("_label",))
     masks = {image: mask for mask, image in image_of.items()}
     kinds = {
         image: "defect" if read_mask(root / mask).any() else GOOD for image, mask in masks.items()

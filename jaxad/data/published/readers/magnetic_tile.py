@@ -23,7 +23,7 @@ def read_magnetic_tile(root: pathlib.Path, category: str) -> SampleTable:
       UserError: the folder is neither.
     """
     if is_mvtec(root):
-        _, samples = read_layout(root, "mvtec")
+        samples = read_layout(root, "mvtec").samples
         return SampleTable(root=str(root), name="magnetic_tile", category="", samples=samples)
     files = [path for path in image_files(root) if path.startswith(_FOLDER)]
     drawn = {path.rpartition(".")[0]: path for path in files if path.endswith(".png")}

@@ -22,7 +22,9 @@ def read_mvtec_like(root: pathlib.Path, category: str, *, name: str) -> SampleTa
             f"{base} has no folder train/good (ok), so it is no category of {name}; "
             f"its categories are {', '.join(published_categories(name))}"
         )
-    _, samples = read_layout(base, "mvtec")
+    read = read_layout(base, "mvtec")
     # A category's folder that is named itself tells the category by its own name.
     category = category or base.resolve().name
-    return SampleTable(root=str(base), name=name, category=category, samples=samples)
+    return SampleTable(
+        root=str(base), name=name, category=category, samples=read.samples, notes=read.notes
+    )

@@ -32,7 +32,8 @@ def pool_table(
     Returns:
       The table, with a note on the split.
     """
-    samples = make_samples(base, share_out(kinds, test), masks or {})
+    pairs = {image: (mask,) for image, mask in (masks or {}).items()}
+    samples = make_samples(base, share_out(kinds, test), pairs)
     table = SampleTable(root=str(base), name=name, category=category, samples=samples)
     good = sum(kind == GOOD for kind in kinds.values())
     note = (

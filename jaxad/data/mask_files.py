@@ -1,0 +1,343 @@
+"""Which files of a folder are masks, and whose: told by names and, in doubt, by content.
+
+Masks lie beside their image (``a.jpg`` and ``a_mask.png``) or in a folder of masks. A folder is one
+if its name says so (:data:`MASK_NAMES`, in any case) and its files do: few values, and the stems of
+images elsewhere. Where only one of the two holds nothing is guessed: an error says how to tell it
+(``data.masks``). Files of one image (``000_mask_1.png``, ``000_mask_2.png``, or a folder that is
+called like the image) are united.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxad.data.images import decode
+from jaxad.data.table import GOOD_NAMES
+from jaxad.run.errors import UserError
+
+MASK_NAMES = ("annotation", "annotations", "groundtruth", "gt", "label", "labels", "mask", "masks",
+              "segmentation", "segmentations")  # fmt: skip
+"""What folders of masks are called, in any case, with or without ``_``, ``-`` or a space."""
+
+NO_MASKS = "none"
+"""As ``data.masks``: no folder holds masks."""
+
+CERTAIN = ("ground_truth", "masks")
+"""Of the top folders: what lies there are masks, whatever it looks like."""
+
+_SUFFIX = "_mask"
+_SUFFIXES = ("_mask", "_gt", "-mask", "-gt", "_label", "_seg")
+_NUMBERED = re.compile(r"(.+?)(?:_mask|_gt|-mask|-gt|_label|_seg)?[_-](\d+)$")
+_IMAGE_FOLDERS = ("image", "images", "img", "imgs", "rgb")
+# Of what looks like a mask: colours at most, levels that count as one, share of the two commonest.
+_FEW_LEVELS, _NEAR, _MOST = 16, 8, 0.95
+
+Masks = dict[str, tuple[str, ...]]
+"""Image -> its masks, relative paths."""
+
+
+class Parted(NamedTuple):
+    """The files of a data set, told apart.
+
+    Attributes:
+      images: relative paths.
+      masks: of the images that have any.
+      notes: which folders were taken for masks, where their names alone do not say it.
+    """
+
+    images: list[str]
+    masks: Masks
+    notes: list[str]
+
+
+def part_masks(base: pathlib.Path, files: Sequence[str], chosen: str = "") -> Parted:
+    """Tells images from masks and finds the masks of every image that has some.
+
+    Args:
+      base: folder of the data set.
+      files: all its image files, paths relative to it.
+      chosen: as ``data.masks``: folders of masks, separated by commas; ``""`` for those that are
+        recognised, ``"none"`` for no folder.
+
+    Raises:
+      UserError: it is unclear whether a folder holds masks, a mask has no image or several, or an
+        image has several masks.
+    """
+    folders, notes = mask_folders(base, files, chosen)
+    in_folders = {path: folder for path in files if (folder := _folder_of(path, folders))}
+    images, siblings = split_sibling_masks([path for path in files if path not in in_folders])
+    pairs = [(mask, image, bool(_NUMBERED.match(_stem(mask)))) for mask, image in siblings.items()]
+    index = _Index(images)
+    orphans = []
+    for mask, folder in in_folders.items():
+        found = index.image_of(mask, folder)
+        if found is None:
+            orphans.append(mask)
+        else:
+            pairs.append((mask, *found))
+    if orphans:
+        shown = ", ".join(orphans[:10])
+        more = f" and {len(orphans) - 10} more" if len(orphans) > 10 else ""
+        raise UserError(
+            f"{len(orphans)} mask(s) in {base} have no image: {shown}{more}; if these are no "
+            "masks, say which folders hold them with data.masks=FOLDER (or none)"
+        )
+    masks: Masks = {}
+    parts: dict[str, bool] = {}
+    for mask, image, is_part in pairs:
+        if image in masks and not (is_part and parts[image]):
+            raise UserError(f"image {base / image} has two masks: {masks[image][0]} and {mask}")
+        masks[image] = (*masks.get(image, ()), mask)
+        parts[image] = is_part
+    return Parted(images, masks, notes)
+
+
+def split_sibling_masks(
+    files: Sequence[str], *, suffixes: Sequence[str] = ("_mask", "_gt")
+) -> tuple[list[str], dict[str, str]]:
+    """Tells images from masks that lie beside them (``a.jpg`` and ``a_mask.png``).
+
+    Args:
+      files: relative paths.
+      suffixes: that a mask's name may have behind the image's, in any case; numbers may follow
+        (``a_mask_1.png``).
+
+    Returns:
+      ``(images, masks)``, where ``masks`` maps a mask to its image.
+
+    Raises:
+      UserError: a mask has several images.
+    """
+    by_stem = _grouped(files, _stem)
+    pattern = re.compile(
+        f"(.+)(?:{'|'.join(map(re.escape, suffixes))})(?:[_-]?\\d+)?", re.IGNORECASE
+    )
+    masks = {}
+    for path in files:
+        match = pattern.fullmatch(_stem(path))
+        if match and by_stem.get(match[1]):
+            masks[path] = _only(by_stem[match[1]], path)
+    return [path for path in files if path not in masks], masks
+
+
+def mask_folders(
+    base: pathlib.Path, files: Sequence[str], chosen: str = ""
+) -> tuple[list[str], list[str]]:
+    """Finds the folders of masks.
+
+    Args:
+      base: folder of the data set.
+      files: its image files, paths relative to it.
+      chosen: as of :func:`part_masks`.
+
+    Returns:
+      ``(folders, notes)``: paths relative to ``base``, and what was recognised.
+
+    Raises:
+      UserError: it is unclear whether a folder holds masks, or a chosen one holds no files.
+    """
+    if chosen == NO_MASKS:
+        return [], []
+    if chosen:
+        folders = [folder.strip().strip("/") for folder in chosen.split(",")]
+        for folder in folders:
+            if not any(path.startswith(f"{folder}/") for path in files):
+                raise UserError(f"data.masks names {folder!r}, but {base / folder} holds no image")
+        return folders, []
+    named = dict.fromkeys(filter(None, map(_named_folder, files)))
+    inside = {path: folder for path in files if (folder := _folder_of(path, named))}
+    images = [path for path in files if path not in inside]
+    index = _Index(images)
+    found: list[str] = []
+    notes: list[str] = []
+    for folder in named:
+        own = [path for path in files if inside.get(path) == folder]
+        if folder in CERTAIN:
+            found.append(folder)
+            continue
+        look = _look_like_masks(base, own)
+        paired = sum(index.image_of(path, folder) is not None for path in own)
+        if look and paired:
+            found.append(folder)
+            notes.append(
+                f"the folder {folder} holds masks: by its name, its {len(own)} files of few "
+                f"values, and the images' names, which {paired} of them have"
+            )
+        elif not look and folder.startswith("test/"):
+            notes.append(f"the folder {folder} is called like masks, but its files look like "
+                         "photographs: it is read as a kind of defect")  # fmt: skip
+        else:
+            why = "none has the name of an image" if look else "its files look like photographs"
+            raise UserError(
+                f"{base / folder} is called like a folder of masks, but {why}: say what it holds "
+                f"with data.masks={folder} (masks), or data.masks=none (images)"
+            )
+    return found, notes
+
+
+def without_masks(base: pathlib.Path, files: Sequence[str]) -> list[str]:
+    """The files outside folders that are called like masks and hold what looks like it."""
+    named = dict.fromkeys(filter(None, map(_named_folder, files)))
+    masks = []
+    for folder in named:
+        own = [path for path in files if path.startswith(f"{folder}/")]
+        if folder in CERTAIN or _look_like_masks(base, own):
+            masks.append(folder)
+    return [path for path in files if not _folder_of(path, masks)]
+
+
+def refuse_unnamed_masks(base: pathlib.Path, images: Sequence[str]) -> None:
+    """Stops before masks are tested as defects whose folder is not called like masks.
+
+    Args:
+      base: folder of the data set.
+      images: paths relative to it of files in one folder per kind.
+
+    Raises:
+      UserError: the files of a folder have few values and the names of images of another folder,
+        which have many.
+    """
+    folders = _grouped(images, lambda path: path.split("/")[0])
+    names = {folder: {_bare(_name(path)) for path in own} for folder, own in folders.items()}
+    look = functools.cache(lambda folder: _look_like_masks(base, folders[folder]))
+    for folder in folders:
+        beside = [o for o in folders if o != folder and names[folder] <= names[o]]
+        if beside and look(folder) and not all(map(look, beside)):
+            raise UserError(
+                f"{base / folder} looks like a folder of masks: its files have few values and the "
+                f"names of images in {base / beside[0]}; say what it holds with "
+                f"data.masks={folder} (masks), or data.masks=none (images)"
+            )
+
+
+def _look_like_masks(base: pathlib.Path, files: Sequence[str]) -> bool:
+    """Whether files that stand for all look like masks; those that cannot be read do not count."""
+    looks = (_looks_like_mask(base / files[i]) for i in {0, len(files) // 2, len(files) - 1})
+    return all(look for look in looks if look is not None)
+
+
+def _looks_like_mask(path: pathlib.Path) -> bool | None:
+    """Gray, or of few colours, and nearly all of it at two levels; None if it cannot be read."""
+    try:
+        picture = decode(path, channels=3)
+    except UserError:
+        return None
+    colours = picture[::4, ::4].reshape(-1, 3)
+    gray = np.ptp(colours.astype(np.int16), axis=1).max() <= 2 * _NEAR
+    if not gray and len(np.unique(colours, axis=0)) > _FEW_LEVELS:
+        return False
+    histogram = np.bincount(picture.max(axis=-1).ravel(), minlength=256)
+    most = 0
+    for _ in range(2):
+        level = int(histogram.argmax())
+        near = slice(max(0, level - _NEAR), level + _NEAR + 1)
+        most += histogram[near].sum()
+        histogram[near] = 0
+    return bool(most >= _MOST * picture[..., 0].size)
+
+
+class _Index:
+    """Finds the image that a mask belongs to."""
+
+    def __init__(self, images: Sequence[str]):
+        self._by_stem = _grouped(images, _place)
+        self._by_name = _grouped(images, _name)
+
+    def image_of(self, mask: str, folder: str) -> tuple[str, bool] | None:
+        """The image, and whether the mask is one of several that it may have; None without one.
+
+        Raises:
+          UserError: several images have its name.
+        """
+        before, _, _ = folder.rpartition("/")
+        inner = _stem(mask)[len(folder) + 1 :]
+        for stem, is_part in _meanings(inner):
+            for candidates in self._candidates(before, stem):
+                # A mask marks a defect: of images with its name, those in no good folder.
+                bad = [image for image in candidates if not _in_good(image)]
+                if candidates:
+                    return _only(bad or candidates, mask), is_part
+        return None
+
+    def _candidates(self, before: str, stem: str) -> Iterator[list[str]]:
+        """Images that a mask may belong to; the first answer that is not empty counts."""
+        prefix = f"{before}/" if before else ""
+        for middle in ("", "test/", "train/"):
+            yield self._by_stem.get(f"{prefix}{middle}{stem}", [])
+        if "/" not in stem:
+            yield [i for i in self._by_name.get(stem, ()) if i.startswith(prefix)]
+
+
+def _meanings(stem: str) -> Iterator[tuple[str, bool]]:
+    """Stems of images that a mask's stem may stand for, with whether it is one of several masks."""
+    yield stem, False
+    yield _bare(stem), False
+    if match := _NUMBERED.fullmatch(stem):
+        yield match[1], True
+    if "/" in stem:  # a folder of masks, called like the image
+        yield stem.rpartition("/")[0], True
+
+
+def _bare(stem: str) -> str:
+    """Without what makes it the name of a mask."""
+    for suffix in _SUFFIXES:
+        if stem.casefold().endswith(suffix):
+            return stem[: -len(suffix)]
+    return stem
+
+
+def is_mask_name(folder: str) -> bool:
+    """Whether a folder's own name says that it holds masks."""
+    return re.sub("[-_ ]", "", folder.casefold()) in MASK_NAMES
+
+
+def _named_folder(path: str) -> str:
+    """The outermost folder of a path that is called like masks, with what stands before it."""
+    folders = path.split("/")[:-1]
+    for depth, folder in enumerate(folders, start=1):
+        if is_mask_name(folder):
+            return "/".join(folders[:depth])
+    return ""
+
+
+def _folder_of(path: str, folders: Iterable[str]) -> str:
+    return next((folder for folder in folders if path.startswith(f"{folder}/")), "")
+
+
+def _in_good(image: str) -> bool:
+    return any(folder.lower() in GOOD_NAMES for folder in image.split("/")[:-1])
+
+
+def _grouped(files: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    groups = defaultdict(list)
+    for path in files:
+        groups[key(path)].append(path)
+    return groups
+
+
+def _place(path: str) -> str:
+    """A stem without folders that hold just the pictures of a kind (``hole/rgb/000.png``)."""
+    *folders, name = _stem(path).split("/")
+    return "/".join([*(f for f in folders if f.casefold() not in _IMAGE_FOLDERS), name])
+
+
+def _stem(path: str) -> str:
+    """Relative path without the extension (``a/b.c.png`` -> ``a/b.c``)."""
+    return path[: -len(pathlib.PurePosixPath(path).suffix)]
+
+
+def _name(path: str) -> str:
+    return _stem(path).rpartition("/")[2]
+
+
+def _only(images: Sequence[str], mask: str) -> str:
+    if len(images) > 1:
+        raise UserError(f"mask {mask} could belong to several images: {', '.join(images[:3])}")
+    return images[0]
