@@ -64,6 +64,7 @@ def small(config):
     config.model.decoder_features = 128
     config.model.decoder_depth = 2
     config.model.decoder_heads = 2
+    config.train.optimizer = "adamw"  # no public weights have this size: it is trained
     config.train.learning_rate = 1e-3
     config.train.steps = 3000
 

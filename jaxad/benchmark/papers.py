@@ -71,7 +71,8 @@ def plan(
                 f"{table['id']} counts images and is no experiment; "
                 f"`jaxad data inspect --name={table['data']} --root=DIR` counts them"
             )
-        if table["data"] != first["data"] or paper_of(table) != paper_of(first):
+        shared = ("data", "keys")
+        if paper_of(table) != paper_of(first) or any(table.get(k) != first.get(k) for k in shared):
             raise UserError(
                 f"{first['id']} and {table['id']} are not filled by the same runs; "
                 "give them workdirs of their own"
@@ -89,7 +90,8 @@ def plan(
             if one not in there:
                 raise UserError(f"{first['id']} has no {what} {one!r}{did_you_mean(one, there)}")
     protocol = paper_of(first)["protocol"]
-    common = {"data.name": first["data"], "evaluate.protocol": protocol} | given
+    of_table = {"data.name": first["data"], "evaluate.protocol": protocol, **first.get("keys", {})}
+    common = of_table | given
     chosen = [specs[one] for one in specs if one in configs or not configs]
     return Plan(
         papers=tuple(papers),

@@ -11,6 +11,8 @@ A file is ``{"paper": {key, title, authors, year, source, protocol}, "tables": [
     ``number`` as printed ("Table II").
 ``data``
     the data set, as ``data.name``.
+``keys``
+    of the config, that the paper's experiment sets for all columns; may be missing.
 ``metric``
     ``key`` (a metric of metrics.json or of a protocol, or ``"counts"``), ``printed`` (its name
     there), ``unit`` (``"fraction"`` or ``"percent"``), ``decimals``, ``definition``.

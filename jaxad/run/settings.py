@@ -35,6 +35,10 @@ class Data(Options):
     )
     channels: int = option(3, "3 (RGB) or 1 (gray)", at_least=1)
     range_16bit: str = option("full", '16-bit images: full, a bit depth ("12") or percentiles')
+    limit: int = option(
+        0, "good training images drawn at random, held-out ones among them; 0: all", at_least=0
+    )
+    limit_seed: int = option(0, "of that draw; a smaller limit draws a subset of a larger one's")
     holdout: float = option(
         0.1,
         "share of the good training images kept for calibration; 1: all, where none is trained on",

@@ -10,10 +10,10 @@ from jaxtyping import UInt8
 from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table
 from jaxad.data.images import resolve_range_16bit
-from jaxad.data.split import split_holdout
+from jaxad.data.split import random_order, split_holdout
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
-from jaxad.data.table import SampleTable
+from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError
 from jaxad.run.settings import Data, Settings
 from jaxad.training.processes import log
@@ -82,6 +82,22 @@ def _reading(data: Data, range_16bit: tuple[float, float]) -> dict[str, Any]:
     }
 
 
+def _drawn(good: list[Sample], data: Data) -> list[Sample]:
+    """As many of the good training images as ``data.limit`` says, in their order.
+
+    Raises:
+      UserError: there are not so many.
+    """
+    if not data.limit:
+        return good
+    if data.limit > len(good):
+        raise UserError(
+            f"data.limit is {data.limit}, but there are {len(good)} good training images; give a "
+            "smaller one, or 0 for all"
+        )
+    return [good[i] for i in np.sort(random_order(len(good), data.limit_seed, 0)[: data.limit])]
+
+
 def prepare_inputs(config: Settings, *, train: bool = True) -> Inputs:
     """Reads the good training images and parts the held-out ones from them.
 
@@ -101,6 +117,7 @@ def prepare_inputs(config: Settings, *, train: bool = True) -> Inputs:
         )
     for note in table.notes:
         log(f"data: {note}")
+    good = _drawn(good, config.data)
     range_16bit = table.range_16bit or resolve_range_16bit(
         [s.path for s in good], config.data.range_16bit, crop=config.data.region
     )

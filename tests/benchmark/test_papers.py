@@ -49,6 +49,7 @@ def test_every_table_has_a_grid_of_configs_that_build(name, variant):
         if variant:
             assert max(config.data.image_size) <= 128
             assert one == BASELINE or 1 < config.train.steps <= 3000
+            assert config.train.optimizer != "none"  # no public weights have this size
     # The baseline is judged on what the first of the table's own configs sees.
     assert len(seen) == 1
 
@@ -75,6 +76,19 @@ def test_no_two_columns_are_the_same_model(name, variant):
             key = (repr(settings), column.get("map", ""))
             assert key not in resolved, (column["name"], resolved[key])
             resolved[key] = column["name"]
+
+
+def test_a_table_draws_as_many_images_as_its_paper():
+    """1,024 of the 10,000 of a MIAD category, for the baseline too; a user may take all."""
+    planned = plan(["vae_compare_2"], overrides=ROOT)
+    for one in planned.configs:
+        keys = planned.own_overrides.get(one, planned.overrides)
+        assert load_config(one, keys).data.limit == 1024
+    assert (
+        plan(["vae_compare_2"], overrides={**ROOT, "data.limit": "0"}).overrides["data.limit"]
+        == "0"
+    )
+    assert "data.limit" not in plan(["vae_compare_1"], overrides=ROOT).overrides
 
 
 def test_a_part_of_a_table():

@@ -123,6 +123,7 @@ def cost(
         step, detection = known[spec]
         for category in planned.categories:
             train, test = images_of(config.data.name, category)
+            train = min(train, config.data.limit or train)
             steps = steps_of(config, train)
             held = round(config.data.holdout * train)
             total["cells"] += 1
