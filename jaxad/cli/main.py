@@ -38,6 +38,13 @@ MACHINE_REFUSES = (
     errno.EPERM,
     errno.EIO,
 )
+_NO_MEMORY = (
+    "there is not enough memory for this; less is needed with smaller batches "
+    "(evaluate.batch_size, train.batch_size, or train.accumulate), a smaller data.image_size, and "
+    "data.stream=True"
+)
+_DEVICE_IS_FULL = "RESOURCE_EXHAUSTED"
+"""How XLA begins to say that a device, the processor too, has no more memory to give."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,6 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\njaxad: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
+    except MemoryError:
+        print(f"jaxad: {_NO_MEMORY}", file=sys.stderr)
+        return USER_ERROR
+    except RuntimeError as error:
+        if not str(error).startswith(_DEVICE_IS_FULL):
+            raise
+        print(f"jaxad: {_NO_MEMORY}", file=sys.stderr)
+        return USER_ERROR
     except BrokenPipeError:
         # The reader of a pipe has gone (`jaxad ... | head`): nothing is left to say to anyone.
         sys.stderr.close()

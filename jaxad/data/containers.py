@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import os
 import threading
 import zipfile
@@ -30,7 +31,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from jaxad.data.cifar import read_binary, read_pickled
-from jaxad.data.files import remembered
+from jaxad.data.files import member_path, remembered
+from jaxad.data.limits import BUDGET, check_packed, open_image
 from jaxad.data.shards import is_shards, open_shards
 from jaxad.data.table import SPLITS
 from jaxad.data.tensorflow import import_tensorflow_datasets
@@ -38,6 +40,8 @@ from jaxad.run.errors import UserError
 
 _NPZ_KEYS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
 _IDX_IMAGES, _IDX_LABELS = 0x00000803, 0x00000801
+_STEP = 4096
+"""Packed bytes that are inflated in one step: to 80 MB at most, by the densest method of zip."""
 
 
 class Labelled(NamedTuple):
@@ -59,13 +63,8 @@ def open_member(container: str, member: str) -> Image.Image:
       UserError: the container is of no known kind, is damaged, or has no such member.
     """
     if container.lower().endswith(".zip"):
-        archive, lock = _zip(container)
-        try:
-            with lock:
-                content = archive.read(member)
-        except KeyError as error:
-            raise UserError(f"{container} holds no {member!r}") from error
-        return Image.open(io.BytesIO(content))
+        content = _unzipped(container, member)
+        return open_image(io.BytesIO(content), member_path(container, member))
     if _holds_shards(container):
         return open_shards(container).open(member)
     split, _, row = member.rpartition("/")
@@ -112,18 +111,41 @@ def read_idx(file: str | os.PathLike) -> np.ndarray:
     opener = gzip.open if str(file).endswith(".gz") else open
     try:
         with opener(file, "rb") as stream:
-            content = stream.read()
+            magic = int.from_bytes(stream.read(4), "big")
+            if magic not in (_IDX_IMAGES, _IDX_LABELS):
+                raise UserError(f"{file} is no IDX file of images or labels")
+            shape = tuple(int.from_bytes(stream.read(4), "big") for _ in range(magic & 0xFF))
+            size = math.prod(shape)
+            check_packed(file, os.path.getsize(file), size)
+            with BUDGET.holding(size):
+                # One byte more than the header says shows that there are more.
+                values = np.frombuffer(stream.read(size + 1), np.uint8)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file} cannot be read: {error}") from error
-    magic = int.from_bytes(content[:4], "big")
-    if magic not in (_IDX_IMAGES, _IDX_LABELS):
-        raise UserError(f"{file} is no IDX file of images or labels")
-    rank = magic & 0xFF
-    shape = tuple(int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank))
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * rank)
-    if values.size != np.prod(shape, dtype=np.int64):
-        raise UserError(f"{file} should hold {shape} bytes, its content is {values.size}")
+    if values.size != size:
+        found = "more" if values.size > size else values.size
+        raise UserError(f"{file} should hold {shape} bytes, its content is {found}")
     return values.reshape(shape)
+
+
+def _unzipped(container: str, member: str) -> bytes:
+    """The content of a file in a zip file, as far as its header says, in small steps.
+
+    Raises:
+      UserError: there is no such file, or it is a decompression bomb.
+    """
+    archive, lock = _zip(container)
+    try:
+        entry = archive.getinfo(member)
+    except KeyError as error:
+        raise UserError(f"{container} holds no {member!r}") from error
+    check_packed(member_path(container, member), entry.compress_size, entry.file_size)
+    content = bytearray()
+    with lock, BUDGET.holding(entry.file_size), archive.open(entry) as stream:
+        # In one step zipfile would inflate first and cut to the size of the header then.
+        while part := stream.read(_STEP):
+            content += part
+    return bytes(content)
 
 
 @remembered(8)
@@ -163,7 +185,11 @@ def _npz(container: str) -> dict[str, Labelled]:
                 pairs = {split: [name.format(split) for name in names] for split in SPLITS}
                 if all(key in file for pair in pairs.values() for key in pair):
                     return {
-                        split: _checked(file[images], file[labels], container)
+                        split: _checked(
+                            _array(file, images, container),
+                            _array(file, labels, container),
+                            container,
+                        )
                         for split, (images, labels) in pairs.items()
                     }
             found = ", ".join(file.files)
@@ -176,6 +202,31 @@ def _npz(container: str) -> dict[str, Labelled]:
         f"{container} holds {found}; expected are train_images, train_labels, test_images, "
         "test_labels (or x_train, y_train, x_test, y_test)"
     )
+
+
+def _array(file: np.lib.npyio.NpzFile, key: str, container: str) -> np.ndarray:
+    """One array of an npz file, once its header agrees with what the zip file says of it.
+
+    Raises:
+      UserError: it is a decompression bomb, cut off, or packed as numpy never packs.
+    """
+    archive = file.zip
+    assert archive is not None  # it is open
+    entry = archive.getinfo(f"{key}.npy")
+    what = f"{container}: {entry.filename}"
+    check_packed(what, entry.compress_size, entry.file_size)
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UserError(f"{what} is packed by another method than numpy's; save it again")
+    with archive.open(entry) as stream:
+        format = np.lib.format
+        first = format.read_magic(stream) == (1, 0)
+        read_header = format.read_array_header_1_0 if first else format.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+        size, there = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
+    if size > there:
+        raise UserError(f"{what} claims {size} bytes for the shape {shape} and has {there}")
+    with BUDGET.holding(size):
+        return file[key]
 
 
 def _checked(images: np.ndarray, labels: np.ndarray, container: str) -> Labelled:

@@ -13,16 +13,16 @@ input pipelines see the same pixels. What happens to unusual files:
 * 16-bit colour is read by its high bytes; a range other than the full one is an error for it.
 * Of a file with several frames the first is read.
 * ``FILE::MEMBER`` is an image in a file of many, see :mod:`jaxad.data.containers`.
-* More than ``2 * PIL.Image.MAX_IMAGE_PIXELS`` pixels (about 179 million) are refused; raise that
-  attribute to read larger images.
+* Images above ``data.limit_megapixels`` are refused by their header, and all that are decoded at
+  once share one budget of memory, see :mod:`jaxad.data.limits`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 from jaxtyping import UInt8
@@ -31,6 +31,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from jaxad.data.containers import open_member
 from jaxad.data.crop import WHOLE, Crop, box_of, cut
 from jaxad.data.files import split_member
+from jaxad.data.limits import decoding, open_image
 from jaxad.run.errors import UserError
 
 FULL_RANGE = (0.0, 65535.0)
@@ -38,6 +39,9 @@ PERCENTILES = (0.1, 99.9)
 """What ``range_16bit="percentiles"`` takes from all training pixels together."""
 
 _WIDTH_TAG, _LENGTH_TAG, _ORIENTATION_TAG = 256, 257, 274
+_STRIP = 2**22
+"""Pixels that are brought to 8 bits at a time."""
+
 _SIXTEEN_BIT_COLOUR = re.compile(r";16[BLN]")
 
 
@@ -68,7 +72,10 @@ def decode(
         sixteen_bit_colour = _has_16bit_colour(image)
         image = ImageOps.exif_transpose(image)
         if is_deep(image):
-            gray = _scale_to_uint8(_deep_values(image, path), range_16bit)
+            values = _deep_values(image, path)
+            gray = np.empty(values.shape, np.uint8)
+            for rows in _strips(values):
+                gray[rows] = _scale_to_uint8(_on_16bit_scale(values[rows]), range_16bit)
             return np.repeat(gray[..., None], channels, axis=-1)
         if sixteen_bit_colour and tuple(range_16bit) != FULL_RANGE:
             raise UserError(
@@ -122,7 +129,7 @@ def image_dimensions(path: str | os.PathLike, *, crop: Crop = WHOLE) -> tuple[in
 
     Of its region of interest, where one is given.
     """
-    with opened(path) as image:
+    with opened(path, header_only=True) as image:
         size = upright_size(image)
     return box_of(crop, size).size
 
@@ -168,14 +175,17 @@ def resolve_range_16bit(
         with opened(path) as image:
             if not is_deep(image):
                 continue
-            values = cut(np.rint(_deep_values(ImageOps.exif_transpose(image), path)), crop)
-            values = values.astype(np.uint16)
-        if bits is not None and values.max() >= 2**bits:
+            values = cut(_deep_values(ImageOps.exif_transpose(image), path), crop)
+        own = np.zeros(65536, np.int64)
+        for rows in _strips(values):
+            whole = np.rint(_on_16bit_scale(values[rows])).astype(np.uint16)
+            own += np.bincount(whole.ravel(), minlength=65536)
+        highest = int(np.flatnonzero(own)[-1])
+        if bits is not None and highest >= 2**bits:
             raise UserError(
-                f"{path} holds the value {values.max()}, more than the {bits} bits of "
-                "data.range_16bit"
+                f"{path} holds the value {highest}, more than the {bits} bits of data.range_16bit"
             )
-        histogram += np.bincount(values.ravel(), minlength=65536)
+        histogram += own
     if not histogram.any():
         return FULL_RANGE
     if bits is not None:
@@ -185,34 +195,36 @@ def resolve_range_16bit(
     return (low, max(high, low + 1.0))
 
 
-@contextmanager
-def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
-    """Opens an image or mask; whatever fails on a bad file ends in one sentence that names it."""
+@contextlib.contextmanager
+def opened(path: str | os.PathLike, *, header_only: bool = False) -> Iterator[Image.Image]:
+    """Opens an image or mask; whatever fails on a bad file ends in one sentence that names it.
+
+    Args:
+      path: the file.
+      header_only: its pixels will not be asked for, so no memory is set aside for them.
+    """
     path = os.fspath(path)
+    aside = contextlib.nullcontext if header_only else decoding
     try:
         member = split_member(path)
         if member is not None:
-            with open_member(*member) as image:
+            with open_member(*member) as image, aside(image):
                 yield image
             return
         if os.path.getsize(path) == 0:
             raise UserError(f"{path} is empty (0 bytes)")
         # As a stream: Pillow maps an uncompressed file that it opens by name into memory, and
         # scrambles a TIFF whose sides its orientation exchanges.
-        with open(path, "rb") as stream, Image.open(stream) as image:
+        with open(path, "rb") as stream, open_image(stream, path) as image, aside(image):
             yield image
-    except (UserError, MemoryError):
+    except UserError:
         raise
+    except MemoryError:
+        raise UserError(f"{path} is too large for the memory of this machine") from None
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    except Image.DecompressionBombError as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise UserError(
-            f"{path} has more than {limit} pixels and is refused as a decompression bomb; cut or "
-            "shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS"
-        ) from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image in a format that Pillow reads") from error
+        raise UserError(f"{path} is not an image in a format that is read") from error
     except Exception as error:
         # A damaged file makes Pillow's decoders raise nearly anything (OSError, SyntaxError,
         # struct.error, zlib.error, IndexError ...): all of it means that the file is unreadable.
@@ -232,8 +244,8 @@ def _has_16bit_colour(image: Image.Image) -> bool:
 
 
 def _deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
-    """Values of a deep image on the 16-bit scale, ``(h, w)`` float64 in [0, 65535]."""
-    values = np.asarray(image).astype(np.float64)
+    """Values of a deep image, ``(h, w)``: whole numbers to 65535, or floats in [0, 1]."""
+    values = np.asarray(image)
     low, high = values.min(), values.max()
     limit = 1.0 if image.mode == "F" else FULL_RANGE[1]
     # Written so that NaN fails too.
@@ -243,7 +255,19 @@ def _deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
             f"{path} holds {kind} values from {low:g} to {high:g}; "
             f"scale them to [0, {limit:g}] before saving"
         )
-    return values * FULL_RANGE[1] if image.mode == "F" else values
+    return values
+
+
+def _strips(values: np.ndarray) -> Iterator[slice]:
+    """Rows of a large image, some at a time: in float64 it takes many times its memory."""
+    rows = max(1, _STRIP // max(1, values.shape[1]))
+    return (slice(top, top + rows) for top in range(0, len(values), rows))
+
+
+def _on_16bit_scale(values: np.ndarray) -> np.ndarray:
+    """Values of a deep image as float64 in [0, 65535]."""
+    scale = FULL_RANGE[1] if values.dtype.kind == "f" else 1.0
+    return values.astype(np.float64) * scale
 
 
 def _scale_to_uint8(values: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:

@@ -166,12 +166,12 @@ def _prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 def _by_tf_data(batch_at: Callable[[int], Batch], places: range) -> Iterator[Batch]:
     tf = import_tensorflow()
-    failures: list[UserError] = []
+    failures: list[UserError | MemoryError] = []
 
     def arrays_at(place: np.integer) -> tuple[np.ndarray, ...]:
         try:
             return tuple(batch_at(int(place)))
-        except UserError as error:
+        except (UserError, MemoryError) as error:
             failures.append(error)  # TensorFlow passes on but a text of it
             raise
 

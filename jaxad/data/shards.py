@@ -21,7 +21,8 @@ from typing import Any
 
 from PIL import Image
 
-from jaxad.data.files import remembered
+from jaxad.data.files import member_path, remembered
+from jaxad.data.limits import open_image
 from jaxad.data.table import SPLITS
 from jaxad.run.errors import UserError
 
@@ -130,7 +131,7 @@ class Shards:
         content = self.record(*self._rows[path]).get(feature)
         if not content:
             raise UserError(f"{self.folder}: the record of {path} has no {feature}")
-        return Image.open(io.BytesIO(content))
+        return open_image(io.BytesIO(content), member_path(self.folder, member))
 
     def record(self, split: str, row: int) -> dict[str, bytes]:
         """Returns the features of one record that are bytes, images as PNG.

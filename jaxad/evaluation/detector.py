@@ -25,6 +25,9 @@ from jaxad.run.settings import Settings
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.parallel import Devices
 
+_LIMIT = "data.limit_megapixels"
+"""Says which images are refused, not what is seen of those that are read."""
+
 REDUCTIONS = ("max", "mean", "top1")
 """How a map becomes an image score: its maximum, its mean, the mean of its highest 1 % pixels."""
 
@@ -170,12 +173,13 @@ class Detector:
 def override_detection(config: Settings, overrides: Mapping[str, Any]) -> Settings:
     """A copy of a run's config with other keys of what comes after training.
 
-    These are ``evaluate.*`` and those of :func:`jaxad.models.detection_keys`.
+    These are ``evaluate.*``, ``data.limit_megapixels`` and those of
+    :func:`jaxad.models.detection_keys`.
 
     Raises:
       UserError: another key, an unknown one, or a bad value.
     """
-    own = models.detection_keys(config.model.name)
+    own = (_LIMIT, *models.detection_keys(config.model.name))
     for key in overrides:
         if not key.startswith("evaluate.") and key not in own:
             raise UserError(

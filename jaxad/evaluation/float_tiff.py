@@ -2,22 +2,26 @@
 
 Maps that are handed in elsewhere are often float16, and other tools write float64. Pillow reads
 neither, and mistakes the order of bytes in some files of float32; `tifffile` reads all of these.
-All else is left to Pillow, which has the decoders for which `tifffile` needs another package.
+All else is left to Pillow, which has the decoders for which `tifffile` needs another package, and
+which inflates a part of a file no further than its pixels go.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import pathlib
+import zlib
 
 import numpy as np
 import tifffile
 from jaxtyping import Shaped
-from PIL import Image
 
+from jaxad.data.limits import BUDGET, check_pixels, decoding, open_image
 from jaxad.run.errors import UserError
+
+_PLAIN, _DEFLATED = 1, (8, 32946)
+"""Compressions, as the format numbers them."""
 
 _RATIO = 1100
 """No deflated file is that many times smaller than its pixels."""
@@ -37,9 +41,14 @@ def read_float_tiff(path: str | os.PathLike) -> Shaped[np.ndarray, "h w"]:
     """
     path = pathlib.Path(path)
     try:
-        values = _read(path)
-    except MemoryError:
+        values = _by_tifffile(path)
+        if values is None:
+            with open(path, "rb") as stream, open_image(stream, path) as image, decoding(image):
+                values = np.asarray(image)
+    except UserError:
         raise
+    except MemoryError:
+        raise UserError(f"{path} is too large for the memory of this machine") from None
     except Exception as error:
         # A damaged file makes decoders raise nearly anything.
         raise UserError(
@@ -56,16 +65,50 @@ def read_float_tiff(path: str | os.PathLike) -> Shaped[np.ndarray, "h w"]:
     return values
 
 
-def _read(path: pathlib.Path) -> Shaped[np.ndarray, "h w *c"]:
-    """The first image of the file: plain floats by tifffile, all else by Pillow."""
-    with contextlib.suppress(Exception), tifffile.TiffFile(path) as file:
-        page = file.pages.first
-        # Parts that are missing would be read as zeros, at whatever size the header claims.
-        parts = page.databytecounts
-        whole = len(parts) == math.prod(page.chunked) and all(parts)
-        small = page.nbytes <= _RATIO * path.stat().st_size
-        floats = page.dtype is not None and page.dtype.kind == "f"
-        if floats and page.ndim == 2 and whole and small:
-            return page.asarray()
-    with Image.open(path) as image:
-        return np.asarray(image)
+def _by_tifffile(path: pathlib.Path) -> Shaped[np.ndarray, "h w"] | None:
+    """The first image of the file where it holds plain or deflated floats, all of them.
+
+    Raises:
+      UserError: it is a decompression bomb.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            parts, size = page.databytecounts, path.stat().st_size
+            # Parts that are missing would be read as zeros, at whatever size the header claims.
+            whole = len(parts) == math.prod(page.chunked) and all(parts) and sum(parts) <= size
+            floats = page.dtype is not None and page.dtype.kind == "f" and page.ndim == 2
+            if not (floats and whole and page.nbytes <= _RATIO * size):
+                return None
+            if page.compression not in (_PLAIN, *_DEFLATED):
+                return None
+            check_pixels(path, page.imagewidth, page.imagelength)
+            check_pixels(f"{path}: a part", *page.chunks)
+            if page.compression in _DEFLATED:
+                _check_parts(page, path)
+            with BUDGET.holding(3 * page.nbytes):
+                return page.asarray()
+    except UserError:
+        raise
+    except Exception:
+        return None
+
+
+def _check_parts(page: tifffile.TiffPage, path: pathlib.Path) -> None:
+    """Inflates every part as far as its pixels go; tifffile would go on to wherever it ends.
+
+    Raises:
+      UserError: one goes on.
+    """
+    assert page.dtype is not None
+    largest = math.prod(page.chunks) * page.dtype.itemsize
+    stream = page.parent.filehandle
+    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+        stream.seek(offset)
+        inflating = zlib.decompressobj()
+        inflating.decompress(stream.read(size), largest)
+        if inflating.unconsumed_tail and inflating.decompress(inflating.unconsumed_tail, 1):
+            raise UserError(
+                f"{path} inflates to more than the pixels that it claims and is refused as a "
+                "decompression bomb; write it again as a TIFF of float32 with one channel"
+            )

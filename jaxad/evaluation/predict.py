@@ -20,6 +20,7 @@ from PIL import Image
 from jaxad.data.crop import Box, box_of, cut, put_back
 from jaxad.data.datasets import find_images
 from jaxad.data.images import decode, resize
+from jaxad.data.limits import limit_images
 from jaxad.evaluation.calibration import calibrate, saved_calibration, uncalibrated
 from jaxad.evaluation.connected_components import Component, find_components
 from jaxad.evaluation.detector import Detector
@@ -183,6 +184,7 @@ class Predictor:
         calibration: Mapping[str, Any],
     ):
         self.run, self.detector, self.calibration = run, detector, calibration
+        limit_images(detector.config.data.limit_megapixels)
         self.batch_size = detector.batch_size
         self.range_16bit: tuple[float, float] = tuple(record["range_16bit"])
         self.category: str = record["category"] or pathlib.Path(record["root"]).name

@@ -52,6 +52,9 @@ class Data(Options):
     memory_limit_mb: int = option(
         4096, "decoded images above this go to a memory-mapped file", at_least=0
     )
+    limit_megapixels: float = option(
+        178.0, "images above this are refused, by their header, before they are decoded", above=0
+    )
     synthetic_seed: int = option(0, "of the generated images")
 
 

@@ -11,6 +11,7 @@ from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table
 from jaxad.data.images import resolve_range_16bit
 from jaxad.data.split import random_order, split_holdout
+from jaxad.data.limits import limit_images
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.data.table import Sample, SampleTable
@@ -38,9 +39,12 @@ class Inputs(NamedTuple):
 def open_table(data: Data) -> SampleTable:
     """The sample table of ``config.data``; generated images are written to the cache first.
 
+    From here on ``data.limit_megapixels`` holds for all that this process reads.
+
     Raises:
       UserError: the folder, the category or the layout is not as expected.
     """
+    limit_images(data.limit_megapixels)
     if data.name == "synthetic" or (data.name == "auto" and not data.root):
         if data.root:
             raise UserError("data.name=synthetic generates its images; leave data.root empty")

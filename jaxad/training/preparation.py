@@ -25,6 +25,7 @@ CHANGEABLE = (
     "data.pipeline",
     "data.stream",
     "data.memory_limit_mb",
+    "data.limit_megapixels",
     "train.devices",
 )
 """Keys that may differ when a run is resumed: they do not change what is learned. Those of

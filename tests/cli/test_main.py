@@ -116,6 +116,12 @@ def test_overrides_with_and_without_an_equals_sign():
             "jaxad: /disk/file: No space left\n",
         ),
         (OSError(errno.EACCES, "Permission denied"), 2, "jaxad: Permission denied\n"),
+        (MemoryError(), 2, "jaxad: there is not enough memory for this; "),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"),
+            2,
+            "jaxad: there is not enough memory for this; ",
+        ),
     ],
 )
 def test_exit_codes(capsys, monkeypatch, failure, code, sentence):
@@ -127,12 +133,15 @@ def test_exit_codes(capsys, monkeypatch, failure, code, sentence):
     assert capsys.readouterr().err.startswith(sentence)
 
 
-def test_a_bug_is_not_hidden(monkeypatch):
+@pytest.mark.parametrize(
+    "bug", [FileNotFoundError(errno.ENOENT, "No such file", "x"), RuntimeError("INTERNAL: x")]
+)
+def test_a_bug_is_not_hidden(bug, monkeypatch):
     def run(arguments, overrides):
-        raise FileNotFoundError(errno.ENOENT, "No such file", "x")
+        raise bug
 
     monkeypatch.setattr(cli, "_demo", run)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(type(bug)):
         cli.main(["demo"])
 
 

@@ -198,7 +198,9 @@ def test_what_detection_alone_reads_may_change_and_is_calibrated_anew(run, data)
     for window in (3, 11):
         jaxad.train(with_keys(config, {"model.ssim_window": window}), run)
     # And a key that training read is still refused.
-    with pytest.raises(UserError, match=r"only evaluate\.\*, model\.ssim_window can"):
+    with pytest.raises(
+        UserError, match=r"only evaluate\.\*, data\.limit_megapixels, model\.ssim_window can"
+    ):
         evaluate(run, overrides={"model.components": "3"})
 
 

@@ -117,3 +117,31 @@ def test_bad_files_are_named(tmp_path):
     Image.fromarray(np.zeros((3, 4, 3), "u1")).save(path)
     with pytest.raises(UserError, match="has 3 channels; an anomaly map has one"):
         read_float_tiff(path)
+
+
+def test_what_inflates_beyond_its_pixels_is_refused(tmp_path):
+    path = tmp_path / "map.tiff"
+    whole = plain_tiff(np.zeros((64, 64), "f2"), deflate=True, strips=1)
+    strip, bomb = zlib.compress(bytes(64 * 64 * 2)), zlib.compress(bytes(2**26), 9)
+    assert strip in whole
+    # Behind the file, where the strip's offset is made to point.
+    at = len(whole)
+    for tag, value in ((273, at), (279, len(bomb))):
+        place = whole.index(struct.pack("<HHI", tag, 4, 1)) + 8
+        whole = whole[:place] + struct.pack("<I", value) + whole[place + 4 :]
+    path.write_bytes(whole + bomb)
+    with pytest.raises(UserError, match=r"map\.tiff inflates to more than the pixels"):
+        read_float_tiff(path)
+
+
+def test_a_map_may_not_claim_more_than_an_image(tmp_path):
+    path = tmp_path / "map.tiff"
+    strip = bytes(20000 * 2)
+    # All of its rows are one and the same strip.
+    path.write_bytes(plain_tiff(np.frombuffer(strip, "f2")[None], strips=1))
+    content = path.read_bytes().replace(
+        struct.pack("<HHII", 257, 4, 1, 1), struct.pack("<HHII", 257, 4, 1, 20000)
+    )
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"map\.tiff"):
+        read_float_tiff(path)
