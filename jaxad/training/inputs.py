@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table
 from jaxad.data.images import resolve_range_16bit
-from jaxad.data.split import random_order, split_holdout
 from jaxad.data.limits import limit_images
+from jaxad.data.split import random_order, split_holdout
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.data.table import Sample, SampleTable

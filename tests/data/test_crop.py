@@ -209,9 +209,9 @@ def test_the_cache_keeps_crops_apart_and_finds_what_it_has(tmp_path, picture):
         return images, {name.removesuffix(".npy") for name in os.listdir(folder)}
 
     _, whole = names()
-    # What it was before there were crops, so that files of then are found.
+    # What it is where there are no crops, so that files of whole images are found.
     files = [(p, os.stat(p).st_mtime_ns, os.stat(p).st_size) for p in paths]
-    text = json.dumps([1, files, {**options, "range_16bit": (0.0, 65535.0)}])
+    text = json.dumps([cache._PIXELS_VERSION, files, {**options, "range_16bit": (0.0, 65535.0)}])
     assert whole == {hashlib.sha256(text.encode()).hexdigest()[:32]}
     assert names(crop=WHOLE)[1] == names(crop=(0, 0, 1, 1))[1] == whole
     images, both = names(crop=CROP)
