@@ -387,6 +387,8 @@ def _convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         stages=arguments.stages,
     )
     print(f"{record['source']} (sha256 {record['sha256'][:12]}...): {record['network']}")
+    if record["prefix"]:
+        print(f"taken off: {record['prefix']} before every key (a network that wrapped this one)")
     for reason in dict.fromkeys(record["dropped"].values()):
         keys = [key for key, why in record["dropped"].items() if why == reason]
         print(f"left out: {keys[0]}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")

@@ -53,7 +53,7 @@ def convert(
       The content of ``provenance.json``.
 
     Raises:
-      UserError: the file does not serve (it says why and lists the keys), or the output is taken.
+      UserError: the file does not serve (it says why), or the output is taken.
     """
     if family not in FAMILIES:
         raise UserError(f"--from={family} is unknown" + did_you_mean(family, FAMILIES))
@@ -87,6 +87,7 @@ def convert(
         "submodules": sorted({path.split("/")[1] for path in mapped.leaves}),
         "absent": mapped.absent,
         "dropped": mapped.dropped,
+        "prefix": weights.prefix,
     }
     _write(folder, mapped, record)
     return record

@@ -1,6 +1,7 @@
 """Carries a state dict over by a table: every key has a place and every place has a key.
 
-What is left over or missing is never guessed at; all of it is named in one error.
+What is left over or missing is never guessed at: one error says what the file looks like, or names
+the first of these keys and how many there are.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from jaxad.convert.families import FAMILIES, Entry, Family, family as family_of
+from jaxad.convert.kinds import kind_of
 from jaxad.run.errors import UserError
 
-SHOWN = 40
+SHOWN = 5
 """Keys that an error names before it only counts."""
 
 
@@ -74,13 +76,20 @@ def plan_mapping(state: Mapping[str, Source], family: Family, *, source: str) ->
       source: the file's name, for messages.
 
     Raises:
-      UserError: keys are left over or missing, all of them listed; or the file is of a kind that
-        does not serve.
+      UserError: keys are left over or missing, or the file is of a kind that does not serve.
     """
     state = _with_the_tables_names(state, family, source)
     for refusal in family.refusals:
         if refusal.key in state and refusal.without not in state:
             raise UserError(f"{source} does not serve: {refusal.reason}")
+    plan, left, missing = _place(state, family)
+    if left or missing:
+        raise UserError(_mismatch(source, family, state, left, missing))
+    return plan
+
+
+def _place(state: dict[str, Source], family: Family) -> tuple[Plan, set[str], set[str]]:
+    """The plan, the keys that have no place in it, and those that it misses."""
     entries, blocks = _expand(family.entries, state)
     entries, absent = _without_optional(entries, family, state)
     wanted = {key for entry in entries for key in entry.sources}
@@ -90,11 +99,9 @@ def plan_mapping(state: Mapping[str, Source], family: Family, *, source: str) ->
         for pattern, reason in family.dropped.items()
         if fnmatch.fnmatchcase(key, pattern)
     }
-    left, missing = set(state) - wanted - set(dropped), wanted - set(state)
-    if left or missing:
-        raise UserError(_mismatch(source, family, state, left, missing))
     blocks = {module: n for module, n in blocks.items() if module not in absent}
-    return Plan(state, entries, dropped, absent, blocks)
+    plan = Plan(state, entries, dropped, absent, blocks)
+    return plan, set(state) - wanted - set(dropped), wanted - set(state)
 
 
 def map_weights(state: Mapping[str, Source], family: Family, *, source: str) -> Mapped:
@@ -200,14 +207,29 @@ def _mismatch(
     source: str, family: Family, state: Mapping[str, Source], left: set[str], missing: set[str]
 ) -> str:
     text = f"{source} is not what --from={family.name} expects"
-    likely = max((family_of(name) for name in FAMILIES), key=lambda other: _share(other, state))
-    if _share(likely, state) > _share(family, state):
-        text += f"; did you mean --from={likely.name}?"
-    if left:
-        text += f"; keys that have no place: {listing(left)}"
-    if missing:
-        text += f"; keys that are missing: {listing(missing)}"
+    kind = kind_of(state)
+    likely = _likely(family, state, kind)
+    if kind:
+        text += f": it looks like {kind}"
+    if likely:
+        text += f"; did you mean --from={likely}?"
+    elif kind:
+        text += ", which no --from reads"
+    if not kind:
+        text += f"; keys that have no place: {listing(left)}" if left else ""
+        text += f"; keys that are missing: {listing(missing)}" if missing else ""
     return text + ". Nothing was written"
+
+
+def _likely(family: Family, state: Mapping[str, Source], kind: str) -> str:
+    """The family that a file fits wholly, else, where its kind is not known, fits better."""
+    others = [family_of(name) for name in FAMILIES if name != family.name]
+    for other in others:
+        renamed = {_own_name(key, other): value for key, value in state.items()}
+        if not any(_place(renamed, other)[1:]):
+            return other.name
+    best = max(others, key=lambda other: _share(other, state))
+    return best.name if not kind and _share(best, state) > _share(family, state) else ""
 
 
 def _share(family: Family, state: Mapping[str, Source]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import ml_dtypes  # noqa: F401 - gives numpy the dtype bfloat16
@@ -17,8 +17,11 @@ from jaxad.run.errors import UserError
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder of the Hugging Face hub holds its weights in, the first found is taken."""
 
-CONTAINERS = ("model", "state_dict")
+CONTAINERS = ("model", "state_dict", "model_state_dict")
 """Under which keys a training checkpoint keeps its weights."""
+
+WRAPPERS = ("module.", "model.", "_orig_mod.")
+"""What DistributedDataParallel, Lightning and torch.compile put before every key."""
 
 
 class Weights(NamedTuple):
@@ -26,13 +29,15 @@ class Weights(NamedTuple):
 
     Attributes:
       path: the file that holds the weights.
-      state: key -> tensor.
+      state: key -> tensor, without the prefix.
       config: the hub's config.json beside it, or {}.
+      prefix: of every key in the file, left by a network that wrapped the one of the weights.
     """
 
     path: pathlib.Path
     state: Mapping[str, Source]
     config: dict[str, Any]
+    prefix: str
 
 
 def open_weights(path: pathlib.Path) -> Weights:
@@ -52,10 +57,25 @@ def open_weights(path: pathlib.Path) -> Weights:
         raise UserError(f"--input {path}: there is no such file or folder")
     try:
         if path.suffix == ".safetensors":
-            return Weights(path, _open_safetensors(path), config)
-        return Weights(path, _state_dict(read_torch_file(path), path), config)
+            state = _open_safetensors(path)
+        else:
+            state = _state_dict(read_torch_file(path), path)
     except OSError as error:
         raise UserError(f"--input {path} cannot be read: {error.strerror or error}") from None
+    prefix = _wrapping(state)
+    return Weights(path, {k.removeprefix(prefix): v for k, v in state.items()}, config, prefix)
+
+
+def _wrapping(keys: Collection[str]) -> str:
+    """The prefix that all keys have of networks around the one of the weights; mostly empty."""
+    prefix = ""
+    while keys:
+        inner = (prefix + name for name in WRAPPERS)
+        longer = next((p for p in inner if all(key.startswith(p) for key in keys)), None)
+        if longer is None:
+            break
+        prefix = longer
+    return prefix
 
 
 def _in_folder(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:

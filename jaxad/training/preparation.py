@@ -18,7 +18,13 @@ from jaxad.training import processes
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.inputs import Inputs, prepare_inputs
 from jaxad.training.parallel import Devices
-from jaxad.training.weights import check_complete, check_network, read_provenance
+from jaxad.training.processes import log
+from jaxad.training.weights import (
+    check_complete,
+    check_network,
+    epsilon_note,
+    read_provenance,
+)
 
 CHANGEABLE = (
     "evaluate.",
@@ -126,6 +132,8 @@ def _weights_record(config: Settings, model: Model) -> dict[str, Any]:
         )
     record = read_provenance(config.train.weights)
     check_network(record, config.model.options)
+    if note := epsilon_note(record, config.model.options):
+        log(f"note: {note}")
     if untrained:
         check_complete(jax.eval_shape(model.init, parameter_key(0)), record)
     return {key: record[key] for key in ("family", "source", "sha256", "licence")}

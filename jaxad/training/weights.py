@@ -75,24 +75,59 @@ def read_provenance(folder: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
+FACTS = {
+    "patch": ("patch",),
+    "width": ("width",),
+    "features": ("encoder", "features"),
+    "depth": ("encoder", "depth"),
+    "heads": ("encoder", "heads"),
+    "decoder_features": ("decoder", "features"),
+    "decoder_depth": ("decoder", "depth"),
+    "decoder_heads": ("decoder", "heads"),
+}
+"""Option of a model -> where the ``network`` of a provenance has it. No shape tells the heads."""
+
+
 def check_network(record: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-    """Refuses weights whose number of attention heads is not the model's: no shape tells it.
+    """Refuses weights of a network of other sizes than the model's.
 
     Args:
       record: as :func:`read_provenance` gives it.
       options: ``config.model``.
 
     Raises:
-      UserError: names both numbers.
+      UserError: names every option that differs, and its value in the weights.
     """
-    for module, option in (("encoder", "heads"), ("decoder", "decoder_heads")):
-        there = record.get("network", {}).get(module, {}).get("heads")
-        here = options.get(option)
-        if None not in (here, there) and here != there:
-            raise UserError(
-                f"train.weights: its {module} has {there} attention heads, but model.{option} is "
-                f"{here}: set model.{option}={there}"
-            )
+    network = record.get("network", {})
+    # A decoder of another kind has sizes of its own, and its weights are not loaded.
+    facts = FACTS if "decoder_heads" in options else {
+        name: path for name, path in FACTS.items() if path[0] != "decoder"
+    }  # fmt: skip
+    differing = []
+    for option, (place, *inner) in facts.items():
+        value = network.get(place)
+        for name in inner:
+            value = (value or {}).get(name)
+        if value is not None and options.get(option, value) != value:
+            differing.append(f"model.{option}={value} (now {options[option]})")
+    if differing:
+        raise UserError(
+            f"train.weights belongs to another network: set {', '.join(differing)}, or take other "
+            "weights"
+        )
+
+
+def epsilon_note(record: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """What to say where the weights' layer-norm epsilon is not the model's; mostly empty."""
+    there = record.get("network", {}).get("layer_norm_epsilon")
+    here = options.get("layer_norm_epsilon")
+    if None in (there, here) or there == here:
+        return ""
+    return (
+        f"the weights were made for a layer-norm epsilon of {there:g}, and "
+        f"model.layer_norm_epsilon is {here:g}: the last digits differ; "
+        f"--config.model.layer_norm_epsilon={there:g} gives them all"
+    )
 
 
 def check_complete(variables: Variables, record: Mapping[str, Any]) -> None:

@@ -13,9 +13,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import save_file
 
+from jaxad.cli import main as cli
 from jaxad.convert import convert as module
 from jaxad.convert.convert import convert
+from jaxad.convert.reading import open_weights
 from jaxad.run.errors import UserError
 from jaxad.training.weights import read_tree
 
@@ -171,3 +175,29 @@ def test_other_things_than_tensors_are_named(tmp_path):
         archive.writestr("x/data.pkl", pickle.dumps({"epoch": 1, "best": [0.5]}, protocol=2))
     refused("other things than tensors .*: best, epoch; .* under model or state_dict",
             "timm-vit", tmp_path / "x.pth", tmp_path / "out")  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model._orig_mod."])
+def test_what_a_wrapped_network_puts_before_every_key_is_taken_off_and_said(
+    files, tmp_path, capsys, prefix
+):
+    path = tmp_path / "wrapped.safetensors"
+    state = open_weights(files / "timm_vit.pth").state
+    save_file({prefix + key: value.read().copy() for key, value in state.items()}, path)
+    words = ["convert", "--from=timm-vit", f"--input={path}", "--heads=2"]
+    assert cli.main([*words, f"--output={tmp_path / 'out'}"]) == 0
+    assert f"taken off: {prefix} before every key" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out/provenance.json").read_text())["prefix"] == prefix
+    convert("timm-vit", files / "timm_vit.pth", tmp_path / "plain", heads=2)
+    ours, plain = (flatten_dict(read_tree(tmp_path / name)) for name in ("out", "plain"))
+    assert ours.keys() == plain.keys()
+    for key, leaf in plain.items():
+        np.testing.assert_array_equal(ours[key], leaf)
+
+
+def test_a_prefix_of_some_keys_alone_stays(files, tmp_path):
+    path = tmp_path / "some.safetensors"
+    state = open_weights(files / "timm_vit.pth").state
+    arrays = {f"module.{key}": value.read().copy() for key, value in state.items()}
+    save_file({**arrays, "criterion.weight": np.zeros(3, np.float32)}, path)
+    refused("no place: criterion.weight, module", "timm-vit", path, tmp_path / "out", heads=2)

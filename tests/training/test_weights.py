@@ -24,7 +24,13 @@ from jaxad.run.config import load_config
 from jaxad.run.errors import UserError
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.train import train
-from jaxad.training.weights import check_network, load_weights, read_provenance, read_tree
+from jaxad.training.weights import (
+    check_network,
+    epsilon_note,
+    load_weights,
+    read_provenance,
+    read_tree,
+)
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden" / "convert"
 OPTIONS = {"patch": 4, "features": 16, "depth": 2, "heads": 2}
@@ -147,15 +153,30 @@ def test_every_leaf_that_does_not_fit_is_named(weights, shape, changes, sentence
         load_weights(variables, weights / "hf-vit")
 
 
-def test_the_number_of_heads_is_compared_since_no_shape_tells_it(weights):
+def test_the_sizes_of_the_network_are_compared_all_at_once(weights):
+    """The heads are in no shape; the others are said before forty leaves are."""
     record = read_provenance(weights / "hf-mae")
-    check_network(record, {"heads": 2, "decoder_heads": 2})
+    right = {**OPTIONS, "decoder_features": 8, "decoder_depth": 1, "decoder_heads": 2}
+    check_network(record, right)
     check_network(record, {})
-    with pytest.raises(UserError, match=r"has 2 attention heads, but model\.heads is 4: set"):
-        check_network(record, {"heads": 4})
-    with pytest.raises(UserError, match=r"its decoder has 2 .* model\.decoder_heads is 1"):
-        check_network(record, {"heads": 2, "decoder_heads": 1})
-    check_network({"network": {"width": 64}}, {"heads": 4})  # no attention at all
+    with pytest.raises(UserError, match=r"set model\.heads=2 \(now 4\), or take other"):
+        check_network(record, {**right, "heads": 4})
+    with pytest.raises(
+        UserError, match=r"model\.depth=2 \(now 3\), model\.decoder_heads=2 \(now 1"
+    ):
+        check_network(record, {**right, "depth": 3, "decoder_heads": 1})
+    # A decoder of another kind may have an option of the same name.
+    check_network(record, {**OPTIONS, "decoder_features": 99})
+    with pytest.raises(UserError, match=r"model\.width=64 \(now 32\)"):
+        check_network({"network": {"width": 64}}, {"width": 32})
+
+
+def test_an_epsilon_that_differs_is_said(weights):
+    record = read_provenance(weights / "hf-mae")
+    assert "--config.model.layer_norm_epsilon=1e-12" in epsilon_note(
+        record, {"layer_norm_epsilon": 1e-6}
+    )
+    assert epsilon_note(record, {"layer_norm_epsilon": 1e-12}) == epsilon_note(record, {}) == ""
 
 
 def test_folders_of_another_kind_are_refused(weights, tmp_path):
