@@ -32,6 +32,7 @@ def test_pca_reaches_the_known_figures(
             "data.root": str(real_data / "mvtec_ad"),
             "data.category": category,
             "data.holdout": 0.0,
+            "data.calibration": "held_out",
             "data.pipeline": "memory",
             "model.components": components,
             "train.devices": 1,

@@ -138,6 +138,7 @@ def _baseline(spec: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         "data.image_size": tuple(side),
         "data.channels": config.data.channels,
         "data.holdout": config.data.holdout,
+        "data.calibration": "held_out",  # the tables have no threshold to cross-fit for
         "evaluate.smoothing": config.evaluate.smoothing,
     }
     if not is_whole(config.data.region):

@@ -26,6 +26,8 @@ COMMANDS = (
     "score",
     "demo",
 )
+SHORT_FORMS = {"exclude": "data.exclude", "threshold": "evaluate.image_threshold"}
+"""Arguments that set a key of the config."""
 FAILED_PARTS = 1
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -65,6 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             allowed=hasattr(arguments, "takes_overrides"),
             more_inputs=inputs if isinstance(inputs, list) else None,
         )
+        for flag, key in SHORT_FORMS.items():
+            value = getattr(arguments, flag, None)
+            if value is not None:
+                overrides[key] = value
         return arguments.run(arguments, overrides) or 0
     except UserError as error:
         print(f"jaxad: {error}", file=sys.stderr)
@@ -143,6 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--config", required=True, metavar="NAME[:VARIANT,...]",
                      help="a shipped config or a file, with variants: vqvae:small")  # fmt: skip
     sub.add_argument("--workdir", required=True, help="run folder; training resumes there")
+    sub.add_argument("--exclude", metavar="PATH[,PATH...]",
+                     help="training images to leave out, or a list of them: the run's "
+                     "odd_images.csv (data.exclude)")  # fmt: skip
     sub.add_argument("--distributed", action="store_true",
                      help="one of several processes; the cluster says which")  # fmt: skip
     sub.add_argument("--coordinator", default="", metavar="HOST:PORT",
@@ -158,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
     sub.add_argument("--checkpoint", default="last", help="last (default), best or a step")
     sub.add_argument("--data-root", help="where the data set is now, if it has moved")
+    _add_threshold(sub)
     sub.set_defaults(takes_overrides=True)
 
     sub = _command(commands, "predict", _predict, "judge any images: scores, decisions, maps")
@@ -170,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
                      help="also write the raw maps as float TIFF in MVTec's layout")  # fmt: skip
     sub.add_argument("--no-overlays", action="store_true", help="write no pictures")
     sub.add_argument("--data-root", help="where the training images are now, if they have moved")
+    _add_threshold(sub)
     sub.set_defaults(takes_overrides=True)
 
     sub = _command(
@@ -218,6 +229,7 @@ def _parser() -> argparse.ArgumentParser:
                      help="the StableHLO file; FILE.json beside it describes it")  # fmt: skip
     sub.add_argument("--checkpoint", default="last", help="last (default), best or a step")
     sub.add_argument("--data-root", help="where the training images are now, if they have moved")
+    _add_threshold(sub)
     sub.set_defaults(takes_overrides=True)
 
     sub = _command(
@@ -258,6 +270,12 @@ def _parser() -> argparse.ArgumentParser:
         "--workdir", default="jaxad-demo", help="folder of the runs (default: jaxad-demo)"
     )
     return parser
+
+
+def _add_threshold(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--threshold", metavar="SCORE",
+                     help="image threshold by hand: a score, fpr:0.02 or recall:0.95 on labelled "
+                     "test images; auto: calibrated (evaluate.image_threshold)")  # fmt: skip
 
 
 def _command(commands, name: str, run, text: str) -> argparse.ArgumentParser:
@@ -351,6 +369,9 @@ def _predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         return INTERRUPTED
     counts = result["counts"]
     print(", ".join(f"{number} {name}" for name, number in counts.items() if number))
+    if result["unlike_training"]:
+        print(f"{result['unlike_training']} images have a brightness or size that the training "
+              "images do not have: see the column notes")  # fmt: skip
     print(f"tables: {arguments.output}/scores.csv, {arguments.output}/predictions.json")
     return FAILED_PARTS if counts["unreadable"] else 0
 

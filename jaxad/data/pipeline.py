@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxad.data.batch import Batch
+from jaxad.data.rows import ImageRows
 from jaxad.data.split import random_order
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.tensorflow import import_tensorflow
@@ -28,8 +29,9 @@ PIPELINES = ("auto", "memory", "tf")
 _PREFETCH = 3
 _LOADER_BATCH = 64
 
-Images = UInt8[np.ndarray, "n h w c"] | StreamedImages
-"""An array, in memory or memory-mapped, or images that are decoded when rows are asked for."""
+Images = UInt8[np.ndarray, "n h w c"] | StreamedImages | ImageRows
+"""An array, in memory or memory-mapped, images that are decoded when rows are asked for, or some of
+either."""
 
 
 def training_batches(

@@ -33,6 +33,22 @@ def split_holdout(
     return np.sort(order[count:]), np.sort(order[:count])
 
 
+def split_folds(n: int, *, folds: int, seed: int) -> Int[np.ndarray, " n"]:
+    """Deals ``n`` rows at random into folds whose sizes differ by at most one.
+
+    Args:
+      n: number of rows.
+      folds: how many; with more than there are rows, each row is a fold of its own.
+      seed: the folds depend on ``(n, folds, seed)`` only.
+
+    Returns:
+      The fold of each row, from 0.
+    """
+    numbers = np.empty(n, np.int64)
+    numbers[random_order(n, seed, 0)] = np.arange(n) % min(folds, max(n, 1))
+    return numbers
+
+
 def random_order(n: int, seed: int, stream: int) -> Int[np.ndarray, " n"]:
     """Returns the permutation of ``0 .. n - 1`` that belongs to ``(seed, stream)``.
 

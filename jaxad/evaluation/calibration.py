@@ -1,34 +1,36 @@
-"""Thresholds and the heat-map scale, from held-out good images alone."""
+"""Thresholds and the heat-map scale, from good images that the model has not seen.
+
+Either these were held out of training (``data.holdout``), or every good image is scored by a model
+that was trained on the other folds (``data.calibration=cross_fitted``); thresholds then hold for
+the final model, which is trained on all of them, since it errs no more than the folds' models do.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
-from jaxad.data.table import SampleTable
+from jaxad.data.images import image_dimensions
+from jaxad.data.table import Sample, SampleTable
 from jaxad.evaluation.detector import Detector
+from jaxad.evaluation.names import printable
+from jaxad.evaluation.thresholds import (
+    conformal_threshold,
+    labelled_threshold,
+    odd_limit,
+    parse_by_hand,
+    pixel_threshold,
+)
 from jaxad.models import architecture
 from jaxad.run.errors import UserError
-from jaxad.run.files import write_json
+from jaxad.run.files import write_csv, write_json
 from jaxad.run.folder import RunFolder
-from jaxad.training.inputs import decode
-
-
-def threshold_at(values: Float[np.ndarray, " n"], rate: float) -> float:
-    """The smallest threshold that at most ``rate`` of good values exceed.
-
-    Args:
-      values: scores of good images (or pixels), at least one.
-      rate: share that may lie strictly above, in [0, 1).
-
-    Returns:
-      One of the values, so that "greater than" rejects at most ``floor(rate * n)`` of them.
-    """
-    # The small addend undoes rounding: 0.29 * 100 is 28.999...
-    allowed = int(np.floor(rate * len(values) + 1e-9))
-    return float(np.partition(values, len(values) - 1 - allowed)[len(values) - 1 - allowed])
+from jaxad.run.progress import Progress
+from jaxad.training.inputs import FEWEST_TO_CROSS_FIT, open_images
 
 
 def uncalibrated(detector: Detector, *, held_out: int, reason: str) -> dict[str, Any]:
@@ -36,17 +38,26 @@ def uncalibrated(detector: Detector, *, held_out: int, reason: str) -> dict[str,
 
     Args:
       detector: the trained model.
-      held_out: number of good training images that were held out.
+      held_out: number of good images that it was to be set from.
       reason: why there is no threshold, as a clause that goes on from "no threshold:".
     """
     return {
         **_settings(detector),
+        "method": None,
         "held_out": held_out,
         "smallest_false_positive_rate": None,
+        "promised_false_positive_rate": None,
+        "promised_interval": None,
+        "held_out_rejected": None,
+        "calibrated_threshold": None,
         "image_threshold": None,
+        "set_by_hand": "",
         "pixel_threshold": None,
         "heat_map_low": None,
         "heat_map_high": None,
+        "odd_limit": None,
+        "odd_images": [],
+        "trained_on": None,
         "reason": reason,
     }
 
@@ -70,56 +81,138 @@ def _settings(detector: Detector) -> dict[str, Any]:
 
 
 def calibrate(
-    detector: Detector, table: SampleTable | None, record: dict[str, Any]
+    run: RunFolder, detector: Detector, table: SampleTable | None, record: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Derives thresholds and scale from the run's held-out good images.
+    """Derives thresholds and scale from good images that the model that scores them has not seen.
 
     Args:
+      run: where the models of cross-fitting are.
       detector: the trained model.
-      table: where the held-out images are found; None where there are none.
+      table: where the images are found; None where there are none.
       record: data.json, which names them.
 
     Returns:
-      What calibration.json holds. Without held-out images the thresholds and the scale are None,
-      with a ``reason``.
+      What calibration.json holds. Without such images the thresholds and the scale are None, with
+      a ``reason``.
 
     Raises:
-      UserError: a held-out image is gone or cannot be read.
+      UserError: an image is gone or cannot be read, or training has not finished.
     """
-    names = record["holdout"]
+    names = calibration_images(record)
     if table is None or not names:
-        return uncalibrated(
-            detector,
-            held_out=0,
-            reason="no good training image was held out (data.holdout=0), so there is nothing "
-            "to set a threshold from",
-        )
+        return uncalibrated(detector, held_out=0, reason=_why_none(detector, record))
     by_name = {table.relative(s): s for s in table.train_good()}
     missing = [name for name in names if name not in by_name]
     if missing:
+        what = "training image" if record.get("folds") else "held-out image"
         raise UserError(
-            f"the held-out image {missing[0]} is no longer in {table.root}; "
-            "restore it, or train again"
+            f"the {what} {missing[0]} is no longer in {table.root}; restore it, or train again"
         )
     samples = [by_name[name] for name in names]
-    images = decode(samples, detector.config.data, tuple(record["range_16bit"]))
-    output = detector(images)
-    scores = output.scores[detector.primary_score]
-    pixels = output.maps[detector.primary_map].ravel()
+    seen = _score(run, detector, samples, record)
     options = detector.config.evaluate
-    pixel_threshold = threshold_at(pixels, options.pixel_false_positive_rate)
-    low = float(np.median(pixels))
+    threshold = conformal_threshold(seen.scores, options.image_false_positive_rate)
+    over = pixel_threshold(seen.pixels, options.pixel_false_positive_rate)
+    low = float(np.median(seen.pixels))
+    limit = odd_limit(seen.scores)
+    odd = [i for i in np.argsort(-seen.scores, kind="stable") if seen.scores[i] > limit]
     return {
         **_settings(detector),
+        "method": "cross_fitted" if record.get("folds") else "held_out",
         "held_out": len(names),
-        "smallest_false_positive_rate": 1.0 / len(names),
-        "image_threshold": threshold_at(scores, options.image_false_positive_rate),
-        "pixel_threshold": pixel_threshold,
+        "smallest_false_positive_rate": 1.0 / (len(names) + 1),
+        "promised_false_positive_rate": threshold.promised,
+        "promised_interval": list(threshold.interval),
+        "held_out_rejected": threshold.rejected,
+        "calibrated_threshold": threshold.value,
+        "image_threshold": threshold.value,
+        "set_by_hand": "",
+        "pixel_threshold": over,
         # Half-way up the scale a pixel is called defective: what is normal stays dark.
         "heat_map_low": low,
-        "heat_map_high": low + 2.0 * max(pixel_threshold - low, 1e-12),
+        "heat_map_high": low + 2.0 * max(over - low, 1e-12),
+        "odd_limit": limit,
+        "odd_images": [
+            {"path": printable(names[i]), "score": float(f"{seen.scores[i]:.9g}")} for i in odd
+        ],
+        "trained_on": {
+            "brightness": [float(seen.brightness.min()), float(seen.brightness.max())],
+            "height": [int(seen.sizes[:, 0].min()), int(seen.sizes[:, 0].max())],
+            "width": [int(seen.sizes[:, 1].min()), int(seen.sizes[:, 1].max())],
+        },
         "reason": None,
     }
+
+
+def calibration_images(record: Mapping[str, Any]) -> list[str]:
+    """The names of the good images that thresholds are set from, by data.json; may be empty."""
+    return record["training"] if record.get("folds") else record["holdout"]
+
+
+def _why_none(detector: Detector, record: Mapping[str, Any]) -> str:
+    if detector.config.data.calibration == "cross_fitted" or detector.model.fit is not None:
+        count = len(record["training"])
+        if count < FEWEST_TO_CROSS_FIT:
+            return (
+                f"cross-fitting needs at least {FEWEST_TO_CROSS_FIT} good training images, and "
+                f"there are {count}"
+            )
+    return (
+        "no good training image was held out (data.holdout=0), so there is nothing to set a "
+        "threshold from"
+    )
+
+
+class _Seen(NamedTuple):
+    """What ``n`` good images gave.
+
+    Attributes:
+      scores: primary scores.
+      pixels: of the primary map, of all images; evenly chosen ones where all take too much memory.
+      brightness: mean over the pixels that the model sees, in [0, 1].
+      sizes: original heights and widths.
+    """
+
+    scores: Float[np.ndarray, " n"]
+    pixels: Float[np.ndarray, " m"]
+    brightness: Float[np.ndarray, " n"]
+    sizes: Int[np.ndarray, "n size"]
+
+
+def _score(
+    run: RunFolder, detector: Detector, samples: Sequence[Sample], record: Mapping[str, Any]
+) -> _Seen:
+    """Runs each image through a model that has not seen it, in batches."""
+    data = detector.config.data
+    images = open_images(list(samples), data, tuple(record["range_16bit"]))
+    folds = np.array(record.get("folds") or [0] * len(samples))
+    height, width = images.shape[1:3]
+    stride = _stride(len(samples), height, width, detector.config.evaluate.memory_limit_mb)
+    scores, brightness = np.empty(len(samples), np.float32), np.empty(len(samples))
+    pixels = []
+    done = 0
+    with Progress("image", len(samples)) as progress:
+        for number in np.unique(folds):
+            rows = np.flatnonzero(folds == number)
+            unaware = detector.of_fold(run, int(number)) if record.get("folds") else detector
+            for batch in np.array_split(rows, -(-len(rows) // detector.batch_size)):
+                shown = np.asarray(images[batch])
+                (output,) = unaware.batches(shown)
+                scores[batch] = output.scores[detector.primary_score]
+                brightness[batch] = shown.mean(axis=(1, 2, 3)) / 255.0
+                pixels.append(output.maps[detector.primary_map].ravel()[::stride])
+                done += len(batch)
+                progress.update(done)
+    sizes = np.array([image_dimensions(sample.path) for sample in samples])
+    return _Seen(scores, np.concatenate(pixels), brightness, sizes)
+
+
+def _stride(count: int, height: int, width: int, limit_mb: int) -> int:
+    """Every how many pixels are kept, so that they fit into memory; no column more than others."""
+    stride = max(1, math.ceil(4 * count * height * width / (limit_mb * 2**20 or 1)))
+    while math.gcd(stride, width) > 1:
+        stride += 1
+    return stride
 
 
 def saved_calibration(run: RunFolder, detector: Detector) -> dict[str, Any] | None:
@@ -135,6 +228,54 @@ def calibration_of(run: RunFolder, detector: Detector, table: SampleTable) -> di
     """The run's calibration.json, made anew when it is missing or of other settings."""
     calibration = saved_calibration(run, detector)
     if calibration is None:
-        calibration = calibrate(detector, table, run.read_json(run.data))
-        write_json(run.calibration, calibration)
+        calibration = calibrate(run, detector, table, run.read_json(run.data))
+        save_calibration(run, calibration)
     return calibration
+
+
+def save_calibration(run: RunFolder, calibration: Mapping[str, Any]) -> None:
+    """Writes calibration.json, and odd_images.csv: the good images that are worth a look."""
+    rows = [odd | {"limit": calibration["odd_limit"]} for odd in calibration.get("odd_images", [])]
+    write_csv(run.odd_images, ["path", "score", "limit"], rows)
+    write_json(run.calibration, calibration)
+
+
+def with_threshold_by_hand(
+    calibration: Mapping[str, Any],
+    asked: str,
+    *,
+    scores: Float[np.ndarray, " n"] | None = None,
+    labels: Bool[np.ndarray, " n"] | None = None,
+) -> dict[str, Any]:
+    """The calibration with the image threshold of ``evaluate.image_threshold``.
+
+    Args:
+      calibration: what calibration.json holds, with this or another threshold.
+      asked: the key's value; empty or ``"auto"`` brings the calibrated threshold back.
+      scores: of labelled images; None where there are none.
+      labels: whether these are anomalous.
+
+    Raises:
+      UserError: a rate on labelled images, and there are none.
+    """
+    by_hand = parse_by_hand(asked)
+    calibrated = calibration.get("calibrated_threshold", calibration["image_threshold"])
+    if by_hand is None:
+        value = calibrated
+    elif by_hand.kind == "score":
+        value = by_hand.value
+    elif scores is not None and labels is not None:
+        value = labelled_threshold(by_hand, scores, labels)
+    elif calibration.get("set_by_hand") == asked:
+        value = calibration["image_threshold"]
+    else:
+        raise UserError(
+            f"evaluate.image_threshold={asked} is set on labelled images; run `jaxad evaluate` "
+            "with it first, or give a score"
+        )
+    return {
+        **calibration,
+        "calibrated_threshold": calibrated,
+        "image_threshold": value,
+        "set_by_hand": asked if by_hand else "",
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from jaxad import models
-from jaxad.data.pipeline import evaluation_batches
+from jaxad.data.pipeline import Images, evaluation_batches
 from jaxad.evaluation.protocols.rules import get_protocol
+from jaxad.evaluation.thresholds import parse_by_hand
 from jaxad.models.base import Model, Variables
 from jaxad.ops.blur import gaussian_blur
 from jaxad.run import config as config_lib, environment
@@ -73,6 +75,7 @@ class Detector:
 
     def __init__(self, config: Settings, variables: Variables, model: Model, *, step: int):
         get_protocol(config.evaluate.protocol)
+        parse_by_hand(config.evaluate.image_threshold)
         self.config, self.step = config, step
         self.model, self.variables = model, variables
         self._devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
@@ -114,13 +117,23 @@ class Detector:
             config, train=dataclasses.replace(config.train, devices=devices)
         )
         model = models.build_from(config)
-        like = jax.eval_shape(model.init, jax.random.key(0))
-        checkpoints = Checkpoints(run.checkpoints, read_only=True)
-        try:
-            variables, step = checkpoints.restore_variables(like, str(checkpoint))
-        finally:
-            checkpoints.close()
+        variables, step = _read_variables(run, model, str(checkpoint))
         return cls(config, variables, model, step=step)
+
+    def of_fold(self, run: RunFolder, number: int) -> Detector:
+        """The same detector with the variables of a model of cross-fitting; compiled once for all.
+
+        Args:
+          run: the run folder.
+          number: of the fold that the model has not seen.
+
+        Raises:
+          UserError: training has not come so far.
+        """
+        other = copy.copy(self)
+        other.variables, _ = _read_variables(run.fold(number), self.model, "last")
+        other._placed = self._devices.replicate(other.variables)
+        return other
 
     def _check_names(self) -> tuple[str, str]:
         """The primary map and score, checked without running the model; notes all maps."""
@@ -137,7 +150,7 @@ class Detector:
             chosen.append(name)
         return chosen[0], chosen[1]
 
-    def batches(self, images: UInt8[np.ndarray, "n h w c"]) -> Iterator[DetectorOutput]:
+    def batches(self, images: Images) -> Iterator[DetectorOutput]:
         """Runs the model batch by batch; each yield covers the next images, in order.
 
         Raises:
@@ -168,6 +181,15 @@ class Detector:
                 done += len(output.reconstruction)
                 progress.update(done)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _read_variables(run: RunFolder, model: Model, checkpoint: str) -> tuple[Variables, int]:
+    like = jax.eval_shape(model.init, jax.random.key(0))
+    checkpoints = Checkpoints(run.checkpoints, read_only=True)
+    try:
+        return checkpoints.restore_variables(like, checkpoint)
+    finally:
+        checkpoints.close()
 
 
 def override_detection(config: Settings, overrides: Mapping[str, Any]) -> Settings:

@@ -13,7 +13,7 @@ from jaxad import metrics
 from jaxad.data.crop import crop_record
 from jaxad.data.masks import MASK_RULE
 from jaxad.data.table import Sample
-from jaxad.evaluation.calibration import calibration_of
+from jaxad.evaluation.calibration import calibration_of, with_threshold_by_hand
 from jaxad.evaluation.detector import Detector, override_detection
 from jaxad.evaluation.inputs import EvaluationInputs, read_inputs
 from jaxad.evaluation.map_metrics import Components, MapMetrics, map_metrics, map_score_pairs
@@ -54,6 +54,12 @@ def evaluate(
     test = read_inputs(run, detector.config, data_root)
     calibration = calibration_of(run, detector, test.table)
     computed = map_metrics(detector, test, pixel_threshold=calibration["pixel_threshold"])
+    calibration = with_threshold_by_hand(
+        calibration,
+        detector.config.evaluate.image_threshold,
+        scores=computed.scores[detector.primary_score],
+        labels=np.array([bool(sample.label) for sample in test.samples]),
+    )
     result = metrics_record(detector, test.samples, computed)
     result |= apply_protocol(
         computed.output,
@@ -65,10 +71,12 @@ def evaluate(
     result |= {
         "image_threshold": calibration["image_threshold"],
         "pixel_threshold": calibration["pixel_threshold"],
+        "threshold_set_by_hand": calibration["set_by_hand"],
     }
     rows = score_rows(test, computed.scores[detector.primary_score], calibration)
     if overrides:
         write_text(run.config, config_lib.to_json(override_detection(run.read_config(), overrides)))
+    write_json(run.calibration, calibration)
     write_json(run.metrics, result)
     write_scores(run, rows)
     present(run, detector, test, computed, calibration, result, rows)

@@ -17,12 +17,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import export as jax_export
-from jaxtyping import Array, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 import jaxad
 from jaxad.data.crop import crop_record
 from jaxad.evaluation.detector import make_detect
 from jaxad.evaluation.predict import load_detector
+from jaxad.evaluation.thresholds import SHOWN_SHARE
 from jaxad.models.base import Model, Variables
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_bytes
@@ -99,6 +100,7 @@ def export(
         "smoothing": options.smoothing,
         "image_threshold": predictor.image_threshold,
         "pixel_threshold": predictor.pixel_threshold,
+        "threshold_set_by_hand": predictor.calibration["set_by_hand"],
         "no_threshold_because": predictor.reason,
     }
     write_bytes(target, data, what=f"--output {target}")
@@ -127,7 +129,7 @@ def make_program(
       primary_map: the map that is returned.
       primary_score: the score that is returned.
       image_threshold: over it an image is rejected; None: no decision is returned.
-      pixel_threshold: over it a pixel is defective; None: no mask is returned.
+      pixel_threshold: over it a pixel of a rejected image is defective; None: no mask is returned.
 
     Returns:
       ``images -> {"score": (b,), "map": (b, h, w), "reconstruction": (b, h, w, c) uint8,
@@ -145,10 +147,24 @@ def make_program(
         if image_threshold is not None:
             result["decision"] = score > jnp.float32(image_threshold)
         if pixel_threshold is not None:
-            result["mask"] = values > jnp.float32(pixel_threshold)
+            result["mask"] = _predicted(values, result.get("decision"), pixel_threshold)
         return result
 
     return program
+
+
+def _predicted(
+    values: Float[Array, "b h w"], decision: Bool[Array, " b"] | None, threshold: float
+) -> Bool[Array, "b h w"]:
+    """:func:`jaxad.evaluation.thresholds.predicted_pixels` of every image."""
+    over = values > jnp.float32(threshold)
+    if decision is None:
+        return over
+    pixels = values.reshape(values.shape[0], -1)
+    highest = jax.lax.top_k(pixels, max(1, int(SHOWN_SHARE * pixels.shape[1])))[0]
+    some = over.any(axis=(1, 2))
+    shown = jnp.where(some[:, None, None], over, values >= highest[:, -1, None, None])
+    return shown & decision[:, None, None]
 
 
 def serialise(

@@ -21,14 +21,22 @@ from jaxad.data.crop import Box, box_of, cut, put_back
 from jaxad.data.datasets import find_images
 from jaxad.data.images import decode, resize
 from jaxad.data.limits import limit_images
-from jaxad.evaluation.calibration import calibrate, saved_calibration, uncalibrated
+from jaxad.evaluation.calibration import (
+    calibrate,
+    calibration_images,
+    save_calibration,
+    saved_calibration,
+    uncalibrated,
+    with_threshold_by_hand,
+)
 from jaxad.evaluation.connected_components import Component, find_components
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import run_table
 from jaxad.evaluation.resize import resize_map
+from jaxad.evaluation.thresholds import predicted_pixels
+from jaxad.evaluation.trained_range import notes_on
 from jaxad.report.content import Scale
 from jaxad.run.errors import UserError
-from jaxad.run.files import write_json
 from jaxad.run.folder import RunFolder
 
 ImageLike = str | os.PathLike | np.ndarray
@@ -58,6 +66,8 @@ class Prediction:
       decision: True = rejected (the score exceeds the image threshold); None without a threshold.
       model_map: ``(h, w)`` float32, the primary map at the size that the model sees.
       pixel_threshold: of the run; None without one.
+      notes: sentences on brightness or size outside what was trained: scores of such images do not
+        mean what they mean of others.
       error: why the file cannot be read, as a sentence; None when it can.
     """
 
@@ -68,6 +78,7 @@ class Prediction:
     decision: bool | None = None
     model_map: Float[np.ndarray, "h w"] | None = field(default=None, repr=False)
     pixel_threshold: float | None = None
+    notes: tuple[str, ...] = ()
     error: str | None = None
 
     @functools.cached_property
@@ -87,14 +98,14 @@ class Prediction:
 
     @property
     def mask(self) -> Bool[np.ndarray, "H W"] | None:
-        """The pixels over the pixel threshold, at the original size; None without a threshold.
+        """The predicted defects, at the original size; None without a threshold.
 
-        None of them lies outside the box.
+        An accepted image has none; a rejected one has the pixels over the pixel threshold or, where
+        there are none, its highest hundredth. None of them lies outside the box.
         """
         _, box, size = self._require_read()
-        if self.pixel_threshold is None:
-            return None
-        return put_back(self._seen > self.pixel_threshold, box, size, outside=False)
+        inside = predicted_pixels(self._seen, self.decision, self.pixel_threshold)
+        return None if inside is None else put_back(inside, box, size, outside=False)
 
     @functools.cached_property
     def maximum(self) -> Maximum:
@@ -144,25 +155,26 @@ def load_detector(
     calibration = saved_calibration(run, detector)
     if calibration is None:
         calibration = _new_calibration(run, detector, record, data_root)
-    return Predictor(run, detector, record, calibration)
+    by_hand = detector.config.evaluate.image_threshold
+    return Predictor(run, detector, record, with_threshold_by_hand(calibration, by_hand))
 
 
 def _new_calibration(
     run: RunFolder, detector: Detector, record: dict[str, Any], data_root: str | None
 ) -> dict[str, Any]:
     """Calibrates, and saves the result unless it would replace that of an evaluation."""
-    held_out = len(record["holdout"])
+    count = len(calibration_images(record))
     try:
-        # Without held-out images nothing is looked for, so that nothing can be missing.
-        table = run_table(detector.config, data_root) if held_out else None
-        calibration = calibrate(detector, table, record)
+        # Without good images to calibrate on, none is looked for, so that none can be missing.
+        table = run_table(detector.config, data_root) if count else None
+        calibration = calibrate(run, detector, table, record)
     except UserError as error:
-        reason = f"the held-out good images that it comes from cannot be read ({error})"
-        return uncalibrated(detector, held_out=held_out, reason=reason)
+        reason = f"the good images that it comes from cannot be read ({error})"
+        return uncalibrated(detector, held_out=count, reason=reason)
     if not run.calibration.exists():
         # A run folder may be read-only where it is used: then the next call calibrates again.
         with contextlib.suppress(UserError):
-            write_json(run.calibration, calibration)
+            save_calibration(run, calibration)
     return calibration
 
 
@@ -191,7 +203,7 @@ class Predictor:
 
     @property
     def image_threshold(self) -> float | None:
-        """An image is rejected over this score; None without calibration."""
+        """An image is rejected over this score; None without one (``reason`` says why)."""
         return self.calibration["image_threshold"]
 
     @property
@@ -273,17 +285,17 @@ class Predictor:
         answers = [(path, future.result()) for path, future in batch]
         images = [answer[0] for _, answer in answers if not isinstance(answer, str)]
         detector = self.detector
-        found: Iterator[tuple[np.ndarray, np.floating]] = iter(())
+        found: Iterator[tuple[np.ndarray, np.ndarray, np.floating]] = iter(())
         if images:
             output = detector(np.stack(images))
             maps, scores = output.maps[detector.primary_map], output.scores[detector.primary_score]
-            found = zip(maps, scores, strict=True)
+            found = zip(images, maps, scores, strict=True)
         threshold = self.image_threshold
         for path, answer in answers:
             if isinstance(answer, str):
                 yield Prediction(path=path, error=answer)
                 continue
-            model_map, score = next(found)
+            image, model_map, score = next(found)
             yield Prediction(
                 path=path,
                 size=answer[1],
@@ -292,6 +304,7 @@ class Predictor:
                 decision=None if threshold is None else bool(score > threshold),
                 model_map=model_map,
                 pixel_threshold=self.pixel_threshold,
+                notes=notes_on(self.calibration.get("trained_on"), image, answer[1]),
             )
 
 

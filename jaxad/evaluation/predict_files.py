@@ -59,10 +59,11 @@ def predict_files(
 ) -> dict[str, Any]:
     """Predicts on files and folders of images and writes what was found.
 
-    ``OUTPUT/scores.csv`` (path, score, decision, regions, error), ``OUTPUT/predictions.json``,
-    ``OUTPUT/overlays/NAME.png`` and ``OUTPUT/anomaly_maps/CATEGORY/test/KIND/STEM.tiff`` (float32,
-    raw values; MVTec's layout for submissions). All pictures have the size of the original. NAME
-    is the image's path below the folder that all inputs have in common. Of a run with a region
+    ``OUTPUT/scores.csv`` (path, score, decision, regions, notes, error),
+    ``OUTPUT/predictions.json``, ``OUTPUT/overlays/NAME.png`` and
+    ``OUTPUT/anomaly_maps/CATEGORY/test/KIND/STEM.tiff`` (float32, raw values; MVTec's layout for
+    submissions). All pictures have the size of the original. NAME is the image's path below the
+    folder that all inputs have in common. Of a run with a region
     (``data.region``) the pictures show its frame, and the map has its smallest value outside.
 
     Args:
@@ -90,7 +91,7 @@ def predict_files(
         _say(f"scores without decisions, for there is no threshold: {predictor.reason}")
     sources = name_outputs(found, predictor.category)
     predictions = predictor.iterate([source.path for source in sources])
-    scale, origin = predictor.scale, "held-out good training images"
+    scale, origin = predictor.scale, "good training images that the model has not seen"
     if scale is None and overlays:
         # Never a scale per image: all pictures of a call can be compared with one another.
         first = list(islice(predictions, predictor.batch_size))
@@ -105,6 +106,7 @@ def predict_files(
         "primary_score": predictor.detector.primary_score,
         "image_threshold": predictor.image_threshold,
         "pixel_threshold": predictor.pixel_threshold,
+        "threshold_set_by_hand": predictor.calibration["set_by_hand"],
         "reason": predictor.reason,
         "heat_map": scale and {"low": scale.low, "high": scale.high, "from": origin},
     }
@@ -165,6 +167,7 @@ class _Writer:
             "decision": prediction.decision,
             "maximum": highest._asdict() | {"value": _nine_digits(highest.value)},
             "regions": [r._asdict() | {"peak": _nine_digits(r.peak)} for r in prediction.regions],
+            "notes": list(prediction.notes),
             "files": {name: printable(file) for name, file in files.items()},
             "error": None,
         }
@@ -219,6 +222,7 @@ def _unreadable(source: Source, reason: str) -> Row:
         "path": printable(source.path),
         **row,
         "regions": [],
+        "notes": [],
         "files": {},
         "error": printable(reason),
     }
@@ -285,17 +289,19 @@ def _write_tables(output: pathlib.Path, head: Row, rows: Sequence[Row], total: i
         **head,
         "complete": len(rows) == total,
         "counts": {"images": total, **counts},
+        "unlike_training": sum(bool(row["notes"]) for row in rows),
         "images": list(rows),
     }
     write_csv(
         output / "scores.csv",
-        ["path", "score", "decision", "regions", "error"],
+        ["path", "score", "decision", "regions", "notes", "error"],
         [
             {
                 "path": row["path"],
                 "score": None if row["error"] else f"{row['score']:.9g}",
                 "decision": None if row["decision"] is None else int(row["decision"]),
                 "regions": None if row["error"] else len(row["regions"]),
+                "notes": "; ".join(row["notes"]),
                 "error": row["error"],
             }
             for row in rows

@@ -17,6 +17,7 @@ from jaxad.evaluation.inputs import EvaluationInputs, read_masks
 from jaxad.evaluation.learned import examine, images_to_examine
 from jaxad.evaluation.map_metrics import Curves, MapMetrics, outputs_of
 from jaxad.evaluation.names import unique_names
+from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.report.cases import save_cases
 from jaxad.report.content import Case, Learned, ReportContent, ScoreRow, common_scale
 from jaxad.report.figures import panel_strip
@@ -176,7 +177,7 @@ def make_case(
         reconstruction=reconstruction,
         heat=heat,
         mask=mask,
-        predicted=None if threshold is None else heat > threshold,
+        predicted=predicted_pixels(heat, row.decision, threshold),
     )
 
 

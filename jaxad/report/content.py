@@ -137,10 +137,10 @@ class ReportContent:
     Attributes:
       title: heading of the page.
       metrics: the content of ``metrics.json``.
-      calibration: ``image_threshold``, ``pixel_threshold``, ``heat_map_low``, ``heat_map_high``
-        (None where there is none), ``reason`` why they are None, ``held_out`` (number of good
-        training images they come from), ``false_positive_rate`` (asked for) and
-        ``smallest_false_positive_rate`` (attainable with that many images).
+      calibration: what calibration.json holds: ``image_threshold``, ``pixel_threshold``,
+        ``heat_map_low``, ``heat_map_high`` (None where there is none), ``reason`` why they are
+        None, ``held_out`` (number of good training images they come from), ``false_positive_rate``
+        (asked for), ``smallest_false_positive_rate`` (attainable with that many images) and so on.
       config: the resolved config, nested.
       environment: versions, devices, commit, seed.
       history: one dict per line of ``history.csv``; empty for models fitted in closed form.

@@ -139,8 +139,9 @@ def _protocol(metrics: Mapping[str, Any]) -> str:
 
 
 def _threshold(content: ReportContent) -> str:
-    # What is None there is as good as absent.
-    calibration = {key: value for key, value in content.calibration.items() if is_known(value)}
+    # What is None there is as good as absent, and of a run from before they came these are.
+    calibration: dict[str, Any] = {"method": "held_out", "set_by_hand": "", "odd_images": []}
+    calibration |= {key: value for key, value in content.calibration.items() if is_known(value)}
     smallest, rate = (calibration.get(f"{one}false_positive_rate") for one in ("smallest_", ""))
     verdicts = Counter(row.verdict for row in content.rows)
     found, alarms = verdicts["found"], verdicts["false alarm"]

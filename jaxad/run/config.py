@@ -21,6 +21,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.files import listed_paths
 from jaxad.run.options import converted
 from jaxad.run.settings import ModelChoice, Settings
 
@@ -126,11 +127,15 @@ def with_keys(settings: Settings, values: Mapping[str, Any]) -> Settings:
 
 
 def with_absolute_root(settings: Settings) -> Settings:
-    """The same settings, whose data set is found from any working directory."""
-    if not settings.data.root:
-        return settings
-    data = dataclasses.replace(settings.data, root=os.path.abspath(settings.data.root))
-    return dataclasses.replace(settings, data=data)
+    """The same settings, which mean the same from any working directory.
+
+    Raises:
+      UserError: a list of ``data.exclude`` cannot be read.
+    """
+    data = settings.data
+    root = os.path.abspath(data.root) if data.root else ""
+    exclude = "\n".join(listed_paths(data.exclude, key="data.exclude"))
+    return dataclasses.replace(settings, data=dataclasses.replace(data, root=root, exclude=exclude))
 
 
 def _import_config(name_or_file: str) -> types.ModuleType:

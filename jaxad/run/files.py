@@ -185,6 +185,33 @@ def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
     ]
 
 
+def listed_paths(text: str, *, key: str) -> list[str]:
+    """The paths that a config's key names, each once.
+
+    Args:
+      text: paths separated by commas or line breaks; one that ends in ``.txt`` or ``.csv`` is a
+        file that lists more, one a line, or in its column ``path``.
+      key: named in errors.
+
+    Raises:
+      UserError: a list cannot be read.
+    """
+    paths: list[str] = []
+    for entry in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
+        if not entry.lower().endswith((".txt", ".csv")):
+            paths.append(entry)
+            continue
+        try:
+            content = pathlib.Path(entry).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"the list {entry} of {key} cannot be read: {error}") from None
+        rows = [row for row in csv.reader(io.StringIO(content, newline="")) if any(row)]
+        column = rows[0].index("path") if rows and "path" in rows[0] else None
+        listed = rows if column is None else rows[1:]
+        paths += [row[column or 0].strip() for row in listed]
+    return list(dict.fromkeys(filter(None, paths)))
+
+
 @contextlib.contextmanager
 def try_lock(path: pathlib.Path) -> Iterator[bool]:
     """Holds a lock file, without waiting; a kill frees it.

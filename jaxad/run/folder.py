@@ -40,8 +40,14 @@ class RunFolder:
     scores = property(lambda self: self.path / "scores.csv")
     report = property(lambda self: self.path / "report.html")
     figures = property(lambda self: self.path / "figures")
+    odd_images = property(lambda self: self.path / "odd_images.csv")
+    folds = property(lambda self: self.path / "folds")
     cases = property(lambda self: self.path / "figures" / "cases.npz")
     outcome = property(lambda self: self.path / "outcome.json")
+
+    def fold(self, number: int) -> RunFolder:
+        """The run of one fold's model (``data.calibration=cross_fitted``)."""
+        return RunFolder(self.folds / str(number))
 
     def create(self) -> None:
         """Makes the folder.

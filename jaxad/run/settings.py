@@ -45,6 +45,18 @@ class Data(Options):
         at_least=0,
         at_most=1,
     )
+    calibration: str = option(
+        "auto",
+        "good images that thresholds come from; auto: held-out ones or, where data.holdout is 0 "
+        "and the model has a closed form, all of them, cross-fitted",
+        choices=("auto", "held_out", "cross_fitted"),
+    )
+    folds: int = option(
+        5, "cross-fitting: parts, each scored by a model trained on the others", at_least=2
+    )
+    exclude: str = option(
+        "", "training images to leave out: paths, separated by commas, or a list of them (txt, csv)"
+    )
     pipeline: str = option(
         "auto", "auto takes tf.data where it is installed", choices=("auto", "tf", "memory")
     )
@@ -138,10 +150,13 @@ class Evaluate(Options):
     )
     protocol: str = option("jaxad", "jaxad, or a paper's: vae_compare, mvtec_official ...")
     image_false_positive_rate: float = option(
-        0.05, "of the image threshold, on held-out images", at_least=0, below=1
+        0.05, "of good images, that the image threshold is set for", at_least=0, below=1
     )
     pixel_false_positive_rate: float = option(
-        0.005, "of the pixel threshold, on held-out images", at_least=0, below=1
+        0.005, "of their pixels, that the pixel threshold is set for", at_least=0, below=1
+    )
+    image_threshold: str = option(
+        "", 'by hand: a score, or "fpr:0.02", "recall:0.95" on labelled images; "": calibrated'
     )
     aupro_limit: float = option(
         0.3, "false-positive rate to which AUPRO integrates", above=0, at_most=1

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table
 from jaxad.data.images import resolve_range_16bit
 from jaxad.data.limits import limit_images
-from jaxad.data.split import random_order, split_holdout
+from jaxad.data.pipeline import Images
+from jaxad.data.split import random_order, split_folds, split_holdout
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.data.table import Sample, SampleTable
-from jaxad.run.errors import UserError
+from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.files import listed_paths
 from jaxad.run.settings import Data, Settings
 from jaxad.training.processes import log
+
+FEWEST_TO_CROSS_FIT = 3
+"""Good images: with two, each model would see one."""
 
 
 class Inputs(NamedTuple):
@@ -29,11 +36,13 @@ class Inputs(NamedTuple):
       holdout: ``(m, h, w, c)`` uint8, good images that training does not see; m may be 0.
       record: what data.json says: where the images are, which were held out, how 16-bit values
         are read.
+      folds: the fold of each training image, for cross-fitting; None without.
     """
 
-    train: UInt8[np.ndarray, "n h w c"] | StreamedImages
+    train: Images
     holdout: UInt8[np.ndarray, "m h w c"]
     record: dict[str, Any]
+    folds: Int[np.ndarray, " n"] | None = None
 
 
 def open_table(data: Data) -> SampleTable:
@@ -102,18 +111,40 @@ def _drawn(good: list[Sample], data: Data) -> list[Sample]:
     return [good[i] for i in np.sort(random_order(len(good), data.limit_seed, 0)[: data.limit])]
 
 
-def prepare_inputs(config: Settings, *, train: bool = True) -> Inputs:
+def open_images(
+    samples: list[Sample], data: Data, range_16bit: tuple[float, float]
+) -> UInt8[np.ndarray, "n h w c"] | StreamedImages:
+    """Like :func:`decode`; with ``data.stream`` batch by batch, when rows are asked for."""
+    if data.stream:
+        return StreamedImages(samples, **_reading(data, range_16bit))
+    return decode(samples, data, range_16bit)
+
+
+def is_cross_fitted(data: Data, *, closed_form: bool) -> bool:
+    """Whether thresholds come from all good images (``data.calibration``).
+
+    Args:
+      data: ``config.data``.
+      closed_form: whether the model is fitted without steps.
+    """
+    if data.calibration == "auto":
+        return closed_form and not data.holdout
+    return data.calibration == "cross_fitted"
+
+
+def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = False) -> Inputs:
     """Reads the good training images and parts the held-out ones from them.
 
     Args:
       config: of the run.
       train: whether there is anything to train; if not, held-out images alone are read.
+      closed_form: whether the model is fitted without steps, see :func:`is_cross_fitted`.
 
     Raises:
       UserError: there is nothing to train on, or a file cannot be read.
     """
     table = open_table(config.data)
-    good = list(table.train_good())
+    good = _without_excluded(table, config.data.exclude)
     if not good:
         raise UserError(
             f"{table.root} holds no good training image; put them into train/good "
@@ -125,13 +156,18 @@ def prepare_inputs(config: Settings, *, train: bool = True) -> Inputs:
     range_16bit = table.range_16bit or resolve_range_16bit(
         [s.path for s in good], config.data.range_16bit, crop=config.data.region
     )
-    kept, held_out = split_holdout(len(good), share=config.data.holdout, seed=config.seed)
+    cross_fitted = train and is_cross_fitted(config.data, closed_form=closed_form)
+    share = 0.0 if cross_fitted else config.data.holdout
+    kept, held_out = split_holdout(len(good), share=share, seed=config.seed)
     if not train:
         kept = kept[:0]
     elif not len(kept):
         raise UserError(
             "data.holdout=1 leaves no image to train on; give the share to keep for calibration"
         )
+    folds = None
+    if cross_fitted and len(good) >= FEWEST_TO_CROSS_FIT:
+        folds = split_folds(len(good), folds=config.data.folds, seed=config.seed)
     record = {
         "name": table.name,
         "root": table.root,
@@ -140,16 +176,35 @@ def prepare_inputs(config: Settings, *, train: bool = True) -> Inputs:
         "range_16bit": list(range_16bit),
         "training": [table.relative(good[i]) for i in kept],
         "holdout": [table.relative(good[i]) for i in held_out],
+        # The fold of each training image.
+        "folds": [] if folds is None else folds.tolist(),
     }
-    if config.data.holdout and not len(held_out):
+    if share and not len(held_out):
         raise UserError(
             f"{table.root} holds 1 good training image, so none is left for calibration; add "
             "images, or set data.holdout=0 (then no threshold is set)"
         )
     # Decoded apart: taking rows of a memory-mapped array would bring it into memory.
     holdout = decode([good[i] for i in held_out], config.data, range_16bit)
-    samples = [good[i] for i in kept]
-    if config.data.stream:
-        images = StreamedImages(samples, **_reading(config.data, range_16bit))
-        return Inputs(images, holdout, record)
-    return Inputs(decode(samples, config.data, range_16bit), holdout, record)
+    images = open_images([good[i] for i in kept], config.data, range_16bit)
+    return Inputs(images, holdout, record, folds)
+
+
+def _without_excluded(table: SampleTable, exclude: str) -> list[Sample]:
+    """The good training images but those of ``data.exclude``.
+
+    Raises:
+      UserError: one to be left out is no training image.
+    """
+    good = {table.relative(sample): sample for sample in table.train_good()}
+    for path in listed_paths(exclude, key="data.exclude"):
+        # As odd_images.csv names it, or as a shell does.
+        below = os.path.relpath(os.path.abspath(path), os.path.abspath(table.root))
+        name = next((n for n in (path, pathlib.PurePath(below).as_posix()) if n in good), None)
+        if name is None:
+            raise UserError(
+                f"data.exclude names {path}, which is no good training image of {table.root}"
+                + did_you_mean(path, good)
+            )
+        del good[name]
+    return list(good.values())

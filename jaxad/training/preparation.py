@@ -6,6 +6,7 @@ import contextlib
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxad import models
 from jaxad.models.base import Model, parameter_key
@@ -79,8 +80,9 @@ def prepare(config: Settings, run: RunFolder, stack: contextlib.ExitStack) -> Se
         run.create()
         stack.enter_context(run.locked())
         _check_same_run(run, config)
-    inputs = prepare_inputs(config, train=model.fit is not None or config.train.takes_steps)
-    if model.fit is None and config.train.takes_steps:
+    closed_form, steps = model.fit is not None, config.train.takes_steps
+    inputs = prepare_inputs(config, train=closed_form or steps, closed_form=closed_form)
+    if steps and not closed_form:
         _check_batches(config, inputs, devices)
     checkpoints = None
     if processes.is_first():
@@ -159,10 +161,15 @@ def _check_same_run(run: RunFolder, config: Settings) -> None:
 def _check_batches(config: Settings, inputs: Inputs, devices: Devices) -> None:
     options = config.train
     devices.check_batch_size("train.batch_size", options.batch_size)
-    if options.batch_size > len(inputs.train):
+    fewest = len(inputs.train)
+    elsewhere = f"{len(inputs.holdout)} held out"
+    if inputs.folds is not None:
+        largest = int(np.bincount(inputs.folds).max())
+        fewest, elsewhere = fewest - largest, f"{largest} in another fold"
+    if options.batch_size > fewest:
         raise UserError(
-            f"train.batch_size is {options.batch_size}, but there are {len(inputs.train)} training "
-            f"images (and {len(inputs.holdout)} held out); take a smaller one"
+            f"train.batch_size is {options.batch_size}, but there are {fewest} training "
+            f"images (and {elsewhere}); take a smaller one"
         )
     per_device = options.batch_size // len(devices)
     if per_device % options.accumulate:
@@ -174,11 +181,8 @@ def _check_batches(config: Settings, inputs: Inputs, devices: Devices) -> None:
 
 def _record_run(run: RunFolder, config: Settings, inputs: Inputs, weights: dict[str, Any]) -> None:
     if run.has_checkpoint() and run.data.exists():
-        before = run.read_json(run.data)
-        if (before["training"], before["holdout"]) != (
-            inputs.record["training"],
-            inputs.record["holdout"],
-        ):
+        before = {"folds": []} | run.read_json(run.data)
+        if any(before[part] != inputs.record[part] for part in ("training", "holdout", "folds")):
             raise UserError(
                 f"the training images in {inputs.record['root']} are not those that "
                 f"{run.path} was started with; use a new --workdir"

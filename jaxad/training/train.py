@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Callable, Iterable
 
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from jaxad.data.batch import Batch
 from jaxad.data.crop import check_crop
 from jaxad.data.pipeline import BatchLoader, evaluation_batches
+from jaxad.data.rows import ImageRows
 from jaxad.models.base import Variables, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
@@ -61,21 +64,59 @@ def train(config: ConfigDict | Settings, workdir: str | os.PathLike) -> RunFolde
         processes.check_same(
             settings=config_lib.to_json(config), training_images=repr(setup.inputs.record)
         )
-        if setup.model.fit is not None:
-            _fit(setup, setup.model.fit)
-        elif not setup.config.train.takes_steps:
-            _take_weights(setup)
-        else:
-            _optimise(setup)
+        _train_model(setup)
+        _train_folds(setup)
     return setup.run
+
+
+def _train_model(setup: Setup) -> None:
+    if setup.model.fit is not None:
+        _fit(setup, setup.model.fit)
+    elif not setup.config.train.takes_steps:
+        _take_weights(setup)
+    else:
+        _optimise(setup)
+
+
+def _train_folds(setup: Setup) -> None:
+    """For cross-fitting: one model per fold, trained on all others; each has a run folder."""
+    inputs, folds = setup.inputs, setup.inputs.folds
+    if folds is None:
+        return
+    count, begun = int(folds.max()) + 1, time.perf_counter()
+    for number in range(count):
+        run = setup.run.fold(number)
+        if setup.model.fit is None:
+            log(f"cross-fitting: fold {number + 1} of {count}")
+        others = ImageRows(inputs.train, np.flatnonzero(folds != number))
+        checkpoints = processes.on_all(functools.partial(_open_checkpoints, run))
+        try:
+            _train_model(
+                setup._replace(
+                    inputs=inputs._replace(train=others), run=run, checkpoints=checkpoints
+                )
+            )
+        finally:
+            if checkpoints is not None:
+                checkpoints.close()
+    log(f"cross-fitted in {count} folds in {time.perf_counter() - begun:.1f} s")
+
+
+def _open_checkpoints(run: RunFolder) -> Checkpoints | None:
+    if not processes.is_first():
+        return None
+    run.create()
+    return Checkpoints(run.checkpoints)
 
 
 def _fit(setup: Setup, fit: Callable[[Iterable[Batch]], Variables]) -> None:
     """A closed-form model: one checkpoint, no steps."""
     checkpoints, images = setup.checkpoints, setup.inputs.train
     assert checkpoints is not None  # a closed form is fitted by one process
+    is_fold = len(images) < len(setup.inputs.record["training"])
     if checkpoints.latest_step() is not None:
-        log("already fitted")
+        if not is_fold:
+            log("already fitted")
         return
     begun = time.perf_counter()
     try:
@@ -84,7 +125,8 @@ def _fit(setup: Setup, fit: Callable[[Iterable[Batch]], Variables]) -> None:
         raise UserError(str(error)) from error
     _save_untrained(setup, checkpoints, variables, begun=begun)
     seconds = time.perf_counter() - begun
-    log(f"fitted {setup.config.model.name} to {len(images)} images in {seconds:.1f} s")
+    if not is_fold:
+        log(f"fitted {setup.config.model.name} to {len(images)} images in {seconds:.1f} s")
 
 
 def _take_weights(setup: Setup) -> None:

@@ -168,7 +168,7 @@ def one_good_image(data: pathlib.Path) -> str:
 )
 def test_a_folder_that_cannot_be_trained_on(spoil, data, tmp_path, refused):
     sentence = spoil(data)
-    error = refused(words("train", tmp_path / "w", data))
+    error = refused(words("train", tmp_path / "w", data, data__holdout=0.1))
     assert str(data) in error and sentence in error
 
 
@@ -188,7 +188,7 @@ def test_unknown_categories(data, tmp_path, refused):
         ({"data__channels": 2}, "data.channels must be 1 or 3"),
         ({"data__range_16bit": "most"}, "data.range_16bit must be full"),
         ({"data__name": "mvtek"}, "unknown data.name 'mvtek'; did you mean 'mvtec'?"),
-        ({"data__holdout": 1}, "'data.holdout' must be from 0 to below 1"),
+        ({"data__holdout": 1}, "data.holdout=1 leaves no image to train on"),
         ({"train__devices": 99}, "train.devices is 99, but this machine has"),
         ({"train__log_every": 0}, "'train.log_every' must be at least 1"),
     ],
@@ -263,10 +263,10 @@ def test_a_damaged_or_missing_checkpoint(run, refused):
     assert "holds no finished checkpoint; run `jaxad train`" in refused(words("evaluate", run))
 
 
-def test_a_held_out_image_that_is_gone(run, data, refused):
-    held_out = json.loads((run / "data.json").read_text())["holdout"][0]
-    (data / held_out).unlink()
-    assert f"{held_out} is no longer in" in refused(words("evaluate", run, data))
+def test_an_image_of_the_calibration_that_is_gone(run, data, refused):
+    gone = json.loads((run / "data.json").read_text())["training"][0]
+    (data / gone).unlink()
+    assert f"the training image {gone} is no longer in" in refused(words("evaluate", run, data))
 
 
 def test_training_images_that_have_changed(run, tiny_data, tmp_path, refused):

@@ -135,7 +135,7 @@ def test_no_test_images_is_one_sentence(run, data, tmp_path):
 
 
 def test_without_held_out_images_there_is_no_threshold_but_a_reason(tiny, data, tmp_path):
-    run = tiny.fit(data, tmp_path / "run", data__holdout=0.0)
+    run = tiny.fit(data, tmp_path / "run", data__holdout=0.0, data__calibration="held_out")
     result = evaluate(run)
     assert result["image_threshold"] is None and result["pixel_threshold"] is None
     assert result["image_auroc"] is not None

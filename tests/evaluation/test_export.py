@@ -24,6 +24,7 @@ from jaxad.evaluation import export as export_module
 from jaxad.evaluation.detector import make_detect
 from jaxad.evaluation.export import export, make_program, serialise
 from jaxad.evaluation.predict import load_detector
+from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.models.base import parameter_key
 from jaxad.run.errors import UserError
 
@@ -78,7 +79,8 @@ def test_alone_it_gives_the_detectors_bits(own_trained, exported, tmp_path):
     np.testing.assert_array_equal(found["map"], values)
     np.testing.assert_array_equal(found["reconstruction"], expected.reconstruction)
     np.testing.assert_array_equal(found["decision"], score > predictor.image_threshold)
-    np.testing.assert_array_equal(found["mask"], values > predictor.pixel_threshold)
+    predicted = [predicted_pixels(v, True, predictor.pixel_threshold) for v in values]
+    np.testing.assert_array_equal(found["mask"], predicted)
     assert found["decision"].all() and found["mask"].any()
     with np.load(tmp_path / "two.npz") as archive:
         # In a batch of two, float32 sums may come in another order.
@@ -100,8 +102,22 @@ def test_its_description_is_true(own_trained, exported):
     assert record["no_threshold_because"] is None
 
 
+def test_exported_outlines_are_those_of_predictions():
+    values = np.random.default_rng(0).random((4, 20, 30)).astype(np.float32)
+    decisions = np.array([True, False, True, False])
+    for threshold in (-1.0, 0.5, 2.0):
+        found = export_module._predicted(
+            jnp.asarray(values), jnp.asarray(decisions), threshold=threshold
+        )
+        want = [
+            predicted_pixels(one, bool(decision), threshold)
+            for one, decision in zip(values, decisions, strict=True)
+        ]
+        np.testing.assert_array_equal(found, want)
+
+
 def test_without_held_out_images_nothing_is_decided(tiny, data, tmp_path):
-    run = tiny.fit(data, tmp_path / "run", data__holdout=0.0)
+    run = tiny.fit(data, tmp_path / "run", data__holdout=0.0, data__calibration="held_out")
     record = export(run, tmp_path / "file")
     assert set(record["outputs"]) == {"score", "map", "reconstruction"}
     assert record["image_threshold"] is None and "data.holdout=0" in record["no_threshold_because"]

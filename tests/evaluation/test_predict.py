@@ -71,6 +71,40 @@ def test_a_defect_is_found_where_it_is(predictor, data):
     assert sum(region.area for region in prediction.regions) == prediction.mask.sum()
 
 
+def test_accepted_images_have_no_outline_and_rejected_ones_have(predictor, data):
+    """However the two thresholds lie."""
+    images = [*(data / "test").rglob("*.png")]
+    scores = sorted(p.score for p in predictor.predict(images))
+    before = predictor.calibration
+    try:
+        for image, pixel in [(scores[3], -1.0), (scores[3], 1e9), (None, None)]:
+            if image is not None:
+                predictor.calibration = before | {
+                    "image_threshold": image,
+                    "pixel_threshold": pixel,
+                }
+            found = predictor.predict(images)
+            assert {p.decision for p in found} == {True, False}
+            assert all(bool(p.regions) == p.mask.any() == p.decision for p in found)
+    finally:
+        predictor.calibration = before
+
+
+def test_other_brightness_and_size_are_noted(predictor, tiny, calibrated, tmp_path, capsys):
+    picture = tiny.stripes(100)
+    bright = np.uint8(np.minimum(picture.astype(int) + 40, 255))
+    dark = picture // 2
+    found = predictor.predict([picture, bright, dark, tiny.stripes(100, size=(48, 90))])
+    assert not found[0].notes
+    assert [n.partition(" ")[0] for n in found[1].notes + found[2].notes] == ["brighter", "darker"]
+    assert found[3].notes == ("48 x 90 pixels (height x width), trained on 48 x 64",)
+    file = tiny.save(tmp_path / "bright.png", bright)
+    assert command(calibrated, tmp_path / "out", file) == 0
+    assert "1 images have a brightness or size" in capsys.readouterr().out
+    (row,) = read_csv(tmp_path / "out" / "scores.csv")
+    assert row["notes"].startswith("brighter than any training image: mean 0.")
+
+
 def test_arrays_give_what_their_files_give(predictor, data):
     paths = sorted((data / "test" / "box").glob("*.png"))
     arrays = [np.asarray(Image.open(path)) for path in paths]
@@ -242,16 +276,17 @@ def test_where_held_out_images_are_gone_scores_go_on_without_decisions(
 
 def test_without_held_out_images_nothing_is_looked_for(tiny, data, tmp_path):
     moved = shutil.copytree(data, tmp_path / "data")
-    run = tiny.fit(moved, tmp_path / "run", data__holdout=0.0)
+    keys = {"data__holdout": 0.0, "data__calibration": "held_out"}
+    run = tiny.fit(moved, tmp_path / "run", **keys)
     shutil.rmtree(moved)
     assert "data.holdout=0" in load_detector(run).reason
 
 
 def test_a_read_only_run_folder_predicts_all_the_same(run, data, predictor, monkeypatch):
-    def refuse(path, values):
+    def refuse(path, *values):
         raise UserError(f"{path} could not be written: read-only file system")
 
-    monkeypatch.setattr("jaxad.evaluation.predict.write_json", refuse)
+    monkeypatch.setattr("jaxad.evaluation.calibration.write_csv", refuse)
     assert load_detector(run).image_threshold == predictor.image_threshold
 
 

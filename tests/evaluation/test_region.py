@@ -78,8 +78,13 @@ def test_a_run_with_a_region_is_the_run_on_cut_files(runs):
     assert box_of(REGION, (48, 64)) == BOX
     assert rows_of(run) == rows_of(other)
     assert figures_of(run) == figures_of(other)
-    for name in ("calibration.json", "figures/box_000.png"):
-        assert (run / name).read_bytes() == (other / name).read_bytes()
+    figure = "figures/box_000.png"
+    assert (run / figure).read_bytes() == (other / figure).read_bytes()
+    ours, theirs = (json.loads((r / "calibration.json").read_text()) for r in (run, other))
+    sizes = [[part.pop(side) for side in ("height", "width")]
+             for part in (ours["trained_on"], theirs["trained_on"])]  # fmt: skip
+    assert ours == theirs
+    assert sizes == [[[48, 48], [64, 64]], [[37, 37], [52, 52]]]  # the files' own
 
 
 @pytest.mark.parametrize(
@@ -182,7 +187,8 @@ def test_predictions_lie_where_they_belong(runs):
 
 def test_nothing_is_found_outside_however_low_the_threshold(runs):
     predictor = load_detector(runs[0])
-    predictor.calibration = {**predictor.calibration, "pixel_threshold": -1.0}
+    thresholds = {"pixel_threshold": -1.0, "image_threshold": -1.0}
+    predictor.calibration = {**predictor.calibration, **thresholds}
     (one,) = predictor.predict(runs[1] / "test" / "good" / "000.png")
     assert one.mask.sum() == BOX.size[0] * BOX.size[1]
     assert [r[:5] for r in one.regions] == [(4, 6, 52, 37, 52 * 37)]

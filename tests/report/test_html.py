@@ -202,6 +202,33 @@ def test_threshold_is_told_with_its_origin_and_worth():
     assert "6 of 8 (75.0 %) good" in parsed.text
 
 
+def test_a_cross_fitted_threshold_tells_its_promise_and_the_odd_images():
+    odd = [{"path": "train/<good>/7.png", "score": 9.0}]
+    crossed = CALIBRATION | {
+        "method": "cross_fitted",
+        "held_out_rejected": 3,
+        "promised_false_positive_rate": 0.0976,
+        "promised_interval": [0.028, 0.20],
+        "odd_images": odd,
+        "odd_limit": 8.0,
+    }
+    parsed = Page(html.render_report(make_content(calibration=crossed)))
+    assert "each scored by a model that was trained without it" in parsed.text
+    assert "3 exceed it, so 9.8 % of new good ones" in parsed.text
+    assert "between 2.8 and 20 % (95 %)" in parsed.text
+    assert "1 of 40 score over 8" in parsed.text and "train/<good>/7.png" in parsed.text
+
+
+@pytest.mark.parametrize(("asked", "warned"), [("3.5", False), ("recall:0.9", True)])
+def test_a_threshold_by_hand_is_called_so(asked, warned):
+    by_hand = CALIBRATION | {"set_by_hand": asked, "calibrated_threshold": 2.25}
+    parsed = Page(html.render_report(make_content(calibration=by_hand)))
+    assert f"set by hand (evaluate.image_threshold={asked})" in parsed.text
+    assert "The calibrated threshold is 2.25" in parsed.text
+    assert "from 40 good training images" not in parsed.text
+    assert ("expect less on new ones" in parsed.text) == warned
+
+
 def test_mistakes_come_worst_first_and_lead_to_their_cards():
     text = html.render_report(make_content())
     section = text[text.index('<section id="mistakes"') : text.index('<section id="defective"')]
