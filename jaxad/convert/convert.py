@@ -16,11 +16,11 @@ from typing import Any
 from flax.traverse_util import unflatten_dict
 
 import jaxad
-from jaxad.convert.families import FAMILIES, STAGES, family as family_of
+from jaxad.convert.families import FAMILIES, STAGES, Family, family as family_of
 from jaxad.convert.hyperparameters import hyperparameters
 from jaxad.convert.mapping import Mapped, map_weights
 from jaxad.convert.positions import resize_positions
-from jaxad.convert.reading import open_weights
+from jaxad.convert.reading import Weights, open_weights
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.files import remove_unfinished, write_json, writing
 from jaxad.training.weights import PROVENANCE, SCHEMA_VERSION, save_tree
@@ -72,13 +72,36 @@ def convert(
     if image_size:
         resized_from = sizes.get("image_size")
         mapped, sizes = _resize(mapped, sizes, image_size)
-    record = {
+    record = provenance(weights, table, mapped, sizes, resized_from=resized_from)
+    _write(folder, mapped, record)
+    return record
+
+
+def provenance(
+    weights: Weights,
+    family: Family,
+    mapped: Mapped,
+    sizes: dict[str, Any],
+    *,
+    resized_from: list[int] | None = None,
+) -> dict[str, Any]:
+    """What provenance.json says of converted weights.
+
+    Args:
+      weights: the file that they were in.
+      family: their family.
+      mapped: the converted weights.
+      sizes: of their network.
+      resized_from: the image size that its position embeddings were made for, if it is another.
+    """
+    return {
         "schema_version": SCHEMA_VERSION,
-        "family": family,
+        "family": family.name,
         "source": weights.path.name,
         "sha256": _sha256(weights.path),
         "bytes": weights.path.stat().st_size,
-        "licence": table.licence,
+        "origin": family.origin,
+        "licence": family.licence,
         "converted": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "jaxad": jaxad.__version__,
         "network": sizes,
@@ -89,8 +112,6 @@ def convert(
         "dropped": mapped.dropped,
         "prefix": weights.prefix,
     }
-    _write(folder, mapped, record)
-    return record
 
 
 def _check_output(folder: pathlib.Path) -> None:

