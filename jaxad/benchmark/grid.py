@@ -25,7 +25,7 @@ from jaxad.report.cases import load_cases
 from jaxad.report.content import common_scale
 from jaxad.run.config import flatten, load_settings, with_absolute_root
 from jaxad.run.errors import UserError
-from jaxad.run.files import try_lock, write_json
+from jaxad.run.files import try_lock
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
 from jaxad.training.preparation import CHANGEABLE
@@ -106,21 +106,24 @@ def benchmark(
     own = own_overrides or {}
     settings = {cell: _settings(cell, own.get(cell.config, overrides or {})) for cell in cells}
     rows: dict[Cell, dict[str, Any]] = {}
+    summaries: dict[Cell, RunSummary] = {}
     while len(rows) < len(cells):
         before = len(rows)
         for number, cell in enumerate(cells, start=1):
             if cell in rows:
                 continue
             name = f"[{number}/{len(cells)}] {cell.config} {cell.category} seed {cell.seed}"
-            row = _take(cell, settings[cell], root, since=since, name=name)
-            if row is not None:
-                rows[cell] = row
+            taken = _take(cell, settings[cell], root, since=since, name=name)
+            if taken is not None:
+                rows[cell], summary = taken
+                if summary is not None:
+                    summaries[cell] = summary
                 known = [rows[one] for one in cells if one in rows]
                 write_results(root, known)
                 write_paper_tables(root, papers, known, variant=variant)
         if len(rows) == before:
             time.sleep(POLL_SECONDS)  # the cells that are left are with other processes
-    finished = [summary_of(root, rows[cell]) for cell in cells if not rows[cell]["error"]]
+    finished = [summaries[cell] for cell in cells if cell in summaries]
     write_comparison(root / "report.html", finished, title=title)
     return [rows[cell] for cell in cells]
 
@@ -134,8 +137,12 @@ def _settings(cell: Cell, overrides: Mapping[str, Any]) -> Settings:
 
 def _take(
     cell: Cell, config: Settings, root: pathlib.Path, *, since: float, name: str
-) -> dict[str, Any] | None:
-    """Runs a cell unless it is done; None where another process is at it."""
+) -> tuple[dict[str, Any], RunSummary | None] | None:
+    """Runs a cell unless it is done; None where another process is at it.
+
+    Returns:
+      Its row and what the page says of it, None for a cell that failed or cannot be read.
+    """
     run = RunFolder(root / cell.folder)
     row: dict[str, Any] = {**cell._asdict(), "folder": cell.folder, "error": ""}
     try:
@@ -150,10 +157,11 @@ def _take(
             print(f"{name}: finished before" if done else name, file=sys.stderr, flush=True)
             if not done:
                 _run(run, config)
-        return row | _metrics(run)
+        row |= _metrics(run)
+        return row, summary_of(root, row)
     except UserError as error:
         print(f"{name}: failed: {error}", file=sys.stderr, flush=True)
-        return {**row, "error": str(error), **dict.fromkeys(("seconds", *METRICS))}
+        return {**row, "error": str(error), **dict.fromkeys(("seconds", *METRICS))}, None
 
 
 def _is_of(run: RunFolder, config: Settings) -> bool:
@@ -186,7 +194,7 @@ def _run(run: RunFolder, config: Settings) -> None:
     except Exception as error:  # out of memory, say: the other cells may still run
         traceback.print_exc()
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    write_json(run.outcome, {"error": reason, "time": time.time()})
+    run.write_json(run.outcome, {"error": reason, "time": time.time()})
     if reason:
         raise UserError(reason)
 

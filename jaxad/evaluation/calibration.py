@@ -27,7 +27,7 @@ from jaxad.evaluation.thresholds import (
 )
 from jaxad.models import architecture
 from jaxad.run.errors import UserError
-from jaxad.run.files import write_csv, write_json
+from jaxad.run.files import write_csv
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
 from jaxad.training.inputs import FEWEST_TO_CROSS_FIT, open_images
@@ -237,7 +237,7 @@ def save_calibration(run: RunFolder, calibration: Mapping[str, Any]) -> None:
     """Writes calibration.json, and odd_images.csv: the good images that are worth a look."""
     rows = [odd | {"limit": calibration["odd_limit"]} for odd in calibration.get("odd_images", [])]
     write_csv(run.odd_images, ["path", "score", "limit"], rows)
-    write_json(run.calibration, calibration)
+    run.write_json(run.calibration, calibration)
 
 
 def with_threshold_by_hand(

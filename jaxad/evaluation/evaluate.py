@@ -22,7 +22,7 @@ from jaxad.evaluation.presentation import present
 from jaxad.evaluation.protocols.apply import apply_protocol
 from jaxad.report.content import ScoreRow
 from jaxad.run import config as config_lib
-from jaxad.run.files import write_csv, write_json, write_text
+from jaxad.run.files import write_csv, write_text
 from jaxad.run.folder import RunFolder
 
 
@@ -76,8 +76,8 @@ def evaluate(
     rows = score_rows(test, computed.scores[detector.primary_score], calibration)
     if overrides:
         write_text(run.config, config_lib.to_json(override_detection(run.read_config(), overrides)))
-    write_json(run.calibration, calibration)
-    write_json(run.metrics, result)
+    run.write_json(run.calibration, calibration)
+    run.write_json(run.metrics, result)
     write_scores(run, rows)
     present(run, detector, test, computed, calibration, result, rows)
     return result

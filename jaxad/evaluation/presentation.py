@@ -22,9 +22,10 @@ from jaxad.report.cases import save_cases
 from jaxad.report.content import Case, Learned, ReportContent, ScoreRow, common_scale
 from jaxad.report.figures import panel_strip
 from jaxad.report.html import write_report
-from jaxad.run.files import read_csv, writing
+from jaxad.run.files import writing
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
+from jaxad.training.history import read_history
 
 PANEL_STRIPS = 12
 """Test images that are kept as panel strips and for comparisons between runs."""
@@ -122,7 +123,7 @@ def report_content(
         calibration=calibration,
         config=config.to_dict(),
         environment=run.read_json(run.environment),
-        history=read_csv(run.history),
+        history=read_history(run.history, run.read_timing()),
         cases=cases,
         notes=notes,
         scores=rows,

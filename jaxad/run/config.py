@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
-import json
 import os
 import pathlib
 import sys
@@ -20,13 +19,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxad.run import schema
 from jaxad.run.errors import UserError, did_you_mean
-from jaxad.run.files import listed_paths
+from jaxad.run.files import listed_paths, plain
 from jaxad.run.options import converted
 from jaxad.run.settings import ModelChoice, Settings
-
-SCHEMA_VERSION = 1
-"""Written into every config.json; raised when a saved config can no longer be read as it is."""
 
 Variant = Callable[[ConfigDict], None]
 
@@ -291,8 +288,8 @@ def flatten(config: ConfigDict | Settings) -> dict[str, Any]:
 
 
 def to_json(config: ConfigDict | Settings) -> str:
-    """The config as JSON text with its schema version."""
-    return json.dumps({"schema": SCHEMA_VERSION, **config.to_dict()}, indent=2) + "\n"
+    """The config as JSON text with its schema version and digest."""
+    return schema.CONFIG.write(plain(config.to_dict()))
 
 
 def from_json(text: str, *, source: str = "config.json") -> Settings:
@@ -305,17 +302,11 @@ def from_json(text: str, *, source: str = "config.json") -> Settings:
       UserError: not JSON, written by a schema that this version does not read, or holding a key
         or a value that no config may have.
     """
+    values = schema.CONFIG.read(text, source)
     try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{source} is damaged ({error}); train into a new workdir") from None
-    schema = values.pop("schema", None) if isinstance(values, dict) else None
-    if schema != SCHEMA_VERSION:
-        raise UserError(
-            f"{source} has config schema {schema!r}, this jaxad reads {SCHEMA_VERSION}; "
-            "evaluate it with the version in the run's environment.json"
-        )
-    return Settings.of(_tuples(values), source=source)
+        return Settings.of(_tuples(values), source=source)
+    except UserError as error:
+        raise UserError(f"{source}: {str(error).removeprefix(f'{source}: ')}") from None
 
 
 def _tuples(value: Any) -> Any:

@@ -130,17 +130,17 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def write_json(path: str | os.PathLike, values: Any) -> None:
     """Writes JSON whole or not at all; NaN and infinities become null."""
-    write_text(path, json.dumps(_plain(values), indent=2) + "\n")
+    write_text(path, json.dumps(plain(values), indent=2) + "\n")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Numpy scalars as Python's, non-finite floats as None: valid JSON everywhere."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -172,17 +172,23 @@ def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
 
     Returns:
       One dict per line after the first; nothing where there is no such file.
+
+    Raises:
+      UserError: it cannot be read as a table of text.
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-    width = len(reader.fieldnames or ())
-    return [
-        {name: value for name, value in row.items() if value}
-        for row in reader
-        if len(row) == width and None not in row.values()
-    ]
+    try:
+        text = path.read_text(encoding="utf-8")
+        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        width = len(reader.fieldnames or ())
+        return [
+            {name: value for name, value in row.items() if value}
+            for row in reader
+            if len(row) == width and None not in row.values()
+        ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
 
 
 def listed_paths(text: str, *, key: str) -> list[str]:

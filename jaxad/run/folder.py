@@ -7,16 +7,24 @@ calibration.json  metrics.json  scores.csv  report.html  figures/
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxad.run import config as config_lib
+from jaxad.run import config as config_lib, schema
 from jaxad.run.errors import UserError
-from jaxad.run.files import make_folder, try_lock
+from jaxad.run.files import make_folder, plain, try_lock, write_text
 from jaxad.run.settings import Settings
+
+_SCHEMAS = {
+    "data.json": schema.DATA,
+    "environment.json": schema.ENVIRONMENT,
+    "timing.json": schema.TIMING,
+    "calibration.json": schema.CALIBRATION,
+    "metrics.json": schema.METRICS,
+    "outcome.json": schema.OUTCOME,
+}
 
 
 class RunFolder:
@@ -86,16 +94,25 @@ class RunFolder:
         """
         return config_lib.from_json(self._read(self.config), source=str(self.config))
 
+    def read_timing(self) -> dict[str, Any]:
+        """What timing.json holds; {} where there is none."""
+        return self.read_json(self.timing) if self.timing.exists() else {}
+
     def read_json(self, path: pathlib.Path) -> dict[str, Any]:
-        """A JSON file of the run.
+        """A JSON file of the run, held against its schema (:mod:`jaxad.run.schema`).
 
         Raises:
-          UserError: it is missing or damaged.
+          UserError: it is missing or damaged, or of another version of jaxad.
         """
-        try:
-            return json.loads(self._read(path))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is damaged: {error}") from None
+        return _SCHEMAS[path.name].read(self._read(path), str(path))
+
+    def write_json(self, path: pathlib.Path, values: Mapping[str, Any]) -> None:
+        """Writes a JSON file of the run whole or not at all; NaN and infinities become null.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        write_text(path, _SCHEMAS[path.name].write(plain(values)))
 
     def _read(self, path: pathlib.Path) -> str:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from jaxad.run.errors import UserError
-from jaxad.run.options import Options, Rule, option
+from jaxad.run.options import Options, Rule, converted, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,14 +244,17 @@ class Settings:
         unknown = set(values) - {*GROUPS, "model", "variants", "seed"}
         if unknown:
             raise UserError(f"{source} holds an unknown key {min(unknown)!r}")
+        for name in (*GROUPS, "model"):
+            if not isinstance(values.get(name, {}), Mapping):
+                raise UserError(f"{source}: {name!r} is {values[name]!r}, not a group of keys")
         model = dict(values.get("model", {}))
         groups: dict[str, Any] = {
             name: group.of(values.get(name, {}), what=f"{source}: the group {name!r}")
             for name, group in GROUPS.items()
         }
         return cls(
-            ModelChoice(model.pop("name", ""), model),
-            variants=values.get("variants", ""),
-            seed=values.get("seed", 0),
+            ModelChoice(converted("model.name", model.pop("name", ""), ""), model),
+            variants=converted("variants", values.get("variants", ""), ""),
+            seed=converted("seed", values.get("seed", 0), 0),
             **groups,
         )

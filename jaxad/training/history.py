@@ -6,10 +6,12 @@ speeds go to the events and the progress line.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import pathlib
-from collections.abc import Mapping
-from typing import SupportsFloat
+from collections.abc import Mapping, Sequence
+from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -19,6 +21,9 @@ from jaxad.training.step import StepMetrics
 
 Row = Mapping[str, int | float]
 """Column of history.csv -> value."""
+
+TextRow = dict[str, str]
+"""The same as it stands in the file, without empty cells."""
 
 
 def check_finite(
@@ -79,15 +84,65 @@ def summarise_steps(steps: list[StepMetrics], *, first_step: int) -> dict[str, i
     return row
 
 
+def read_history(path: pathlib.Path, timing: Mapping[str, Any] | None = None) -> list[TextRow]:
+    """Reads history.csv.
+
+    Args:
+      path: of the file; it may be missing.
+      timing: what timing.json holds, whose digest of the rows up to its step is compared.
+
+    Returns:
+      Column -> text of a number, by row; an empty cell is left out.
+
+    Raises:
+      UserError: a row is damaged, or not what was written.
+    """
+    rows = read_csv(path)
+    advice = "restore it from a copy, or remove it to go on without the rows so far"
+    last = 0
+    for number, row in enumerate(rows, start=1):
+        wrong = next((name for name, text in row.items() if not _is_number(text)), None)
+        if wrong is not None:
+            raise UserError(
+                f"{path} is damaged (row {number}: {wrong!r} is {row[wrong]!r}, no finite number); "
+                f"{advice}"
+            )
+        step = row.get("step", "")
+        if not step.isdecimal() or int(step) <= last:
+            raise UserError(
+                f"{path} is damaged (row {number}: the step is {step!r} after {last}); {advice}"
+            )
+        last = int(step)
+    written = timing.get("history") if timing and path.exists() else None
+    if timing and written and written != digest_of(rows, up_to_step=timing["steps"]):
+        raise UserError(f"{path} is damaged (its rows are not what was written); {advice}")
+    return rows
+
+
+def digest_of(rows: Sequence[TextRow], *, up_to_step: int) -> str:
+    """SHA-256 of the rows up to and with a step, whatever columns other rows have."""
+    counted = [row for row in rows if int(row["step"]) <= up_to_step]
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 class History:
     """Rows of history.csv; on resuming, rows after the restored step are dropped."""
 
-    def __init__(self, path: pathlib.Path, *, up_to_step: int):
-        """Reads the rows written so far, up to and with ``up_to_step``."""
+    def __init__(
+        self, path: pathlib.Path, *, up_to_step: int, timing: Mapping[str, Any] | None = None
+    ):
+        """Reads the rows written so far, up to and with ``up_to_step``; see `read_history`."""
         self._path = path
-        self.rows: list[dict[str, str]] = []
+        self.rows: list[TextRow] = []
         if up_to_step > 0:
-            complete = read_csv(path)
+            complete = read_history(path, timing)
             self.rows = [row for row in complete if int(row["step"]) <= up_to_step]
         self._write_all()
 

@@ -12,7 +12,7 @@ from jaxad import models
 from jaxad.models.base import Model, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
-from jaxad.run.files import write_json, write_text
+from jaxad.run.files import write_text
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
 from jaxad.training import processes
@@ -188,9 +188,9 @@ def _record_run(run: RunFolder, config: Settings, inputs: Inputs, weights: dict[
                 f"{run.path} was started with; use a new --workdir"
             )
         return  # what the run was started with stays, and what an evaluation has set since
-    write_json(run.data, inputs.record)
+    run.write_json(run.data, inputs.record)
     write_text(run.config, config_lib.to_json(config))
     described = environment.describe(config.seed)
     described |= {"weights": weights} if weights else {}
     described |= {"processes": processes.count()} if processes.count() > 1 else {}
-    write_json(run.environment, described)
+    run.write_json(run.environment, described)

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import time
 
-from jaxad.run.files import write_json
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.events import Events
-from jaxad.training.history import History, Row
+from jaxad.training.history import History, Row, digest_of
 from jaxad.training.state import TrainState
 
 
 class Stopwatch:
     """Seconds of training up to each checkpoint, over all the sessions of a run."""
 
-    def __init__(self, run: RunFolder, *, resumed: bool):
+    def __init__(self, run: RunFolder, *, seconds: float):
         self._run = run
-        before = run.read_json(run.timing) if resumed and run.timing.exists() else {}
-        self._begun = time.perf_counter() - before.get("train_seconds", 0.0)
+        self._begun = time.perf_counter() - seconds
 
-    def write(self, step: int) -> None:
-        """Writes timing.json."""
+    def write(self, step: int, history: str) -> None:
+        """Writes timing.json: seconds, steps, and the digest of the history up to there."""
         seconds = time.perf_counter() - self._begun
-        write_json(self._run.timing, {"train_seconds": seconds, "steps": step})
+        values = {"train_seconds": seconds, "steps": step, "history": history}
+        self._run.write_json(self._run.timing, values)
 
 
 class Records:
@@ -43,8 +42,9 @@ class Records:
           images_each: images in a step.
         """
         self._checkpoints = checkpoints
-        self._history = History(run.history, up_to_step=first)
-        self._stopwatch = Stopwatch(run, resumed=first > 0)
+        timing = run.read_timing() if first else {}
+        self._history = History(run.history, up_to_step=first, timing=timing)
+        self._stopwatch = Stopwatch(run, seconds=timing.get("train_seconds", 0.0))
         self._events = Events(run.path, first_step=first)
         self._progress = Progress("step", total, done=first, images_each=images_each, always=True)
 
@@ -65,7 +65,7 @@ class Records:
         self._history.append(row)
         if state is not None:
             self._checkpoints.save(state, validation_loss=row.get("validation_loss"))
-            self._stopwatch.write(step)
+            self._stopwatch.write(step, digest_of(self._history.rows, up_to_step=step))
         self._progress.update(step, _note(row))
         speed = self._progress.images_per_second(step)
         self._events.write(step, {**row, "images_per_second": speed})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import statistics
 import time
 
@@ -16,6 +17,7 @@ from jaxad.cli.demo import CONFIGS, OVERRIDES
 from jaxad.cli.main import main
 from jaxad.data.groups import GROUPS
 from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,27 @@ def test_finished_cells_are_not_run_again(finished, overrides, monkeypatch):
     monkeypatch.setattr(module, "evaluate", refuse)
     again = benchmark(["pca", "pca:paper"], ["stripes"], [0, 1], root, overrides=overrides)
     assert again == rows
+
+
+DAMAGES = {
+    "outcome": lambda run: run.outcome.write_text('{"error": 3}'),
+    "metrics": lambda run: run.metrics.write_text(run.metrics.read_text().replace("0", "1")),
+    "calibration": lambda run: run.calibration.write_bytes(b"\xff"),
+    "timing": lambda run: run.timing.write_text("{"),
+    "config": lambda run: run.config.write_text("[]"),
+    "cases": lambda run: run.cases.write_bytes(run.cases.read_bytes()[:-100]),
+}
+
+
+@pytest.mark.parametrize("file", DAMAGES)
+def test_a_damaged_cell_is_a_failed_row(file, finished, overrides, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "train", None)  # nothing is run again
+    root = shutil.copytree(finished[0], tmp_path / "benchmark")
+    DAMAGES[file](RunFolder(root / Cell("pca", "stripes", 1).folder))
+    rows = benchmark(["pca", "pca:paper"], ["stripes"], [0, 1], root, overrides=overrides)
+    assert [row["error"] == "" for row in rows] == [True, False, True, True]
+    assert rows[1]["aupro"] is None and getattr(RunFolder("."), file).name in rows[1]["error"]
+    assert rows[2:] == finished[1][2:] and (root / "report.html").exists()
 
 
 def test_a_cell_that_fails_is_a_row_with_its_reason(tiny_data, overrides, tmp_path, capsys):

@@ -269,12 +269,11 @@ def test_an_image_of_the_calibration_that_is_gone(run, data, refused):
     assert f"the training image {gone} is no longer in" in refused(words("evaluate", run, data))
 
 
-def test_training_images_that_have_changed(run, tiny_data, tmp_path, refused):
-    config = json.loads((run / "config.json").read_text())
+def test_training_images_that_have_changed(run, tiny_data, tmp_path, refused, edited):
     moved = pathlib.Path(shutil.copytree(tiny_data, tmp_path / "moved"))
     (moved / "train/good/5.png").unlink()
-    config["data"]["root"] = str(moved)
-    (run / "config.json").write_text(json.dumps(config))
+    with edited(run / "config.json") as config:
+        config["data"]["root"] = str(moved)
     error = refused(words("train", run, moved))
     assert "are not those that" in error and "use a new --workdir" in error
 

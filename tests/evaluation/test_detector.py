@@ -1,5 +1,3 @@
-import json
-
 import jax
 import numpy as np
 import pytest
@@ -77,11 +75,12 @@ def test_smoothing_is_scipys_gaussian(images, detector):
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4])
-def test_a_run_of_any_number_of_devices_is_read_on_those_there_are(run, images, detector, devices):
-    saved = json.loads((run / "config.json").read_text())
-    saved["train"]["devices"] = devices
-    saved["evaluate"]["batch_size"] = 3  # divides among none of them but one
-    (run / "config.json").write_text(json.dumps(saved))
+def test_a_run_of_any_number_of_devices_is_read_on_those_there_are(
+    run, images, detector, devices, edited
+):
+    with edited(run / "config.json") as saved:
+        saved["train"]["devices"] = devices
+        saved["evaluate"]["batch_size"] = 3  # divides among none of them but one
     other = Detector.load(run)
     assert other.batch_size == {1: 3, 2: 4, 4: 4}[devices]
     found, want = other(images), detector(images)
@@ -89,10 +88,9 @@ def test_a_run_of_any_number_of_devices_is_read_on_those_there_are(run, images, 
     assert found.reconstruction.shape == images.shape
 
 
-def test_a_run_of_more_devices_than_there_are_is_read(run, images, monkeypatch):
-    saved = json.loads((run / "config.json").read_text())
-    saved["train"]["devices"] = 64
-    (run / "config.json").write_text(json.dumps(saved))
+def test_a_run_of_more_devices_than_there_are_is_read(run, images, edited):
+    with edited(run / "config.json") as saved:
+        saved["train"]["devices"] = 64
     assert np.isfinite(Detector.load(run)(images).scores["l1:max"]).all()
 
 

@@ -45,7 +45,7 @@ def test_evaluating_again_changes_no_byte(evaluated):
 
 def test_figures_are_those_of_the_scores_and_thresholds_written(evaluated):
     run, result = evaluated
-    assert result == json.loads((run / "metrics.json").read_text())
+    assert result == RunFolder(run).read_json(run / "metrics.json")
     rows = read_scores(run)
     assert [row["path"] for row in rows] == [
         f"test/{kind}/{i:03}.png" for kind in ("box", "good") for i in range(4)
@@ -144,11 +144,10 @@ def test_without_held_out_images_there_is_no_threshold_but_a_reason(tiny, data, 
     assert "data.holdout=0" in (run / "report.html").read_text()
 
 
-def test_a_data_set_that_moved_is_found_by_its_new_root(run, data, tmp_path):
+def test_a_data_set_that_moved_is_found_by_its_new_root(run, data, tmp_path, edited):
     here = evaluate(run)
-    saved = json.loads((run / "config.json").read_text())
-    saved["data"]["root"] = str(tmp_path / "was here")
-    (run / "config.json").write_text(json.dumps(saved))
+    with edited(run / "config.json") as saved:
+        saved["data"]["root"] = str(tmp_path / "was here")
     (run / "calibration.json").unlink()
     with pytest.raises(UserError, match="was here does not exist"):
         evaluate(run)

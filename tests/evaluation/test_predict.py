@@ -18,6 +18,7 @@ from jaxad.evaluation.predict_files import draw, predict_files
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
 from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -249,11 +250,10 @@ def test_a_run_that_was_never_evaluated_is_calibrated(run, predictor):
 
 
 def test_where_held_out_images_are_gone_scores_go_on_without_decisions(
-    run, data, predictor, tmp_path, capsys
+    run, data, predictor, tmp_path, capsys, edited
 ):
-    saved = json.loads((run / "config.json").read_text())
-    saved["data"]["root"] = str(tmp_path / "was here")
-    (run / "config.json").write_text(json.dumps(saved))
+    with edited(run / "config.json") as saved:
+        saved["data"]["root"] = str(tmp_path / "was here")
     lost = load_detector(run)
     assert lost.image_threshold is lost.pixel_threshold is lost.scale is None
     assert "was here does not exist" in lost.reason

@@ -1,7 +1,5 @@
 """Protocols against write-ups of the public codes with Pillow, SciPy and scikit-learn."""
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,6 +19,7 @@ from jaxad.evaluation.protocols.rules import (
     get_protocol,
 )
 from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
 
 SIZE, ORIGINAL = (24, 32), (48, 64)
 LABELS = [0, 0, 0, 1, 1, 1, 1, 1]
@@ -314,7 +313,7 @@ def test_a_run_is_evaluated_by_the_protocol_it_names(run, data):
     }
     overrides = {"evaluate.protocol": "vae_compare", "evaluate.smoothing": 0.0}
     result = evaluate(run, overrides=overrides)
-    assert result == json.loads((run / "metrics.json").read_text())
+    assert result == RunFolder(run).read_json(run / "metrics.json")
     assert result["protocol_statement"] == PROTOCOLS["vae_compare"].statement
     assert result["protocol_departures"] == [] and result["smoothing"] == 0.0
     assert result["protocol_maps"].keys() == result["maps"].keys()
@@ -361,9 +360,8 @@ def test_without_masks_the_reasons_stand_in_the_run(tiny, tmp_path):
     assert result["protocol_counts"]["images_without_mask"] == 4
 
 
-def test_a_run_of_before_there_were_protocols_is_read(run):
-    config = json.loads((run / "config.json").read_text())
-    del config["evaluate"]["protocol"]
-    (run / "config.json").write_text(json.dumps(config))
+def test_a_run_of_before_there_were_protocols_is_read(run, edited):
+    with edited(run / "config.json") as config:
+        del config["evaluate"]["protocol"]
     assert evaluate(run)["protocol"] == "jaxad"
     assert evaluate(run, overrides={"evaluate.protocol": "mae"})["protocol"] == "mae"

@@ -12,7 +12,13 @@ import pytest
 from jaxad.run.errors import UserError
 from jaxad.run.files import read_csv
 from jaxad.training.events import Events
-from jaxad.training.history import History, check_finite, summarise_steps
+from jaxad.training.history import (
+    History,
+    check_finite,
+    digest_of,
+    read_history,
+    summarise_steps,
+)
 from jaxad.training.step import StepMetrics
 
 
@@ -159,3 +165,43 @@ def test_an_event_on_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(pathlib.Path, "open", full)
     with pytest.raises(UserError, match=r"events.* could not be written: No space left"):
         events.write(1, {"loss": 1.0})
+
+
+DAMAGED = {
+    "no number": (b"step,loss\n1,0.5\n2,x.5\n", r"row 2: 'loss' is 'x.5', no finite number"),
+    "not finite": (b"step,loss\n1,nan\n", r"row 1: 'loss' is 'nan'"),
+    "a step twice": (b"step,loss\n1,0.5\n1,0.5\n", r"row 2: the step is '1' after 1"),
+    "half a step": (b"step,loss\n1.5,0.5\n", r"row 1: the step is '1.5'"),
+    "no step": (b"stap,loss\n1,0.5\n", r"row 1: the step is ''"),
+    "no text": (b"step,loss\n1,\xff\n", r"h.csv cannot be read"),
+    "no table": (b"step,loss\n1,\x000\n", r"h.csv"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_history_is_a_sentence(damage, tmp_path):
+    path = tmp_path / "h.csv"
+    content, sentence = DAMAGED[damage]
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        History(path, up_to_step=2)
+    assert path.read_bytes() == content
+
+
+def test_no_flipped_bit_of_a_history_changes_what_is_read(tmp_path):
+    path = tmp_path / "h.csv"
+    whole = written(path)
+    wanted = read_history(path)
+    timing = {"steps": 2, "history": digest_of(wanted, up_to_step=2)}
+    vouched = whole.index(b"\n3,")
+    for place in range(8 * vouched):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            assert read_history(path, timing)[:2] == wanted[:2]
+        except UserError as error:
+            assert "h.csv" in str(error)
+    # Rows after the step of the digest were written later.
+    path.write_bytes(whole + b"4,1,\n")
+    assert len(read_history(path, timing)) == 4

@@ -272,15 +272,15 @@ def test_keys_that_do_not_change_what_is_learned_may_change(finished, train_tiny
     assert finished.config.read_text() == before, "a resumed run keeps what it was started with"
 
 
-def test_other_training_images_are_refused(finished, train_tiny, tiny_data, tmp_path):
+def test_other_training_images_are_refused(finished, train_tiny, tiny_data, tmp_path, edited):
     (tmp_path / "stripes/train").mkdir(parents=True)
     os.symlink(tiny_data / "train/good", tmp_path / "stripes/train/good")
     with pytest.raises(UserError, match=r"data\.root"):
         train_tiny(finished.path, data__root=str(tmp_path / "stripes"))
-    record = json.loads(finished.data.read_text())
     kept = finished.data.read_text()
     try:
-        finished.data.write_text(json.dumps(record | {"training": record["training"][1:]}))
+        with edited(finished.data) as record:
+            del record["training"][0]
         with pytest.raises(UserError, match=r"training images in .* are not those"):
             train_tiny(finished.path)
     finally:
