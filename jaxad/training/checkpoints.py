@@ -1,29 +1,42 @@
 """Checkpoints: written by Orbax in the background, whole or not at all, read on any device count.
 
-``checkpoints/<step>/`` holds two items: ``variables`` (all that evaluation needs) and
-``optimizer``. The newest and the best (lowest validation loss) are kept.
+``checkpoints/<step>/`` holds the items ``variables`` (all that evaluation needs), ``optimizer`` and
+``record``: digests of the other two and the validation loss. What is read is compared with them;
+the compression that Orbax uses has no checksums, so most flipped bits give other values and no
+error. The two newest and the best (lowest validation loss) are kept; where the newest turns out to
+be damaged, training goes on from the one before.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jaxad.models.base import Variables
 from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, reserve
+from jaxad.run.schema import NUMBER, TEXT, Schema, optional
 from jaxad.training.state import TrainState
 
 METRIC = "validation_loss"
+RECORD = Schema(
+    keys={"variables": TEXT, "optimizer": TEXT, METRIC: optional(NUMBER)},
+    advice="take another checkpoint",
+)
+NEWEST_KEPT = 2
 SPACE_BESIDE_VALUES = 2**20
 """Bytes on disk that a checkpoint takes beside its values: indices, metadata, unfilled blocks."""
 
@@ -71,6 +84,21 @@ def one_device() -> jax.sharding.Sharding:
     return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
+def digest_of(tree: Any) -> str:
+    """SHA-256 of all arrays of a tree: their places, types, shapes and values."""
+
+    def line(path: Any, leaf: Any) -> str:
+        array = np.asarray(leaf)
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        place = jax.tree_util.keystr(path, simple=True, separator="/")
+        return f"{place} {array.dtype} {array.shape} {hashlib.sha256(content).hexdigest()}"
+
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    with ThreadPoolExecutor() as threads:
+        lines = sorted(threads.map(lambda one: line(*one), leaves))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 class Checkpoints:
     """The checkpoints of one run; where several processes train, one of them opens them."""
 
@@ -92,7 +120,7 @@ class Checkpoints:
         if several:
             make_folder(self._folder)
         policies = [
-            preservation_policy.LatestN(1),
+            preservation_policy.LatestN(NEWEST_KEPT),
             preservation_policy.BestN(
                 get_metric_fn=lambda metrics: metrics[METRIC],
                 reverse=True,
@@ -100,19 +128,20 @@ class Checkpoints:
                 keep_checkpoints_without_metrics=False,
             ),
         ]
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
-                best_fn=lambda metrics: metrics[METRIC],
-                best_mode="min",
-                create=not read_only and not several,
-                read_only=read_only,
-                cleanup_tmp_directories=not read_only,
-                multiprocessing_options=_of_this_process_alone() if several else _DEFAULT,
-            ),
-            item_names=("variables", "optimizer"),
-        )
+        with explaining(f"the checkpoints in {self._folder} cannot be opened: "):
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+                    best_fn=lambda metrics: metrics[METRIC],
+                    best_mode="min",
+                    create=not read_only and not several,
+                    read_only=read_only,
+                    cleanup_tmp_directories=not read_only,
+                    multiprocessing_options=_of_this_process_alone() if several else _DEFAULT,
+                ),
+                item_names=("variables", "optimizer", "record"),
+            )
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint, or None."""
@@ -130,15 +159,18 @@ class Checkpoints:
             state = jax.device_get(state)
         # A failure of the write before this one surfaces here, and what it removes makes room.
         self.wait()
+        loss = None if validation_loss is None else float(validation_loss)
+        items = {"variables": dict(state.variables), "optimizer": {"opt_state": state.opt_state}}
         with self._writing():
             self._check_space(state)
+            record = {name: digest_of(tree) for name, tree in items.items()} | {METRIC: loss}
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    variables=ocp.args.StandardSave(dict(state.variables)),
-                    optimizer=ocp.args.StandardSave({"opt_state": state.opt_state}),
+                    record=ocp.args.JsonSave({"text": RECORD.write(record)}),
+                    **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
                 ),
-                metrics=None if validation_loss is None else {METRIC: float(validation_loss)},
+                metrics=None if loss is None else {METRIC: loss},
             )
 
     def _check_space(self, state: TrainState) -> None:
@@ -178,6 +210,62 @@ class Checkpoints:
             "); take another one, or remove its folder to go on from the one before",
         )
 
+    def _record(self, step: int) -> dict[str, Any]:
+        """What a checkpoint says of itself; {} in one of before there were records."""
+        if not (self._folder / str(step) / "record").is_dir():
+            return {}
+        with self._reading(step):
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+            )
+            return RECORD.read(restored.record["text"], "its record")
+
+    def _check(self, step: int, **items: Any) -> None:
+        """Compares what was read with what was written.
+
+        Raises:
+          UserError: it is something else.
+        """
+        record = self._record(step)
+        with self._reading(step):
+            for name, tree in items.items():
+                if record and record[name] != digest_of(tree):
+                    raise ValueError(f"its {name} are not what was written")
+
+    def restore_newest(self, state: TrainState) -> TrainState:
+        """Reads the newest checkpoint that is whole; damaged ones are renamed and told of.
+
+        Args:
+          state: as of :meth:`restore_state`.
+
+        Raises:
+          UserError: there is none.
+        """
+        errors: dict[int, UserError] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self.restore_state(state, step)
+            except UserError as error:
+                errors[step] = error
+                continue
+            for damaged in errors:
+                self.set_aside(damaged, errors[damaged])
+            return restored
+        raise errors[max(errors)] if errors else self._nothing_here()
+
+    def set_aside(self, step: int, error: UserError) -> None:
+        """Renames a damaged checkpoint, so that another one of its step can be written.
+
+        Raises:
+          UserError: it cannot be renamed.
+        """
+        place = self._folder / f"damaged-{step}-{os.urandom(4).hex()}"
+        with explaining(f"{error}; it could not be renamed: "):
+            (self._folder / str(step)).rename(place)
+            self._manager.reload()
+        reason = str(error).partition("; ")[0]
+        print(f"{reason}; it is now {place}", file=sys.stderr, flush=True)
+
     def restore_state(self, state: TrainState, step: int) -> TrainState:
         """Reads a whole training state.
 
@@ -198,6 +286,7 @@ class Checkpoints:
                 ),
             )
         variables = dict(restored.variables)
+        self._check(step, variables=variables, optimizer=restored.optimizer)
         placement = jax.tree.leaves(variables)[0].sharding
         return state.replace(
             step=jax.device_put(jax.numpy.int32(step), placement),
@@ -225,6 +314,7 @@ class Checkpoints:
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(variables=ocp.args.StandardRestore(like))
             )
+        self._check(step, variables=restored.variables)
         return restored.variables, step
 
     def _find(self, which: str) -> int:
@@ -234,6 +324,11 @@ class Checkpoints:
         if which == "last":
             return steps[-1]
         if which == "best":
+            for step in steps:
+                record, metrics = self._record(step), self._manager.metrics(step) or {}
+                with self._reading(step):
+                    if record and record[METRIC] != metrics.get(METRIC):
+                        raise ValueError(f"its {METRIC} is not what was written")
             best = self._manager.best_step()
             return steps[-1] if best is None else best
         if which.isdigit() and int(which) in steps:

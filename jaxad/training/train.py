@@ -17,10 +17,9 @@ from jaxad.data.batch import Batch
 from jaxad.data.crop import check_crop
 from jaxad.data.pipeline import BatchLoader, evaluation_batches
 from jaxad.data.rows import ImageRows
-from jaxad.models.base import Variables, parameter_key
+from jaxad.models.base import Model, Variables, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
-from jaxad.run.files import write_json
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
 from jaxad.training import processes
@@ -114,7 +113,7 @@ def _fit(setup: Setup, fit: Callable[[Iterable[Batch]], Variables]) -> None:
     checkpoints, images = setup.checkpoints, setup.inputs.train
     assert checkpoints is not None  # a closed form is fitted by one process
     is_fold = len(images) < len(setup.inputs.record["training"])
-    if checkpoints.latest_step() is not None:
+    if _has_model(setup.model, checkpoints):
         if not is_fold:
             log("already fitted")
         return
@@ -133,9 +132,11 @@ def _take_weights(setup: Setup) -> None:
     """Converted weights as they are: one checkpoint, no steps, no optimiser, nothing drawn."""
     checkpoints, folder = setup.checkpoints, setup.config.train.weights
     assert checkpoints is not None  # checked: one process does it
-    latest = checkpoints.latest_step()
-    if latest is not None:
-        log("the run has its weights" if not latest else f"already trained to step {latest}")
+    if latest := checkpoints.latest_step():
+        log(f"already trained to step {latest}")
+        return
+    if _has_model(setup.model, checkpoints):
+        log("the run has its weights")
         return
     begun = time.perf_counter()
     shapes = jax.eval_shape(setup.model.init, parameter_key(setup.config.seed))
@@ -151,7 +152,21 @@ def _save_untrained(
     state = TrainState(jax.numpy.int32(0), variables["params"], collections, ())
     checkpoints.save(jax.device_put(state), validation_loss=None)
     checkpoints.wait()
-    write_json(setup.run.timing, {"train_seconds": time.perf_counter() - begun, "steps": 0})
+    seconds = time.perf_counter() - begun
+    setup.run.write_json(setup.run.timing, {"train_seconds": seconds, "steps": 0})
+
+
+def _has_model(model: Model, checkpoints: Checkpoints) -> bool:
+    """Whether a run without steps has a whole checkpoint; a damaged one is renamed."""
+    step = checkpoints.latest_step()
+    if step is None:
+        return False
+    try:
+        checkpoints.restore_variables(jax.eval_shape(model.init, parameter_key(0)))
+    except UserError as error:
+        checkpoints.set_aside(step, error)
+        return False
+    return True
 
 
 def _optimise(setup: Setup) -> None:
@@ -189,13 +204,13 @@ def _start(setup: Setup, total: int) -> tuple[TrainState, optax.GradientTransfor
     def begin() -> TrainState:
         if checkpoints is None:
             return create_state(drawn, optimizer)  # replaced by that of the first process
-        latest = checkpoints.latest_step()
-        if not latest:
+        if not checkpoints.latest_step():
             return create_state(_first_values(setup, drawn), optimizer)
-        verb = "already trained to" if latest >= total else "going on from"
-        log(f"{verb} step {latest} of {total}")
         like = setup.devices.replicate(create_state(drawn, optimizer))
-        return checkpoints.restore_state(like, latest)
+        state = checkpoints.restore_newest(like)
+        verb = "already trained to" if int(state.step) >= total else "going on from"
+        log(f"{verb} step {int(state.step)} of {total}")
+        return state
 
     state = processes.broadcast_from_first(processes.on_all(begin))
     return setup.devices.replicate(state), optimizer

@@ -263,7 +263,10 @@ def test_json_and_back(name):
         ('{"train": 3}', r"config.json is damaged .'train' is 3, not an object"),
         ('{"seed": 1.5}', r"config.json is damaged .'seed' is 1.5, not a whole number"),
         ('{"model": {"name": 3}}', r"config.json: the config key 'model.name' takes text"),
-        ('{"train": {"epochs": 0}}', r"config.json: the config key 'train.epochs' must be at least"),
+        (
+            '{"train": {"epochs": 0}}',
+            r"config.json: the config key 'train.epochs' must be at least",
+        ),
     ],
 )
 def test_a_damaged_config_json_is_a_sentence(text, sentence):

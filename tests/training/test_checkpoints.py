@@ -170,16 +170,16 @@ def test_room_for_the_whole_state_is_asked_for_once_the_write_before_is_over(sav
     checkpoints.close()
     # Parameters and both moments of Adam.
     assert asked[0][0] >= 3 * 40_000 * 3 * 4 + module.SPACE_BESIDE_VALUES
-    assert [names for _, names in asked] == [["1", "2"], ["1", "3"]]
+    assert [names for _, names in asked] == [["1", "2"], ["1", "2", "3"]]
 
 
-def test_without_validation_the_newest_alone_is_kept(tmp_path):
+def test_without_validation_the_two_newest_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c")
-    for step in (1, 2, 3):
+    for step in (1, 2, 3, 4):
         checkpoints.save(make_state(step), validation_loss=None)
     checkpoints.wait()
     checkpoints.close()
-    assert [f.name for f in (tmp_path / "c").iterdir()] == ["3"]
+    assert sorted(f.name for f in (tmp_path / "c").iterdir()) == ["3", "4"]
 
 
 @pytest.mark.parametrize("surfaces", ["at the end", "at the next save"])
@@ -206,4 +206,111 @@ def test_a_disk_that_fills_up_during_the_asynchronous_write(saved, surfaces, mon
     again.wait()
     assert again.latest_step() == 3
     again.close()
-    assert sorted(f.name for f in saved.iterdir()) == ["3"]
+    assert sorted(f.name for f in saved.iterdir()) == ["2", "3"]
+
+
+def flipped(file, place: int) -> bytes:
+    """The file's content before one of its bits is changed."""
+    before = file.read_bytes()
+    changed = bytearray(before)
+    changed[place // 8] ^= 1 << place % 8
+    file.write_bytes(changed)
+    return before
+
+
+def test_the_digest_tells_values_places_types_and_shapes_apart():
+    tree = {"a": np.arange(6, dtype=np.float32), "b": np.float32(1)}
+    others = [
+        tree,
+        tree | {"b": np.float32(-1)},
+        tree | {"b": np.int32(1)},
+        tree | {"a": tree["a"].reshape(2, 3)},
+        {"b": tree["a"], "a": tree["b"]},
+        {"a": tree["a"]},
+    ]
+    assert len({module.digest_of(one) for one in others}) == len(others)
+    # Where the arrays are, and in which order the keys, says nothing.
+    again = {"b": jnp.float32(1), "a": Devices(4).replicate(jnp.arange(6, dtype=jnp.float32))}
+    assert module.digest_of(again) == module.digest_of(tree)
+
+
+def test_a_flipped_bit_gives_the_same_values_or_a_sentence(saved):
+    """Over the file of a checkpoint that holds the values."""
+    checkpoints = Checkpoints(saved)
+    state = make_state(3).replace(params={"kernel": jax.random.normal(jax.random.key(0), (64, 3))})
+    checkpoints.save(state, validation_loss=3.0)
+    checkpoints.wait()
+    checkpoints.close()
+    (file,) = (saved / "3" / "variables" / "d").iterdir()
+    wanted, shapes = dict(state.variables), jax.eval_shape(lambda: dict(state.variables))
+    refused = 0
+    for place in range(5, 8 * file.stat().st_size, 8 * file.stat().st_size // 12):
+        before = flipped(file, place)
+        checkpoints = Checkpoints(saved, read_only=True)
+        try:
+            found = checkpoints.restore_variables(shapes)[0]
+            jax.tree.map(np.testing.assert_array_equal, found, wanted)
+        except UserError as error:
+            refused += 1
+            assert "c/3 cannot be read, it is damaged" in str(error)
+        checkpoints.close()
+        file.write_bytes(before)
+    assert refused > 3
+
+
+def damage(saved, monkeypatch, step: int) -> None:
+    """Other values than those that were written, which Orbax reads without a word."""
+    checkpoints = Checkpoints(saved)
+    monkeypatch.setattr(module, "digest_of", lambda tree: "0" * 64)
+    shutil.rmtree(saved / str(step), ignore_errors=True)
+    checkpoints.save(make_state(step), validation_loss=float(step))
+    checkpoints.wait()
+    checkpoints.close()
+    monkeypatch.undo()
+
+
+def test_training_goes_on_from_the_one_before_a_damaged_one(saved, monkeypatch, capsys):
+    damage(saved, monkeypatch, 3)
+    checkpoints = Checkpoints(saved)
+    with pytest.raises(UserError, match=r"c/3 cannot be read.*its variables are not what was"):
+        checkpoints.restore_variables(like())
+    restored = checkpoints.restore_newest(make_state(0))
+    assert int(restored.step) == 2
+    assert_step(restored.variables, 2)
+    said = capsys.readouterr().err
+    assert "c/3 cannot be read" in said and "it is now" in said and said.count("\n") == 1
+    checkpoints.save(make_state(3), validation_loss=0.5)
+    checkpoints.wait()
+    assert_step(checkpoints.restore_variables(like())[0], 3)
+    checkpoints.close()
+    kept = sorted(f.name.partition("-")[0] for f in saved.iterdir())
+    assert kept == ["2", "3", "damaged"]
+
+
+def test_where_all_are_damaged_nothing_is_renamed(saved):
+    for step in ("1", "2"):
+        shutil.rmtree(saved / step / "optimizer")
+    checkpoints = Checkpoints(saved)
+    with pytest.raises(UserError, match=r"c/2 cannot be read"):
+        checkpoints.restore_newest(make_state(0))
+    checkpoints.close()
+    assert sorted(f.name for f in saved.iterdir()) == ["1", "2"]
+
+
+def test_the_best_is_not_chosen_by_a_changed_loss(saved):
+    file = saved / "2" / "metrics" / "metrics"
+    file.write_text(file.read_text().replace("2.0", "0.2"))
+    checkpoints = Checkpoints(saved, read_only=True)
+    with pytest.raises(UserError, match=r"c/2 cannot be read.*validation_loss is not what was"):
+        checkpoints.restore_variables(like(), "best")
+    assert_step(checkpoints.restore_variables(like(), "last")[0], 2)
+    checkpoints.close()
+
+
+def test_checkpoints_without_a_record_are_read(saved):
+    for step in ("1", "2"):
+        shutil.rmtree(saved / step / "record")
+    checkpoints = Checkpoints(saved, read_only=True)
+    assert_step(checkpoints.restore_variables(like(), "best")[0], 1)
+    assert int(checkpoints.restore_newest(make_state(0)).step) == 2
+    checkpoints.close()
