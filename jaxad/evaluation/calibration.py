@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxad.data.contents import check_unchanged, contents_of
 from jaxad.data.images import image_dimensions
 from jaxad.data.table import Sample, SampleTable
 from jaxad.evaluation.detector import Detector
@@ -96,7 +97,8 @@ def calibrate(
       a ``reason``.
 
     Raises:
-      UserError: an image is gone or cannot be read, or training has not finished.
+      UserError: an image is gone, cannot be read or is another one than in training, or training
+        has not finished.
     """
     names = calibration_images(record)
     if table is None or not names:
@@ -109,6 +111,8 @@ def calibrate(
             f"the {what} {missing[0]} is no longer in {table.root}; restore it, or train again"
         )
     samples = [by_name[name] for name in names]
+    now = contents_of(table, samples, hashed=bool(record.get("sha256")))
+    check_unchanged(record, now, run=run.path)
     seen = _score(run, detector, samples, record)
     options = detector.config.evaluate
     threshold = conformal_threshold(seen.scores, options.image_false_positive_rate)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from jaxad.data.contents import check_unchanged, contents_of
 from jaxad.data.masks import Truth, read_counted_truth
 from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError
@@ -40,7 +41,8 @@ def read_inputs(run: RunFolder, config: Settings, data_root: str | None) -> Eval
     """Reads the test images of a run, from its own place or where the data set is now.
 
     Raises:
-      UserError: the data set has no test image, or a file cannot be read.
+      UserError: the data set has no test image, a file cannot be read, or its training images are
+        not those of the run.
     """
     table = run_table(config, data_root)
     samples = list(table.test())
@@ -50,9 +52,22 @@ def read_inputs(run: RunFolder, config: Settings, data_root: str | None) -> Eval
             "`jaxad predict` scores any images"
         )
     record = run.read_json(run.data)
+    _check_training_images(run, table, record)
     return EvaluationInputs(
         table, samples, decode(samples, config.data, tuple(record["range_16bit"])), record
     )
+
+
+def _check_training_images(run: RunFolder, table: SampleTable, record: dict[str, Any]) -> None:
+    """What is evaluated on other images of the same names would be taken for the run's own.
+
+    Of the training images the sizes alone, of those held out the contents; some may be gone.
+    """
+    there = {table.relative(sample): sample for sample in table.train_good()}
+    for key in ("training", "holdout"):
+        samples = [there[name] for name in record[key] if name in there]
+        now = contents_of(table, samples, hashed=key == "holdout")
+        check_unchanged(record, now, run=run.path)
 
 
 def run_table(config: Settings, data_root: str | None) -> SampleTable:

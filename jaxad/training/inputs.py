@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from jaxad.data.cache import prepare_images
+from jaxad.data.contents import contents_of
 from jaxad.data.datasets import read_table
 from jaxad.data.images import resolve_range_16bit
 from jaxad.data.limits import limit_images
@@ -35,7 +36,7 @@ class Inputs(NamedTuple):
         n is 0 where nothing is trained.
       holdout: ``(m, h, w, c)`` uint8, good images that training does not see; m may be 0.
       record: what data.json says: where the images are, which were held out, how 16-bit values
-        are read.
+        are read, what the files hold.
       folds: the fold of each training image, for cross-fitting; None without.
     """
 
@@ -187,7 +188,11 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
     # Decoded apart: taking rows of a memory-mapped array would bring it into memory.
     holdout = decode([good[i] for i in held_out], config.data, range_16bit)
     images = open_images([good[i] for i in kept], config.data, range_16bit)
-    return Inputs(images, holdout, record, folds)
+    # After the decoder has read them, the files come from memory. Of a stream the sizes alone:
+    # reading all of it here would take as long as an epoch.
+    used = [good[i] for i in (*held_out, *kept)]
+    contents = contents_of(table, used, hashed=not config.data.stream)
+    return Inputs(images, holdout, record | contents, folds)
 
 
 def _without_excluded(table: SampleTable, exclude: str) -> list[Sample]:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxad import models
+from jaxad.data.contents import check_unchanged
 from jaxad.models.base import Model, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
@@ -187,6 +188,7 @@ def _record_run(run: RunFolder, config: Settings, inputs: Inputs, weights: dict[
                 f"the training images in {inputs.record['root']} are not those that "
                 f"{run.path} was started with; use a new --workdir"
             )
+        check_unchanged(before, inputs.record, run=run.path)
         return  # what the run was started with stays, and what an evaluation has set since
     run.write_json(run.data, inputs.record)
     write_text(run.config, config_lib.to_json(config))

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 import jaxad
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import evaluate
+from jaxad.evaluation.predict import load_detector
 from jaxad.evaluation.presentation import images_to_compare, images_to_show
 from jaxad.evaluation.resize import at_size, resize_map
 from jaxad.report.content import ScoreRow
@@ -142,6 +143,22 @@ def test_without_held_out_images_there_is_no_threshold_but_a_reason(tiny, data, 
     assert {row["decision"] for row in read_scores(run)} == {""}
     assert "data.holdout=0" in json.loads((run / "calibration.json").read_text())["reason"]
     assert "data.holdout=0" in (run / "report.html").read_text()
+
+
+def test_other_training_images_than_the_runs_are_refused(run, data, tmp_path):
+    moved = shutil.copytree(data, tmp_path / "moved")
+    held_out = RunFolder(run).read_json(run / "data.json")["holdout"][0]
+    evaluate(run, data_root=str(moved))
+    shutil.copy(data / "test/box/000.png", moved / held_out)
+    before = (run / "metrics.json").read_bytes()
+    sentence = rf"image files have changed since .*: {held_out} .* restore them"
+    with pytest.raises(UserError, match=sentence):
+        evaluate(run, data_root=str(moved))
+    assert (run / "metrics.json").read_bytes() == before
+    # Without a calibration there are scores and no thresholds.
+    (run / "calibration.json").unlink()
+    predictor = load_detector(run, data_root=str(moved))
+    assert predictor.image_threshold is None and held_out in predictor.reason
 
 
 def test_a_data_set_that_moved_is_found_by_its_new_root(run, data, tmp_path, edited):

@@ -176,8 +176,8 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters(
     assert {leaf.dtype for leaf in leaves} == {np.dtype(np.float32)}
 
 
-def test_best_and_last_checkpoint_are_kept(train_tiny, tmp_path, monkeypatch):
-    losses = iter([3.0, 1.0, 2.0, 4.0])
+def test_the_best_and_the_two_last_checkpoints_are_kept(train_tiny, tmp_path, monkeypatch):
+    losses = iter([1.0, 3.0, 2.0, 4.0])
     original = Checkpoints.save
     monkeypatch.setattr(
         Checkpoints,
@@ -185,8 +185,8 @@ def test_best_and_last_checkpoint_are_kept(train_tiny, tmp_path, monkeypatch):
         lambda self, state, *, validation_loss: original(self, state, validation_loss=next(losses)),
     )
     run = train_tiny(tmp_path / "run", **FEW | {"train__checkpoint_every": 1})
-    assert sorted(f.name for f in run.checkpoints.iterdir()) == ["2", "4"]
-    assert Detector.load(run.path, checkpoint="best").step == 2
+    assert sorted(f.name for f in run.checkpoints.iterdir()) == ["1", "3", "4"]
+    assert Detector.load(run.path, checkpoint="best").step == 1
     assert Detector.load(run.path, checkpoint="last").step == 4
 
 
@@ -283,6 +283,29 @@ def test_other_training_images_are_refused(finished, train_tiny, tiny_data, tmp_
             del record["training"][0]
         with pytest.raises(UserError, match=r"training images in .* are not those"):
             train_tiny(finished.path)
+    finally:
+        finished.data.write_text(kept)
+
+
+def test_other_images_under_the_same_names_are_refused(finished, train_tiny, tiny_data, edited):
+    one, other = sorted((tiny_data / "train/good").iterdir())[:2]
+    contents = one.read_bytes(), other.read_bytes()
+    history = finished.history.read_bytes()
+    try:
+        one.write_bytes(contents[1])
+        other.write_bytes(contents[0])
+        with pytest.raises(UserError, match=r"image files have changed since .* train/good/0.png "):
+            train_tiny(finished.path)
+        assert finished.history.read_bytes() == history
+    finally:
+        one.write_bytes(contents[0])
+        other.write_bytes(contents[1])
+    kept = finished.data.read_text()
+    try:  # of before there were digests of images
+        with edited(finished.data) as record:
+            assert record.pop("bytes").keys() == {f"train/good/{i}.png" for i in range(20)}
+            del record["sha256"]
+        train_tiny(finished.path)
     finally:
         finished.data.write_text(kept)
 
