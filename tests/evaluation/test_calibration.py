@@ -317,7 +317,7 @@ def test_a_threshold_by_hand_is_marked_and_undone_by_the_same_key(run, data):
     assert (result["image_threshold"], result["threshold_set_by_hand"]) == (calibrated, "")
 
 
-def test_a_calibration_from_before_cross_fitting_is_read_as_it_was(run):
+def test_a_calibration_from_before_cross_fitting_is_read_as_it_was(run, edited):
     evaluate(run)
     saved = json.loads((run / "calibration.json").read_text())
     old = (
@@ -327,9 +327,8 @@ def test_a_calibration_from_before_cross_fitting_is_read_as_it_was(run):
     )
     before = {key: saved[key] for key in old} | {"image_threshold": 0.123}
     (run / "calibration.json").write_text(json.dumps(before))
-    record = json.loads((run / "data.json").read_text())
-    del record["folds"]
-    (run / "data.json").write_text(json.dumps(record))
+    with edited(run / "data.json") as record:
+        del record["folds"]
     assert load_detector(run).image_threshold == 0.123
     assert evaluate(run)["image_threshold"] == 0.123
     by_hand = with_threshold_by_hand(before, "2")

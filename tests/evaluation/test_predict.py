@@ -18,7 +18,6 @@ from jaxad.evaluation.predict_files import draw, predict_files
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
 from jaxad.run.errors import UserError
-from jaxad.run.folder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ def test_two_processes_fail_together_go_on_and_learn_the_same(
     first, second = start_two(command(run.path))
     damaged.write_bytes(content)
     assert (first.returncode, second.returncode) == (2, 2), first.stderr + second.stderr
-    sentence = f"{damaged} is not an image in a format that Pillow reads"
+    sentence = f"{damaged} is not an image in a format that is read"
     assert own_words(second) == [f"jaxad: {sentence}"]
     assert own_words(first)[-1] == f"jaxad: process 1: {sentence}"
     assert [p.name for p in run.checkpoints.iterdir()] == ["1"]
