@@ -165,6 +165,7 @@ BELOW: dict[str, set[str]] = {
 }  # fmt: skip
 RUN = (
     "errors",
+    "schema",
     "pickles",
     "files",
     "progress",

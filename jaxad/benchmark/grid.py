@@ -25,7 +25,7 @@ from jaxad.report.cases import load_cases
 from jaxad.report.content import common_scale
 from jaxad.run.config import flatten, load_settings, with_absolute_root
 from jaxad.run.errors import UserError
-from jaxad.run.files import try_lock
+from jaxad.run.files import remove_unfinished, try_lock
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
 from jaxad.training.preparation import CHANGEABLE
@@ -102,6 +102,7 @@ def benchmark(
         raise UserError("a benchmark needs at least one config and one seed")
     root = pathlib.Path(workdir)
     RunFolder(root).create()
+    remove_unfinished(root)
     # Every config is read before the first is run: a misprint shows at once, not after hours.
     own = own_overrides or {}
     settings = {cell: _settings(cell, own.get(cell.config, overrides or {})) for cell in cells}

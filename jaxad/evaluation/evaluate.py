@@ -21,8 +21,7 @@ from jaxad.evaluation.names import printable
 from jaxad.evaluation.presentation import present
 from jaxad.evaluation.protocols.apply import apply_protocol
 from jaxad.report.content import ScoreRow
-from jaxad.run import config as config_lib
-from jaxad.run.files import write_csv, write_text
+from jaxad.run.files import together, write_csv
 from jaxad.run.folder import RunFolder
 
 
@@ -52,6 +51,17 @@ def evaluate(
     run = RunFolder(workdir)
     detector = Detector.load(workdir, checkpoint=checkpoint, overrides=overrides)
     test = read_inputs(run, detector.config, data_root)
+    run.remove_unfinished()
+    with together():  # a full disk leaves the files of the last evaluation, and all of them
+        return _evaluate(run, detector, test, overrides)
+
+
+def _evaluate(
+    run: RunFolder,
+    detector: Detector,
+    test: EvaluationInputs,
+    overrides: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     calibration = calibration_of(run, detector, test.table)
     computed = map_metrics(detector, test, pixel_threshold=calibration["pixel_threshold"])
     calibration = with_threshold_by_hand(
@@ -75,7 +85,7 @@ def evaluate(
     }
     rows = score_rows(test, computed.scores[detector.primary_score], calibration)
     if overrides:
-        write_text(run.config, config_lib.to_json(override_detection(run.read_config(), overrides)))
+        run.write_config(override_detection(run.read_config(), overrides))
     run.write_json(run.calibration, calibration)
     run.write_json(run.metrics, result)
     write_scores(run, rows)

@@ -1,9 +1,9 @@
 """Bulk prediction: scores.csv, predictions.json, overlays and float maps of any number of files.
 
-Every picture is written whole or not at all, as soon as it is made. The two tables are rewritten
-every minute and at the end, also when the end is an interruption or a full disk: then they hold
-what was done so far, and predictions.json says ``"complete": false``. Memory does not grow with
-the number of images but for their rows in the tables.
+Every picture is written whole or not at all, as soon as it is made. The two tables are written
+before the first picture, every minute and at the end, also when the end is an interruption or a
+full disk: then they hold what was done so far, and predictions.json says ``"complete": false``.
+Memory does not grow with the number of images but for their rows in the tables.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from jaxad.evaluation.predict import Prediction, Predictor, load_detector
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
 from jaxad.run.errors import UserError
-from jaxad.run.files import make_folder, write_csv, write_json, writing
+from jaxad.run.files import make_folder, remove_unfinished, together, write_csv, write_json, writing
 from jaxad.run.progress import Progress
 
 SCHEMA = 1
@@ -86,6 +86,7 @@ def predict_files(
     output = pathlib.Path(output)
     found = find_inputs(inputs, output)
     make_folder(output, what=f"--output {output}")
+    _remove_unfinished(output)
     predictor = load_detector(workdir, checkpoint, data_root=data_root, overrides=overrides)
     if predictor.reason:
         _say(f"scores without decisions, for there is no threshold: {predictor.reason}")
@@ -262,7 +263,9 @@ def _rows(
 def _collect(output: pathlib.Path, head: Row, rows: Generator[Row, None, None], total: int) -> Row:
     """Gathers the rows into the tables, whatever happens."""
     done: list[Row] = []
-    next_tables = 0.0
+    # Before the first picture: tables of an earlier call would not be those of the pictures.
+    _write_tables(output, head, done, total)
+    next_tables = time.monotonic() + _SECONDS_BETWEEN_TABLES
     try:
         with contextlib.closing(rows), Progress("image", total, always=True) as progress:
             for row in rows:
@@ -292,23 +295,30 @@ def _write_tables(output: pathlib.Path, head: Row, rows: Sequence[Row], total: i
         "unlike_training": sum(bool(row["notes"]) for row in rows),
         "images": list(rows),
     }
-    write_csv(
-        output / "scores.csv",
-        ["path", "score", "decision", "regions", "notes", "error"],
-        [
-            {
-                "path": row["path"],
-                "score": None if row["error"] else f"{row['score']:.9g}",
-                "decision": None if row["decision"] is None else int(row["decision"]),
-                "regions": None if row["error"] else len(row["regions"]),
-                "notes": "; ".join(row["notes"]),
-                "error": row["error"],
-            }
-            for row in rows
-        ],
-    )
-    write_json(output / "predictions.json", result)
+    columns = ["path", "score", "decision", "regions", "notes", "error"]
+    lines = [
+        {
+            "path": row["path"],
+            "score": None if row["error"] else f"{row['score']:.9g}",
+            "decision": None if row["decision"] is None else int(row["decision"]),
+            "regions": None if row["error"] else len(row["regions"]),
+            "notes": "; ".join(row["notes"]),
+            "error": row["error"],
+        }
+        for row in rows
+    ]
+    with together():
+        write_csv(output / "scores.csv", columns, lines)
+        write_json(output / "predictions.json", result)
     return result
+
+
+def _remove_unfinished(output: pathlib.Path) -> None:
+    """Of a prediction that was killed, in all of the output."""
+    remove_unfinished(output)
+    for pictures in ("overlays", "anomaly_maps"):
+        for place, _, _ in os.walk(output / pictures):
+            remove_unfinished(pathlib.Path(place))
 
 
 def _say(text: str) -> None:

@@ -6,23 +6,50 @@ This file alone names ``csv``, ``tempfile`` and ``os.replace`` (kept by the impo
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import csv
 import errno
+import functools
+import hashlib
 import io
 import json
 import math
 import os
 import pathlib
+import re
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxad.run.errors import UserError
 
-_UNFINISHED = ".tmp"
+_UNFINISHED = re.compile(r"\.(?:([0-9a-f]{8})-(\d+)-)?[0-9a-f]{16}\.tmp$")
+"""Ends the name of what is being written: machine and process of the writer, sixteen digits."""
 _NAME_KEPT = 40
+
+
+class _Written(NamedTuple):
+    """A file or folder that is whole and has not its name yet."""
+
+    temporary: pathlib.Path
+    target: pathlib.Path
+    what: str
+    advice: str
+    durable: bool
+
+    def rename(self) -> None:
+        with _explaining(self.what, self.advice):
+            os.replace(self.temporary, self.target)
+            if self.durable:
+                sync(self.target.parent)
+
+
+_WAITING: contextvars.ContextVar[list[_Written] | None] = contextvars.ContextVar(
+    "what together() renames", default=None
+)
 
 
 def make_folder(path: str | os.PathLike, *, what: str | None = None) -> None:
@@ -60,7 +87,7 @@ def reserve(folder: pathlib.Path, size: int = 0) -> None:
 
 @contextlib.contextmanager
 def writing(
-    path: str | os.PathLike, *, what: str | None = None, advice: str = ""
+    path: str | os.PathLike, *, what: str | None = None, advice: str = "", durable: bool = False
 ) -> Iterator[pathlib.Path]:
     """Gives a temporary path beside ``path`` and moves it there on success: all or nothing.
 
@@ -71,41 +98,129 @@ def writing(
       path: of the file or folder.
       what: how an error names it; None takes the path.
       advice: ends the sentence of an error.
+      durable: it is on the disk, and not only in memory, before it takes its name: a power cut
+        leaves the old content or the new one.
 
     Raises:
       UserError: the disk is full or the folder cannot be written; what was there stays.
     """
     target = pathlib.Path(path).absolute()
     # Unique among threads, processes and machines with a common disk; never too long a name.
-    unique = f"{os.urandom(8).hex()}{_UNFINISHED}"
+    unique = f"{_machine()}-{os.getpid()}-{os.urandom(8).hex()}.tmp"
     temporary = target.with_name(f".{target.name[:_NAME_KEPT]}.{unique}")
+    written = _Written(temporary, target, what or str(path), advice, durable)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, target)
+        with _explaining(written.what, advice):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if durable:
+                sync_below(temporary)
+        waiting = _WAITING.get()
+        if waiting is not None:
+            waiting.append(written)
+            return
+        written.rename()
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def _explaining(what: str, advice: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{what or path} could not be written: {reason}{advice}") from error
+        raise UserError(f"{what} could not be written: {reason}{advice}") from error
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What :func:`writing` writes inside takes its names when all of it is there, or none does.
+
+    For files that belong together: on a full disk the old ones stay. Of this thread's alone.
+    """
+    waiting: list[_Written] = []
+    token = _WAITING.set(waiting)
+    try:
+        yield
+        for written in waiting:
+            written.rename()
     finally:
-        _remove(temporary)
+        _WAITING.reset(token)
+        for written in waiting:
+            _remove(written.temporary)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk.
+
+    Raises:
+      OSError: the disk is full, or failed.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot do it for folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_below(path: pathlib.Path) -> None:
+    """:func:`sync` of a file, or of a folder with all that is in it."""
+    if path.is_dir():
+        for below in path.iterdir():
+            sync_below(below)
+    sync(path)
+
+
+@functools.cache
+def _machine() -> str:
+    """Tells apart where a process number means the same process: machine, start, container."""
+    marks = [socket.gethostname()]
+    for read in (
+        lambda: pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(),
+        lambda: os.readlink("/proc/self/ns/pid"),
+    ):
+        with contextlib.suppress(OSError):
+            marks.append(read())
+    return hashlib.sha256(" ".join(marks).encode()).hexdigest()[:8]
 
 
 def remove_unfinished(
     folder: pathlib.Path, name: str = "", *, older_than_seconds: float | int = 3600
 ) -> None:
-    """Removes what killed processes left of :func:`writing`; a live one wrote a moment ago.
+    """Removes what killed processes left of :func:`writing`.
+
+    What a process of this machine wrote that has ended goes at once; of others, what has not
+    changed for a while: a live one wrote a moment ago.
 
     Args:
-      folder: where to look.
+      folder: where to look; it may be missing.
       name: of the file or folder that was to be written; empty for any.
       older_than_seconds: by the last change.
     """
     start = f".{name[:_NAME_KEPT]}." if name else "."
-    for left in folder.iterdir():
-        if left.name.startswith(start) and left.name.endswith(_UNFINISHED):
-            with contextlib.suppress(OSError):
-                if time.time() - left.stat().st_mtime >= older_than_seconds:
-                    _remove(left)
+    with contextlib.suppress(OSError):
+        for left in os.scandir(folder):
+            match = _UNFINISHED.search(left.name)
+            if match and left.name.startswith(start):
+                ended = match[1] == _machine() and not _is_alive(int(match[2]))
+                if ended or time.time() - left.stat().st_mtime >= older_than_seconds:
+                    _remove(pathlib.Path(left.path))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _remove(path: pathlib.Path) -> None:
@@ -121,9 +236,9 @@ def write_bytes(path: str | os.PathLike, content: bytes, *, what: str | None = N
         temporary.write_bytes(content)
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    with writing(path) as temporary:
+def write_text(path: str | os.PathLike, text: str, *, durable: bool = False) -> None:
+    """Writes a text file whole or not at all, see :func:`writing`."""
+    with writing(path, durable=durable) as temporary:
         # Names of files that are not valid Unicode reach Python as lone surrogates.
         temporary.write_text(text, encoding="utf-8", errors="replace")
 

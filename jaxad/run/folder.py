@@ -14,7 +14,7 @@ from typing import Any
 
 from jaxad.run import config as config_lib, schema
 from jaxad.run.errors import UserError
-from jaxad.run.files import make_folder, plain, try_lock, write_text
+from jaxad.run.files import make_folder, plain, remove_unfinished, try_lock, write_text
 from jaxad.run.settings import Settings
 
 _SCHEMAS = {
@@ -37,6 +37,7 @@ class RunFolder:
     def __init__(self, workdir: str | os.PathLike):
         self.path = pathlib.Path(workdir)
 
+    _lock = property(lambda self: self.path / ".lock")
     config = property(lambda self: self.path / "config.json")
     data = property(lambda self: self.path / "data.json")
     environment = property(lambda self: self.path / "environment.json")
@@ -65,6 +66,18 @@ class RunFolder:
         """
         make_folder(self.path, what=f"--workdir {self.path}")
 
+    def check_there(self) -> None:
+        """Checks that the folder is still the one that :meth:`locked` holds.
+
+        Raises:
+          UserError: it was removed or renamed.
+        """
+        if not self._lock.exists():
+            raise UserError(
+                f"{self.path} was removed or renamed while a run was training in it, and training "
+                "has stopped; put it back to go on from its last checkpoint, or start again"
+            )
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps a second process from training in the same folder; a kill frees it.
@@ -72,7 +85,7 @@ class RunFolder:
         Raises:
           UserError: another process is training here.
         """
-        with try_lock(self.path / ".lock") as mine:
+        with try_lock(self._lock) as mine:
             if not mine:
                 raise UserError(
                     f"another process is training in {self.path}; wait for it, or use another "
@@ -112,7 +125,20 @@ class RunFolder:
         Raises:
           UserError: it cannot be written.
         """
-        write_text(path, _SCHEMAS[path.name].write(plain(values)))
+        write_text(path, _SCHEMAS[path.name].write(plain(values)), durable=True)
+
+    def write_config(self, config: Settings) -> None:
+        """Writes config.json whole or not at all.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        write_text(self.config, config_lib.to_json(config), durable=True)
+
+    def remove_unfinished(self) -> None:
+        """Removes what killed processes left half written."""
+        for folder in (self.path, self.figures):
+            remove_unfinished(folder)
 
     def _read(self, path: pathlib.Path) -> str:
         try:

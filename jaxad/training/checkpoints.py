@@ -27,7 +27,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jaxad.models.base import Variables
 from jaxad.run.errors import UserError
-from jaxad.run.files import make_folder, reserve
+from jaxad.run.files import make_folder, reserve, sync, sync_below
 from jaxad.run.schema import NUMBER, TEXT, Schema, optional
 from jaxad.training.state import TrainState
 
@@ -114,6 +114,7 @@ class Checkpoints:
         """
         silence_orbax()
         self._folder = pathlib.Path(folder).resolve()
+        self._unsynced: int | None = None
         if read_only and not self._folder.is_dir():
             raise self._nothing_here()
         several = jax.process_count() > 1
@@ -172,6 +173,7 @@ class Checkpoints:
                 ),
                 metrics=None if loss is None else {METRIC: loss},
             )
+            self._unsynced = step
 
     def _check_space(self, state: TrainState) -> None:
         """Reserves and frees the room: a full disk is better met before a dozen threads write.
@@ -183,7 +185,7 @@ class Checkpoints:
         reserve(self._folder, size)
 
     def wait(self) -> None:
-        """Waits until everything is on disk.
+        """Waits until everything is on disk, also after a power cut.
 
         Raises:
           UserError: a write failed.
@@ -191,6 +193,10 @@ class Checkpoints:
         with self._writing():
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
+            if self._unsynced is not None:
+                sync_below(self._folder / str(self._unsynced))
+                sync(self._folder)
+                self._unsynced = None
 
     def close(self) -> None:
         """Releases threads; call :meth:`wait` first to see failures."""

@@ -16,7 +16,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from jaxad.run.errors import UserError
-from jaxad.run.files import csv_line, read_csv, write_csv, write_text
+from jaxad.run.files import csv_line, read_csv, sync, write_csv, write_text
 from jaxad.training.step import StepMetrics
 
 Row = Mapping[str, int | float]
@@ -159,6 +159,11 @@ class History:
                 file.write(csv_line(text.get(name) for name in self._columns()))
         except OSError as error:
             raise UserError(f"{self._path} could not be written: {error.strerror}") from error
+
+    def sync(self) -> None:
+        """Waits until all rows are on the disk."""
+        if self._path.exists():
+            sync(self._path)
 
     def _columns(self) -> list[str]:
         return list(dict.fromkeys(name for row in self.rows for name in row))

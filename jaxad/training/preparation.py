@@ -13,7 +13,6 @@ from jaxad.data.contents import check_unchanged
 from jaxad.models.base import Model, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
-from jaxad.run.files import write_text
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
 from jaxad.training import processes
@@ -80,6 +79,7 @@ def prepare(config: Settings, run: RunFolder, stack: contextlib.ExitStack) -> Se
         weights = {} if run.has_checkpoint() else _weights_record(config, model)
         run.create()
         stack.enter_context(run.locked())
+        run.remove_unfinished()
         _check_same_run(run, config)
     closed_form, steps = model.fit is not None, config.train.takes_steps
     inputs = prepare_inputs(config, train=closed_form or steps, closed_form=closed_form)
@@ -191,7 +191,7 @@ def _record_run(run: RunFolder, config: Settings, inputs: Inputs, weights: dict[
         check_unchanged(before, inputs.record, run=run.path)
         return  # what the run was started with stays, and what an evaluation has set since
     run.write_json(run.data, inputs.record)
-    write_text(run.config, config_lib.to_json(config))
+    run.write_config(config)
     described = environment.describe(config.seed)
     described |= {"weights": weights} if weights else {}
     described |= {"processes": processes.count()} if processes.count() > 1 else {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 
+from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
 from jaxad.training.checkpoints import Checkpoints
@@ -41,7 +44,7 @@ class Records:
           total: steps in all.
           images_each: images in a step.
         """
-        self._checkpoints = checkpoints
+        self._run, self._checkpoints = run, checkpoints
         timing = run.read_timing() if first else {}
         self._history = History(run.history, up_to_step=first, timing=timing)
         self._stopwatch = Stopwatch(run, seconds=timing.get("train_seconds", 0.0))
@@ -62,13 +65,15 @@ class Records:
           UserError: the disk is full.
         """
         step = int(row["step"])
-        self._history.append(row)
-        if state is not None:
-            self._checkpoints.save(state, validation_loss=row.get("validation_loss"))
-            self._stopwatch.write(step, digest_of(self._history.rows, up_to_step=step))
-        self._progress.update(step, _note(row))
-        speed = self._progress.images_per_second(step)
-        self._events.write(step, {**row, "images_per_second": speed})
+        with self._in_its_folder():
+            self._history.append(row)
+            if state is not None:
+                self._history.sync()
+                self._checkpoints.save(state, validation_loss=row.get("validation_loss"))
+                self._stopwatch.write(step, digest_of(self._history.rows, up_to_step=step))
+            self._progress.update(step, _note(row))
+            speed = self._progress.images_per_second(step)
+            self._events.write(step, {**row, "images_per_second": speed})
 
     def wait(self) -> None:
         """Waits until the last checkpoint is on disk.
@@ -76,7 +81,19 @@ class Records:
         Raises:
           UserError: it could not be written.
         """
-        self._checkpoints.wait()
+        with self._in_its_folder():
+            self._checkpoints.wait()
+
+    @contextlib.contextmanager
+    def _in_its_folder(self) -> Iterator[None]:
+        """Names a run folder that is gone; every file in it fails with words of its own."""
+        self._run.check_there()
+        try:
+            yield
+        except UserError:
+            self._run.check_there()
+            raise
+        self._run.check_there()
 
 
 def _note(row: Row) -> str:
