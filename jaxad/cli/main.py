@@ -210,8 +210,8 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = _command(commands, "convert", _convert, "convert PyTorch weights for train.weights")
     sub.add_argument("--from", required=True, dest="family", metavar="FAMILY",
-                     help="resnet18, efficientnet-lite0, -lite1 or -lite2, timm-vit, hf-vit, mae "
-                     "or hf-mae")  # fmt: skip
+                     help="resnet18, efficientnet-lite0, -lite1 or -lite2, timm-vit, hf-vit, mae, "
+                     "hf-mae, dinov2 or hf-dinov2")  # fmt: skip
     sub.add_argument("--input", required=True, dest="source", metavar="FILE",
                      help=".pth, .bin or .safetensors, or a folder of the hub")  # fmt: skip
     sub.add_argument("--output", required=True, help="new folder; for --config.train.weights")

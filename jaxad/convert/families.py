@@ -55,7 +55,7 @@ class Family(NamedTuple):
       entries: the table.
       dropped: pattern of keys (``*`` is anything) -> why they are not needed.
       aliases: spellings of the beginning of a key -> the one in the table.
-      optional: submodules that a file may lack as a whole, with what that means.
+      optional: submodules, or parts of one, that a file may lack as a whole, with what that means.
       refusals: files that look alike but do not serve.
       licence: of the public weights of this family, as their publishers state it.
       origin: of these weights, where it is one and the same for all.
@@ -117,6 +117,8 @@ def _hf_block(source: str, path: str) -> tuple[Entry, ...]:
         *_lines(f"{source}output.dense.", f"{path}mlp/fc2/", DENSE),
     )
 
+
+REGISTERS = "encoder/register_tokens"
 
 TIMM_ENCODER = (
     Entry(("cls_token",), "params/encoder/class_token", TOKENS),
@@ -196,6 +198,37 @@ def resnet18(stages: int) -> Family:
         "terms allow non-commercial research and education",
     )
 
+
+DINOV2_ENCODER = (
+    *TIMM_ENCODER,
+    Entry(("register_tokens",), f"params/{REGISTERS}", TOKENS),
+    Entry(("blocks.{i}.ls1.gamma",), "params/encoder/block_{i}/scale1", VECTOR),
+    Entry(("blocks.{i}.ls2.gamma",), "params/encoder/block_{i}/scale2", VECTOR),
+)
+
+
+def _hf_dinov2_block(source: str, path: str) -> tuple[Entry, ...]:
+    """A block of DINOv2 as the files of Hugging Face's transformers name it."""
+    return (
+        *_lines(f"{source}norm1.", f"{path}norm1/", NORM),
+        *_lines(f"{source}attention.attention.", f"{path}attention/qkv/", SPLIT),
+        *_lines(f"{source}attention.output.dense.", f"{path}attention/out/", DENSE),
+        Entry((f"{source}layer_scale1.lambda1",), f"{path}scale1", VECTOR),
+        *_lines(f"{source}norm2.", f"{path}norm2/", NORM),
+        *_lines(f"{source}mlp.fc1.", f"{path}mlp/fc1/", DENSE),
+        *_lines(f"{source}mlp.fc2.", f"{path}mlp/fc2/", DENSE),
+        Entry((f"{source}layer_scale2.lambda1",), f"{path}scale2", VECTOR),
+    )
+
+
+HF_DINOV2_ENCODER = (
+    Entry(("embeddings.cls_token",), "params/encoder/class_token", TOKENS),
+    Entry(("embeddings.position_embeddings",), "params/encoder/positions", TOKENS),
+    Entry(("embeddings.register_tokens",), f"params/{REGISTERS}", TOKENS),
+    *_lines("embeddings.patch_embeddings.projection.", "params/encoder/patch_embedding/", PATCHES),
+    *_hf_dinov2_block("encoder.layer.{i}.", "params/encoder/block_{i}/"),
+    *_lines("layernorm.", "params/encoder/norm/", NORM),
+)
 
 EFFICIENTNET_LITE = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 
@@ -288,7 +321,37 @@ HF_MAE = Family(
     epsilon=1e-12,
 )
 
-FAMILIES = ("resnet18", *EFFICIENTNET_LITE, "timm-vit", "hf-vit", "mae", "hf-mae")
+_NO_REGISTERS = "this file is of a network without register tokens"
+_SWIGLU = "it is a ViT-g, whose MLPs are of another kind (SwiGLU); take ViT-S, B or L"
+_MASK_TOKEN = "stood for masked patches in training"
+_DINOV2_LICENCE = "Apache-2.0 (facebookresearch/dinov2)"
+
+DINOV2 = Family(
+    name="dinov2",
+    entries=DINOV2_ENCODER,
+    dropped={"mask_token": _MASK_TOKEN},
+    optional={REGISTERS: _NO_REGISTERS},
+    refusals=(Refusal("blocks.0.mlp.w12.weight", "", _SWIGLU),),
+    licence=_DINOV2_LICENCE,
+    origin="DINOv2 of facebookresearch/dinov2",
+    epsilon=1e-6,
+)
+
+HF_DINOV2 = Family(
+    name="hf-dinov2",
+    entries=HF_DINOV2_ENCODER,
+    dropped={"embeddings.mask_token": _MASK_TOKEN, "classifier.*": _CLASSIFIER},
+    aliases=(("dinov2_with_registers.", ""), ("dinov2.", "")),
+    optional={REGISTERS: _NO_REGISTERS},
+    refusals=(Refusal("encoder.layer.0.mlp.weights_in.weight", "", _SWIGLU),),
+    licence=_DINOV2_LICENCE + ", if the page of the model says so too",
+    origin="DINOv2 of facebookresearch/dinov2",
+    epsilon=1e-6,
+)
+
+_BY_NAME = {entry.name: entry for entry in (TIMM_VIT, HF_VIT, MAE, HF_MAE, DINOV2, HF_DINOV2)}
+
+FAMILIES = ("resnet18", *EFFICIENTNET_LITE, *_BY_NAME)
 """The names that ``--from`` takes."""
 
 
@@ -303,4 +366,4 @@ def family(name: str, *, stages: int = 2) -> Family:
         return resnet18(stages)
     if name in EFFICIENTNET_LITE:
         return efficientnet_lite(EFFICIENTNET_LITE.index(name))
-    return {entry.name: entry for entry in (TIMM_VIT, HF_VIT, MAE, HF_MAE)}[name]
+    return _BY_NAME[name]

@@ -73,6 +73,8 @@ def hyperparameters(
         "layer_norm_epsilon": config.get("layer_norm_eps", family.epsilon),
         "encoder": encoder,
     }
+    if "params/encoder/register_tokens" in leaves:
+        result["registers"] = leaves["params/encoder/register_tokens"].shape[1]
     if "decoder" in mapped.blocks:
         decoder = _stack(leaves, "decoder", mapped.blocks)
         decoder["heads"] = _heads(

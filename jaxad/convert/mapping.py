@@ -177,10 +177,11 @@ def _expand(entries: Iterable[Entry], state: Iterable[str]) -> tuple[list[Entry]
 def _without_optional(
     entries: list[Entry], family: Family, state: Mapping[str, Source]
 ) -> tuple[list[Entry], dict[str, str]]:
-    """Leaves out a submodule of which the file has not one key."""
+    """Leaves out a submodule, or a part of one, of which the file has not one key."""
     absent = {}
     for module, meaning in family.optional.items():
-        own = [entry for entry in entries if entry.path.split("/")[1] == module]
+        inside = f"params/{module}"
+        own = [entry for entry in entries if (entry.path + "/").startswith(inside + "/")]
         if not any(key in state for entry in own for key in entry.sources):
             absent[module] = meaning
             entries = [entry for entry in entries if entry not in own]
@@ -207,7 +208,7 @@ def _mismatch(
     source: str, family: Family, state: Mapping[str, Source], left: set[str], missing: set[str]
 ) -> str:
     text = f"{source} is not what --from={family.name} expects"
-    kind = kind_of(state)
+    kind = kind_of(left)  # by what this family's own files do not have
     likely = _likely(family, state, kind)
     if kind:
         text += f": it looks like {kind}"

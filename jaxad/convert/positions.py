@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-SHARPNESS = -0.75
-"""The kernel's free parameter: PyTorch's choice, where most others take -0.5."""
+from jaxad.ops.positions import bicubic_matrix
 
 
 def resize_positions(
@@ -25,27 +24,8 @@ def resize_positions(
       new_grid: rows and columns that they are wanted for.
     """
     table = positions[0, 1:].reshape(*grid, -1)
-    rows = _bicubic(grid[0], new_grid[0])
-    columns = _bicubic(grid[1], new_grid[1])
+    rows = bicubic_matrix(grid[0], new_grid[0])
+    columns = bicubic_matrix(grid[1], new_grid[1])
     resized = np.einsum("ri,cj,ijd->rcd", rows, columns, table.astype(np.float64))
     resized = resized.reshape(1, new_grid[0] * new_grid[1], -1).astype(positions.dtype)
     return np.concatenate([positions[:, :1], resized], axis=1)
-
-
-def _bicubic(size: int, new_size: int) -> Float[ndarray, "m n"]:
-    """The matrix that interpolates along one axis; outside, the border's value goes on."""
-    place = (np.arange(new_size) + 0.5) * (size / new_size) - 0.5
-    first = np.floor(place).astype(int)
-    matrix = np.zeros((new_size, size))
-    for neighbour in (-1, 0, 1, 2):
-        column = np.clip(first + neighbour, 0, size - 1)
-        np.add.at(matrix, (np.arange(new_size), column), _kernel(first + neighbour - place))
-    return matrix
-
-
-def _kernel(distance: Float[ndarray, " m"]) -> Float[ndarray, " m"]:
-    """Keys' cubic convolution kernel (IEEE Trans. ASSP 29, 1981) of the given sharpness."""
-    x, a = np.abs(distance), SHARPNESS
-    near = ((a + 2) * x - (a + 3)) * x**2 + 1
-    far = a * (((x - 5) * x + 8) * x - 4)
-    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))

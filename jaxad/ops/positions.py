@@ -1,4 +1,4 @@
-"""Fixed position embeddings of a grid of tokens."""
+"""Position embeddings of a grid of tokens: a fixed table, and what a table is for another grid."""
 
 from __future__ import annotations
 
@@ -38,3 +38,48 @@ def sincos_positions(grid: tuple[int, int], features: int) -> Float[Array, "n d"
     row = np.broadcast_to(wave(angle(rows))[:, None], shape)
     table = np.concatenate([column, row], axis=-1).reshape(rows * columns, features)
     return jnp.asarray(table, jnp.float32)
+
+
+SHARPNESS = -0.75
+"""Of PyTorch's cubic kernel, where most others take -0.5."""
+
+SMOOTHED_SHARPNESS = -0.5
+"""Of PyTorch's cubic kernel with antialiasing."""
+
+
+def bicubic_matrix(
+    size: int, new_size: int, *, offset: float = 0.0, antialias: bool = False
+) -> Float[np.ndarray, "m n"]:
+    """The matrix that interpolates along one axis as PyTorch's ``interpolate(mode="bicubic")``.
+
+    With ``align_corners=False``. Without antialiasing the border's value goes on outside; with it
+    the kernel (Keys, IEEE Trans. ASSP 29, 1981) is as wide as the step where the size shrinks, and
+    what lies outside has no weight.
+
+    Args:
+      size: values along the axis.
+      new_size: values wanted.
+      offset: as if ``new_size + offset`` were wanted: PyTorch given this ratio as scale_factor.
+      antialias: see above.
+    """
+    step = size / (new_size + offset)
+    place = (np.arange(new_size) + 0.5) * step - 0.5
+    matrix = np.zeros((new_size, size))
+    if antialias:
+        distance = (np.arange(size) - place[:, None]) / max(step, 1.0)
+        matrix = _cubic(distance, SMOOTHED_SHARPNESS)
+        return matrix / matrix.sum(axis=1, keepdims=True)
+    first = np.floor(place).astype(int)
+    for neighbour in (-1, 0, 1, 2):
+        column = np.clip(first + neighbour, 0, size - 1)
+        weight = _cubic(first + neighbour - place, SHARPNESS)
+        np.add.at(matrix, (np.arange(new_size), column), weight)
+    return matrix
+
+
+def _cubic(distance: Float[np.ndarray, "*m"], sharpness: float) -> Float[np.ndarray, "*m"]:
+    """Keys' cubic convolution kernel; the sharpness is its free parameter."""
+    x, a = np.abs(distance), sharpness
+    near = ((a + 2) * x - (a + 3)) * x**2 + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))

@@ -34,7 +34,7 @@ SIZES = {
 def states(files, full_size, draw_weights, as_state):
     """Family -> state dict: the projects' own files, and drawn weights of whole networks."""
     found = {name: open_weights(files / file).state for name, file in FILES.items()}
-    drawn = ("resnet18", *EFFICIENTNET_LITE)
+    drawn = ("resnet18", *EFFICIENTNET_LITE, "dinov2", "hf-dinov2")
     return found | {name: as_state(draw_weights(full_size[name])) for name in drawn}
 
 
@@ -237,9 +237,11 @@ def test_a_file_of_another_kind_is_called_by_its_name(states, key):
     assert "no place" not in str(raised.value) and len(str(raised.value)) < 200
 
 
-@pytest.mark.parametrize("given, fits", [("mae", "hf-mae"), ("hf-vit", "timm-vit")])
+@pytest.mark.parametrize(
+    "given, fits", [("mae", "hf-mae"), ("hf-vit", "timm-vit"), ("timm-vit", "dinov2")]
+)
 def test_the_family_that_fits_is_named(states, given, fits):
-    with pytest.raises(UserError, match=f"--from={given} expects; did you mean --from={fits}"):
+    with pytest.raises(UserError, match=f"--from={given} expects.*; did you mean --from={fits}"):
         plan_mapping(states[fits], family(given), source="x")
 
 

@@ -9,14 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from golden.drawn_weights import draw
 
 from jaxad.convert.families import family
-from jaxad.convert.mapping import map_weights
+from jaxad.convert.mapping import map_weights, plan_mapping
 from jaxad.convert.packages import is_installed
+from jaxad.convert.reading import open_weights
 from jaxad.models.layers.backbones import BACKBONES, backbone, check_sides
+from jaxad.models.layers.basic import IMAGENET_MEAN, IMAGENET_STD
 from jaxad.models.layers.efficientnet_lite import InvertedBottleneck
+from jaxad.models.layers.resnet import ResNetFeatures
+from jaxad.models.layers.vit_features import ViTFeatures
 from jaxad.run.errors import UserError
 from jaxad.training.backbones import load_backbone
 
@@ -29,6 +33,13 @@ padding, epsilon or order of layers makes a difference of some per cent."""
 @pytest.fixture(scope="module")
 def golden():
     with np.load(GOLDEN) as file:
+        return {name: file[name] for name in file.files}
+
+
+@pytest.fixture(scope="module")
+def convert_values():
+    """Of the networks that the converter is tested with."""
+    with np.load(GOLDEN.parent / "convert" / "values.npz") as file:
         return {name: file[name] for name in file.files}
 
 
@@ -50,7 +61,8 @@ class Drawn:
 def drawn_variables(golden, name):
     """The weights that the golden network had, through the converter's table."""
     state = {key: Drawn(key, shape) for key, shape in json.loads(str(golden["keys"]))[name].items()}
-    tree = unflatten_dict(map_weights(state, family(name), source=name).leaves, sep="/")
+    table = family(name.removesuffix("-reg"))
+    tree = unflatten_dict(map_weights(state, table, source=name).leaves, sep="/")
     return {collection: modules["encoder"] for collection, modules in tree.items()}
 
 
@@ -77,6 +89,73 @@ def test_efficientnet_lite_is_the_published_one_block_by_block(golden, images, v
         assert_close(value, golden[f"{name}/{block}"], block)
     for tap, value in zip(own.taps, taps, strict=True):
         assert_close(value, golden[f"{name}/{tap.name}"], tap.name)
+
+
+TINY = {"features": 32, "depth": 4, "heads": 2, "patch": 14, "grid": (5, 5), "layer_scale": True}
+TABLES = {
+    # The projects' own ways to bring the table of positions to another grid.
+    "dinov2": {"offset": 0.1},
+    "dinov2-reg": {"antialias": True, "registers": 2},
+    "hf-dinov2": {},
+    "hf-dinov2-reg": {"antialias": True, "registers": 2},
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_dinov2_is_the_published_one_block_by_block(golden, name):
+    module = ViTFeatures(
+        **TINY, **TABLES[name], taps=(0, 1, 2, 3), mean=IMAGENET_MEAN, deviation=IMAGENET_STD
+    )
+    variables = drawn_variables(golden, name)
+    for size, stored in (("own", (0, 1, 2, 3)), ("shrunk", (3,)), ("grown", (3,))):
+        images = jnp.asarray(golden[f"dinov2/images_{size}"], jnp.float32) / 255
+        maps = jax.jit(module.apply)(variables, images)
+        for i in stored:
+            assert_close(maps[i], golden[f"{name}/{size}/block_{i}"], f"{size}, block {i}")
+
+
+@pytest.mark.parametrize("name", ["s", "b", "l"])
+@pytest.mark.parametrize("registers", [0, 4])
+def test_dinov2_in_its_public_sizes_fits_by_its_shapes(golden, name, registers):
+    keys = json.loads(str(golden["keys"]))[f"dinov2/{name}{registers}"]
+    state = {key: Drawn(key, shape) for key, shape in keys.items()}
+    found = {
+        entry.path: entry.rule.to_flax(
+            *(np.broadcast_to(np.float32(0), state[key].shape) for key in entry.sources)
+        ).shape
+        for entry in plan_mapping(state, family("dinov2"), source=name).entries
+    }
+    own = backbone(f"dinov2_{name}14" + ("_reg" if registers else ""))
+    images = jax.ShapeDtypeStruct((1, 28, 28, 3), jnp.float32)
+    shapes = jax.eval_shape(own.module.init, jax.random.key(0), images)["params"]
+    expected = {f"params/encoder/{'/'.join(p)}": x.shape for p, x in flatten_dict(shapes).items()}
+    assert found == expected
+
+
+def test_a_vision_transformer_is_the_one_of_timm(convert_values):
+    """At the end of the last block, of files that timm wrote."""
+    weights = open_weights(GOLDEN.parent / "convert" / "timm_vit.pth").state
+    tree = map_weights(weights, family("timm-vit"), source="timm_vit.pth").leaves
+    params = unflatten_dict(tree, sep="/")["params"]["encoder"]
+    module = ViTFeatures(16, 2, 2, patch=4, grid=(3, 3), taps=(1,))
+    images = jnp.asarray(0.5 * convert_values["images"] + 0.5)
+    (tokens,) = jax.jit(module.apply)({"params": params}, images)
+    expected = convert_values["timm_vit/tokens"][:, 1:].reshape(2, 3, 3, 16)
+    assert_close(tokens, expected, "tokens")
+
+
+def test_a_resnet18_is_torchvisions_stage_by_stage(convert_values):
+    shapes = json.loads(str(convert_values["full_size"]))["resnet18"]
+    state = {key: Drawn(key, shape) for key, shape in shapes.items()}
+    leaves = map_weights(state, family("resnet18", stages=3), source="x").leaves
+    tree = unflatten_dict(leaves, sep="/")
+    variables = {collection: modules["encoder"] for collection, modules in tree.items()}
+    images = convert_values["resnet18/images"] * np.float32(IMAGENET_STD) + np.float32(
+        IMAGENET_MEAN
+    )
+    maps = jax.jit(ResNetFeatures(3).apply)(variables, jnp.asarray(images))
+    for k, value in enumerate(maps):
+        assert_close(value, convert_values[f"resnet18/layer{k + 1}"], f"layer{k + 1}")
 
 
 @pytest.mark.parametrize("variant", [0, 1, 2])

@@ -27,6 +27,9 @@ Initializer = Callable[..., Array]
 Pair = tuple[int, int]
 Padding = str | int | Sequence[int | Pair]
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the colours of ImageNet's images in [0, 1], by which most public networks have them."""
+
 
 class Convolution(nn.Module):
     """What :class:`Conv` and :class:`ConvTranspose` have in common.

@@ -25,12 +25,12 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxad.models.base import Variables
+from jaxad.models.layers.basic import IMAGENET_MEAN, IMAGENET_STD
 from jaxad.models.layers.vit import Transformer, VisionTransformer, linear_init
 from jaxad.ops.mask_schedules import MaskSchedule, assemble
 from jaxad.ops.patches import patch_grid, patchify, unpatchify
 from jaxad.ops.positions import sincos_positions
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NORM_PIX_EPSILON = 1e-6
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxad.models.layers.basic import BatchNorm, Conv
+from jaxad.models.layers.basic import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, Conv
 from jaxad.ops.arrays import pad_axis
 
 STAGES = 4
@@ -79,9 +80,15 @@ class ResNetTrunk(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
         """Features of images, at 1 / (2 * 2 ** stages) of their side."""
+        return self.of_stages(images, train=train)[-1]
+
+    @nn.compact
+    def of_stages(
+        self, images: Float[Array, "b h w c"], *, train: bool
+    ) -> list[Float[Array, "b _ _ _"]]:
+        """What the stem and every stage make of images."""
         x = Conv(
             self.width,
             (7, 7),
@@ -94,6 +101,7 @@ class ResNetTrunk(nn.Module):
         )(images)
         norm = BatchNorm(axis_name=self.axis_name, dtype=self.dtype, name="stem_norm")
         x = max_pool_3_2(nn.relu(norm(x, train=train)))
+        found = [x]
         for stage in range(self.stages):
             for block in range(2):
                 x = BasicBlock(
@@ -103,7 +111,21 @@ class ResNetTrunk(nn.Module):
                     dtype=self.dtype,
                     name=f"layer{stage + 1}_{block}",
                 )(x, train=train)
-        return x
+            found.append(x)
+        return found
+
+
+class ResNetFeatures(ResNetTrunk):
+    """A trunk with trained weights, whose stages' feature maps are taken."""
+
+    # It has no state to train, so it says nothing of training.
+    def __call__(  # type: ignore[override]
+        self, images: Float[Array, "b h w 3"]
+    ) -> tuple[Float[Array, "b _ _ _"], ...]:
+        """The map of every stage, of images in [0, 1]."""
+        mean, deviation = np.array([IMAGENET_MEAN, IMAGENET_STD], np.float32)[:, None, None, None]
+        _, *stages = self.of_stages((images - mean) / deviation, train=False)
+        return tuple(stage.astype(jnp.float32) for stage in stages)
 
 
 def max_pool_3_2(x: Float[Array, "b h w d"]) -> Float[Array, "b h2 w2 d"]:

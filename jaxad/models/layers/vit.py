@@ -164,7 +164,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """``x + attention(norm(x))``, then ``x + mlp(norm(x))``.
+    """``x + attention(norm(x))``, then ``x + mlp(norm(x))``, scaled where there is a layer scale.
 
     Attributes:
       heads: number of heads.
@@ -173,6 +173,8 @@ class Block(nn.Module):
       qkv_bias: whether query, key and value have a bias.
       attention_scale: see :class:`SelfAttention`.
       dtype: of the computation; layer normalisation and softmax are float32.
+      layer_scale: length of a token where what attention and MLP add is multiplied by learned
+        factors (H. Touvron et al., "Going deeper with image transformers", ICCV 2021); else 0.
     """
 
     heads: int
@@ -181,6 +183,7 @@ class Block(nn.Module):
     qkv_bias: bool = True
     attention_scale: float | None = None
     dtype: Any = jnp.float32
+    layer_scale: int = 0
 
     def setup(self):
         """Declares the layers."""
@@ -190,12 +193,18 @@ class Block(nn.Module):
         )
         self.norm2 = LayerNorm(self.epsilon, self.dtype)
         self.mlp = Mlp(self.mlp_features, self.dtype)
+        if self.layer_scale:
+            ones = nn.initializers.ones
+            self.scale1 = self.param("scale1", ones, (self.layer_scale,))
+            self.scale2 = self.param("scale2", ones, (self.layer_scale,))
 
     def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         """Transforms the tokens; their sum is float32."""
         tokens = tokens.astype(jnp.float32)
-        x = tokens + self.attention(self.norm1(tokens))
-        return x + self.mlp(self.norm2(x))
+        mixed = self.attention(self.norm1(tokens))
+        x = tokens + (mixed * self.scale1[None, None] if self.layer_scale else mixed)
+        transformed = self.mlp(self.norm2(x))
+        return x + (transformed * self.scale2[None, None] if self.layer_scale else transformed)
 
 
 class Transformer(nn.Module):
@@ -212,6 +221,7 @@ class Transformer(nn.Module):
       attention_scale: see :class:`SelfAttention`.
       remat: recompute the blocks in the backward pass: less memory, a third more arithmetic.
       dtype: of the computation; parameters, layer normalisation and softmax are float32.
+      layer_scale: whether blocks have one, see :class:`Block`.
     """
 
     features: int
@@ -224,6 +234,7 @@ class Transformer(nn.Module):
     attention_scale: float | None = None
     remat: bool = False
     dtype: Any = jnp.float32
+    layer_scale: bool = False
 
     def setup(self):
         """Declares the blocks."""
@@ -236,6 +247,7 @@ class Transformer(nn.Module):
                 self.qkv_bias,
                 self.attention_scale,
                 self.dtype,
+                self.features if self.layer_scale else 0,
             )
             for _ in range(self.depth)
         ]
