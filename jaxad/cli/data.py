@@ -168,6 +168,7 @@ def _prepare_shards(data: Data, folder: str) -> str:
         image_size=size_of_whole(data.region, data.image_size),
         channels=data.channels,
         range_16bit=data.range_16bit,
+        alpha=data.alpha,
         data_dir=folder,
     )
     return f"shards: {written}; train on them with --config.data.root={written}"

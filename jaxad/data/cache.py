@@ -33,6 +33,7 @@ def prepare_images(
     image_size: tuple[int, int],
     channels: int,
     range_16bit: tuple[float, float] = FULL_RANGE,
+    alpha: str = "white",
     crop: Crop = WHOLE,
     memory_limit_mb: int = 4096,
     cache_dir: str | os.PathLike | None = None,
@@ -49,6 +50,7 @@ def prepare_images(
       image_size: ``(h, w)`` of the result.
       channels: 1 or 3.
       range_16bit: see :func:`jaxad.data.images.resolve_range_16bit`.
+      alpha: as of :func:`jaxad.data.images.decode`.
       crop: the part of every image that is kept, see :mod:`jaxad.data.crop`.
       memory_limit_mb: largest array to keep in memory, in MiB; 0 always writes the file.
       cache_dir: folder of the files; None stands for ``images`` in the user's cache folder.
@@ -63,6 +65,7 @@ def prepare_images(
     paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
     shape = (len(paths), *image_size, channels)
     how = {"image_size": image_size, "channels": channels, "range_16bit": range_16bit}
+    how |= {"alpha": alpha} if alpha != "white" else {}
     folder = pathlib.Path(cache_dir) if cache_dir is not None else cache_folder() / "images"
     # A crop only where there is one: files from before there were crops hold whole images.
     file = folder / f"{_key(paths, how | crop_record(crop))}.npy"
@@ -70,7 +73,12 @@ def prepare_images(
     if cached is not None:
         return cached
     read = functools.partial(
-        read_image, image_size=image_size, channels=channels, range_16bit=range_16bit, crop=crop
+        read_image,
+        image_size=image_size,
+        channels=channels,
+        range_16bit=range_16bit,
+        alpha=alpha,
+        crop=crop,
     )
     if np.prod(shape, dtype=np.int64) <= memory_limit_mb * 2**20:
         images = np.empty(shape, np.uint8)

@@ -6,7 +6,8 @@ input pipelines see the same pixels. What happens to unusual files:
 * EXIF orientation is applied; colour profiles and gamma chunks are not.
 * Palette, 1-bit, CMYK and YCbCr images become RGB first. Colour becomes gray by the ITU-R 601
   luma, gray becomes colour by repetition.
-* Transparent pixels are composited over white, as an image viewer shows them.
+* Transparent pixels are composited over white, as an image viewer shows them, or alpha is ignored
+  (``data.alpha=ignore``). An image that alpha hides altogether is refused.
 * Gray images of more than 8 bits are brought to 8 bits by a range (:func:`resolve_range_16bit`)
   that belongs to the training set, never to the single image. Float images must lie in [0, 1]
   and are treated as 16-bit images of full range.
@@ -38,6 +39,7 @@ FULL_RANGE = (0.0, 65535.0)
 PERCENTILES = (0.1, 99.9)
 """What ``range_16bit="percentiles"`` takes from all training pixels together."""
 
+_BITS_TAG, _MOST_TAG = 258, 281
 _WIDTH_TAG, _LENGTH_TAG, _ORIENTATION_TAG = 256, 257, 274
 _STRIP = 2**22
 """Pixels that are brought to 8 bits at a time."""
@@ -50,6 +52,7 @@ def decode(
     *,
     channels: int,
     range_16bit: tuple[float, float] = FULL_RANGE,
+    alpha: str = "white",
 ) -> UInt8[np.ndarray, "h w c"]:
     """Reads an image file at its own resolution.
 
@@ -58,31 +61,29 @@ def decode(
       channels: 1 (gray) or 3 (RGB).
       range_16bit: ``(low, high)`` of :func:`resolve_range_16bit`; the values of images with more
         than 8 bits that become 0 and 255, with clipping outside.
+      alpha: ``"white"`` puts transparent images on white, ``"ignore"`` takes their colours.
 
     Returns:
       ``(h, w, channels)`` uint8 in [0, 255], EXIF orientation applied.
 
     Raises:
       UserError: the file is missing, empty, truncated, too large or no image, or has values
-        which the range cannot map.
+        which the range cannot map, or alpha 0 everywhere.
     """
     if channels not in (1, 3):
         raise UserError(f"data.channels must be 1 or 3, got {channels}")
     with opened(path) as image:
-        sixteen_bit_colour = _has_16bit_colour(image)
+        sixteen_bit_colour = has_16bit_colour(image)
         image = ImageOps.exif_transpose(image)
         if is_deep(image):
-            values = _deep_values(image, path)
+            values = deep_values(image, path)
             gray = np.empty(values.shape, np.uint8)
             for rows in _strips(values):
-                gray[rows] = _scale_to_uint8(_on_16bit_scale(values[rows]), range_16bit)
+                gray[rows] = _scale_to_uint8(on_16bit_scale(values[rows]), range_16bit)
             return np.repeat(gray[..., None], channels, axis=-1)
         if sixteen_bit_colour and tuple(range_16bit) != FULL_RANGE:
-            raise UserError(
-                f"{path}: 16-bit colour can only be read with data.range_16bit=full; "
-                "save it as 8-bit colour or 16-bit gray"
-            )
-        flat = _flatten(image).convert("L" if channels == 1 else "RGB")
+            raise _only_full_range(path)
+        flat = _flatten(image, path, alpha).convert("L" if channels == 1 else "RGB")
     array = np.array(flat)
     return array[..., None] if channels == 1 else array
 
@@ -114,13 +115,14 @@ def read_image(
     image_size: tuple[int, int],
     channels: int,
     range_16bit: tuple[float, float] = FULL_RANGE,
+    alpha: str = "white",
     crop: Crop = WHOLE,
 ) -> UInt8[np.ndarray, "h w c"]:
     """Decodes one image, cuts the region of interest out and resizes that.
 
     :func:`decode`, then :func:`jaxad.data.crop.cut`, then :func:`resize`.
     """
-    image = decode(path, channels=channels, range_16bit=range_16bit)
+    image = decode(path, channels=channels, range_16bit=range_16bit, alpha=alpha)
     return resize(cut(image, crop), image_size)
 
 
@@ -151,7 +153,8 @@ def resolve_range_16bit(
 
     Args:
       paths: the training images. Those with at most 8 bits do not count.
-      spec: ``"full"`` (0 to 65535), a bit depth such as ``"12"`` (0 to 4095), or
+      spec: ``"full"`` (0 to 65535, or the depth that the tags of the files give, see
+        :func:`stated_bits`), a bit depth such as ``"12"`` (0 to 4095), or
         ``"percentiles"`` (the :data:`PERCENTILES` of all their pixels together).
       crop: the part of every image whose pixels count.
 
@@ -159,26 +162,29 @@ def resolve_range_16bit(
       ``(low, high)`` with ``low < high``; (0, 65535) when no image has more than 8 bits.
 
     Raises:
-      UserError: the spec is none of these, a training image exceeds the bit depth, or an image
-        cannot be read.
+      UserError: the spec is none of these, a training image exceeds the bit depth or is 16-bit
+        colour, which only ``"full"`` reads, or an image cannot be read.
     """
     spec = str(spec)
     bits = int(spec) if spec.isdecimal() else None
-    if spec not in ("full", "percentiles") and (bits is None or not 9 <= bits <= 16):
+    if spec not in ("full", "percentiles") and (bits is None or not 8 <= bits <= 16):
         raise UserError(
-            f"data.range_16bit must be full, percentiles or a bit depth from 9 to 16, got {spec!r}"
+            f"data.range_16bit must be full, percentiles or a bit depth from 8 to 16, got {spec!r}"
         )
     if spec == "full":
-        return FULL_RANGE
+        stated = stated_bits(paths)
+        return FULL_RANGE if stated is None else (0.0, float(2**stated - 1))
     histogram = np.zeros(65536, np.int64)
     for path in paths:
         with opened(path) as image:
+            if has_16bit_colour(image) and bits != 16:
+                raise _only_full_range(path)
             if not is_deep(image):
                 continue
-            values = cut(_deep_values(ImageOps.exif_transpose(image), path), crop)
+            values = cut(deep_values(ImageOps.exif_transpose(image), path), crop)
         own = np.zeros(65536, np.int64)
         for rows in _strips(values):
-            whole = np.rint(_on_16bit_scale(values[rows])).astype(np.uint16)
+            whole = np.rint(on_16bit_scale(values[rows])).astype(np.uint16)
             own += np.bincount(whole.ravel(), minlength=65536)
         highest = int(np.flatnonzero(own)[-1])
         if bits is not None and highest >= 2**bits:
@@ -193,6 +199,30 @@ def resolve_range_16bit(
     shares = np.cumsum(histogram) / histogram.sum()
     low, high = (float(np.searchsorted(shares, percent / 100)) for percent in PERCENTILES)
     return (low, max(high, low + 1.0))
+
+
+def stated_bits(paths: Sequence[str | os.PathLike]) -> int | None:
+    """The bit depth that the tags of deep TIFF files give (BitsPerSample, MaxSampleValue).
+
+    Returns:
+      9 to 15; None where some of the files, which stand for all, give none or several. Files that
+      cannot be read do not count: whoever decodes them says so.
+    """
+    found = set()
+    for path in spread(paths):
+        with contextlib.suppress(UserError), opened(path, header_only=True) as image:
+            if is_deep(image):
+                tags = getattr(image, "tag_v2", {})
+                most = int(np.max(tags.get(_MOST_TAG, FULL_RANGE[1])))
+                found.add(min(int(np.max(tags.get(_BITS_TAG, 16))), most.bit_length()))
+    bits = found.pop() if len(found) == 1 else 16
+    return bits if 8 < bits < 16 else None
+
+
+def spread(paths: Sequence[str | os.PathLike], at_most: int = 8) -> list[str | os.PathLike]:
+    """Some of many files, evenly spread."""
+    rows = np.linspace(0, len(paths) - 1, min(len(paths), at_most)).round().astype(int)
+    return [paths[row] for row in rows]
 
 
 @contextlib.contextmanager
@@ -236,14 +266,21 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def _has_16bit_colour(image: Image.Image) -> bool:
+def _only_full_range(path: str | os.PathLike) -> UserError:
+    return UserError(
+        f"{path}: 16-bit colour can only be read with data.range_16bit=full; "
+        "save it as 8-bit colour or 16-bit gray"
+    )
+
+
+def has_16bit_colour(image: Image.Image) -> bool:
     """True when Pillow drops the low bytes of this file; to be asked before it is loaded."""
     # Images made from arrays have no tiles.
     tiles = str(getattr(image, "tile", ""))
     return not is_deep(image) and bool(_SIXTEEN_BIT_COLOUR.search(tiles))
 
 
-def _deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
+def deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
     """Values of a deep image, ``(h, w)``: whole numbers to 65535, or floats in [0, 1]."""
     values = np.asarray(image)
     low, high = values.min(), values.max()
@@ -264,7 +301,7 @@ def _strips(values: np.ndarray) -> Iterator[slice]:
     return (slice(top, top + rows) for top in range(0, len(values), rows))
 
 
-def _on_16bit_scale(values: np.ndarray) -> np.ndarray:
+def on_16bit_scale(values: np.ndarray) -> np.ndarray:
     """Values of a deep image as float64 in [0, 65535]."""
     scale = FULL_RANGE[1] if values.dtype.kind == "f" else 1.0
     return values.astype(np.float64) * scale
@@ -275,12 +312,19 @@ def _scale_to_uint8(values: np.ndarray, value_range: tuple[float, float]) -> np.
     return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
-def _flatten(image: Image.Image) -> Image.Image:
-    """Brings an 8-bit image of any mode to L or RGB; transparency shows white."""
+def _flatten(image: Image.Image, path: str | os.PathLike, alpha: str) -> Image.Image:
+    """Brings an 8-bit image of any mode to L or RGB."""
     if image.mode in ("La", "RGBa"):  # premultiplied alpha
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
+        if alpha == "ignore":
+            return image.convert("RGB")
+        if image.getchannel("A").getextrema() == (0, 0):
+            raise UserError(
+                f"{path} is transparent everywhere (alpha 0), so that nothing of it shows; "
+                "data.alpha=ignore takes its colours"
+            )
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("L") if image.mode in ("1", "L") else image.convert("RGB")

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxad.data.files import split_member
-from jaxad.data.images import image_dimensions
+from jaxad.data.images import image_dimensions, resolve_range_16bit
+from jaxad.data.looks import range_notes
 from jaxad.data.masks import count_vanishing, read_mask
 from jaxad.data.table import SPLITS, Sample, SampleTable
 from jaxad.data.threads import map_ahead
@@ -89,8 +90,16 @@ def inspect_table(table: SampleTable) -> Inspection:
         formats=dict(formats.most_common()),
         components=sum(m.components for m in measured.values()),
         vanishing={side: int(n) for side, n in zip(_SIDES, lost, strict=True) if n},
-        notes=(*table.notes, *_oddities(table, measured)),
+        notes=(*table.notes, *_oddities(table, measured), *_range_notes(table)),
     )
+
+
+def _range_notes(table: SampleTable) -> list[str]:
+    paths = [sample.path for sample in table.train_good()]
+    try:
+        return range_notes(paths, resolve_range_16bit(paths, "full"))
+    except UserError:
+        return []  # what cannot be read has been told
 
 
 def _measure(sample: Sample) -> _Measured:

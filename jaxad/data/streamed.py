@@ -36,6 +36,7 @@ class StreamedImages:
         image_size: tuple[int, int],
         channels: int,
         range_16bit: tuple[float, float] = FULL_RANGE,
+        alpha: str = "white",
         crop: Crop = WHOLE,
     ):
         """Keeps the paths.
@@ -45,6 +46,7 @@ class StreamedImages:
           image_size: ``(h, w)``.
           channels: 1 or 3.
           range_16bit: see :func:`jaxad.data.images.resolve_range_16bit`.
+          alpha: as of :func:`jaxad.data.images.decode`.
           crop: the part of every image that is kept, see :mod:`jaxad.data.crop`.
         """
         self._paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
@@ -53,6 +55,7 @@ class StreamedImages:
             image_size=image_size,
             channels=channels,
             range_16bit=range_16bit,
+            alpha=alpha,
             crop=crop,
         )
         self.shape = (len(self._paths), *image_size, channels)

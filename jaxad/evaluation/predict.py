@@ -274,7 +274,9 @@ class Predictor:
             if isinstance(source, np.ndarray):
                 image = _with_channels(source, data.channels)
             else:
-                image = decode(source, channels=data.channels, range_16bit=self.range_16bit)
+                image = decode(
+                    source, channels=data.channels, range_16bit=self.range_16bit, alpha=data.alpha
+                )
             return resize(cut(image, data.region), data.image_size), image.shape[:2]
         except UserError as error:
             return str(error)

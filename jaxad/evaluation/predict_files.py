@@ -130,6 +130,7 @@ class _Writer:
     ):
         self._output, self._scale, self._tiff = output, scale, tiff
         self._range_16bit = predictor.range_16bit
+        self._alpha = predictor.detector.config.data.alpha
         self._whole = is_whole(predictor.detector.config.data.region)
 
     def __call__(self, source: Source, prediction: Prediction) -> Row:
@@ -144,7 +145,9 @@ class _Writer:
         files = {}
         if self._scale is not None:
             try:
-                photograph = decode(source.path, channels=1, range_16bit=self._range_16bit)
+                photograph = decode(
+                    source.path, channels=1, range_16bit=self._range_16bit, alpha=self._alpha
+                )
             except UserError as error:  # it has changed since it was read first
                 return _unreadable(source, str(error))
             if photograph.shape[:2] != size:

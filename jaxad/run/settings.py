@@ -39,6 +39,9 @@ class Data(Options):
         0, "good training images drawn at random, held-out ones among them; 0: all", at_least=0
     )
     limit_seed: int = option(0, "of that draw; a smaller limit draws a subset of a larger one's")
+    alpha: str = option(
+        "white", "transparent images: on white, or their colours alone", choices=("white", "ignore")
+    )
     holdout: float = option(
         0.1,
         "share of the good training images kept for calibration; 1: all, where none is trained on",

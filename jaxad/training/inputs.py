@@ -14,6 +14,7 @@ from jaxad.data.contents import contents_of
 from jaxad.data.datasets import read_table
 from jaxad.data.images import resolve_range_16bit
 from jaxad.data.limits import limit_images
+from jaxad.data.looks import range_notes
 from jaxad.data.pipeline import Images
 from jaxad.data.split import random_order, split_folds, split_holdout
 from jaxad.data.streamed import StreamedImages
@@ -92,6 +93,7 @@ def _reading(data: Data, range_16bit: tuple[float, float]) -> dict[str, Any]:
         "image_size": data.image_size,
         "channels": data.channels,
         "range_16bit": range_16bit,
+        "alpha": data.alpha,
         "crop": data.region,
     }
 
@@ -151,12 +153,13 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
             f"{table.root} holds no good training image; put them into train/good "
             "(or a folder named good)"
         )
-    for note in table.notes:
-        log(f"data: {note}")
     good = _drawn(good, config.data)
     range_16bit = table.range_16bit or resolve_range_16bit(
         [s.path for s in good], config.data.range_16bit, crop=config.data.region
     )
+    notes = [*table.notes, *range_notes([s.path for s in good], range_16bit)]
+    for note in notes:
+        log(f"data: {note}")
     cross_fitted = train and is_cross_fitted(config.data, closed_form=closed_form)
     share = 0.0 if cross_fitted else config.data.holdout
     kept, held_out = split_holdout(len(good), share=share, seed=config.seed)
@@ -173,7 +176,7 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
         "name": table.name,
         "root": table.root,
         "category": table.category,
-        "notes": list(table.notes),
+        "notes": notes,
         "range_16bit": list(range_16bit),
         "training": [table.relative(good[i]) for i in kept],
         "holdout": [table.relative(good[i]) for i in held_out],
@@ -188,11 +191,25 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
     # Decoded apart: taking rows of a memory-mapped array would bring it into memory.
     holdout = decode([good[i] for i in held_out], config.data, range_16bit)
     images = open_images([good[i] for i in kept], config.data, range_16bit)
+    if _all_equal(images):
+        note = (
+            f"the {len(kept)} training images are equal to the last pixel, as the model sees "
+            "them: nothing but that picture can be learned"
+        )
+        log(f"data: {note}")
+        notes.append(note)
     # After the decoder has read them, the files come from memory. Of a stream the sizes alone:
     # reading all of it here would take as long as an epoch.
     used = [good[i] for i in (*held_out, *kept)]
     contents = contents_of(table, used, hashed=not config.data.stream)
     return Inputs(images, holdout, record | contents, folds)
+
+
+def _all_equal(images: Images) -> bool:
+    """Whether there are several decoded images and all are the same picture."""
+    if not isinstance(images, np.ndarray):
+        return False
+    return len(images) > 1 and all(np.array_equal(images[0], image) for image in images[1:])
 
 
 def _without_excluded(table: SampleTable, exclude: str) -> list[Sample]:

@@ -16,7 +16,9 @@ from jaxad.data.images import (
     read_image,
     resize,
     resolve_range_16bit,
+    stated_bits,
 )
+from jaxad.data.looks import range_notes
 from jaxad.data.masks import read_mask
 from jaxad.run.errors import UserError
 
@@ -230,6 +232,57 @@ def test_range_specs(tmp_path):
     np.testing.assert_allclose([low, high], np.percentile(values, [0.1, 99.9]), atol=1)
 
 
+def test_the_depth_that_a_file_states_is_its_range(tmp_path):
+    values = np.array([[0, 2048, 4095]], np.uint16)
+    paths = [_save(tmp_path / f"{i}.tif", values, tiffinfo={281: 4095}) for i in range(2)]
+    assert stated_bits(paths) == 12
+    assert resolve_range_16bit(paths, "full") == (0.0, 4095.0)
+    assert resolve_range_16bit(paths, "16") == FULL_RANGE
+    other = _save(tmp_path / "other.tif", values)
+    assert resolve_range_16bit([*paths, other], "full") == FULL_RANGE
+
+
+@pytest.mark.parametrize("spec", ["12", "percentiles"])
+def test_16_bit_colour_has_no_other_range_whatever_the_training_images(tmp_path, spec):
+    _png_16bit_colour(tmp_path / "a.png", np.full((2, 2, 3), 4000, np.uint16))
+    with pytest.raises(UserError, match="16-bit colour can only be read"):
+        resolve_range_16bit([tmp_path / "a.png"], spec)
+    assert (
+        "16 of 256 levels; save them as 8-bit" in range_notes([tmp_path / "a.png"], FULL_RANGE)[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("most", "dtype", "levels", "bits"),
+    [(4095, np.uint16, 16, 12), (1023, np.uint16, 4, 10), (255, np.int32, 1, 8)],
+)
+def test_images_that_use_a_small_part_of_their_range_are_told(tmp_path, most, dtype, levels, bits):
+    path = _save(tmp_path / "a.tif", np.array([[0, most]], dtype))
+    (note,) = range_notes([path], FULL_RANGE)
+    assert f"sees {levels} of 256 levels; data.range_16bit={bits}" in note
+    assert range_notes([path], resolve_range_16bit([path], bits)) == []
+    assert range_notes([path], resolve_range_16bit([path], "percentiles")) == []
+    flat = _save(tmp_path / "flat.png", np.zeros((2, 2), np.uint8))
+    assert range_notes([flat, tmp_path / "missing.png"], FULL_RANGE) == []
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "colour key"])
+def test_what_alpha_hides_altogether_is_refused_or_shown(tmp_path, channels, mode):
+    if mode == "colour key":
+        _save(tmp_path / "a.png", np.full((1, 2), 9, np.uint8), transparency=9)
+    else:
+        colours = np.full((1, 2, len(mode)), 9, np.uint8)
+        colours[..., -1] = 0
+        _save(tmp_path / "a.png", colours)
+    with pytest.raises(UserError, match=r"a\.png is transparent everywhere.*data\.alpha=ignore"):
+        decode(tmp_path / "a.png", channels=channels)
+    shown = decode(tmp_path / "a.png", channels=channels, alpha="ignore")
+    np.testing.assert_array_equal(shown, np.full((1, 2, channels), 9))
+    read = read_image(tmp_path / "a.png", image_size=(2, 4), channels=channels, alpha="ignore")
+    assert (read == 9).all()
+
+
 def test_percentiles_of_a_constant_image_stay_a_range(tmp_path):
     path = _save(tmp_path / "a.png", np.full((4, 4), 500, np.uint16))
     low, high = resolve_range_16bit([path], "percentiles")
@@ -237,7 +290,7 @@ def test_percentiles_of_a_constant_image_stay_a_range(tmp_path):
     decode(path, channels=1, range_16bit=(low, high))
 
 
-@pytest.mark.parametrize("spec", ["half", "8", "17", "-3", ""])
+@pytest.mark.parametrize("spec", ["half", "7", "17", "-3", ""])
 def test_bad_range_spec(spec):
     with pytest.raises(UserError, match="range_16bit"):
         resolve_range_16bit([], spec)

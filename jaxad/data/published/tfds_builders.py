@@ -50,6 +50,7 @@ def prepare_shards(
     image_size: tuple[int, int],
     channels: int = 3,
     range_16bit: str | int = "full",
+    alpha: str = "white",
     data_dir: str | os.PathLike,
 ) -> pathlib.Path:
     """Writes the shards of one category, unless they are there already.
@@ -63,6 +64,7 @@ def prepare_shards(
       image_size: ``(h, w)`` that images and masks are resized to.
       channels: 1 or 3.
       range_16bit: as ``data.range_16bit``; the numbers that come of it are written down.
+      alpha: as ``data.alpha``.
       data_dir: where the shards are written.
 
     Returns:
@@ -89,7 +91,7 @@ def prepare_shards(
         samples: tuple[Sample, ...], limits: tuple[float, float]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         decode = functools.partial(
-            read_image, image_size=image_size, channels=channels, range_16bit=limits
+            read_image, image_size=image_size, channels=channels, range_16bit=limits, alpha=alpha
         )
         read = lambda sample: {
             "image": decode(sample.path),

@@ -1,0 +1,57 @@
+"""What a look at some image files says of how they should be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxad.data.images import (
+    deep_values,
+    has_16bit_colour,
+    is_deep,
+    on_16bit_scale,
+    opened,
+    spread,
+)
+from jaxad.run.errors import UserError
+
+_SMALL_PART = 0.25
+"""Of a range: whoever uses less of it is told."""
+
+
+def range_notes(paths: Sequence[str | os.PathLike], range_16bit: tuple[float, float]) -> list[str]:
+    """Says when images use but a small part of the range that they are read with.
+
+    Args:
+      paths: of images; some of them stand for all. What cannot be read is left to its reader.
+      range_16bit: that they are read with.
+    """
+    highest, found = 0.0, set()
+    for path in spread(paths):
+        try:
+            with opened(path) as image:
+                if has_16bit_colour(image):
+                    found.add("colour")
+                    highest = max(highest, 257.0 * float(np.asarray(image).max()))
+                elif is_deep(image):
+                    found.add("gray")
+                    values = on_16bit_scale(deep_values(image, path).max(keepdims=True))
+                    highest = max(highest, float(values.max()))
+        except UserError:
+            continue
+    low, high = range_16bit
+    if not found or highest > low + _SMALL_PART * (high - low):
+        return []
+    levels = int(255 * max(highest - low, 0) / (high - low)) + 1
+    bits = max(8, int(highest).bit_length())
+    remedy = (
+        "save them as 8-bit colour or 16-bit gray of full range"
+        if "colour" in found
+        else f"data.range_16bit={bits} or percentiles spreads them over all"
+    )
+    return [
+        f"images of more than 8 bits reach the value {highest:.0f} of {high:.0f}, so that the "
+        f"model sees {levels} of 256 levels; {remedy}"
+    ]
