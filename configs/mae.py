@@ -16,7 +16,8 @@ Variants
   paper     the detection of 2024: ViT-H/14, every block of 2 x 2 patches in turn; converted
             weights are the model as they are, nothing is trained
   reference the recipe that the code of 2022 gives for training: ViT-L/16, norm_pix, batches of
-            4096, AdamW with betas 0.9 and 0.95
+            4096, AdamW with betas 0.9 and 0.95, 40 epochs of warm-up, random crops, no decay of
+            biases and normalisations
 
 The published networks come from converted weights, --config.train.weights=DIR, made by
 `jaxad convert --from=mae`; `paper` needs them, and --config.train.optimizer=none takes those of any
@@ -114,6 +115,9 @@ def reference(config):
     l16(config)
     config.model.norm_pix = True
     config.augment.flip_left_right = True
+    config.augment.crop = 0.2
+    config.train.warmup_epochs = 40
+    config.train.decay_vectors = False
     config.train.batch_size = 4096
     config.train.accumulate = 64
     config.train.betas = (0.9, 0.95)

@@ -30,6 +30,8 @@ Where the print is wrong, contradictory or silent, and what is done here:
   a tanh at the end: AnoViT's of 2022 but for the kind of normalisation. Its ReLU before the tanh
   would cut off half of the output's range, so the last layer goes without normalisation and ReLU
   (``decoder="tanh"``), and images are shown to the network in [-1, 1].
+* Range of the squared error: that of images in [0, 1]. In the decoder's [-1, 1] it is four times as
+  large against the other terms (``l2_weight=4``).
 * The list of contributions says that L2, SSIM and entropy enter the score; weights are not given.
   The map ``anomaly`` adds the ``score_terms`` with their weights of the loss, pixel by pixel, with
   the entropy enlarged bilinearly. The score ``loss`` is the loss of the image.
@@ -255,6 +257,9 @@ class ViTMemoryOptions(ViTOptions):
     decoder: str = option("tanh", "the paper's, or AnoViT's of a year", choices=DECODERS)
     width: float = option(1.0, "factor on the decoder's channel counts", above=0)
     norm: str = option("batch", "of the decoder; the paper: batch", choices=("batch", "instance"))
+    l2_weight: float = option(
+        1.0, "of the squared error of pixels in [0, 1]; 4: as in the decoder's [-1, 1]", at_least=0
+    )
     ssim_weight: float = option(1.0, "lambda", at_least=0)
     entropy_weight: float = option(0.001, "of the entropy of the memory's weights", at_least=0)
     ssim_window: int = ssim_window_option()
@@ -304,7 +309,11 @@ def build(
         axis_name,
         kind,
     )
-    weights = {"l2": 1.0, "ssim": options.ssim_weight, "entropy": options.entropy_weight}
+    weights = {
+        "l2": options.l2_weight,
+        "ssim": options.ssim_weight,
+        "entropy": options.entropy_weight,
+    }
     task: dict[str, Any] = {"term_weights": weights, "ssim_window": options.ssim_window}
 
     def init(key: Key[Array, ""]) -> Variables:

@@ -101,7 +101,7 @@ class VQVAEOptions(ModelOptions):
     ssim_window: int = ssim_window_option(detection_only=True)
     dilation: int = option(
         0,
-        "side of the grey dilation in pixels; 0: a latent cell",
+        "side of the grey dilation in pixels; 0: a latent cell; an even one moves the map by half",
         at_least=0,
         detection_only=True,
     )

@@ -85,6 +85,12 @@ class Augment(Options):
         0.0, "uniform in [-r, r]; 180 for parts that lie at any angle", at_least=0
     )
     shift: float = option(0.0, "uniform in [-s, s] as a share of the image side", at_least=0)
+    crop: float = option(
+        0.0,
+        "least share of the area that a random crop keeps, enlarged again; 0: no crops",
+        at_least=0,
+        at_most=1,
+    )
     brightness: float = option(
         0.0, "added to all pixels, uniform in [-b, b] of the full range", at_least=0
     )
@@ -113,9 +119,13 @@ class Train(Options):
         "constant", "cosine: to zero at the last step", choices=("constant", "cosine")
     )
     warmup_steps: int = option(0, "in which the learning rate rises from zero", at_least=0)
+    warmup_epochs: int = option(
+        0, "the same as a share of train.epochs; overrides warmup_steps when above 0", at_least=0
+    )
     weight_decay: float = option(
         0.0, "adamw: decoupled; adam, sgd: added to the gradient (L2)", at_least=0
     )
+    decay_vectors: bool = option(True, "False: no weight decay of biases and normalisations")
     gradient_clip: float = option(0.0, "global norm; 0: none", at_least=0)
     learning_rate_multipliers: Mapping[str, float] = option(
         {}, "parameter label -> factor; 0 freezes"

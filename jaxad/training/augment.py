@@ -24,6 +24,9 @@ def make_augment(options: AugmentOptions) -> Augment:
 
     def augment_one(image: Float[Array, "h w c"], key: Key[Array, ""]) -> Float[Array, "h w c"]:
         flip_x, flip_y, angle, shift, bright = jax.random.split(key, 5)
+        if options.crop:
+            # A key beside those of the others, which draw as they did before there were crops.
+            image = _crop_and_enlarge(image, jax.random.fold_in(key, 5), options.crop)
         if options.flip_left_right:
             image = jnp.where(jax.random.bernoulli(flip_x), image[:, ::-1], image)
         if options.flip_up_down:
@@ -43,6 +46,29 @@ def make_augment(options: AugmentOptions) -> Augment:
 
 def _uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
     return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+
+def _crop_and_enlarge(
+    image: Float[Array, "h w c"], key: Key[Array, ""], least: float
+) -> Float[Array, "h w c"]:
+    """A random part of the image at the image's size, by bicubic interpolation.
+
+    As torchvision's RandomResizedCrop: an area uniform in [least, 1] of the image's, a ratio of the
+    sides log-uniform in [3/4, 4/3], any place. A side that would be too long is cut to the image's,
+    where torchvision draws again.
+    """
+    h, w, _ = image.shape
+    of_area, of_ratio, of_place = jax.random.split(key, 3)
+    area = jax.random.uniform(of_area, minval=least, maxval=1.0) * h * w
+    ratio = jnp.exp(jnp.log(4 / 3) * _uniform(of_ratio, ()))
+    full = jnp.array([h, w], jnp.float32)
+    sides = jnp.minimum(jnp.sqrt(area * jnp.stack([1 / ratio, ratio])), full)
+    corner = (full - sides) * jax.random.uniform(of_place, (2,))
+    scale = full / sides
+    enlarged = jax.image.scale_and_translate(
+        image, image.shape, (0, 1), scale, -corner * scale, "cubic"
+    )
+    return jnp.clip(enlarged, 0.0, 1.0)
 
 
 def _rotate_and_shift(

@@ -18,16 +18,17 @@ def make_schedule(train: Train, *, total_steps: int) -> optax.Schedule:
       train: ``config.train``.
       total_steps: at which a cosine schedule reaches zero.
     """
+    warmup_steps = train.warmup_steps
+    if train.warmup_epochs:
+        warmup_steps = round(total_steps * min(1.0, train.warmup_epochs / train.epochs))
     if train.schedule == "constant":
         main = optax.constant_schedule(train.learning_rate)
     else:
-        main = optax.cosine_decay_schedule(
-            train.learning_rate, max(1, total_steps - train.warmup_steps)
-        )
-    if not train.warmup_steps:
+        main = optax.cosine_decay_schedule(train.learning_rate, max(1, total_steps - warmup_steps))
+    if not warmup_steps:
         return main
-    warmup = optax.linear_schedule(0.0, train.learning_rate, train.warmup_steps)
-    return optax.join_schedules([warmup, main], [train.warmup_steps])
+    warmup = optax.linear_schedule(0.0, train.learning_rate, warmup_steps)
+    return optax.join_schedules([warmup, main], [warmup_steps])
 
 
 def make_optimizer(train: Train, labels: Any, *, total_steps: int) -> optax.GradientTransformation:
@@ -65,14 +66,13 @@ def _chain(train: Train, schedule: optax.Schedule, multiplier: float):
         return optax.set_to_zero()
     rate = lambda step: schedule(step) * multiplier
     decay, (b1, b2) = train.weight_decay, train.betas
-    coupled = [optax.add_decayed_weights(decay, _more_than_a_scalar)] if decay else []
+    # A scalar is a range or a temperature, which zero says nothing of; a vector is a bias, or the
+    # scale of a normalisation.
+    least = 1 if train.decay_vectors else 2
+    mask = lambda params: jax.tree.map(lambda leaf: leaf.ndim >= least, params)
+    coupled = [optax.add_decayed_weights(decay, mask)] if decay else []
     if train.optimizer == "adam":
         return optax.chain(*coupled, optax.adam(rate, b1=b1, b2=b2))
     if train.optimizer == "sgd":
         return optax.chain(*coupled, optax.sgd(rate, momentum=0.9))
-    return optax.adamw(rate, b1=b1, b2=b2, weight_decay=decay, mask=_more_than_a_scalar)
-
-
-def _more_than_a_scalar(params: Any) -> Any:
-    """Which parameters decay: a scalar is a range or a temperature, which zero says nothing of."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 0, params)
+    return optax.adamw(rate, b1=b1, b2=b2, weight_decay=decay, mask=mask)

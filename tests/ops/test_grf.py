@@ -242,6 +242,21 @@ def test_divergence_has_its_least_where_theory_says():
 # --- positive definiteness --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "shape, family, range_, smallest, atol",
+    [((8, 8), "matern32", 1.3, -0.241, 5e-4), ((32, 32), "gaussian", 4.0, -6.4e-7, 5e-5)],
+)
+def test_smallest_eigenvalues_that_the_docs_name(shape, family, range_, smallest, atol):
+    """By numpy in float64; the gaussian's is below what float32 resolves, so it is told there."""
+    rows, columns = (np.minimum(np.arange(n), n - np.arange(n)) for n in shape)
+    d = np.hypot(rows[:, None], columns[None]) / range_
+    correlation = (1 + d) * np.exp(-d) if family == "matern32" else np.exp(-(d**2))
+    exact = np.fft.fft2(correlation).real.min()
+    np.testing.assert_allclose(exact, smallest, rtol=0.01)
+    ours = grf.smallest_eigenvalue(grf.covariance_base(shape, family, range_, wrap="nearest"))
+    np.testing.assert_allclose(ours, exact, atol=atol)
+
+
 def test_nearest_copies_may_not_be_positive_definite():
     result = everything(
         jitted_base((32, 32), "matern32")(4.0, 3.0), *map(np.float32, draw((32, 32)))

@@ -17,6 +17,7 @@ EVERYTHING = {
     "rotate_degrees": 30.0,
     "shift": 0.1,
     "brightness": 0.2,
+    "crop": 0.5,
 }
 
 
@@ -105,3 +106,21 @@ def test_values_stay_in_the_unit_interval_and_are_finite():
     found = augmentation(**EVERYTHING)(extremes, keys())
     assert float(found.min()) >= 0.0 and float(found.max()) <= 1.0
     assert bool(jnp.all(jnp.isfinite(found)))
+
+
+def test_a_crop_enlarges_a_part_of_the_allowed_area_and_shape():
+    """A ramp stays a ramp, and its slopes say which share of either side is seen."""
+    side, count = 60, 60
+    ramp = jnp.linspace(0.25, 0.75, side)
+    image = jnp.stack(jnp.meshgrid(ramp, ramp, indexing="ij"), axis=-1)
+    found = np.asarray(augmentation(crop=0.2)(jnp.tile(image, (count, 1, 1, 1)), keys(count)))
+    inner = found[:, 12:-12, 12:-12]  # the cubic's reach at the border, twice enlarged
+    steps = np.diff(inner[..., 0], axis=1), np.diff(inner[..., 1], axis=2)
+    shares = [step.mean((1, 2)) / (0.5 / (side - 1)) for step in steps]
+    for step, share in zip(steps, shares, strict=True):
+        np.testing.assert_allclose(step, step.mean((1, 2), keepdims=True) + 0 * step, atol=1e-5)
+        assert 0 < share.min() < share.max() <= 1.001
+    area, ratio = shares[0] * shares[1], shares[1] / shares[0]
+    assert 0.2 * 0.999 <= area.min() < 0.35 and 0.8 < area.max() <= 1.001
+    assert 0.75 * 0.999 <= ratio.min() < 0.85 and 1.2 < ratio.max() <= 4 / 3 * 1.001
+    assert found.min() >= 0 and np.ptp(inner.mean((1, 2)), axis=0).min() > 0.1  # other places

@@ -106,6 +106,25 @@ def test_cosine_with_warmup():
     np.testing.assert_allclose(values[4:], rest, atol=1e-7)
 
 
+def test_a_warmup_of_epochs_is_their_share_of_the_run():
+    by_epochs = options(learning_rate=0.2, schedule="cosine", epochs=30, warmup_epochs=5)
+    by_steps = options(learning_rate=0.2, schedule="cosine", warmup_steps=4)
+    for step in (0, 3, 4, 11, 24):
+        a, b = (float(make_schedule(o, total_steps=24)(step)) for o in (by_epochs, by_steps))
+        assert a == pytest.approx(b, abs=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_vectors_need_not_decay(optimizer):
+    """Without a gradient only the decay moves a parameter: the matrix, not the vector."""
+    given = options(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5, decay_vectors=False)
+    own = make_optimizer(given, LABELS, total_steps=1)
+    zero = jax.tree.map(jnp.zeros_like, PARAMS)
+    updates, _ = own.update(zero, own.init(PARAMS), PARAMS)
+    np.testing.assert_array_equal(updates["b"], 0.0)
+    np.testing.assert_allclose(updates["a"]["kernel"], -0.05 * PARAMS["a"]["kernel"], rtol=1e-6)
+
+
 def test_constant_with_and_without_warmup():
     assert float(make_schedule(options(learning_rate=0.2), total_steps=5)(3)) == pytest.approx(0.2)
     warm = make_schedule(options(learning_rate=0.2, warmup_steps=2), total_steps=5)

@@ -117,7 +117,7 @@ def jax_training(options: argparse.Namespace) -> Callable[[], object]:
 
     class NoAugmentation:
         flip_left_right = flip_up_down = False
-        rotate_degrees = shift = brightness = 0.0
+        rotate_degrees = shift = crop = brightness = 0.0
 
     side, batch = SIZES[options.size][0][0], options.batch
     model = models.build("mae", (side, side, 3), **model_options(options.size))

@@ -14,7 +14,13 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxad.models.layers.basic import IMAGENET_MEAN, IMAGENET_STD, BatchNorm, Conv
+from jaxad.models.layers.basic import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    BatchNorm,
+    Conv,
+    pytorch_conv_init,
+)
 from jaxad.ops.arrays import pad_axis
 
 STAGES = 4
@@ -96,7 +102,8 @@ class ResNetTrunk(nn.Module):
             padding=((3, 3), (3, 3)),
             use_bias=False,
             dtype=self.dtype,
-            kernel_init=_he_normal,
+            # The published VAEs replace torchvision's stem by a layer of PyTorch's own start.
+            kernel_init=pytorch_conv_init(images.shape[-1], (7, 7))["kernel_init"],
             name="stem_conv",
         )(images)
         norm = BatchNorm(axis_name=self.axis_name, dtype=self.dtype, name="stem_norm")
