@@ -37,7 +37,6 @@ class RunFolder:
     def __init__(self, workdir: str | os.PathLike):
         self.path = pathlib.Path(workdir)
 
-    _lock = property(lambda self: self.path / ".lock")
     config = property(lambda self: self.path / "config.json")
     data = property(lambda self: self.path / "data.json")
     environment = property(lambda self: self.path / "environment.json")
@@ -66,18 +65,6 @@ class RunFolder:
         """
         make_folder(self.path, what=f"--workdir {self.path}")
 
-    def check_there(self) -> None:
-        """Checks that the folder is still the one that :meth:`locked` holds.
-
-        Raises:
-          UserError: it was removed or renamed.
-        """
-        if not self._lock.exists():
-            raise UserError(
-                f"{self.path} was removed or renamed while a run was training in it, and training "
-                "has stopped; put it back to go on from its last checkpoint, or start again"
-            )
-
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps a second process from training in the same folder; a kill frees it.
@@ -85,7 +72,7 @@ class RunFolder:
         Raises:
           UserError: another process is training here.
         """
-        with try_lock(self._lock) as mine:
+        with try_lock(self.path / ".lock") as mine:
             if not mine:
                 raise UserError(
                     f"another process is training in {self.path}; wait for it, or use another "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import time
 from collections.abc import Iterator
 
@@ -45,6 +46,7 @@ class Records:
           images_each: images in a step.
         """
         self._run, self._checkpoints = run, checkpoints
+        self._folder = _identity(run.path)
         timing = run.read_timing() if first else {}
         self._history = History(run.history, up_to_step=first, timing=timing)
         self._stopwatch = Stopwatch(run, seconds=timing.get("train_seconds", 0.0))
@@ -86,14 +88,31 @@ class Records:
 
     @contextlib.contextmanager
     def _in_its_folder(self) -> Iterator[None]:
-        """Names a run folder that is gone; every file in it fails with words of its own."""
-        self._run.check_there()
+        """Names a run folder that is gone, where every file in it fails with words of its own."""
+        self._check_folder()
         try:
             yield
         except UserError:
-            self._run.check_there()
+            self._check_folder()
             raise
-        self._run.check_there()
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        # Not only whether it exists: what is written in it makes it anew.
+        if _identity(self._run.path) != self._folder:
+            raise UserError(
+                f"{self._run.path} was removed or renamed while a run was training in it, so "
+                "training has stopped; put it back to go on from its last checkpoint, or start "
+                "again"
+            )
+
+
+def _identity(folder: pathlib.Path) -> tuple[int, int] | None:
+    try:
+        stat = folder.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def _note(row: Row) -> str:

@@ -1,6 +1,8 @@
 import csv
+import errno
 import json
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -285,3 +287,19 @@ def test_a_file_name_that_is_no_text_does_not_stop_an_evaluation(run, data, tmp_
         pytest.skip("this file system refuses the name")
     assert evaluate(run, data_root=str(moved))["counts"]["images"] == 9
     assert "test/good/\\xff.png" in [row["path"] for row in read_scores(run)]
+
+
+def test_a_full_disk_in_the_midst_leaves_all_files_of_the_last_evaluation(run, monkeypatch):
+    evaluate(run)
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    original = pathlib.Path.write_text
+
+    def full(path, text, **options):
+        if "report.html" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return original(path, text, **options)
+
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    with pytest.raises(UserError, match=r"report.html could not be written: No space left"):
+        evaluate(run, overrides={"evaluate.smoothing": 0.5})
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before

@@ -522,7 +522,7 @@ def test_tables_are_there_before_the_end(calibrated, data, tmp_path, monkeypatch
 
     monkeypatch.setattr(bulk, "_write_tables", record)
     predict_files(calibrated, [data / "test" / "good"], tmp_path / "out", overlays=False)
-    assert written == [1, 2, 3, 4, 4]
+    assert written == [0, 1, 2, 3, 4, 4]
 
 
 def test_a_file_that_vanishes_meanwhile_is_listed(calibrated, photos, tmp_path, monkeypatch):

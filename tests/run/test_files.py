@@ -5,6 +5,9 @@ import errno
 import json
 import os
 import pathlib
+import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -146,3 +149,63 @@ def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path):
     assert files.read_csv(path) == [{"step": "1", "loss": "0.5"}]
     path.write_text("step,loss\n1,0.5\n2\n")
     assert files.read_csv(path) == [{"step": "1", "loss": "0.5"}]
+
+
+def test_files_that_belong_together_take_their_names_together(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("old")
+    with files.together():
+        files.write_text(tmp_path / "a", "new", durable=True)
+        files.write_text(tmp_path / "b", "new")
+        assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "old"
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "new"
+    with pytest.raises(UserError, match="No space left"), files.together():
+        files.write_text(tmp_path / "a", "newer")
+        with files.writing(tmp_path / "b") as temporary:
+            temporary.write_text("ne")
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "new"
+    assert names(tmp_path) == ["a", "b"]
+    files.write_text(tmp_path / "a", "at once")
+    assert (tmp_path / "a").read_text() == "at once"
+
+
+def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
+    program = (
+        "import os, signal, sys; from jaxad.run.files import writing\n"
+        "with writing(sys.argv[1]) as temporary:\n"
+        "    temporary.mkdir(); (temporary / 'part').write_text('x')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    target = tmp_path / "a"
+    done = subprocess.run([sys.executable, "-c", program, str(target)], check=False)
+    assert done.returncode == -signal.SIGKILL and len(names(tmp_path)) == 1
+    files.remove_unfinished(tmp_path, "b")
+    assert len(names(tmp_path)) == 1
+    with files.writing(tmp_path / "mine") as temporary:
+        temporary.write_text("being written")
+        files.remove_unfinished(tmp_path)
+    assert names(tmp_path) == ["mine"]
+    files.remove_unfinished(tmp_path / "missing")
+
+
+def test_what_another_machine_left_goes_when_it_is_old(tmp_path):
+    for name in (".a.0123456789abcdef.tmp", f".a.{'0' * 8}-1-0123456789abcdef.tmp"):
+        (tmp_path / name).write_text("")
+        files.remove_unfinished(tmp_path)
+        assert names(tmp_path) == [name]
+        files.remove_unfinished(tmp_path, older_than_seconds=0)
+        assert names(tmp_path) == []
+
+
+def test_a_durable_write_reaches_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    synced = []
+    original = files.sync
+    monkeypatch.setattr(
+        files,
+        "sync",
+        lambda path: (synced.append((path.name, (tmp_path / "a").exists())), original(path)),
+    )
+    files.write_text(tmp_path / "a", "x", durable=True)
+    (file, before), folder = synced
+    assert file.startswith(".a.") and not before and folder == (tmp_path.name, True)

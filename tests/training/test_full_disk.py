@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import pathlib
 import resource
+import shutil
 
 import pytest
 
@@ -85,3 +86,28 @@ def test_a_full_disk_in_a_checkpoint(moment, command, tmp_path, capsys, monkeypa
     assert detector_step(tmp_path / "w") == 2 * (full_from - 1)
     assert cli.main(command(tmp_path / "w")) == 0
     assert detector_step(tmp_path / "w") == 6
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_workdir_that_is_gone_is_named_as_such(moved, command, tmp_path, capsys, monkeypatch):
+    workdir, calls = tmp_path / "w", []
+    original = Checkpoints.save
+
+    def save(self, *arguments, **options):
+        original(self, *arguments, **options)
+        self.wait()
+        calls.append(1)
+        if len(calls) == 2:
+            workdir.rename(tmp_path / "elsewhere")
+            if not moved:
+                shutil.rmtree(tmp_path / "elsewhere")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save)
+        error = fails(command, workdir, capsys)
+    assert f"{workdir} was removed or renamed while a run was training in it" in error
+    if moved:
+        shutil.rmtree(workdir, ignore_errors=True)
+        (tmp_path / "elsewhere").rename(workdir)
+        assert cli.main(command(workdir)) == 0
+        assert detector_step(workdir) == 6
