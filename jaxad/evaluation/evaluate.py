@@ -109,6 +109,7 @@ def metrics_record(
         for k, v in one["brackets"].items()
         if not k.startswith("per_defect.")
     }
+    brackets = {k: v for k, v in (primary["brackets"] | brackets).items() if v[0] < v[1]}
     return {
         "protocol": options.protocol,
         "checkpoint": detector.step,
@@ -126,7 +127,7 @@ def metrics_record(
             "mask_components_kept_as_a_pixel": computed.components.kept_as_a_pixel,
         },
         "notes": mask_notes(detector, computed.components),
-        "brackets": primary["brackets"] | brackets,
+        "brackets": brackets,
         "maps": {
             name: {k: v for k, v in one.items() if k not in aside} for name, one in per_map.items()
         },

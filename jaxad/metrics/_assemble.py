@@ -130,6 +130,7 @@ def assemble(
         metrics["per_defect"][kind] = {"count": int(ours.sum())} | row
         undefined |= _of_kind(kind, of_kind.undefined)
         bounds |= _of_kind(kind, of_kind.bounds)
+    bounds = _points(metrics) | bounds
     if regions is not None:
         metrics["regions"] = None
         if regions.shares:
@@ -196,6 +197,17 @@ def _counts_of(images: Images, totals: Totals) -> dict[str, int]:
         "pixels": totals.normal + totals.defect,
         "defect_pixels": totals.defect,
         "defect_components": totals.components,
+    }
+
+
+def _points(metrics: Metrics) -> dict[str, list[float]]:
+    """The bounds of figures that are known exactly: twice the figure, under its dotted key."""
+    rows = {"": metrics} | {f"per_defect.{k}.": row for k, row in metrics["per_defect"].items()}
+    return {
+        prefix + name: [value, value]
+        for prefix, row in rows.items()
+        for name, value in row.items()
+        if isinstance(value, float)
     }
 
 

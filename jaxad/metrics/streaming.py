@@ -156,10 +156,10 @@ class Accumulator:
           limit: false-positive rate up to which AUPRO integrates, in (0, 1].
 
         Returns:
-          The dictionary of `evaluate_maps`. ``"method"`` is ``"streaming"`` and ``"brackets"``
-          holds the bounds ``[low, high]`` of every pooled pixel metric, under its dotted key; the
-          value itself is the middle. As long as all pixels are kept it is ``"exact"``, without
-          bounds.
+          The dictionary of `evaluate_maps`. ``"brackets"`` holds the bounds ``[low, high]`` of
+          every metric that has a value, under its dotted key; the value itself is the middle. As
+          long as all pixels are kept ``"method"`` is ``"exact"`` and all bounds are points, else
+          it is ``"streaming"``.
         """
         pro.check_limit(limit)
         return assemble(join_images(self._images), self._groups(), limit, self._regions)

@@ -166,7 +166,7 @@ def evaluate_maps(
       with ``threshold`` also ``regions`` (``threshold`` and what `region_recall` says);
       ``undefined``, the reason for every metric that is None, under its dotted key
       (``"per_defect.scratch.aupro"``); and ``brackets``, likewise the bounds
-      ``[low, high]`` of every metric that is not exact.
+      ``[low, high]`` of every metric that has a value, equal where it is exact.
 
     Raises:
       ValueError: lengths or sizes differ; scores are not finite; labels are not 0 or 1, are

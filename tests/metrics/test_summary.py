@@ -284,3 +284,60 @@ def test_no_figure_changes_with_the_scale_or_the_order(seed, levels):
         assert {k: again[k] for k in FIGURES} == pytest.approx(
             {k: first[k] for k in FIGURES}, abs=CLOSE
         )
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_every_figure_with_a_value_has_a_bracket(streamed):
+    rng = np.random.default_rng(0)
+    masks = np.zeros((4, 8, 8), np.uint8)
+    masks[0, 2:4, 2:4] = 2
+    maps = rng.random(masks.shape)
+    kinds = ["dent", None, None, None]
+    if streamed:
+        accumulator = metrics.Accumulator(kept_pixels=10)
+        accumulator.update(maps, masks, defects=kinds)
+        result = accumulator.compute()
+    else:
+        result = metrics.evaluate_maps(maps, masks, defects=kinds)
+    names = [name for name in FIGURES if result[name] is not None]
+    assert {*names, "per_defect.dent.aupro", "per_defect.dent.image_auroc"} <= set(
+        result["brackets"]
+    )
+    for name in names:
+        low, high = result["brackets"][name]
+        assert low <= result[name] <= high
+        assert (low == high) == (not streamed or name.startswith(("image", "pixel_auroc_per")))
+
+
+def test_all_forms_of_maps_and_masks_give_the_same_figures():
+    rng = np.random.default_rng(0)
+    maps = rng.random((4, 6, 5)).astype(np.float16)
+    ids = np.zeros((4, 6, 5), np.uint8)
+    ids[0, 2:4, 2:4], ids[1, 1, 1] = 1, 2
+    expected = metrics.evaluate_maps(maps, ids > 0)
+    forms = {
+        "n 1 h w": (maps[:, None], ids[:, None]),
+        "n h w 1": (maps[..., None], ids[..., None]),
+        "mixed": (maps[:, None], ids[..., None]),
+        "list": (list(maps), list(ids)),
+        "wider": (maps.astype(np.float64), ids.astype(np.int64)),
+        "soft": (maps, ids / 4),
+    }
+    for name, (some, masks) in forms.items():
+        assert metrics.evaluate_maps(some, masks) == expected, name
+        accumulator = metrics.Accumulator()
+        accumulator.update(some[:1], masks[:1])
+        accumulator.update(some[1:], masks[1:])
+        assert accumulator.compute() == expected, name
+    sizes = metrics.evaluate_maps([maps[0], maps[2][:3]], [ids[0], ids[2][:3]])
+    assert sizes["image_auroc"] is not None and sizes["counts"]["pixels"] == 30 + 15
+
+
+def test_no_image_and_one_class_have_reasons():
+    for result in (metrics.evaluate_maps([], []), metrics.Accumulator().compute()):
+        assert result["image_auroc"] is None and result["undefined"]["image_auroc"]
+        assert result["brackets"] == {}
+    one = metrics.evaluate_maps(np.ones((2, 3, 3)), np.zeros((2, 3, 3)))
+    assert one["aupro"] is None and "anomalous" in one["undefined"]["aupro"]
+    with pytest.raises(ValueError, match="must be one"):
+        metrics.evaluate_maps(np.ones((2, 3, 3, 3)), None, labels=[0, 1])
