@@ -146,6 +146,18 @@ def test_files_are_written_by_one_rule():
             assert "os.replace" not in file.read_text(), file
 
 
+def test_what_is_printed_goes_through_one_filter():
+    """No escape code of a file's name reaches a terminal: see ``jaxad.run.text``."""
+
+    def prints(file):
+        return any(
+            isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+            for node in ast.walk(ast.parse(file.read_text()))
+        )
+
+    assert [module_name(file) for file in FILES if prints(file)] == ["jaxad.run.text"]
+
+
 # Folder -> the folders that its files may import from, lazily too, beside its own.
 BELOW: dict[str, set[str]] = {
     "run": set(),
@@ -165,6 +177,7 @@ BELOW: dict[str, set[str]] = {
 }  # fmt: skip
 RUN = (
     "errors",
+    "text",
     "schema",
     "pickles",
     "files",

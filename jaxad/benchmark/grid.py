@@ -28,6 +28,7 @@ from jaxad.run.errors import UserError
 from jaxad.run.files import remove_unfinished, try_lock
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
+from jaxad.run.text import say
 from jaxad.training.preparation import CHANGEABLE
 from jaxad.training.train import train
 
@@ -155,13 +156,13 @@ def _take(
             if outcome and outcome["error"] and outcome["time"] >= since:
                 raise UserError(outcome["error"])
             done = outcome and not outcome["error"] and _is_of(run, config)
-            print(f"{name}: finished before" if done else name, file=sys.stderr, flush=True)
+            say(f"{name}: finished before" if done else name, file=sys.stderr)
             if not done:
                 _run(run, config)
         row |= _metrics(run)
         return row, summary_of(root, row)
     except UserError as error:
-        print(f"{name}: failed: {error}", file=sys.stderr, flush=True)
+        say(f"{name}: failed: {error}", file=sys.stderr)
         return {**row, "error": str(error), **dict.fromkeys(("seconds", *METRICS))}, None
 
 

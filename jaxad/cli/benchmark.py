@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxad.run.errors import UserError
+from jaxad.run.text import say
 
 FAILED_PARTS = 1
 
@@ -97,12 +98,12 @@ def _show(root: pathlib.Path, papers: Sequence[str], rows: Sequence[Mapping[str,
     from jaxad.report.tables import format_metrics_table, metric_title
 
     for paper in papers:
-        print((root / f"table_{paper}.md").read_text(encoding="utf-8"))
+        say((root / f"table_{paper}.md").read_text(encoding="utf-8"))
     if not papers:
         columns = {key: metric_title(key) for key in ("config", "category", "seed", "seconds")}
-        print(format_metrics_table([*rows, *mean_rows(rows)], columns | metric_columns(rows)))
+        say(format_metrics_table([*rows, *mean_rows(rows)], columns | metric_columns(rows)))
     for row in rows:
         if row["error"]:
-            print(f"{row['folder']}: {row['error']}")
+            say(f"{row['folder']}: {row['error']}")
     tables = ", ".join([f"{root}/table_{paper}.md" for paper in papers] + [f"{root}/results.md"])
-    print(f"tables: {tables}, page: {root}/report.html")
+    say(f"tables: {tables}, page: {root}/report.html")

@@ -7,6 +7,7 @@ import os
 from jaxad.benchmark.grid import benchmark
 from jaxad.benchmark.tables import METRICS
 from jaxad.report.tables import format_metrics_table
+from jaxad.run.text import say
 
 CONFIGS = ("pca", "vqvae:small,demo")
 # The in-memory pipeline: importing TensorFlow alone would take a good part of the demo's time.
@@ -28,5 +29,5 @@ def demo(workdir: str | os.PathLike) -> None:
         overrides=OVERRIDES,
         title="jaxad demo: a linear and a deep model on generated flanges",
     )
-    print(format_metrics_table(rows, ["config", "seconds", *METRICS]))
-    print(f"\nOpen {workdir}/report.html: it compares both and leads to each model's own report.")
+    say(format_metrics_table(rows, ["config", "seconds", *METRICS]))
+    say(f"\nOpen {workdir}/report.html: it compares both and leads to each model's own report.")

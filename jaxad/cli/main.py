@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from jaxad import __version__
 from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.text import say
 
 COMMANDS = (
     "train",
@@ -73,18 +74,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 overrides[key] = value
         return arguments.run(arguments, overrides) or 0
     except UserError as error:
-        print(f"jaxad: {error}", file=sys.stderr)
+        say(f"jaxad: {error}", one_line=True, file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
-        print("\njaxad: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        say("\njaxad: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
     except MemoryError:
-        print(f"jaxad: {_NO_MEMORY}", file=sys.stderr)
+        say(f"jaxad: {_NO_MEMORY}", file=sys.stderr)
         return USER_ERROR
     except RuntimeError as error:
         if not str(error).startswith(_DEVICE_IS_FULL):
             raise
-        print(f"jaxad: {_NO_MEMORY}", file=sys.stderr)
+        say(f"jaxad: {_NO_MEMORY}", file=sys.stderr)
         return USER_ERROR
     except BrokenPipeError:
         # The reader of a pipe has gone (`jaxad ... | head`): nothing is left to say to anyone.
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in MACHINE_REFUSES:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        print(f"jaxad: {place}{error.strerror}", file=sys.stderr)
+        say(f"jaxad: {place}{error.strerror}", one_line=True, file=sys.stderr)
         return USER_ERROR
 
 
@@ -327,7 +328,7 @@ def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         processes.start(*numbers)
     run = train(config, arguments.workdir)
     if processes.is_first():
-        print(f"trained; next: jaxad evaluate --workdir={run.path}")
+        say(f"trained; next: jaxad evaluate --workdir={run.path}")
 
 
 def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
@@ -342,13 +343,13 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     )
     rows = [{"map": name, **metrics} for name, metrics in result["maps"].items()]
     columns = ["map", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro"]
-    print(format_metrics_table(rows, columns))
+    say(format_metrics_table(rows, columns))
     for name, reason in result["undefined"].items():
         if "." not in name:
-            print(f"{name}: – because {reason}")
+            say(f"{name}: – because {reason}")
     for note in result["notes"]:
-        print(f"note: {note}")
-    print(f"report: {arguments.workdir}/report.html")
+        say(f"note: {note}")
+    say(f"report: {arguments.workdir}/report.html")
 
 
 def _predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
@@ -366,14 +367,14 @@ def _predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
             overrides=overrides,
         )
     except KeyboardInterrupt:
-        print("\njaxad: interrupted; the tables hold what was done so far", file=sys.stderr)
+        say("\njaxad: interrupted; the tables hold what was done so far", file=sys.stderr)
         return INTERRUPTED
     counts = result["counts"]
-    print(", ".join(f"{number} {name}" for name, number in counts.items() if number))
+    say(", ".join(f"{number} {name}" for name, number in counts.items() if number))
     if result["unlike_training"]:
-        print(f"{result['unlike_training']} images have a brightness or size that the training "
+        say(f"{result['unlike_training']} images have a brightness or size that the training "
               "images do not have: see the column notes")  # fmt: skip
-    print(f"tables: {arguments.output}/scores.csv, {arguments.output}/predictions.json")
+    say(f"tables: {arguments.output}/scores.csv, {arguments.output}/predictions.json")
     return FAILED_PARTS if counts["unreadable"] else 0
 
 
@@ -387,13 +388,13 @@ def _config(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     from jaxad.run.config import load_settings, shipped_names
 
     if arguments.config is None:
-        print("\n".join(shipped_names()))
+        say("\n".join(shipped_names()))
         return
     from jaxad.models import described
 
     for key, value, rule in described(load_settings(arguments.config, overrides)):
         meaning = "; ".join(filter(None, (rule.meaning, rule.wanted())))
-        print(f"{f'{key} = {value!r}':<44} # {meaning}")
+        say(f"{f'{key} = {value!r}':<44} # {meaning}")
 
 
 def _convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
@@ -408,17 +409,17 @@ def _convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         decoder_heads=arguments.decoder_heads,
         stages=arguments.stages,
     )
-    print(f"{record['source']} (sha256 {record['sha256'][:12]}...): {record['network']}")
+    say(f"{record['source']} (sha256 {record['sha256'][:12]}...): {record['network']}")
     if record["prefix"]:
-        print(f"taken off: {record['prefix']} before every key (a network that wrapped this one)")
+        say(f"taken off: {record['prefix']} before every key (a network that wrapped this one)")
     for reason in dict.fromkeys(record["dropped"].values()):
         keys = [key for key, why in record["dropped"].items() if why == reason]
-        print(f"left out: {keys[0]}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+        say(f"left out: {keys[0]}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
               + f" ({reason})")  # fmt: skip
     for submodule, meaning in record["absent"].items():
-        print(f"no {submodule}: {meaning}")
-    print(f"licence: {record['licence']}")
-    print(f"next: jaxad train --config.train.weights={arguments.output} ...")
+        say(f"no {submodule}: {meaning}")
+    say(f"licence: {record['licence']}")
+    say(f"next: jaxad train --config.train.weights={arguments.output} ...")
 
 
 def _export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
@@ -432,11 +433,11 @@ def _export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         overrides=overrides,
     )
     size = " x ".join(str(side) for side in record["input"]["shape"][1:])
-    print(f"{arguments.output}: {record['bytes'] / 1e6:.1f} MB, takes uint8 images of {size}, "
+    say(f"{arguments.output}: {record['bytes'] / 1e6:.1f} MB, takes uint8 images of {size}, "
           f"for {' and '.join(record['platforms'])}")  # fmt: skip
     if record["image_threshold"] is None:
-        print(f"no threshold inside: {record['no_threshold_because']}")
-    print(f"described in {arguments.output}.json")
+        say(f"no threshold inside: {record['no_threshold_because']}")
+    say(f"described in {arguments.output}.json")
 
 
 def _data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
@@ -445,15 +446,15 @@ def _data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     if overrides and arguments.action != "prepare":
         raise UserError(f"jaxad data {arguments.action} takes no keys of a config; see --help")
     if arguments.action == "list":
-        print(data_command.list_datasets(arguments.name))
+        say(data_command.list_datasets(arguments.name))
     elif arguments.action == "prepare":
         if not arguments.config:
             raise UserError("jaxad data prepare needs --config, and the data as its overrides")
-        print(data_command.prepare(arguments.config, overrides, shards=arguments.shards))
+        say(data_command.prepare(arguments.config, overrides, shards=arguments.shards))
     else:
         if not arguments.root and arguments.name not in ("elpv", "synthetic"):
             raise UserError("jaxad data inspect needs --root, the folder of the images")
-        print(
+        say(
             data_command.inspect(
                 arguments.root,
                 name=arguments.name or "auto",
@@ -481,15 +482,15 @@ def _score(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     rows = [{"category": name, **metrics} for name, metrics in result["categories"].items()]
     rows += [{"category": "mean", **result["mean"]}] if len(rows) > 1 else []
     columns = ["category", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "method"]
-    print(f"compared at the resolution of the {result['resolution']}s; image score: "
+    say(f"compared at the resolution of the {result['resolution']}s; image score: "
           f"{result['image_score']}; AUPRO to {result['aupro_limit']:g}")  # fmt: skip
-    print(format_metrics_table(rows, columns))
+    say(format_metrics_table(rows, columns))
     for name, metrics in result["categories"].items():
         for metric, reason in metrics["undefined"].items():
             if "." not in metric:
-                print(f"{name}: {metric}: – because {reason}")
+                say(f"{name}: {metric}: – because {reason}")
     if arguments.output:
-        print(f"all metrics: {arguments.output}")
+        say(f"all metrics: {arguments.output}")
 
 
 def _demo(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

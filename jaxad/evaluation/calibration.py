@@ -18,7 +18,6 @@ from jaxad.data.contents import check_unchanged, contents_of
 from jaxad.data.images import image_dimensions
 from jaxad.data.table import Sample, SampleTable
 from jaxad.evaluation.detector import Detector
-from jaxad.evaluation.names import printable
 from jaxad.evaluation.thresholds import (
     conformal_threshold,
     labelled_threshold,
@@ -31,6 +30,7 @@ from jaxad.run.errors import UserError
 from jaxad.run.files import write_csv
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
+from jaxad.run.text import printable
 from jaxad.training.inputs import FEWEST_TO_CROSS_FIT, open_images
 
 

@@ -17,12 +17,12 @@ from jaxad.evaluation.calibration import calibration_of, with_threshold_by_hand
 from jaxad.evaluation.detector import Detector, override_detection
 from jaxad.evaluation.inputs import EvaluationInputs, read_inputs
 from jaxad.evaluation.map_metrics import Components, MapMetrics, map_metrics, map_score_pairs
-from jaxad.evaluation.names import printable
 from jaxad.evaluation.presentation import present
 from jaxad.evaluation.protocols.apply import apply_protocol
 from jaxad.report.content import ScoreRow
 from jaxad.run.files import together, write_csv
 from jaxad.run.folder import RunFolder
+from jaxad.run.text import printable
 
 
 def evaluate(

@@ -150,11 +150,6 @@ def unique_names(choices: Sequence[Sequence[str]]) -> list[str]:
     return names
 
 
-def printable(path: str) -> str:
-    """A path as text that every encoding of Unicode can write: bytes that are none are escaped."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def _shortened(component: str) -> str:
     raw = os.fsencode(component)
     return component if len(raw) <= _LONGEST else raw[:_LONGEST].decode("utf-8", "ignore")

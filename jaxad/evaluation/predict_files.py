@@ -25,13 +25,14 @@ from PIL import Image
 
 from jaxad.data.crop import Box, crop_record, is_whole
 from jaxad.data.images import decode
-from jaxad.evaluation.names import Source, find_inputs, name_outputs, printable
+from jaxad.evaluation.names import Source, find_inputs, name_outputs
 from jaxad.evaluation.predict import Prediction, Predictor, load_detector
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
 from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, remove_unfinished, together, write_csv, write_json, writing
 from jaxad.run.progress import Progress
+from jaxad.run.text import from_printable, printable, say
 
 SCHEMA = 1
 """Version of predictions.json."""
@@ -89,7 +90,10 @@ def predict_files(
     _remove_unfinished(output)
     predictor = load_detector(workdir, checkpoint, data_root=data_root, overrides=overrides)
     if predictor.reason:
-        _say(f"scores without decisions, for there is no threshold: {predictor.reason}")
+        say(
+            f"scores without decisions, for there is no threshold: {predictor.reason}",
+            file=sys.stderr,
+        )
     sources = name_outputs(found, predictor.category)
     predictions = predictor.iterate([source.path for source in sources])
     scale, origin = predictor.scale, "good training images that the model has not seen"
@@ -274,7 +278,11 @@ def _collect(output: pathlib.Path, head: Row, rows: Generator[Row, None, None], 
             for row in rows:
                 done.append(row)
                 if row["error"]:
-                    _say(f"unreadable: {row['error']}")
+                    say(
+                        f"unreadable: {from_printable(row['error'])}",
+                        one_line=True,
+                        file=sys.stderr,
+                    )
                 progress.update(len(done))
                 if time.monotonic() >= next_tables:
                     _write_tables(output, head, done, total)
@@ -322,7 +330,3 @@ def _remove_unfinished(output: pathlib.Path) -> None:
     for pictures in ("overlays", "anomaly_maps"):
         for place, _, _ in os.walk(output / pictures):
             remove_unfinished(pathlib.Path(place))
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxad.run.errors import UserError
+from jaxad.run.text import csv_cell, from_csv_cell
 
 _UNFINISHED = re.compile(r"\.(?:([0-9a-f]{8})-(\d+)-)?[0-9a-f]{16}\.tmp$")
 """Ends the name of what is being written: machine and process of the writer, sixteen digits."""
@@ -262,10 +263,11 @@ def plain(value: Any) -> Any:
 
 
 def csv_line(values: Iterable[Any]) -> str:
-    """One line of a csv file, with its end; None is an empty cell."""
+    """One line of a csv file, with its end; None is an empty cell, no cell is a formula."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue()
+    # It quotes the characters of the end that it is given: names may hold either of them.
+    csv.writer(line, lineterminator="\r\n").writerow(map(csv_cell, values))
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def write_csv(
@@ -298,7 +300,7 @@ def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
         width = len(reader.fieldnames or ())
         return [
-            {name: value for name, value in row.items() if value}
+            {name: from_csv_cell(value) for name, value in row.items() if value}
             for row in reader
             if len(row) == width and None not in row.values()
         ]

@@ -29,6 +29,7 @@ from jaxad.models.base import Variables
 from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, reserve, sync, sync_below
 from jaxad.run.schema import NUMBER, TEXT, Schema, optional
+from jaxad.run.text import say
 from jaxad.training.state import TrainState
 
 METRIC = "validation_loss"
@@ -270,7 +271,7 @@ class Checkpoints:
             (self._folder / str(step)).rename(place)
             self._manager.reload()
         reason = str(error).partition("; ")[0]
-        print(f"{reason}; it is now {place}", file=sys.stderr, flush=True)
+        say(f"{reason}; it is now {place}", file=sys.stderr)
 
     def restore_state(self, state: TrainState, step: int) -> TrainState:
         """Reads a whole training state.

@@ -22,6 +22,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxad.run.errors import UserError
+from jaxad.run.text import say
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ def is_first() -> bool:
 def log(text: str) -> None:
     """Prints to standard error, in the first process alone."""
     if is_first():
-        print(text, file=sys.stderr, flush=True)
+        say(text, file=sys.stderr)
 
 
 @contextlib.contextmanager

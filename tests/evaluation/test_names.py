@@ -6,7 +6,6 @@ from hypothesis import given, settings, strategies as st
 from jaxad.evaluation.names import (
     find_inputs,
     name_outputs,
-    printable,
     stem_and_full,
     unique_names,
 )
@@ -133,9 +132,3 @@ def test_no_two_outputs_are_equal_and_none_is_a_folder_of_another(files):
     assert len(set(outputs)) == len(files)
     folders = {"/".join(o.split("/")[:k]) for o in outputs for k in range(1, o.count("/") + 1)}
     assert not folders & set(outputs)
-
-
-def test_names_that_are_no_text_can_be_written():
-    assert printable("a/ü.png") == "a/ü.png"
-    text = printable(os.fsdecode(b"a/\xff.png"))
-    assert text == "a/\\xff.png" and text.encode()
