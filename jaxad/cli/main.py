@@ -317,6 +317,7 @@ def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     from jaxad.run.environment import keep_freed_memory
 
     keep_freed_memory()  # before anything starts threads
+    from jaxad.evaluation.detector import check_primary_of
     from jaxad.evaluation.protocols.rules import get_protocol
     from jaxad.training import processes
     from jaxad.training.train import train
@@ -326,6 +327,8 @@ def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     numbers = (arguments.coordinator, arguments.processes, arguments.process)
     if arguments.distributed or numbers != ("", 0, -1):
         processes.start(*numbers)
+    if any(key.startswith("evaluate.primary_") for key in overrides):
+        check_primary_of(config)
     run = train(config, arguments.workdir)
     if processes.is_first():
         say(f"trained; next: jaxad evaluate --workdir={run.path}")

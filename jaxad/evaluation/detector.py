@@ -17,7 +17,7 @@ from jaxad import models
 from jaxad.data.pipeline import Images, evaluation_batches
 from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.evaluation.thresholds import parse_by_hand
-from jaxad.models.base import Model, Variables
+from jaxad.models.base import Model, Variables, parameter_key
 from jaxad.ops.blur import gaussian_blur
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError, did_you_mean
@@ -58,6 +58,40 @@ class DeviceOutput(NamedTuple):
     maps: dict[str, Float[Array, "b h w"]]
     scores: dict[str, Float[Array, " b"]]
     reconstruction: UInt8[Array, "b h w c"]
+
+
+def check_primary(config: Settings, model: Model, variables: Any) -> tuple[str, ...]:
+    """Checks that a model has the primary map and score of its config, without running it.
+
+    Args:
+      config: of the run.
+      model: of the config.
+      variables: of the model, or their shapes.
+
+    Returns:
+      The names of all maps.
+
+    Raises:
+      UserError: it has none of this name.
+    """
+    shape = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.uint8)
+    detection = jax.eval_shape(model.detect, variables, shape)
+    scores = [*detection.scores, *(f"{m}:{r}" for m in detection.maps for r in REDUCTIONS)]
+    for key, known in (("primary_map", [*detection.maps]), ("primary_score", scores)):
+        name = config.evaluate[key]
+        if name not in known:
+            raise UserError(f"evaluate.{key} is {name!r}" + did_you_mean(name, known))
+    return (*detection.maps,)
+
+
+def check_primary_of(config: Settings) -> None:
+    """Likewise, before there is a trained model.
+
+    Raises:
+      UserError: as of :func:`check_primary`, or the model cannot be made.
+    """
+    model = models.build_from(config)
+    check_primary(config, model, jax.eval_shape(model.init, parameter_key(0)))
 
 
 class Detector:
@@ -137,18 +171,8 @@ class Detector:
 
     def _check_names(self) -> tuple[str, str]:
         """The primary map and score, checked without running the model; notes all maps."""
-        shape = jax.ShapeDtypeStruct((1, *self.model.image_shape), jnp.uint8)
-        detection = jax.eval_shape(self.model.detect, self.variables, shape)
-        scores = [*detection.scores]
-        scores += [f"{m}:{r}" for m in detection.maps for r in REDUCTIONS]
-        self.maps = (*detection.maps,)
-        chosen = []
-        for key, known in (("primary_map", [*detection.maps]), ("primary_score", scores)):
-            name = self.config.evaluate[key]
-            if name not in known:
-                raise UserError(f"evaluate.{key} is {name!r}" + did_you_mean(name, known))
-            chosen.append(name)
-        return chosen[0], chosen[1]
+        self.maps = check_primary(self.config, self.model, self.variables)
+        return self.config.evaluate.primary_map, self.config.evaluate.primary_score
 
     def batches(self, images: Images) -> Iterator[DetectorOutput]:
         """Runs the model batch by batch; each yield covers the next images, in order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +38,10 @@ CHANGEABLE = (
 )
 """Keys that may differ when a run is resumed: they do not change what is learned. Those of
 :func:`jaxad.models.detection_keys` do not either."""
+
+LENGTHS = ("train.steps", "train.epochs")
+"""Keys that may be raised to train a run longer. A constant learning rate goes on as it is; other
+schedules are those of the new length, from the step where the run goes on."""
 
 
 class Setup(NamedTuple):
@@ -147,16 +152,29 @@ def _check_same_run(run: RunFolder, config: Settings) -> None:
         return  # nothing to go on from: a mistake in the config may still be mended
     if not run.config.exists():
         raise UserError(f"{run.path} has checkpoints but no config.json; use a new --workdir")
-    there, here = config_lib.flatten(run.read_config()), config_lib.flatten(config)
+    earlier = run.read_config()
+    if earlier.model.name != config.model.name:
+        raise UserError(
+            f"{run.path} holds a run of the model {earlier.model.name!r}, not "
+            f"{config.model.name!r}; use a new --workdir"
+        )
+    there, here = config_lib.flatten(earlier), config_lib.flatten(config)
     of_detection = models.detection_keys(config.model.name)
     for key in {**there, **here}:
         changeable = key.startswith(CHANGEABLE) or key in of_detection
+        # A finished run may be trained longer.
+        changeable |= key in LENGTHS and _longer(there.get(key), here.get(key))
         # Lists and tuples are the same thing once they have been through JSON.
         if not changeable and repr(there.get(key)) != repr(here.get(key)):
             raise UserError(
                 f"{run.path} holds a run with another config: {key} is {there.get(key)!r} there "
                 f"and {here.get(key)!r} here; use a new --workdir"
             )
+
+
+def _longer(before: Any, now: Any) -> bool:
+    # Steps that are not given (0) leave the length to the epochs.
+    return isinstance(before, int) and isinstance(now, int) and 0 < before < now
 
 
 def _check_batches(config: Settings, inputs: Inputs, devices: Devices) -> None:
@@ -189,7 +207,15 @@ def _record_run(run: RunFolder, config: Settings, inputs: Inputs, weights: dict[
                 f"{run.path} was started with; use a new --workdir"
             )
         check_unchanged(before, inputs.record, run=run.path)
-        return  # what the run was started with stays, and what an evaluation has set since
+        # What the run was started with stays, and what an evaluation has set since.
+        earlier = run.read_config()
+        train = dataclasses.replace(
+            earlier.train, steps=config.train.steps, epochs=config.train.epochs
+        )
+        longer = dataclasses.replace(earlier, train=train)
+        if longer != earlier:
+            run.write_config(longer)
+        return
     run.write_json(run.data, inputs.record)
     run.write_config(config)
     described = environment.describe(config.seed)

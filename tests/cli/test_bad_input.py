@@ -191,10 +191,14 @@ def test_unknown_categories(data, tmp_path, refused):
         ({"data__holdout": 1}, "data.holdout=1 leaves no image to train on"),
         ({"train__devices": 99}, "train.devices is 99, but this machine has"),
         ({"train__log_every": 0}, "'train.log_every' must be at least 1"),
+        ({"evaluate__primary_map": "l3"}, "evaluate.primary_map is 'l3'; did you mean"),
+        ({"evaluate__primary_score": "l2:tob1"}, "primary_score is 'l2:tob1'"),
     ],
 )
 def test_config_values(keys, sentence, tiny_data, tmp_path, refused):
     assert sentence in refused(words("train", tmp_path / "w", tiny_data, **keys))
+    # Told before there is anything to lose.
+    assert not (tmp_path / "w" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(

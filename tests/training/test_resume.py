@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from jaxad.run.errors import UserError
 from jaxad.run.files import read_csv
 from jaxad.run.folder import RunFolder
 from jaxad.training import session
@@ -64,6 +65,14 @@ def test_a_finished_run_is_left_as_it_is(finished, train_tiny, monkeypatch, caps
     assert "already trained to step 12 of 12" in capsys.readouterr().err
     assert finished.history.read_bytes() == history
     assert {p: p.stat().st_mtime_ns for p in finished.checkpoints.rglob("*")} == before
+
+
+def test_a_finished_run_is_trained_longer(finished, train_tiny, same_run, tmp_path):
+    shorter = train_tiny(tmp_path / "run", train__steps=8)
+    with pytest.raises(UserError, match=r"train\.steps is 8 there and 6 here"):
+        train_tiny(tmp_path / "run", train__steps=6)
+    same_run(train_tiny(tmp_path / "run"), finished, step=12)
+    assert shorter.read_config().train.steps == 12
 
 
 def unfinished_save(run: RunFolder) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -262,6 +263,15 @@ def test_another_config_is_refused_by_its_key(finished, train_tiny, key, value, 
     with pytest.raises(UserError, match=f"{key.replace('__', '.')} is {there} there and {value} h"):
         train_tiny(finished.path, **{key: value})
     assert finished.config.read_text() == before
+
+
+def test_another_model_is_named_as_such(finished, train_tiny):
+    config = finished.read_config()
+    other = dataclasses.replace(config.model, name="pca")
+    finished.write_config(dataclasses.replace(config, model=other))
+    with pytest.raises(UserError, match="holds a run of the model 'pca', not 'toy'"):
+        train_tiny(finished.path)
+    finished.write_config(config)
 
 
 def test_keys_that_do_not_change_what_is_learned_may_change(finished, train_tiny):
