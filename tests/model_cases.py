@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import tiny_backbone
+
 
 class Case(NamedTuple):
     """A model small enough to compile in a second or two, with every kind of layer and switch.
@@ -29,6 +31,16 @@ CASES = {
     "pca": Case("pca", (16, 24, 3), {"components": 4}, any_size=True),
     "pca-patch": Case(
         "pca", (24, 24, 1), {"components": 6, "patch": 8, "stride": 4}, any_size=True
+    ),
+    "feature_pca": Case(
+        "feature_pca",
+        (32, 48, 3),
+        {"backbone": tiny_backbone.NAME, "components": 4, "position_channels": 5},
+    ),
+    "feature_pca-anywhere": Case(
+        "feature_pca",
+        (32, 32, 1),
+        {"backbone": tiny_backbone.NAME, "components": 0, "covariance": "shared"},
     ),
     "cae": Case("cae", (64, 64, 3), {"latent": 8, "width": 0.25, "loss": "l2+ssim"}),
     "cae-l2": Case("cae", (64, 64, 1), {"latent": 8, "width": 0.25, "loss": "l2"}),

@@ -28,7 +28,7 @@ def test_a_model_is_added_in_four_files(project_root, tmp_path):
     (tmp_path / "jaxad/models/linear.py").write_text(model)
     registry = tmp_path / "jaxad/models/__init__.py"
     known = registry.read_text()
-    changed = known.replace("import anovit, cae,", "import anovit, cae, linear,")
+    changed = known.replace("    cae,\n", "    cae,\n    linear,\n")
     changed = changed.replace('    "mae": Arch', f"    {entry.strip()}\n" + '    "mae": Arch')
     assert changed.count("linear") == 3 + 1
     registry.write_text(changed)

@@ -24,6 +24,7 @@ from jaxad.data.split import random_order
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.tensorflow import import_tensorflow
 from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.progress import Progress
 
 PIPELINES = ("auto", "memory", "tf")
 _PREFETCH = 3
@@ -125,9 +126,14 @@ class BatchLoader:
         self._images = images
 
     def __iter__(self) -> Iterator[Batch]:
-        size = min(_LOADER_BATCH, len(self._images))
-        # Re-reading an array needs no input pipeline; the memory one starts at once.
-        return iter(evaluation_batches(self._images, batch_size=size, pipeline="memory"))
+        count = len(self._images)
+        size = min(_LOADER_BATCH, count)
+        with Progress("image", count) as progress:
+            # Re-reading an array needs no input pipeline; the memory one starts at once.
+            batches = evaluation_batches(self._images, batch_size=size, pipeline="memory")
+            for number, batch in enumerate(batches, start=1):
+                yield batch
+                progress.update(min(number * size, count))
 
 
 def placeholder_batch(images: Images, rows: int) -> Batch:

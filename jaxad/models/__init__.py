@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from jaxad.models import anovit, cae, mae, pca, vae, vae_grf, vit_memory, vit_vae, vqvae, vt_adl
+from jaxad.models import (
+    anovit,
+    cae,
+    feature_pca,
+    mae,
+    pca,
+    vae,
+    vae_grf,
+    vit_memory,
+    vit_vae,
+    vqvae,
+    vt_adl,
+)
 from jaxad.models.base import Detection, LossOutput, Model, Variables
 from jaxad.run.config import flatten
 from jaxad.run.errors import UserError, did_you_mean
@@ -27,6 +39,7 @@ class Architecture(NamedTuple):
 
 ARCHITECTURES: dict[str, Architecture] = {
     "pca": Architecture(pca.PCAOptions, pca.build),
+    "feature_pca": Architecture(feature_pca.FeaturePCAOptions, feature_pca.build),
     "cae": Architecture(cae.CAEOptions, cae.build),
     "vqvae": Architecture(vqvae.VQVAEOptions, vqvae.build),
     "vae": Architecture(vae.VAEOptions, vae.build),

@@ -78,7 +78,10 @@ class Model(NamedTuple):
         (a codebook from clusters), taken once before the first step; ``batches`` as for ``fit``.
       fit: for closed-form models only, else None: ``(batches) -> variables`` where ``batches``
         can be iterated several times, each pass yielding
-        :class:`~jaxad.data.batch.Batch` of good images.
+        :class:`~jaxad.data.batch.Batch` of good images. With ``backbone`` it also takes
+        ``backbone=``, the variables of that network, which become part of the result.
+      backbone: name of the pretrained network that ``fit`` builds on
+        (:data:`jaxad.models.layers.backbones.BACKBONES`); empty: none.
       diagnostics: optional ``(variables, images) -> {name: array}``, what the model knows and how
         it used it on these ``b`` images; jitted. The report draws an array by its shape and the
         end of its name; the name is its caption, with spaces for underscores:
@@ -106,7 +109,8 @@ class Model(NamedTuple):
     detect: Callable[[Variables, Shaped[Array, "b h w c"]], Detection]
     param_labels: Callable[[Any], Any]
     initialise: Callable[[Variables, Iterable[Batch]], Variables] | None = None
-    fit: Callable[[Iterable[Batch]], Variables] | None = None
+    fit: Callable[..., Variables] | None = None
+    backbone: str = ""
     diagnostics: Callable[[Variables, Array], dict[str, Array]] | None = None
     sample: Callable[[Variables, Array, int], Array] | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
 from jaxad.training import processes
+from jaxad.training.backbones import load_backbone
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.inputs import Inputs, prepare_inputs
 from jaxad.training.parallel import Devices
@@ -124,6 +126,8 @@ def _weights_record(config: Settings, model: Model) -> dict[str, Any]:
       UserError: they are no such folder, belong to another network, or leave parts of a model at
         random that nothing trains.
     """
+    if model.backbone:
+        return _origin(load_backbone(model.backbone, config.train.weights).provenance)
     untrained = model.fit is None and not config.train.takes_steps
     if not config.train.weights:
         if untrained:
@@ -144,7 +148,13 @@ def _weights_record(config: Settings, model: Model) -> dict[str, Any]:
         log(f"note: {note}")
     if untrained:
         check_complete(jax.eval_shape(model.init, parameter_key(0)), record)
-    return {key: record[key] for key in ("family", "source", "sha256", "licence")}
+    return _origin(record)
+
+
+def _origin(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says of its weights; ``package`` where they were installed."""
+    known = ("family", "source", "sha256", "licence", "package")
+    return {key: record[key] for key in known if key in record}
 
 
 def _check_same_run(run: RunFolder, config: Settings) -> None:

@@ -6,14 +6,13 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import jax
 import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from jaxad.data.batch import Batch
 from jaxad.data.crop import check_crop
 from jaxad.data.pipeline import BatchLoader, evaluation_batches
 from jaxad.data.rows import ImageRows
@@ -24,6 +23,7 @@ from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
 from jaxad.training import processes
 from jaxad.training.augment import make_augment
+from jaxad.training.backbones import load_backbone
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.history import check_finite
 from jaxad.training.optimizer import make_optimizer
@@ -108,7 +108,7 @@ def _open_checkpoints(run: RunFolder) -> Checkpoints | None:
     return Checkpoints(run.checkpoints)
 
 
-def _fit(setup: Setup, fit: Callable[[Iterable[Batch]], Variables]) -> None:
+def _fit(setup: Setup, fit: Callable[..., Variables]) -> None:
     """A closed-form model: one checkpoint, no steps."""
     checkpoints, images = setup.checkpoints, setup.inputs.train
     assert checkpoints is not None  # a closed form is fitted by one process
@@ -119,13 +119,21 @@ def _fit(setup: Setup, fit: Callable[[Iterable[Batch]], Variables]) -> None:
         return
     begun = time.perf_counter()
     try:
-        variables = fit(BatchLoader(images))
+        variables = fit(BatchLoader(images), **_pretrained(setup))
     except ValueError as error:
         raise UserError(str(error)) from error
     _save_untrained(setup, checkpoints, variables, begun=begun)
     seconds = time.perf_counter() - begun
     if not is_fold:
         log(f"fitted {setup.config.model.name} to {len(images)} images in {seconds:.1f} s")
+
+
+def _pretrained(setup: Setup) -> dict[str, Variables]:
+    """What a closed form builds on, as it takes it; {} for most."""
+    name = setup.model.backbone
+    if not name:
+        return {}
+    return {"backbone": load_backbone(name, setup.config.train.weights).variables}
 
 
 def _take_weights(setup: Setup) -> None:
