@@ -16,6 +16,7 @@ import numpy as np
 from jaxad.convert.families import FAMILIES, Entry, Family, family as family_of
 from jaxad.convert.kinds import kind_of
 from jaxad.run.errors import UserError
+from jaxad.run.text import brief
 
 SHOWN = 5
 """Keys that an error names before it only counts."""
@@ -136,7 +137,7 @@ def _with_the_tables_names(
     for key, value in state.items():
         name = _own_name(key, family)
         if name in renamed:
-            raise UserError(f"{source} holds {name} twice, once as {key}")
+            raise UserError(f"{source} holds {name} twice, once as {brief(key)}")
         renamed[name] = value
     return renamed
 
@@ -248,5 +249,5 @@ def _share(family: Family, state: Mapping[str, Source]) -> float:
 def listing(names: Iterable[str]) -> str:
     """Names in order, a long list shortened with a count."""
     names = sorted(names)
-    shown = ", ".join(names[:SHOWN])
+    shown = ", ".join(map(brief, names[:SHOWN]))
     return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -22,12 +22,16 @@ import numpy as np
 from jaxad.convert.pickles import TORCH, Storage, Tensor
 from jaxad.run.errors import UserError
 from jaxad.run.pickles import read_pickle
+from jaxad.run.text import brief
 
 OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How the files of PyTorch before 1.6 begin."""
 
 LARGEST_PICKLE = 2**28
 """Bytes; the pickles of the largest models have some hundred thousand."""
+
+LARGEST_SIDE = 2**48
+"""Of a tensor's shape, strides and offset; numpy counts bytes with 63 bits."""
 
 Reader = Callable[[Storage], np.ndarray]
 
@@ -53,6 +57,8 @@ class LazyTensor:
         storage, offset, shape, strides = self._tensor
         if storage.numel < 0 or min((offset, *shape, *strides)) < 0:
             raise self._damaged("a negative size")
+        if max((0, offset, *shape, *strides)) > LARGEST_SIDE:
+            raise self._damaged("a size that no file has")
         size = int(np.prod([1, *shape], dtype=object))
         last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
         if size and last >= storage.numel:
@@ -65,7 +71,7 @@ class LazyTensor:
         return np.lib.stride_tricks.as_strided(block[offset:], shape, strides, writeable=False)
 
     def _damaged(self, how: str) -> UserError:
-        return UserError(f"{self._source} is damaged: tensor {self._name}: {how}")
+        return UserError(f"{self._source} is damaged: tensor {brief(self._name)}: {how}")
 
 
 def read_torch_file(path: pathlib.Path) -> dict[str, Any]:
@@ -128,21 +134,25 @@ def _open_zip(path: pathlib.Path) -> tuple[Any, Reader]:
 
     def read(name: str, size: int) -> bytes:
         if name not in entries:
-            raise UserError(f"{path} is damaged: it lacks the entry {name}")
+            raise UserError(f"{path} is damaged: it lacks the entry {brief(name)}")
         entry = entries[name]
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != size:
             raise UserError(
-                f"{path} is damaged: the entry {name} has {entry.file_size} bytes, not {size}, or "
-                "is compressed"
+                f"{path} is damaged: the entry {brief(name)} has {entry.file_size} bytes, not "
+                f"{size}, or is compressed"
             )
         try:
             data = archive.read(entry)
         # Overlapping or truncated entries surface as any of these.
         except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError,
                 NotImplementedError, zlib.error, struct.error) as error:  # fmt: skip
-            raise UserError(f"{path} is damaged: entry {name}: {error}; copy it again") from None
+            raise UserError(
+                f"{path} is damaged: entry {brief(name)}: {error}; copy it again"
+            ) from None
         if len(data) != size:
-            raise UserError(f"{path} is damaged: the entry {name} is cut short; copy it again")
+            raise UserError(
+                f"{path} is damaged: the entry {brief(name)} is cut short; copy it again"
+            )
         return data
 
     byteorder = f"{folder}byteorder"
@@ -184,14 +194,18 @@ def _open_old(path: pathlib.Path) -> tuple[Any, Reader]:
             count = struct.unpack("<q", length)[0] if len(length) == 8 else -1
             size = count * itemsizes.get(key, 0)
             if key not in itemsizes or not 0 <= size <= end - at - 8:
-                raise UserError(f"{path} is damaged: block {key!r} is not all there; copy it again")
+                raise UserError(
+                    f"{path} is damaged: block {brief(key)!r} is not all there; copy it again"
+                )
             places[key] = (at + 8, count)
             at += 8 + size
 
     def read_storage(storage: Storage) -> np.ndarray:
         place, count = places.get(storage.key, (0, -1))
         if count != storage.numel:
-            raise UserError(f"{path} is damaged: block {storage.key!r} is not what it claims to be")
+            raise UserError(
+                f"{path} is damaged: block {brief(storage.key)!r} is not what it claims to be"
+            )
         return np.fromfile(path, np.dtype(storage.dtype), count=count, offset=place)
 
     return value, read_storage

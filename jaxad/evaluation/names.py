@@ -45,12 +45,12 @@ def find_inputs(
       UserError: an input does not exist or holds no image, or is the output folder itself.
     """
     real_output = os.path.realpath(output)
-    folders = []
+    written = tuple(os.path.join(real_output, name, "") for name in (OVERLAYS, MAPS))
+    folders: dict[str, None] = {}
     found: dict[str, str] = {}
     for place in [os.fspath(given) for given in inputs]:
         is_folder, real = os.path.isdir(place), os.path.realpath(place)
-        written = [os.path.join(real_output, name, "") for name in (OVERLAYS, MAPS)]
-        if real == real_output or os.path.join(real, "").startswith(tuple(written)):
+        if real == real_output or os.path.join(real, "").startswith(written):
             raise UserError(
                 f"--output {output} would be written over --input {place}; "
                 "give --output a folder of its own"
@@ -61,11 +61,11 @@ def find_inputs(
             if not paths:
                 raise UserError(f"{place} holds no image but those in --output {output}")
         folder = os.path.abspath(place if is_folder else os.path.dirname(place))
-        folders.append(f"{folder}{SEPARATOR}" if is_shards(place) else folder)
+        folders[f"{folder}{SEPARATOR}" if is_folder and is_shards(place) else folder] = None
         for path in paths:
             found.setdefault(os.path.abspath(path), path)
-    common = os.path.commonpath(folders)
-    return [(p, pathlib.Path(full).relative_to(common).as_posix()) for full, p in found.items()]
+    above = os.path.join(os.path.commonpath(list(folders)), "")
+    return [(p, full.removeprefix(above).replace(os.sep, "/")) for full, p in found.items()]
 
 
 def name_outputs(found: Sequence[tuple[str, str]], category: str) -> list[Source]:
@@ -85,8 +85,8 @@ def name_outputs(found: Sequence[tuple[str, str]], category: str) -> list[Source
 
 def _below_test(path: str, name: str) -> str:
     """``KIND/FILE`` of an image in the MVTec layout; elsewhere its name."""
-    parts = pathlib.PurePath(os.path.abspath(path)).parts
-    if parts[-3:-2] == ("test",):
+    parts = os.path.abspath(path).split(os.sep)
+    if parts[-3:-2] == ["test"]:
         return "/".join(parts[-2:])
     *folders, file = name.split("/")
     if "test" in folders:
@@ -138,13 +138,17 @@ def unique_names(choices: Sequence[Sequence[str]]) -> list[str]:
         for i in movable:
             rank[i] += 1
     taken = set(groups)
+    tried: dict[str, int] = defaultdict(int)
     names = []
     for i in range(len(choices)):
-        name, number = name_of(i), 1
-        if groups[name.casefold()][0] != i:
-            while f"{name}~{number}".casefold() in taken:
-                number += 1
-            name = f"{name}~{number}"
+        name = name_of(i)
+        key = name.casefold()
+        if groups[key][0] != i:
+            # Goes on where the last of that name ended: all together, each number is tried once.
+            tried[key] += 1
+            while f"{key}~{tried[key]}" in taken:
+                tried[key] += 1
+            name = f"{name}~{tried[key]}"
             taken.add(name.casefold())
         names.append(name)
     return names

@@ -25,7 +25,7 @@ from PIL import Image
 
 from jaxad.data.crop import Box, crop_record, is_whole
 from jaxad.data.images import decode
-from jaxad.evaluation.names import Source, find_inputs, name_outputs
+from jaxad.evaluation.names import MAPS, OVERLAYS, Source, find_inputs, name_outputs
 from jaxad.evaluation.predict import Prediction, Predictor, load_detector
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
@@ -87,6 +87,8 @@ def predict_files(
     output = pathlib.Path(output)
     found = find_inputs(inputs, output)
     make_folder(output, what=f"--output {output}")
+    for folder in (OVERLAYS, MAPS):
+        _inside(output, f"{folder}/a")  # told before anything is computed
     _remove_unfinished(output)
     predictor = load_detector(workdir, checkpoint, data_root=data_root, overrides=overrides)
     if predictor.reason:
@@ -159,11 +161,11 @@ class _Writer:
             box = None if self._whole else seen
             picture = draw(photograph, prediction.map, prediction.mask, self._scale, box)
             files["overlay"] = source.overlay
-            with writing(self._output / source.overlay) as temporary:
+            with writing(_inside(self._output, source.overlay)) as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")
         if self._tiff:
             files["map"] = source.tiff
-            with writing(self._output / source.tiff) as temporary:
+            with writing(_inside(self._output, source.tiff)) as temporary:
                 Image.fromarray(prediction.map).save(temporary, format="TIFF")
         highest = prediction.maximum
         return {
@@ -179,6 +181,22 @@ class _Writer:
             "files": {name: printable(file) for name, file in files.items()},
             "error": None,
         }
+
+
+def _inside(output: pathlib.Path, name: str) -> pathlib.Path:
+    """The path of an output, once no link on the way to it leads elsewhere.
+
+    Raises:
+      UserError: a folder is a link out of the output folder.
+    """
+    path = output / name
+    real = os.path.join(os.path.realpath(path.parent), "")
+    if not real.startswith(os.path.join(os.path.realpath(output), "")):
+        raise UserError(
+            f"{path.parent} leads out of --output {output}, to {real}; nothing is written there: "
+            "remove the link, or give another --output"
+        )
+    return path
 
 
 def draw(
@@ -327,6 +345,6 @@ def _write_tables(output: pathlib.Path, head: Row, rows: Sequence[Row], total: i
 def _remove_unfinished(output: pathlib.Path) -> None:
     """Of a prediction that was killed, in all of the output."""
     remove_unfinished(output)
-    for pictures in ("overlays", "anomaly_maps"):
+    for pictures in (OVERLAYS, MAPS):
         for place, _, _ in os.walk(output / pictures):
             remove_unfinished(pathlib.Path(place))

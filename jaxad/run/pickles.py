@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jaxad.run.errors import UserError
+from jaxad.run.text import brief
 
 MOST_INSTRUCTIONS = 20_000_000
 """More than any training checkpoint has."""
@@ -164,12 +165,12 @@ class _Machine:
 
     def _name(self, name: str) -> None:
         if name not in self._vocabulary.names:
-            raise self._refusal(f"to run {name}")
+            raise self._refusal(f"to run {brief(name)}")
         self._stack.append(Global(name))
 
     def _instance(self, name: str) -> None:
         if name not in self._vocabulary.names:
-            raise self._refusal(f"to run {name}")
+            raise self._refusal(f"to run {brief(name)}")
         raise self._refusal("to carry out the instruction INST")
 
     def _stacked_name(self, _: Any) -> None:

@@ -37,6 +37,15 @@ def printable(text: str | os.PathLike) -> str:
     return _ESCAPED.sub(_escape, os.fspath(text))
 
 
+def brief(name: str, most: int = 100) -> str:
+    """A name in a message: printable, an empty one told, the middle of a long one left out."""
+    shown = printable(name) or "(an empty name)"
+    if len(shown) <= most:
+        return shown
+    half = most // 2
+    return f"{shown[:half]}...{shown[-half:]} ({len(name)} characters)"
+
+
 def from_printable(text: str) -> str:
     """What :func:`printable` was given."""
     return _ESCAPE.sub(

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from jaxad.convert.families import family
+from jaxad.convert.mapping import plan_mapping
 from jaxad.convert.pickles import TORCH
 from jaxad.convert.torch_file import OLD_MAGIC, LazyTensor, read_torch_file
 from jaxad.run.errors import UserError
@@ -235,6 +237,9 @@ CLAIMS = {
     "negative stride": tensor(strides=(3, -1)),
     "negative shape": tensor(shape=(-2, -3)),
     "repeated": tensor(shape=(10**12, 3), strides=(0, 1)),
+    "a stride of 2^62": tensor(shape=(1, 3), strides=(2**62, 1)),
+    "a stride of 2^70": tensor(shape=(1, 3), strides=(2**70, 1)),
+    "nothing, 2^70 times": tensor(shape=(2**70, 0), strides=(1, 1)),
     "huge": tensor(stored(count=2**60), shape=(2**60,), strides=(1,)),
     "not all of the block": tensor(stored(count=3), shape=(3,), strides=(1,)),
     "another entry": tensor(stored(key="../data.pkl")),
@@ -353,3 +358,17 @@ def test_a_pickle_that_holds_itself_ends(tmp_path):
     start = OLD_MAGIC + pickled(1001) + pickled({"little_endian": True})
     (tmp_path / "z.pth").write_bytes(start + pickled({"z": value}) + pickled([]))
     assert set(read_torch_file(tmp_path / "z.pth")) == {"z"}
+
+
+def test_a_very_long_or_odd_key_gives_a_readable_sentence(tmp_path, files):
+    """Its middle is left out, and what a terminal would act on is escaped."""
+    for key in ("k" * 10**6, "\x1b[2J", ""):
+        path = write(tmp_path / "x.pth", pickled({key: tensor()}))
+        with pytest.raises(UserError) as failure:
+            plan_mapping(read_torch_file(path), family("mae"), source="x.pth")
+        sentence = str(failure.value)
+        assert "keys that have no place: " in sentence and "\x1b" not in sentence
+        assert len(sentence) < 4000
+    path = write(tmp_path / "x.pth", pickled({"k" * 10**6: tensor(offset=1)}))
+    with pytest.raises(UserError, match=r"tensor k{50}\.\.\.k{50} \(1000000 characters\)"):
+        read_torch_file(path)["k" * 10**6].read()

@@ -132,3 +132,17 @@ def test_no_two_outputs_are_equal_and_none_is_a_folder_of_another(files):
     assert len(set(outputs)) == len(files)
     folders = {"/".join(o.split("/")[:k]) for o in outputs for k in range(1, o.count("/") + 1)}
     assert not folders & set(outputs)
+
+
+def test_many_equal_names_are_numbered_in_one_pass():
+    class Counted(str):
+        count = 0
+
+        def casefold(self):
+            Counted.count += 1
+            return str.casefold(self)
+
+    n = 300
+    names = unique_names([(Counted("a"), Counted("a.png"))] * n)
+    assert len(set(names)) == n and names[:3] == ["a.png", "a.png~1", "a.png~2"]
+    assert Counted.count < 10 * n

@@ -537,3 +537,13 @@ def test_a_file_that_vanishes_meanwhile_is_listed(calibrated, photos, tmp_path, 
     result = predict_files(calibrated, [photos], tmp_path / "out")
     (entry,) = [e for e in result["images"] if e["path"].endswith("a.tif")]
     assert "does not exist" in entry["error"] and result["counts"]["unreadable"] == 3
+
+
+@pytest.mark.parametrize("link", ["overlays", "overlays/good", "anomaly_maps"])
+def test_no_link_is_followed_out_of_the_output_folder(calibrated, data, tmp_path, link, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / link).parent.mkdir(parents=True)
+    (tmp_path / "out" / link).symlink_to(tmp_path / "elsewhere")
+    assert command(calibrated, tmp_path / "out", data / "test", options=["--tiff"]) == 2
+    assert f"out/{link} leads out of --output" in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())
