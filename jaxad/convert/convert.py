@@ -23,6 +23,7 @@ from jaxad.convert.positions import resize_positions
 from jaxad.convert.reading import Weights, open_weights
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.files import remove_unfinished, write_json, writing
+from jaxad.training.checkpoints import digest_of
 from jaxad.training.weights import PROVENANCE, SCHEMA_VERSION, save_tree
 
 
@@ -73,7 +74,9 @@ def convert(
         resized_from = sizes.get("image_size")
         mapped, sizes = _resize(mapped, sizes, image_size)
     record = provenance(weights, table, mapped, sizes, resized_from=resized_from)
-    _write(folder, mapped, record)
+    tree = unflatten_dict(mapped.leaves, sep="/")
+    record |= {"weights_sha256": digest_of(tree)}
+    _write(folder, tree, record)
     return record
 
 
@@ -145,11 +148,11 @@ def _sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(folder: pathlib.Path, mapped: Mapped, record: dict[str, Any]) -> None:
+def _write(folder: pathlib.Path, tree: dict[str, Any], record: dict[str, Any]) -> None:
     """All into a hidden folder beside the output, which then takes its name."""
     with writing(folder, what=f"--output {folder}") as temporary:
         # Of a conversion that was killed.
         remove_unfinished(temporary.parent, folder.absolute().name, older_than_seconds=0)
         temporary.mkdir()
-        save_tree(unflatten_dict(mapped.leaves, sep="/"), temporary)
+        save_tree(tree, temporary)
         write_json(temporary / PROVENANCE, record)

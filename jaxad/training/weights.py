@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxad.models.base import Variables
 from jaxad.ops.positions import sincos_positions
 from jaxad.run.errors import UserError
-from jaxad.training.checkpoints import abstract, explaining, one_device, silence_orbax
+from jaxad.training.checkpoints import abstract, digest_of, explaining, one_device, silence_orbax
 
 PROVENANCE = "provenance.json"
 SCHEMA_VERSION = 1
@@ -196,14 +196,18 @@ def read_tree(folder: pathlib.Path) -> dict[str, Any]:
     """Reads ``folder/weights``: ``{collection: {submodule: ...}}``.
 
     Raises:
-      UserError: the folder is damaged.
+      UserError: the folder is damaged, or its weights are not those that were converted.
     """
+    written = read_provenance(folder).get("weights_sha256")  # of before there were digests: None
     path = (folder / WEIGHTS).resolve()
     silence_orbax()
     failing = explaining(f"train.weights: {folder} is damaged (", "); convert the file again")
     with failing, ocp.StandardCheckpointer() as checkpointer:
         shapes = checkpointer.metadata(path).item_metadata.tree
-        return checkpointer.restore(path, abstract(dict(shapes), one_device()))
+        tree = checkpointer.restore(path, abstract(dict(shapes), one_device()))
+        if written not in (None, digest_of(tree)):
+            raise ValueError("its weights are not what was written")
+        return tree
 
 
 def _check_channels(

@@ -22,7 +22,7 @@ from jaxad.models.base import parameter_key
 from jaxad.models.layers.vit import VisionTransformer
 from jaxad.run.config import load_config
 from jaxad.run.errors import UserError
-from jaxad.training.checkpoints import Checkpoints
+from jaxad.training.checkpoints import Checkpoints, digest_of
 from jaxad.training.train import train
 from jaxad.training.weights import (
     check_network,
@@ -177,6 +177,20 @@ def test_an_epsilon_that_differs_is_said(weights):
         record, {"layer_norm_epsilon": 1e-6}
     )
     assert epsilon_note(record, {"layer_norm_epsilon": 1e-12}) == epsilon_note(record, {}) == ""
+
+
+def test_weights_that_are_not_those_that_were_converted_are_refused(weights, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(weights / "hf-vit", copy)
+    record = json.loads((copy / "provenance.json").read_text())
+    assert record["weights_sha256"] == digest_of(read_tree(copy))
+    for digest, fits in (("0" * 64, False), (None, True)):  # None: of before there were digests
+        (copy / "provenance.json").write_text(json.dumps(record | {"weights_sha256": digest}))
+        if fits:
+            assert read_tree(copy).keys() == {"params"}
+        else:
+            with pytest.raises(UserError, match=r"damaged .its weights are not what was written"):
+                read_tree(copy)
 
 
 def test_folders_of_another_kind_are_refused(weights, tmp_path):
