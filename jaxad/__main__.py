@@ -1,7 +1,11 @@
 """``python -m jaxad``."""
 
+import signal
 import sys
 
-from jaxad.cli.main import main
+# Until the command line listens to signals: an interrupted import ends without a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from jaxad.cli.main import main  # noqa: E402
 
 sys.exit(main())

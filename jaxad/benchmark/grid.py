@@ -23,6 +23,7 @@ from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.models import detection_keys
 from jaxad.report.cases import load_cases
 from jaxad.report.content import common_scale
+from jaxad.run import interruption
 from jaxad.run.config import flatten, load_settings, with_absolute_root
 from jaxad.run.errors import UserError
 from jaxad.run.files import remove_unfinished, try_lock
@@ -194,6 +195,7 @@ def _run(run: RunFolder, config: Settings) -> None:
     except UserError as error:
         reason = str(error)
     except Exception as error:  # out of memory, say: the other cells may still run
+        interruption.check()  # which a library may have made another error of
         traceback.print_exc()
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     run.write_json(run.outcome, {"error": reason, "time": time.time()})

@@ -6,12 +6,14 @@ import argparse
 import errno
 import logging
 import re
+import signal
 import sys
 import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxad import __version__
+from jaxad.run import interruption
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.text import say
 
@@ -55,10 +57,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       Exit status: 0 done, 1 done but for the parts that are named (files, cells), 2 a mistake that
-      the user can mend, 130 interrupted.
+      the user can mend, 130 interrupted, 143 terminated.
     """
     if argv is None:
         _hush_libraries()
+        interruption.listen()
+    try:
+        return _run(argv)
+    except BaseException:
+        # Signals become other errors in libraries and in imports of theirs.
+        if interruption.came() is None:
+            raise
+        return _interrupted("the same command goes on where it stopped")
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments, rest = _parser().parse_known_args(argv)
         # `--input=a b c` means three inputs, though argparse takes only the first for its own.
@@ -77,8 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"jaxad: {error}", one_line=True, file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
-        say("\njaxad: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted("the same command goes on where it stopped")
     except MemoryError:
         say(f"jaxad: {_NO_MEMORY}", file=sys.stderr)
         return USER_ERROR
@@ -98,6 +110,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         say(f"jaxad: {place}{error.strerror}", one_line=True, file=sys.stderr)
         return USER_ERROR
+
+
+def _interrupted(consequence: str) -> int:
+    terminated = interruption.came() == signal.SIGTERM
+    word = "terminated" if terminated else "interrupted"
+    say(f"\njaxad: {word}; {consequence}", file=sys.stderr)
+    return 128 + signal.SIGTERM if terminated else INTERRUPTED
 
 
 def _hush_libraries() -> None:
@@ -370,8 +389,7 @@ def _predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
             overrides=overrides,
         )
     except KeyboardInterrupt:
-        say("\njaxad: interrupted; the tables hold what was done so far", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted("the tables hold what was done so far")
     counts = result["counts"]
     say(", ".join(f"{number} {name}" for name, number in counts.items() if number))
     if result["unlike_training"]:

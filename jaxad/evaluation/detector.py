@@ -19,7 +19,7 @@ from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.evaluation.thresholds import parse_by_hand
 from jaxad.models.base import Model, Variables, parameter_key
 from jaxad.ops.blur import gaussian_blur
-from jaxad.run import config as config_lib, environment
+from jaxad.run import config as config_lib, environment, interruption
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
@@ -181,6 +181,7 @@ class Detector:
           UserError: the model gives values that are not finite.
         """
         for batch in evaluation_batches(images, batch_size=self.batch_size, pipeline="memory"):
+            interruption.check()
             output = DetectorOutput(*self._detect(self._placed, batch.image))
             # The other rows only pad the last batch.
             output = output.rows(slice(int(np.sum(batch.valid))))

@@ -14,6 +14,7 @@ import jax
 
 from jaxad.data.batch import Batch
 from jaxad.data.pipeline import placeholder_batch, training_batches
+from jaxad.run import interruption
 from jaxad.training import processes
 from jaxad.training.history import summarise_steps
 from jaxad.training.optimizer import make_schedule
@@ -82,6 +83,8 @@ class Session:
     def __enter__(self) -> Session:
         if self._records:
             self._stack.enter_context(self._records)
+        if processes.count() == 1:  # several would have to agree on a step
+            self._stack.enter_context(interruption.ending_by_itself())
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
@@ -96,6 +99,7 @@ class Session:
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
         """Steps, counted from 1, and batches split among the local devices."""
         for step in self._steps:
+            interruption.check()
             yield step, self._devices.split(next(self._batches))
 
     def record(self, step: int, metrics: StepMetrics, state: TrainState) -> None:
@@ -109,6 +113,7 @@ class Session:
         Raises:
           UserError: something failed in any process since the last report, or a value is not
             finite.
+          KeyboardInterrupt: a SIGTERM came; a checkpoint of this step is on disk.
         """
         # Kept on the device until the next report: reading them here would wait for it.
         self._pending.append(metrics)
@@ -117,9 +122,15 @@ class Session:
             return
         self._errors.barrier()
         row = self._row(step) | (self._validate(state, step) if saving else {})
+        # At a report, where no step waits for its row: what goes on from here gives the same rows.
+        ending = interruption.came() is not None and step != self._steps[-1]
         if self._records:
             with self._errors.deferring():
-                self._records.write(row, state if saving else None)
+                self._records.write(row, state if saving or ending else None)
+        if ending:
+            if self._records:
+                self._records.wait()
+            raise KeyboardInterrupt
 
     def _row(self, step: int) -> dict[str, int | float]:
         """Columns of the history: means over the steps since the last report."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -11,6 +12,7 @@ import time
 
 import pytest
 
+from jaxad.run import interruption
 from jaxad.run.errors import UserError
 from jaxad.run.files import read_csv
 from jaxad.run.folder import RunFolder
@@ -55,6 +57,28 @@ def test_going_on_gives_the_same_run(moment, finished, train_tiny, same_run, tmp
     assert len(calls) == at
     monkeypatch.undo()
     same_run(train_tiny(tmp_path / "run"), finished, step=12)
+
+
+def test_a_termination_keeps_a_checkpoint(finished, train_tiny, same_run, tmp_path, monkeypatch):
+    """At the next report, which is no regular checkpoint; the run goes on as if nothing was."""
+    original, rows_so_far = History.append, []
+
+    def append(self, row):
+        original(self, row)
+        rows_so_far.append(row["step"])
+        if row["step"] == 4:
+            with contextlib.suppress(KeyboardInterrupt):  # as a library may
+                interruption._handle(signal.SIGTERM, None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(interruption, "_came", [])
+        patch.setattr(History, "append", append)
+        with pytest.raises(KeyboardInterrupt):
+            train_tiny(tmp_path / "run")
+    assert rows_so_far == [2, 4, 6]
+    run = RunFolder(tmp_path / "run")
+    assert sorted(f.name for f in run.checkpoints.iterdir()) == ["4", "6"]
+    same_run(train_tiny(run.path), finished, step=12)
 
 
 def test_a_finished_run_is_left_as_it_is(finished, train_tiny, monkeypatch, capsys):
