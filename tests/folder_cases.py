@@ -145,6 +145,21 @@ CASES: dict[str, Case] = {
         "train: 5 good; test: 2 good (2 masks), 2 hole (2 masks)",
         ("point clouds", "the folder test/hole/gt holds masks"),
     ),
+    "other formats among the images": Case(
+        GOOD_BAD | {"good/{5-6}.gif": "photo", "bad/9.tga": "photo"},
+        "train: 4 good; test: 1 good, 2 bad",
+        ("3 of 10 image files are not read: 2 .gif, 1 .tga",),
+    ),
+    "nothing that is read": Case(
+        {"good/{0-4}.gif": "photo"},
+        "the folder: 5 of 5 image files are not read: 5 .gif",
+        refused=True,
+    ),
+    "endings of any kind": Case(
+        {"good/0.JPG": "photo", "good/1.jpe": "photo", "good/2.BMP": "photo", "good/3.webp": "photo",
+         "good/4.TIFF": "photo", "bad/{0-1}.PNG": "photo"},
+        "train: 4 good; test: 1 good, 2 bad",
+    ),
     "masks beside their images": Case(
         GOOD_BAD | {"bad/{0-1}_GT.png": "mask"}, "train: 4 good; test: 1 good, 2 bad (2 masks)"
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import re
 import signal
 import sys
@@ -73,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        arguments, rest = _parser().parse_known_args(argv)
+        # A shell leaves the ~ of --workdir=~/run alone.
+        words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
+        arguments, rest = _parser().parse_known_args(words)
         # `--input=a b c` means three inputs, though argparse takes only the first for its own.
         inputs = getattr(arguments, "input", None)
         overrides = _overrides(
@@ -117,6 +120,12 @@ def _interrupted(consequence: str) -> int:
     word = "terminated" if terminated else "interrupted"
     say(f"\njaxad: {word}; {consequence}", file=sys.stderr)
     return 128 + signal.SIGTERM if terminated else INTERRUPTED
+
+
+def _at_home(word: str) -> str:
+    """``--option=~/x`` or ``~/x`` with the home folder in place of ``~``."""
+    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{flag}{equals}{os.path.expanduser(value)}" if value.startswith("~") else word
 
 
 def _hush_libraries() -> None:

@@ -14,7 +14,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from jaxad.data.files import image_files, split_member
+from jaxad.data.files import image_files, split_member, unread_note
 from jaxad.data.layouts import LAYOUTS, category_folder, is_mvtec, read_layout, subfolders
 from jaxad.data.mask_files import without_masks
 from jaxad.data.published.catalogue import CATALOGUE, published_categories
@@ -133,7 +133,8 @@ def find_images(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[s
     if place.is_dir():
         images = [str(place / image) for image in without_masks(place, image_files(place))]
         if not images:
-            raise UserError(f"{place} holds no image")
+            unread = unread_note(place)
+            raise UserError(f"{place}: {unread}" if unread else f"{place} holds no image")
         return images
     if not place.exists() and split_member(place) is None:
         raise UserError(f"{place} does not exist")

@@ -6,15 +6,25 @@ import functools
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import TypeVar
+
+from PIL import features
 
 from jaxad.run.errors import UserError
 
 Result = TypeVar("Result")
 
 EXTENSIONS = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif",
-              ".tiff", ".webp")  # fmt: skip
+              ".tiff", ".webp",
+              *((".avif",) if features.check("avif") else ()),
+              *((".j2k", ".jp2") if features.check("jpg_2000") else ()))  # fmt: skip
+"""Of image files, as far as this machine's Pillow reads them."""
+
+_OTHER_EXTENSIONS = (".avif", ".cr2", ".dcm", ".dng", ".exr", ".gif", ".hdr", ".heic", ".heif",
+                     ".j2k", ".jp2", ".jxl", ".nef", ".npy", ".pcx", ".psd", ".raw", ".svg",
+                     ".tga")  # fmt: skip
 
 SEPARATOR = "::"
 """In the path of an image in a file of many, see :mod:`jaxad.data.containers`."""
@@ -39,8 +49,25 @@ def image_files(folder: str | os.PathLike) -> list[str]:
       Paths relative to ``folder`` with forward slashes, in natural order. Names that begin with
       a dot (``.DS_Store``, ``._a.png``) and ``__MACOSX`` are left out.
     """
+    names = (name for name in _files(folder) if name.lower().endswith(EXTENSIONS))
+    return sorted(names, key=natural_key)
+
+
+def unread_note(folder: str | os.PathLike) -> str:
+    """Says which image files in a folder are in formats that are not read; empty without any."""
+    names = [name.lower() for name in _files(folder)]
+    read = sum(name.endswith(EXTENSIONS) for name in names)
+    others = [e for e in _OTHER_EXTENSIONS if e not in EXTENSIONS]
+    found = Counter(e for name in names for e in others if name.endswith(e))
+    if not found:
+        return ""
+    endings = ", ".join(f"{number} {ending}" for ending, number in found.most_common())
+    return f"{found.total()} of {found.total() + read} image files are not read: {endings}"
+
+
+def _files(folder: str | os.PathLike) -> Iterator[str]:
+    """All files in a folder and below, relative, but hidden ones."""
     folder = os.fspath(folder)
-    found = []
     entered = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -51,9 +78,8 @@ def image_files(folder: str | os.PathLike) -> list[str]:
         folders[:] = sorted(f for f in folders if f != "__MACOSX" and not f.startswith("."))
         prefix = os.path.relpath(place, folder).replace(os.sep, "/")
         for name in names:
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                found.append(name if prefix == "." else f"{prefix}/{name}")
-    return sorted(found, key=natural_key)
+            if not name.startswith("."):
+                yield name if prefix == "." else f"{prefix}/{name}"
 
 
 def member_path(container: str | os.PathLike, member: str | int) -> str:

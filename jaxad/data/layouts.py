@@ -30,7 +30,7 @@ import pathlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from jaxad.data.files import image_files, natural_key
+from jaxad.data.files import image_files, natural_key, unread_note
 from jaxad.data.mask_files import CERTAIN, part_masks, refuse_unnamed_masks
 from jaxad.data.masks import read_mask
 from jaxad.data.split import split_holdout
@@ -87,9 +87,11 @@ def read_layout(base: pathlib.Path, layout: str = "auto", *, masks: str = "") ->
     if layout == "mvtec" and not masks and tops & set(CERTAIN):
         # MIAD has a folder `mask` beside `ground_truth`, of what the parts themselves cover.
         files = [path for path in files if path.split("/")[0] in (*SPLITS, *CERTAIN)]
+    unread = unread_note(base)
+    notes += [unread] if unread else []
     parted = part_masks(base, files, masks)
     if not parted.images:
-        raise UserError(f"{base} holds no image")
+        raise UserError(f"{base}: {unread}" if unread else f"{base} holds no image")
     if layout == "mvtec":
         found = _read_mvtec(base, parted.images)
     else:

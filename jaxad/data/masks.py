@@ -25,7 +25,7 @@ from jaxad.data.images import image_dimensions, is_deep, opened
 from jaxad.data.table import Sample
 from jaxad.run.errors import UserError
 
-_LOSSY = ("JPEG", "WEBP", "MPO")
+_LOSSY = ("AVIF", "JPEG", "JPEG2000", "MPO", "WEBP")
 MaskPath = str | os.PathLike | Sequence[str | os.PathLike]
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxad.data.datasets import find_images
-from jaxad.data.files import EXTENSIONS, SEPARATOR
+from jaxad.data.files import EXTENSIONS, SEPARATOR, split_member
 from jaxad.data.shards import is_shards
 from jaxad.run.errors import UserError
 
@@ -42,12 +42,14 @@ def find_inputs(
       ``(path, name)`` where the name is the path below the deepest folder that holds all inputs.
 
     Raises:
-      UserError: an input does not exist or holds no image, or is the output folder itself.
+      UserError: none or but one of the inputs exists and another does not, one holds no image, or
+        is the output folder itself.
     """
     real_output = os.path.realpath(output)
     written = tuple(os.path.join(real_output, name, "") for name in (OVERLAYS, MAPS))
     folders: dict[str, None] = {}
     found: dict[str, str] = {}
+    several = sum(os.path.exists(given) for given in inputs) > 1
     for place in [os.fspath(given) for given in inputs]:
         is_folder, real = os.path.isdir(place), os.path.realpath(place)
         if real == real_output or os.path.join(real, "").startswith(written):
@@ -55,7 +57,9 @@ def find_inputs(
                 f"--output {output} would be written over --input {place}; "
                 "give --output a folder of its own"
             )
-        paths = find_images(place)
+        # One file of many that is gone gets a row that says so.
+        gone = several and not os.path.exists(place) and split_member(place) is None
+        paths = [place] if gone else find_images(place)
         if is_folder and _is_below(real_output, real):
             paths = [p for p in paths if not _is_below(os.path.realpath(p), real_output)]
             if not paths:

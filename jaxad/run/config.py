@@ -130,7 +130,7 @@ def with_absolute_root(settings: Settings) -> Settings:
       UserError: a list of ``data.exclude`` cannot be read.
     """
     data = settings.data
-    root = os.path.abspath(data.root) if data.root else ""
+    root = os.path.abspath(os.path.expanduser(data.root)) if data.root else ""
     exclude = "\n".join(listed_paths(data.exclude, key="data.exclude"))
     return dataclasses.replace(settings, data=dataclasses.replace(data, root=root, exclude=exclude))
 

@@ -11,6 +11,7 @@ import pytest
 
 import jaxad
 from jaxad.cli import main as cli
+from jaxad.run.config import load_settings, with_absolute_root
 from jaxad.run.errors import UserError
 
 HEAVY = ("jax", "tensorflow", "numpy", "scipy", "matplotlib", "flax", "orbax", "torch", "sklearn")
@@ -143,6 +144,14 @@ def test_a_bug_is_not_hidden(bug, monkeypatch):
     monkeypatch.setattr(cli, "_demo", run)
     with pytest.raises(type(bug)):
         cli.main(["demo"])
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, capsys):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert cli.main(["data", "inspect", "--root=~/photos"]) == 2
+    assert "/home/someone/photos does not exist" in capsys.readouterr().err
+    settings = load_settings("pca", {"data.root": "~/photos"})
+    assert with_absolute_root(settings).data.root == "/home/someone/photos"
 
 
 def test_success_is_zero(monkeypatch):

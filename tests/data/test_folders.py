@@ -6,6 +6,7 @@ from folder_cases import CASES, Case, answer, expanded, page, summary, write
 from jaxad.data.datasets import find_images, read_table
 from jaxad.data.mask_files import MASK_NAMES
 from jaxad.data.masks import read_mask
+from jaxad.run.errors import UserError
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -37,6 +38,12 @@ def test_several_masks_of_an_image_are_united(tmp_path):
     one, other = map(read_mask, sample.mask)
     assert (one != other).any()
     assert (read_mask(sample.mask) == (one | other)).all()
+
+
+def test_a_folder_of_other_formats_to_predict_on(tmp_path):
+    write(tmp_path, Case({"{0-2}.gif": "photo"}, ""))
+    with pytest.raises(UserError, match="3 of 3 image files are not read"):
+        find_images(tmp_path)
 
 
 def test_patterns_of_files():

@@ -92,6 +92,12 @@ def test_missing_and_empty_inputs_are_named(tree):
         find_inputs([root], root / "out")
 
 
+def test_one_file_of_many_that_is_gone_is_kept_for_its_row(tree):
+    root = tree("out/a.png", "out/b.png")
+    given = [root / "out/a.png", root / "gone.png", root / "out/b.png"]
+    assert names(find_inputs(given, root / "x")) == ["out/a.png", "gone.png", "out/b.png"]
+
+
 def test_outputs_follow_mvtecs_layout(tree):
     root = tree("bottle/test/broken/000.png", "bottle/test/good/000.png", "flat/x.png")
     for place in ("bottle", "bottle/test", "bottle/test/good"):
