@@ -48,10 +48,22 @@ def load_backbone(name: str, folder: str | os.PathLike = "") -> BackboneWeights:
                 f"train.weights: {folder} holds weights of {record['family']}; the backbone {name} "
                 f"takes {' or '.join(own.families)}"
             )
+        _check_heads(name, record, folder)
         tree = read_tree(pathlib.Path(folder))
     else:
         tree, record = packaged_weights(_package(name), own.families[0])
     return BackboneWeights(_fitting(name, tree, str(folder) or own.package), record)
+
+
+def _check_heads(name: str, record: dict[str, Any], folder: str | os.PathLike) -> None:
+    """No shape tells the number of attention heads, so leaves of another network may fit."""
+    here = getattr(backbone(name).module, "heads", None)
+    there = record["network"].get("encoder", {}).get("heads")
+    if None not in (here, there) and here != there:
+        raise UserError(
+            f"train.weights: {folder} is of a network of {there} attention heads; the backbone "
+            f"{name} has {here}: convert the file again with --heads={here}"
+        )
 
 
 def _package(name: str) -> str:

@@ -23,6 +23,7 @@ from jaxad.models.layers.resnet import ResNetFeatures
 from jaxad.models.layers.vit_features import ViTFeatures
 from jaxad.run.errors import UserError
 from jaxad.training.backbones import load_backbone
+from jaxad.training.weights import PROVENANCE, SCHEMA_VERSION, save_tree
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden" / "backbones.npz"
 RELATIVE = 2e-5
@@ -186,9 +187,48 @@ def test_what_is_declared_is_what_comes_out(name):
         check_sides(name, (h, w + own.multiple // 2))
 
 
+def test_of_several_images_each_has_its_own_maps(golden, images):
+    """On a CPU they are done one by one, elsewhere together."""
+    own = backbone("efficientnet_lite0")
+    variables = drawn_variables(golden, "efficientnet-lite0")
+    several = jnp.concatenate([1 - images, images])
+    for tap, maps in zip(own.taps, jax.jit(own.module.apply)(variables, several), strict=True):
+        assert_close(maps[1:], golden[f"efficientnet-lite0/{tap.name}"], tap.name)
+    elsewhere = jax.export.export(jax.jit(own.module.apply), platforms=["cuda"])
+    assert "stablehlo.while" not in elsewhere(variables, several).mlir_module()
+
+
 def test_an_unknown_backbone_is_refused_with_the_nearest_name():
     with pytest.raises(UserError, match="efficientnet_lite0"):
         backbone("efficientnet-lite0")
+
+
+def write_folder(folder, family_name, network, tree):
+    folder.mkdir()
+    save_tree(tree, folder)
+    record = {"schema_version": SCHEMA_VERSION, "family": family_name, "network": network}
+    (folder / PROVENANCE).write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_weights_from_a_folder(golden, tmp_path):
+    name, folder = "efficientnet_lite0", tmp_path / "lite0"
+    expected = drawn_variables(golden, "efficientnet-lite0")
+    tree = {collection: {"encoder": modules} for collection, modules in expected.items()}
+    write_folder(folder, "efficientnet-lite0", {}, tree)
+    jax.tree.map(np.testing.assert_array_equal, load_backbone(name, folder).variables, expected)
+    with pytest.raises(UserError, match="holds weights of efficientnet-lite0; the backbone resnet"):
+        load_backbone("resnet18", folder)
+    del tree["params"]["encoder"]["block_10"]["project_conv"]
+    write_folder(tmp_path / "less", "efficientnet-lite0", {}, tree)
+    with pytest.raises(UserError, match="block_10/project_conv/kernel is missing in the folder"):
+        load_backbone(name, tmp_path / "less")
+
+
+def test_weights_of_another_number_of_heads_are_refused(tmp_path):
+    tree = {"params": {"encoder": {"norm": {"scale": np.ones(384, np.float32)}}}}
+    write_folder(tmp_path / "s", "dinov2", {"encoder": {"heads": 12}}, tree)
+    with pytest.raises(UserError, match=r"12 attention heads.*has 6: convert .* --heads=6"):
+        load_backbone("dinov2_s14", tmp_path / "s")
 
 
 def test_without_weights_one_sentence_says_what_to_do(monkeypatch):
