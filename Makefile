@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check format lint types unit docs plain mutants clean
+.PHONY: demo test test-all check format lint types unit docs plain mutants chaos clean
 
 demo: .venv/.runtime
 	$(BIN)/jaxad demo --workdir=runs/demo
@@ -45,6 +45,10 @@ plain:
 # Plants errors in the code and counts those that the tests notice; an hour or more on two cores.
 mutants: .venv/.mutants
 	$(BIN)/python tests/mutants.py $(ARGS)
+
+# Mutated files over every reader; minutes on two cores. A table: tried, read, refused, wrong ...
+chaos: .venv/.development
+	$(BIN)/python tests/chaos/inputs.py $(ARGS)
 
 format: .venv/.development
 	$(BIN)/ruff format .
