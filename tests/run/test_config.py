@@ -392,3 +392,19 @@ def test_a_run_written_before_a_key_existed_has_its_default():
     del values["evaluate"]["protocol"], values["train"]["weights"], values["content_sha256"]
     read = from_json(json.dumps(values))
     assert flatten(read) == flatten(config)
+
+
+@pytest.mark.parametrize(
+    ("spec", "score"),
+    [
+        ("vqvae:small,demo", "ssim:top1"),
+        ("vqvae:small,paper", "ssim*am:mean"),
+        ("vqvae:reference", "ssim*am:mean"),
+        ("vqvae:small,cifar10", "ssim*am:mean"),
+        ("vqvae:ucsd", "ssim*am:mean"),
+    ],
+)
+def test_the_papers_score_stays_in_its_variants(spec, score):
+    evaluate = load_config(spec).evaluate
+    assert evaluate.primary_score == score
+    assert score.startswith(f"{evaluate.primary_map}:")
