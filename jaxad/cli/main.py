@@ -10,8 +10,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 from jaxad import __version__
 from jaxad.run import interruption
@@ -174,7 +174,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"jaxad {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    sub = _command(commands, "train", _train, "train a model on the good images of a data set")
+    sub = _command(
+        commands,
+        "train",
+        _train,
+        "train a model on the good images of a data set",
+        more="The images are those of --config.data.root=DIR, without it generated ones. Variants "
+        "follow the name of a config after a colon, --config=vqvae:small,ema. Any key of a config "
+        "can be set, --config.train.epochs=20: `jaxad config` lists the configs, `jaxad config "
+        "vqvae:small` every key of one with its meaning.",
+    )
     sub.add_argument("--config", required=True, metavar="NAME[:VARIANT,...]",
                      help="a shipped config or a file, with variants: vqvae:small")  # fmt: skip
     sub.add_argument("--workdir", required=True, help="run folder; training resumes there")
@@ -308,9 +317,10 @@ def _add_threshold(sub: argparse.ArgumentParser) -> None:
                      "test images; auto: calibrated (evaluate.image_threshold)")  # fmt: skip
 
 
-def _command(commands, name: str, run, text: str) -> argparse.ArgumentParser:
+def _command(commands, name: str, run, text: str, more: str = "") -> argparse.ArgumentParser:
+    description = text[0].upper() + text[1:] + "."
     sub = commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
+        name, help=text, description=f"{description} {more}".strip(), allow_abbrev=False
     )
     sub.set_defaults(run=run)
     return sub
@@ -351,6 +361,9 @@ def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     from jaxad.training.train import train
 
     config = load_settings(arguments.config, overrides)
+    if not config.data.root and config.data.name in ("auto", "synthetic"):
+        print("data.root is empty, so the images are generated ones; train on yours with "
+              "--config.data.root=DIR", file=sys.stderr)  # fmt: skip
     get_protocol(config.evaluate.protocol)  # an unknown one is told now, not after training
     numbers = (arguments.coordinator, arguments.processes, arguments.process)
     if arguments.distributed or numbers != ("", 0, -1):
@@ -375,12 +388,26 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     rows = [{"map": name, **metrics} for name, metrics in result["maps"].items()]
     columns = ["map", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro"]
     say(format_metrics_table(rows, columns))
+    say(f"decides: map {result['primary_map']}, score {result['primary_score']}, "
+          + _threshold_in_words(result))  # fmt: skip
+    if decisions := result["decisions"]:
+        say(f"rejected: {decisions['defective_rejected']} of {decisions['defective']} defective, "
+              f"{decisions['good_rejected']} of {decisions['good']} good test images")  # fmt: skip
     for name, reason in result["undefined"].items():
         if "." not in name:
             say(f"{name}: – because {reason}")
     for note in result["notes"]:
         say(f"note: {note}")
     say(f"report: {arguments.workdir}/report.html")
+
+
+def _threshold_in_words(result: Mapping[str, Any]) -> str:
+    if result["image_threshold"] is None:
+        return "no threshold"
+    by_hand = f" (set by hand: {result['threshold_set_by_hand']})"
+    return f"threshold {result['image_threshold']:.4g}" + by_hand * bool(
+        result["threshold_set_by_hand"]
+    )
 
 
 def _predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
@@ -415,10 +442,11 @@ def _benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _config(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
-    from jaxad.run.config import load_settings, shipped_names
+    from jaxad.run.config import load_settings, shipped_names, shipped_summary
 
     if arguments.config is None:
-        say("\n".join(shipped_names()))
+        for name in shipped_names():
+            say(f"{name:<12} {shipped_summary(name)}")
         return
     from jaxad.models import described
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from jaxad.evaluation.inputs import EvaluationInputs, read_inputs
 from jaxad.evaluation.map_metrics import Components, MapMetrics, map_metrics, map_score_pairs
 from jaxad.evaluation.presentation import present
 from jaxad.evaluation.protocols.apply import apply_protocol
-from jaxad.report.content import ScoreRow
+from jaxad.report.content import VERDICTS, ScoreRow
 from jaxad.run.files import together, write_csv
 from jaxad.run.folder import RunFolder
 from jaxad.run.text import printable
@@ -84,11 +85,12 @@ def _evaluate(
         "threshold_set_by_hand": calibration["set_by_hand"],
     }
     rows = score_rows(test, computed.scores[detector.primary_score], calibration)
+    result["decisions"] = count_decisions(rows)
     if overrides:
         run.write_config(override_detection(run.read_config(), overrides))
     run.write_json(run.calibration, calibration)
     run.write_json(run.metrics, result)
-    write_scores(run, rows)
+    write_scores(run, rows, calibration["image_threshold"])
     present(run, detector, test, computed, calibration, result, rows)
     return result
 
@@ -169,14 +171,32 @@ def score_rows(
     ]
 
 
-def write_scores(run: RunFolder, rows: list[ScoreRow]) -> None:
-    """Writes scores.csv: path, label, defect, score, decision (1 = rejected, empty = none)."""
+def count_decisions(rows: Sequence[ScoreRow]) -> dict[str, int] | None:
+    """What the image threshold does on the test images; None without one."""
+    if any(row.decision is None for row in rows):
+        return None
+    verdicts = Counter(row.verdict for row in rows)
+    return {
+        "defective": verdicts["found"] + verdicts["missed"],
+        "defective_rejected": verdicts["found"],
+        "good": verdicts["passed"] + verdicts["false alarm"],
+        "good_rejected": verdicts["false alarm"],
+    }
+
+
+def write_scores(run: RunFolder, rows: list[ScoreRow], threshold: float | None) -> None:
+    """Writes scores.csv: path, label, defect, score, decision (1 = rejected, empty = none).
+
+    Two more columns say the same in words and give the image threshold.
+    """
     texts = [
         row._asdict()
         | {
             "score": f"{row.score:.9g}",
             "decision": None if row.decision is None else int(row.decision),
+            "verdict": VERDICTS[row.decision],
+            "threshold": None if threshold is None else f"{threshold:.9g}",
         }
         for row in rows
     ]
-    write_csv(run.scores, ScoreRow._fields, texts)
+    write_csv(run.scores, [*ScoreRow._fields, "verdict", "threshold"], texts)

@@ -27,7 +27,7 @@ from jaxad.data.crop import Box, crop_record, is_whole
 from jaxad.data.images import decode
 from jaxad.evaluation.names import MAPS, OVERLAYS, Source, find_inputs, name_outputs
 from jaxad.evaluation.predict import Prediction, Predictor, load_detector
-from jaxad.report.content import Scale
+from jaxad.report.content import VERDICTS, Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
 from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, remove_unfinished, together, write_csv, write_json, writing
@@ -60,7 +60,7 @@ def predict_files(
 ) -> dict[str, Any]:
     """Predicts on files and folders of images and writes what was found.
 
-    ``OUTPUT/scores.csv`` (path, score, decision, regions, notes, error),
+    ``OUTPUT/scores.csv`` (path, score, decision, verdict, threshold, regions, notes, error),
     ``OUTPUT/predictions.json``, ``OUTPUT/overlays/NAME.png`` and
     ``OUTPUT/anomaly_maps/CATEGORY/test/KIND/STEM.tiff`` (float32, raw values; MVTec's layout for
     submissions). All pictures have the size of the original. NAME is the image's path below the
@@ -314,9 +314,11 @@ def _collect(output: pathlib.Path, head: Row, rows: Generator[Row, None, None], 
 
 def _write_tables(output: pathlib.Path, head: Row, rows: Sequence[Row], total: int) -> Row:
     """Writes scores.csv and predictions.json; returns what the latter holds."""
-    verdict = {True: "rejected", False: "accepted", None: "undecided"}
-    outcomes = Counter("unreadable" if r["error"] else verdict[r["decision"]] for r in rows)
-    counts = {name: outcomes[name] for name in (*verdict.values(), "unreadable")}
+    threshold = head["image_threshold"]
+    outcomes = Counter(
+        "unreadable" if r["error"] else VERDICTS[r["decision"]] or "undecided" for r in rows
+    )
+    counts = {name: outcomes[name] for name in ("rejected", "accepted", "undecided", "unreadable")}
     result = {
         **head,
         "complete": len(rows) == total,
@@ -324,12 +326,14 @@ def _write_tables(output: pathlib.Path, head: Row, rows: Sequence[Row], total: i
         "unlike_training": sum(bool(row["notes"]) for row in rows),
         "images": list(rows),
     }
-    columns = ["path", "score", "decision", "regions", "notes", "error"]
+    columns = ["path", "score", "decision", "verdict", "threshold", "regions", "notes", "error"]
     lines = [
         {
             "path": row["path"],
             "score": None if row["error"] else f"{row['score']:.9g}",
             "decision": None if row["decision"] is None else int(row["decision"]),
+            "verdict": VERDICTS[row["decision"]],
+            "threshold": None if threshold is None else f"{threshold:.9g}",
             "regions": None if row["error"] else len(row["regions"]),
             "notes": "; ".join(row["notes"]),
             "error": row["error"],

@@ -29,6 +29,10 @@ class Scale(NamedTuple):
         return (self.threshold - self.low) / (self.high - self.low)
 
 
+VERDICTS = {True: "rejected", False: "accepted", None: ""}
+"""A decision in words."""
+
+
 class ScoreRow(NamedTuple):
     """One line of ``scores.csv``; label 0 is good, 1 defective; decision True is "rejected"."""
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import importlib.util
@@ -41,6 +42,12 @@ def shipped_folder() -> pathlib.Path:
 def shipped_names() -> list[str]:
     """Names that ``--config=NAME`` knows."""
     return sorted(f.stem for f in shipped_folder().glob("*.py") if f.stem != "common")
+
+
+def shipped_summary(name: str) -> str:
+    """The first line of what a shipped config says of itself."""
+    text = (shipped_folder() / f"{name}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
 
 
 def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:

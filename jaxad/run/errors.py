@@ -14,6 +14,10 @@ class UserError(Exception):
     """
 
 
+_NEAR = 0.6
+"""How alike two names must be, from 0 to 1: "l3" is not taken for "l1", but answered by a list."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns a clause that lists the nearest known names, to end an error sentence with.
 
@@ -25,7 +29,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
       ``"; did you mean 'a'?"`` when something is near, else ``"; known: a, b, c"``.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=_NEAR)
     if near:
         return f"; did you mean {near[0]!r}?"
     return "; known: " + ", ".join(known) if known else ""

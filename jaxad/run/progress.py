@@ -58,13 +58,18 @@ class Progress:
         begun, first = self._steady or (self._begun, self._first)
         return (done - first) * self._images / max(time.perf_counter() - begun, 1e-9)
 
+    def _mean_speed(self, done: int) -> float:
+        seconds = max(time.perf_counter() - self._begun, 1e-9)
+        return (done - self._first) * self._images / seconds
+
     def update(self, done: int, note: str = "") -> None:
         """Says that ``done`` of the total are done, with a few words on the state."""
-        speed = self.images_per_second(done)
+        over = done >= self._total
+        # At the end, all the time that it took, the compilation too.
+        speed = self._mean_speed(done) if over else self.images_per_second(done)
         now = time.perf_counter()
         if self._steady is None:
             self._steady = (now, done)
-        over = done >= self._total
         pause = _SECONDS_BETWEEN_REWRITES if self._live else _SECONDS_BETWEEN_LINES
         first_line = self._always and not self._any
         if not (first_line or now - self._said >= pause or (over and (self._any or self._always))):

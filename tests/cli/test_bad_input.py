@@ -285,7 +285,10 @@ def test_training_images_that_have_changed(run, tiny_data, tmp_path, refused, ed
 @pytest.mark.parametrize(
     "keys, sentence",
     [
-        (["--config.evaluate.primary_map=l3"], "evaluate.primary_map is 'l3'; did you mean"),
+        (
+            ["--config.evaluate.primary_map=l3"],
+            "evaluate.primary_map is 'l3'; known: l1, l1*ssim, ssim",
+        ),
         (["--config.evaluate.primary_score=nll:best"], "evaluate.primary_score is 'nll:best'"),
         (
             ["--config.evaluate.resolution=full"],

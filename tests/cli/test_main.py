@@ -94,6 +94,14 @@ def test_every_command_answers_help_and_is_known_to_the_mistakes(capsys):
     assert not set(cli.COMMANDS) - set(listed)
 
 
+def test_help_leads_on(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for words in ("--config.data.root=DIR", "--config=vqvae:small,ema", "--config.train.epochs=20"):
+        assert words in told
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["--version"])
@@ -181,7 +189,9 @@ def test_data_inspect_counts_what_a_folder_holds(tiny_data, capsys):
 
 def test_config_lists_names_and_shows_every_key(capsys):
     assert cli.main(["config"]) == 0
-    assert capsys.readouterr().out.split() == [
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.endswith(".") for line in lines)
+    assert [line.split()[0] for line in lines] == [
         "anovit",
         "cae",
         "mae",

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
+from jaxad.cli import main as cli
 from jaxad.data.images import image_dimensions
 from jaxad.evaluation.calibration import (
     calibrate,
@@ -299,7 +300,7 @@ def test_odd_training_images_are_listed_and_can_be_left_out(cross_fitted, tiny, 
         prepare_inputs(wrong)
 
 
-def test_a_threshold_by_hand_is_marked_and_undone_by_the_same_key(run, data):
+def test_a_threshold_by_hand_is_marked_and_undone_by_the_same_key(run, data, capsys):
     calibrated = evaluate(run)["image_threshold"]
     key = "evaluate.image_threshold"
     result = evaluate(run, overrides={key: "0.5"})
@@ -309,7 +310,17 @@ def test_a_threshold_by_hand_is_marked_and_undone_by_the_same_key(run, data):
     assert load_detector(run, overrides={key: ""}).image_threshold == calibrated
     with pytest.raises(UserError, match="is set on labelled images; run `jaxad evaluate`"):
         load_detector(run, overrides={key: "recall:0.75"})
-    result = evaluate(run, overrides={key: "recall:0.75"})
+    assert cli.main(["evaluate", f"--workdir={run}", "--threshold=recall:0.75"]) == 0
+    printed = capsys.readouterr().out
+    assert "score l1*ssim:top1, threshold" in printed
+    assert "(set by hand: recall:0.75)\nrejected: 3 of 4 defective, 0 of 4 good" in printed
+    result = json.loads((run / "metrics.json").read_text())
+    assert result["decisions"] == {
+        "defective": 4,
+        "defective_rejected": 3,
+        "good": 4,
+        "good_rejected": 0,
+    }
     decisions = [p.decision for p in load_detector(run).predict(data / "test" / "box")]
     assert sum(decisions) == 3
     assert load_detector(run).image_threshold == result["image_threshold"]

@@ -60,6 +60,8 @@ def test_figures_are_those_of_the_scores_and_thresholds_written(evaluated):
     assert result["image_auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     for row, score in zip(rows, scores, strict=True):
         assert int(row["decision"]) == (score > result["image_threshold"])
+        assert row["verdict"] == ("rejected" if row["decision"] == "1" else "accepted")
+        assert float(row["threshold"]) == pytest.approx(result["image_threshold"], rel=1e-8)
     assert result["counts"]["images"] == 8 and result["counts"]["pixels"] == 8 * 32 * 32
     assert result["maps"].keys() == {"l1", "ssim", "l1*ssim"}
     assert result["scores"][result["primary_score"]]["image_auroc"] == result["image_auroc"]

@@ -102,6 +102,7 @@ def test_other_brightness_and_size_are_noted(predictor, tiny, calibrated, tmp_pa
     assert command(calibrated, tmp_path / "out", file) == 0
     assert "1 images have a brightness or size" in capsys.readouterr().out
     (row,) = read_csv(tmp_path / "out" / "scores.csv")
+    assert row["verdict"] == "rejected" and float(row["threshold"]) > 0
     assert row["notes"].startswith("brighter than any training image: mean 0.")
 
 

@@ -36,6 +36,12 @@ def test_long_work_prints_every_few_seconds_and_its_end(monkeypatch):
     assert lines[-1].startswith("step 9/9")
 
 
+def test_the_last_rate_is_that_of_all_the_time(monkeypatch):
+    # Looks at the clock: one at the start, two at the first update, the next gives the rate.
+    lines = lines_of(10, always=True, updates=[1, 10], monkeypatch=monkeypatch, seconds_each=2)
+    assert lines[-1].endswith("13.3 images/s")  # 10 steps of 8 images in 6 seconds
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3 * 3600 + 300, "3 h 05 min")]
 )
