@@ -362,8 +362,8 @@ def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
 
     config = load_settings(arguments.config, overrides)
     if not config.data.root and config.data.name in ("auto", "synthetic"):
-        print("data.root is empty, so the images are generated ones; train on yours with "
-              "--config.data.root=DIR", file=sys.stderr)  # fmt: skip
+        say("data.root is empty, so the images are generated ones; train on yours with "
+            "--config.data.root=DIR", file=sys.stderr)  # fmt: skip
     get_protocol(config.evaluate.protocol)  # an unknown one is told now, not after training
     numbers = (arguments.coordinator, arguments.processes, arguments.process)
     if arguments.distributed or numbers != ("", 0, -1):

@@ -88,24 +88,20 @@ def _train_folds(setup: Setup) -> None:
         if setup.model.fit is None:
             log(f"cross-fitting: fold {number + 1} of {count}")
         others = ImageRows(inputs.train, np.flatnonzero(folds != number))
-        checkpoints = processes.on_all(functools.partial(_open_checkpoints, run))
-        try:
-            _train_model(
-                setup._replace(
-                    inputs=inputs._replace(train=others), run=run, checkpoints=checkpoints
-                )
-            )
-        finally:
-            if checkpoints is not None:
-                checkpoints.close()
+        with contextlib.ExitStack() as stack:
+            checkpoints = processes.on_all(functools.partial(_open_checkpoints, run, stack))
+            fold = inputs._replace(train=others)
+            _train_model(setup._replace(inputs=fold, run=run, checkpoints=checkpoints))
     log(f"cross-fitted in {count} folds in {time.perf_counter() - begun:.1f} s")
 
 
-def _open_checkpoints(run: RunFolder) -> Checkpoints | None:
+def _open_checkpoints(run: RunFolder, stack: contextlib.ExitStack) -> Checkpoints | None:
+    """Those of a fold, in the first process; the stack closes them and ends the fold's lock."""
     if not processes.is_first():
         return None
     run.create()
-    return Checkpoints(run.checkpoints)
+    stack.enter_context(run.locked())
+    return stack.enter_context(contextlib.closing(Checkpoints(run.checkpoints)))
 
 
 def _fit(setup: Setup, fit: Callable[..., Variables]) -> None:

@@ -194,6 +194,7 @@ def test_config_lists_names_and_shows_every_key(capsys):
     assert [line.split()[0] for line in lines] == [
         "anovit",
         "cae",
+        "feature_pca",
         "mae",
         "pca",
         "vae",
