@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxad.data.files import split_member
-from jaxad.data.images import image_dimensions, resolve_range_16bit
+from jaxad.data.images import decode, resolve_range_16bit
 from jaxad.data.looks import range_notes
 from jaxad.data.masks import count_vanishing, read_mask
 from jaxad.data.table import SPLITS, Sample, SampleTable
@@ -69,10 +70,11 @@ class _Measured(NamedTuple):
     fault: str | None
     components: int = 0
     vanishing: tuple[int, ...] = (0,) * len(_SIDES)
+    pixels: bytes | None = None
 
 
 def inspect_table(table: SampleTable) -> Inspection:
-    """Reads the header of every image and every mask."""
+    """Decodes every image and every mask."""
     measured = dict(zip(table.samples, map_ahead(_measure, table.samples), strict=True))
     rows = []
     for split in SPLITS:
@@ -104,17 +106,19 @@ def _range_notes(table: SampleTable) -> list[str]:
 
 def _measure(sample: Sample) -> _Measured:
     try:
-        size = image_dimensions(sample.path)
+        pixels = decode(sample.path, channels=3, alpha="ignore")
     except UserError as error:
         return _Measured(None, None, str(error))
+    size = pixels.shape[:2]
+    digest = hashlib.sha256(repr(size).encode() + pixels.tobytes()).digest()
     if sample.mask is None:
-        return _Measured(size, None, None)
+        return _Measured(size, None, None, pixels=digest)
     try:
         mask = read_mask(sample.mask, expected_size=size)
     except UserError as error:
-        return _Measured(size, None, str(error))
+        return _Measured(size, None, str(error), pixels=digest)
     counts = count_vanishing(mask, [(side, side) for side in _SIDES])
-    return _Measured(size, float(mask.mean()), None, *counts)
+    return _Measured(size, float(mask.mean()), None, *counts, digest)
 
 
 def _ending(path: str) -> str:
@@ -130,6 +134,7 @@ def _oddities(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str
     masked = [(s, measured[s].share) for s in measured if s.mask]
     bare = [s for s in test if s.label and s.mask is None] if any(s.mask for s in test) else []
     empty = [s for s, share in masked if s.label and share == 0]
+    inverted = [s for s, share in masked if share is not None and share > 0.5]
     full = [s for s, share in masked if not s.label and share]
     notes = [f"{len(faults)} files cannot be used, first: {faults[0]}"] if faults else []
     notes += [
@@ -137,6 +142,7 @@ def _oddities(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str
         for what, some in (
             ("anomalous test images without a mask", bare),
             ("anomalous images whose mask marks nothing", empty),
+            ("masks that mark more than half of their image (inverted?)", inverted),
             ("good images whose mask marks something", full),
         )
         if some
@@ -147,6 +153,25 @@ def _oddities(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str
         notes.append("there are no anomalous test images, so no ROC can be measured")
     elif all(s.label for s in test):
         notes.append("there are no good test images, so no image ROC can be measured")
+    return notes + _repeated(table, measured)
+
+
+def _repeated(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str]:
+    """Pictures that are there more than once, equal to the last pixel."""
+    same: dict[bytes, list[Sample]] = {}
+    for sample, found in measured.items():
+        if found.pixels is not None:
+            same.setdefault(found.pixels, []).append(sample)
+    notes = []
+    for what, odd in (
+        ("in training and test", lambda some: {"train", "test"} <= {s.split for s in some}),
+        ("good and defective", lambda some: {0, 1} <= {s.label for s in some}),
+        ("more than once in training", lambda some: sum(s.split == "train" for s in some) > 1),
+    ):
+        groups = [some for some in same.values() if len(some) > 1 and odd(some)]
+        if groups:
+            first = ", ".join(table.relative(s) for s in groups[0][:3])
+            notes.append(f"pictures {what}, equal to the last pixel: {len(groups)}, first {first}")
     return notes
 
 

@@ -1,8 +1,10 @@
 """Ground-truth masks: how they are read and resized. Whose they are: :mod:`jaxad.data.mask_files`.
 
-A pixel is defective where any colour channel of the mask is not zero. In formats with loss (JPEG,
-WebP) that starts at half of the range, because compression leaves small values around every edge.
-Transparent pixels are not defective.
+A pixel is defective where any colour channel of the mask is not zero: what is drawn over black,
+rims of antialiasing included. In formats with loss (JPEG, WebP) that starts at half of the mask's
+highest level, because compression leaves small values around every edge. Colours count, not the
+numbers of a palette; transparent pixels are not defective. Masks are never inverted: `jaxad data
+inspect` tells which mark most of their image.
 
 Masks are resized by nearest neighbour, which steps over defects that are smaller than its step:
 figures would rise for want of the hardest defects. So a connected component (of eight neighbours)
@@ -95,7 +97,7 @@ def read_mask_levels(
             # By colour, not by palette index: index 0 need not be black.
             rgba = np.asarray(image.convert("RGBA"))
             levels = np.where(rgba[..., 3] > 0, rgba[..., :3].max(axis=-1), 0)
-    levels = (levels >= 128 if lossy else levels).astype(np.uint8)
+    levels = (levels >= max(1, (int(levels.max()) + 1) // 2) if lossy else levels).astype(np.uint8)
     # The file tells what its levels mean, not the part of it that is cut out.
     return cut(levels * np.uint8(255) if levels.max() <= 1 else levels, crop)
 

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxad import metrics
+from jaxad.data.contents import contents_of
 from jaxad.data.crop import crop_record
+from jaxad.data.files import split_member
 from jaxad.data.masks import MASK_RULE
 from jaxad.data.table import Sample
 from jaxad.evaluation.calibration import calibration_of, with_threshold_by_hand
@@ -79,6 +81,7 @@ def _evaluate(
         result,
         crop=detector.config.data.region,
     )
+    result["notes"] += leak_notes(test)
     result |= {
         "image_threshold": calibration["image_threshold"],
         "pixel_threshold": calibration["pixel_threshold"],
@@ -137,6 +140,25 @@ def metrics_record(
             name: metrics.image_metrics(labels, s)[0] for name, s in computed.scores.items()
         },
     }
+
+
+def leak_notes(test: EvaluationInputs) -> list[str]:
+    """Names test images that the run was trained on or calibrated with, by what the files hold."""
+    trained = {digest: name for name, digest in test.record.get("sha256", {}).items()}
+    # Of a file that holds many images, all of them are in one file.
+    files = [sample for sample in test.samples if split_member(sample.path) is None]
+    if not trained or not files:
+        return []
+    held = contents_of(test.table, files)["sha256"]
+    leaked = {name: trained[digest] for name, digest in held.items() if digest in trained}
+    if not leaked:
+        return []
+    name, twin = next(iter(leaked.items()))
+    return [
+        f"{len(leaked)} of {len(test.samples)} test images are, byte for byte, images that the run "
+        f"was trained on or calibrated with (first {printable(name)} is {printable(twin)}): "
+        "figures on them say nothing of new images"
+    ]
 
 
 def mask_notes(detector: Detector, components: Components) -> list[str]:

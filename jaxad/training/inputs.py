@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,6 +203,15 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
     # reading all of it here would take as long as an epoch.
     used = [good[i] for i in (*held_out, *kept)]
     contents = contents_of(table, used, hashed=not config.data.stream)
+    repeats = [number for number in Counter(contents["sha256"].values()).values() if number > 1]
+    if repeats:
+        note = (
+            f"{sum(repeats)} of {len(used)} good training images are {len(repeats)} files several "
+            "times over, byte for byte: `jaxad data inspect` names them; a copy among the held-out "
+            "images makes thresholds too low"
+        )
+        log(f"data: {note}")
+        notes.append(note)
     return Inputs(images, holdout, record | contents, folds)
 
 

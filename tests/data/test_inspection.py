@@ -62,6 +62,22 @@ def test_defects_smaller_than_the_models_pixels_are_counted(root):
     assert 16 >= found.vanishing[128] > found.vanishing[256] > 0
 
 
+def test_pictures_that_are_there_twice_and_inverted_masks_are_named(root):
+    (root / "test/good/7.png").write_bytes((root / "train/good/1.png").read_bytes())
+    same = np.asarray(Image.open(root / "train/good/2.png"))
+    save(root / "test/hole/1.bmp", same)  # the same pixels in another file
+    save(root / "train/good/8.tif", same)
+    save(root / "ground_truth/hole/1.png", np.full((20, 40), 255, np.uint8))
+    notes = inspect_table(read_table(root)).notes
+    for part in (
+        "training and test, equal to the last pixel: 2, first",
+        "good and defective, equal to the last pixel: 1, first test/hole/1.bmp, train/good/2.png",
+        "more than once in training, equal to the last pixel: 1",
+        "more than half of their image (inverted?): 1 (test/hole/1.bmp)",
+    ):
+        assert any(part in note for note in notes), (part, notes)
+
+
 def test_files_that_cannot_be_used_are_counted(root):
     (root / "train/good/1.png").write_bytes(b"")
     save(root / "ground_truth/dent/0_mask.png", np.zeros((5, 5), np.uint8))

@@ -64,6 +64,15 @@ def test_jpeg_noise_does_not_count(tmp_path):
     assert (read_mask(path) != (mask > 0)).mean() < 0.005
 
 
+@pytest.mark.parametrize("level", [1, 100, 255])
+def test_jpegs_of_few_levels_start_at_half_of_their_highest(tmp_path, level):
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:24, 8:24] = level
+    path = save(tmp_path / "a.jpg", mask, quality=95)
+    np.testing.assert_array_equal(read_mask(path), mask > 0)
+    assert not read_mask(save(tmp_path / "b.jpg", mask * 0)).any()
+
+
 def test_size_of_the_image_is_checked(tmp_path):
     path = save(tmp_path / "a.png", SQUARE)
     with pytest.raises(UserError, match=r"a\.png is 8 x 8 .* 8 x 9"):

@@ -121,6 +121,15 @@ def test_defects_smaller_than_a_pixel_are_judged_and_told(run, data, tiny, tmp_p
     assert original["counts"]["defect_components"] == 8 and original["notes"] == []
 
 
+def test_test_images_that_were_trained_on_are_named(run, data, tmp_path):
+    moved = shutil.copytree(data, tmp_path / "leak")
+    shutil.copy(moved / "train/good/003.png", moved / "test/good/999.png")
+    (note,) = evaluate(run, data_root=str(moved))["notes"]
+    assert "1 of 9 test images are, byte for byte" in note
+    assert "test/good/999.png is train/good/003.png" in note
+    assert "byte for byte" in (run / "report.html").read_text()
+
+
 def test_only_good_test_images_leave_figures_undefined_and_nothing_else(run, data, tmp_path):
     moved = shutil.copytree(data, tmp_path / "good only")
     shutil.rmtree(moved / "test" / "box")
