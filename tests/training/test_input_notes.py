@@ -1,0 +1,35 @@
+"""What is odd about the training images is told before the first step, and recorded."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxad.run.config import load_settings
+from jaxad.training.inputs import prepare_inputs
+
+
+def notes(root):
+    settings = load_settings("pca", {"data.root": str(root), "data.image_size": "8,8"})
+    return prepare_inputs(settings).record["notes"]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "expected"),
+    [
+        ([10, 20, 30], None),
+        ([10, 20, 10], "2 of 3 good training images are 1 files several times over"),
+        ([10, 10, 10], "training images are equal to the last pixel"),
+    ],
+)
+def test_repeated_images(tmp_path, pictures, expected, capsys):
+    for i, level in enumerate(pictures):
+        Image.fromarray(np.full((8, 8), level, np.uint8)).save(tmp_path / f"{i}.png")
+    found = notes(tmp_path)
+    assert any(expected in note for note in found) if expected else found == []
+    assert (expected or "") in capsys.readouterr().err
+
+
+def test_dark_images(tmp_path):
+    for i in range(3):
+        Image.fromarray(np.full((8, 8), 4000 + i, np.uint16)).save(tmp_path / f"{i}.png")
+    assert "data.range_16bit=12" in notes(tmp_path)[0]
