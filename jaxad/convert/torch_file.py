@@ -90,7 +90,7 @@ def read_torch_file(path: pathlib.Path) -> dict[str, Any]:
         start = file.read(len(OLD_MAGIC))
     if start == OLD_MAGIC:
         value, read_storage = _open_old(path)
-    elif zipfile.is_zipfile(path):
+    elif _is_zip(path):
         value, read_storage = _open_zip(path)
     elif start.startswith(b"PK"):
         raise UserError(f"{path} is damaged: the end of its zip archive is missing; copy it again")
@@ -115,6 +115,13 @@ def _lazy(values: Mapping[Any, Any], reader: Reader, source: str, prefix: str, d
             value = _lazy(value, reader, source, f"{name}.", depth + 1)
         result[key] = value
     return result
+
+
+def _is_zip(path: pathlib.Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # its end claims that it is one of several disks
+        return False
 
 
 def _open_zip(path: pathlib.Path) -> tuple[Any, Reader]:

@@ -265,6 +265,15 @@ def test_a_truncated_file_is_said_to_be(tmp_path, files):
                 {key: tensor.read() for key, tensor in read_torch_file(path).items()}
 
 
+def test_an_archive_that_claims_several_disks_is_damaged(tmp_path, files):
+    data = (files / "timm_vit.pth").read_bytes()
+    end = data.rindex(b"PK\x05\x06")
+    locator = b"PK\x06\x07" + struct.pack("<IQI", 0, 0, 7)  # of the end of a large archive
+    (tmp_path / "x.pth").write_bytes(data[:end] + locator + data[end:])
+    with pytest.raises(UserError, match=r"x\.pth is damaged"):
+        read_torch_file(tmp_path / "x.pth")
+
+
 def test_a_flipped_bit_in_a_block_is_found(tmp_path, files):
     """By the checksums of the zip archive."""
     data = bytearray((files / "timm_vit.pth").read_bytes())

@@ -40,9 +40,11 @@ def test_any_number_of_images_and_any_batch_size_agree(trained, images, detector
         assert other.batch_size == size
         found = other(images)
         for name, values in whole.scores.items():
-            # Another batch size is another program: float32 sums in another order. The score nll
-            # is a difference of large terms.
-            np.testing.assert_allclose(found.scores[name], values, rtol=2e-4, err_msg=name)
+            # Another batch size is another program: float32 sums in another order, 4e-7 apart as
+            # users compile, three roundings of float32. The score nll is a difference of large
+            # terms.
+            rtol = 2e-4 if name == "nll" else 2e-6
+            np.testing.assert_allclose(found.scores[name], values, rtol=rtol, err_msg=name)
     alone = detector(images[3:4])
     assert alone.scores["l1:max"].shape == (1,)
     np.testing.assert_allclose(alone.scores["l1:max"], whole.scores["l1:max"][3:4], rtol=1e-5)
@@ -84,7 +86,7 @@ def test_a_run_of_any_number_of_devices_is_read_on_those_there_are(
     other = Detector.load(run)
     assert other.batch_size == {1: 3, 2: 4, 4: 4}[devices]
     found, want = other(images), detector(images)
-    np.testing.assert_allclose(found.scores["l1:top1"], want.scores["l1:top1"], rtol=1e-5)
+    np.testing.assert_allclose(found.scores["l1:top1"], want.scores["l1:top1"], rtol=2e-6)
     assert found.reconstruction.shape == images.shape
 
 
