@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxad.data.files import split_member
 from jaxad.data.images import decode, resolve_range_16bit
-from jaxad.data.looks import range_notes
+from jaxad.data.looks import page_notes, range_notes
 from jaxad.data.masks import count_vanishing, read_mask
 from jaxad.data.table import SPLITS, Sample, SampleTable
 from jaxad.data.threads import map_ahead
@@ -92,7 +92,12 @@ def inspect_table(table: SampleTable) -> Inspection:
         formats=dict(formats.most_common()),
         components=sum(m.components for m in measured.values()),
         vanishing={side: int(n) for side, n in zip(_SIDES, lost, strict=True) if n},
-        notes=(*table.notes, *_oddities(table, measured), *_range_notes(table)),
+        notes=(
+            *table.notes,
+            *_oddities(table, measured),
+            *_range_notes(table),
+            *page_notes([sample.path for sample in table.samples]),
+        ),
     )
 
 

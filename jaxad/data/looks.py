@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -54,4 +55,25 @@ def range_notes(paths: Sequence[str | os.PathLike], range_16bit: tuple[float, fl
     return [
         f"images of more than 8 bits reach the value {highest:.0f} of {high:.0f}, so that the "
         f"model sees {levels} of 256 levels; {remedy}"
+    ]
+
+
+def page_notes(paths: Sequence[str | os.PathLike]) -> list[str]:
+    """Says when files hold several pages or frames, of which the first is read.
+
+    Args:
+      paths: of images; some of them stand for all. What cannot be read is left to its reader.
+    """
+    looked_at, several = spread(paths), []
+    for path in looked_at:
+        with contextlib.suppress(UserError), opened(path, header_only=True) as image:
+            # MPO is how telephones store a preview behind a photograph.
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                several.append(path)
+    if not several:
+        return []
+    return [
+        f"{len(several)} of {len(looked_at)} files that were looked at hold several pages or "
+        f"frames (first {os.path.basename(several[0])}); only the first page of each is read, so "
+        "save the others as files of their own"
     ]

@@ -15,7 +15,7 @@ from jaxad.data.contents import contents_of
 from jaxad.data.datasets import read_table
 from jaxad.data.images import resolve_range_16bit
 from jaxad.data.limits import limit_images
-from jaxad.data.looks import range_notes
+from jaxad.data.looks import page_notes, range_notes
 from jaxad.data.pipeline import Images
 from jaxad.data.split import random_order, split_folds, split_holdout
 from jaxad.data.streamed import StreamedImages
@@ -158,7 +158,8 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
     range_16bit = table.range_16bit or resolve_range_16bit(
         [s.path for s in good], config.data.range_16bit, crop=config.data.region
     )
-    notes = [*table.notes, *range_notes([s.path for s in good], range_16bit)]
+    paths = [s.path for s in good]
+    notes = [*table.notes, *range_notes(paths, range_16bit), *page_notes(paths)]
     for note in notes:
         log(f"data: {note}")
     cross_fitted = train and is_cross_fitted(config.data, closed_form=closed_form)

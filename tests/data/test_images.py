@@ -18,7 +18,7 @@ from jaxad.data.images import (
     resolve_range_16bit,
     stated_bits,
 )
-from jaxad.data.looks import range_notes
+from jaxad.data.looks import page_notes, range_notes
 from jaxad.data.masks import read_mask
 from jaxad.run.errors import UserError
 
@@ -147,9 +147,9 @@ def test_orientation_is_one_for_pixels_sizes_and_masks(tmp_path, orientation, ki
             assert size == expected.shape[:2]
             marked = read_mask(place, expected_size=size)
             levels = expected.max(axis=-1) if kind == "RGB" else expected
-            # Lossless WebP cannot be told from one with loss: there half of the range is needed.
+            # Lossless WebP cannot be told from one with loss: half of the highest level is needed.
             np.testing.assert_array_equal(
-                marked, levels >= 128 if extension == "webp" else levels > 0
+                marked, levels >= levels.max() / 2 if extension == "webp" else levels > 0
             )
 
 
@@ -264,6 +264,18 @@ def test_images_that_use_a_small_part_of_their_range_are_told(tmp_path, most, dt
     assert range_notes([path], resolve_range_16bit([path], "percentiles")) == []
     flat = _save(tmp_path / "flat.png", np.zeros((2, 2), np.uint8))
     assert range_notes([flat, tmp_path / "missing.png"], FULL_RANGE) == []
+
+
+@pytest.mark.parametrize("extension", ["tif", "webp"])
+def test_pages_behind_the_first_are_told(tmp_path, extension):
+    pages = [Image.fromarray(np.full((4, 4, 3), level, np.uint8)) for level in (10, 200)]
+    path, one = tmp_path / f"a.{extension}", tmp_path / f"b.{extension}"
+    pages[0].save(path, save_all=True, append_images=pages[1:], lossless=True)
+    pages[0].save(one)
+    assert (decode(path, channels=1) == 10).all()
+    (note,) = page_notes([one, path, tmp_path / "missing.png"])
+    assert note.startswith("1 of 3 files that were looked at") and path.name in note
+    assert page_notes([one]) == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])
