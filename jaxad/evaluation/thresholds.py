@@ -26,6 +26,7 @@ SHOWN_SHARE = 0.01
 """Of the pixels of a rejected image that are outlined where none exceeds the pixel threshold."""
 
 CONFIDENCE = 0.95
+"""Of the intervals in which a false-positive rate lies."""
 
 
 class ImageThreshold(NamedTuple):
@@ -131,6 +132,7 @@ def odd_limit(scores: Float[np.ndarray, " n"]) -> float:
 
 
 BY_HAND = 'a score such as 0.2, "fpr:0.02" or "recall:0.95" on labelled images, or auto'
+"""What ``evaluate.image_threshold`` takes, in words."""
 
 
 class ByHand(NamedTuple):
