@@ -26,9 +26,9 @@ from jaxad.data.synthetic import dataset as synthetic
 from jaxad.run.environment import processor_name
 from jaxad.run.files import write_json
 
-CONFIGS = ("pca", "pca:patch", "cae:small", "vqvae:small", "vae:small", "vae_grf:small",
-           "vit_vae:small", "anovit:small", "vit_memory:small", "vt_adl:small", "mae:small",
-           "mae:small,fast")  # fmt: skip
+CONFIGS = ("feature_pca", "pca", "pca:patch", "cae:small", "vqvae:small", "vae:small",
+           "vae_grf:small", "vit_vae:small", "anovit:small", "vit_memory:small", "vt_adl:small",
+           "mae:small", "mae:small,fast")  # fmt: skip
 IMAGES = 16
 
 
