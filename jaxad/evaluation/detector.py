@@ -95,7 +95,7 @@ def check_primary_of(config: Settings) -> None:
 
 
 class Detector:
-    """Runs a trained model over any number of images, in batches of one compiled shape.
+    """Runs a trained model over any number of images, in batches of few compiled shapes.
 
     Attributes:
       config: of the run.
@@ -174,13 +174,32 @@ class Detector:
         self.maps = check_primary(self.config, self.model, self.variables)
         return self.config.evaluate.primary_map, self.config.evaluate.primary_score
 
-    def batches(self, images: Images) -> Iterator[DetectorOutput]:
+    def size_for(self, count: int) -> int:
+        """The compiled size that so many images cost least in: the next power of two.
+
+        It is at most :attr:`batch_size` and a multiple of the number of devices. Few sizes, since
+        each is compiled once.
+
+        Args:
+          count: of images, at least 1.
+        """
+        n = len(self._devices)
+        size = 1 << (count - 1).bit_length()
+        return min(-(-size // n) * n, self.batch_size)
+
+    def batches(self, images: Images, batch_size: int | None = None) -> Iterator[DetectorOutput]:
         """Runs the model batch by batch; each yield covers the next images, in order.
+
+        Args:
+          images: ``(n, h, w, c)`` uint8 of the model's size, n at least 1.
+          batch_size: of one call of the model, from :meth:`size_for`; None: :attr:`batch_size`,
+            which evaluation has compiled anyway.
 
         Raises:
           UserError: the model gives values that are not finite.
         """
-        for batch in evaluation_batches(images, batch_size=self.batch_size, pipeline="memory"):
+        size = batch_size or self.batch_size
+        for batch in evaluation_batches(images, batch_size=size, pipeline="memory"):
             interruption.check()
             output = DetectorOutput(*self._detect(self._placed, batch.image))
             # The other rows only pad the last batch.
@@ -193,15 +212,13 @@ class Detector:
                     )
             yield output
 
-    def __call__(self, images: UInt8[np.ndarray, "n h w c"]) -> DetectorOutput:
-        """Runs the model over all images.
-
-        Args:
-          images: ``(n, h, w, c)`` uint8 of the model's size, n at least 1.
-        """
+    def __call__(
+        self, images: UInt8[np.ndarray, "n h w c"], batch_size: int | None = None
+    ) -> DetectorOutput:
+        """Runs the model over all images; arguments and errors as of :meth:`batches`."""
         parts, done = [], 0
         with Progress("image", len(images)) as progress:
-            for output in self.batches(images):
+            for output in self.batches(images, batch_size):
                 parts.append(output)
                 done += len(output.reconstruction)
                 progress.update(done)

@@ -143,8 +143,7 @@ def load_detector(
       workdir: the run folder.
       checkpoint: ``"last"``, ``"best"`` or a step number.
       data_root: where the training images are now, when they have moved.
-      overrides: keys as of :func:`jaxad.evaluate`, for this detector only, such as
-        ``{"evaluate.batch_size": 1}`` for the shortest time from one image to its answer.
+      overrides: keys as of :func:`jaxad.evaluate`, for this detector only.
 
     Raises:
       UserError: it is no run folder, has no such checkpoint, or a key or value is wrong.
@@ -185,7 +184,7 @@ class Predictor:
       run: the run folder.
       detector: the model with its settings.
       calibration: what calibration.json holds, or the like without thresholds.
-      batch_size: images in one call of the model.
+      batch_size: images in one call of the model, where there are so many.
     """
 
     def __init__(
@@ -255,6 +254,7 @@ class Predictor:
         with ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1)) as pool:
             # One batch is being decoded while the one before it is on the device.
             ahead: deque[list[tuple[str | None, Future]]] = deque()
+            size = 0
             while batch := list(islice(sources, self.batch_size)):
                 ahead.append(
                     [
@@ -262,10 +262,13 @@ class Predictor:
                         for s in batch
                     ]
                 )
+                # A single image is not padded to sixteen; what is left after full batches is,
+                # since that size is compiled.
+                size = size or self.detector.size_for(len(batch))
                 if len(ahead) > 1:
-                    yield from self._detect(ahead.popleft())
+                    yield from self._detect(ahead.popleft(), size)
             while ahead:
-                yield from self._detect(ahead.popleft())
+                yield from self._detect(ahead.popleft(), size)
 
     def _read(self, source: str | np.ndarray) -> tuple[np.ndarray, tuple[int, int]] | str:
         """An image at the model's size and its original size, or why it cannot be read."""
@@ -283,13 +286,13 @@ class Predictor:
         except MemoryError:
             return f"{source} is too large for the memory of this machine"
 
-    def _detect(self, batch: list[tuple[str | None, Future]]) -> Iterator[Prediction]:
+    def _detect(self, batch: list[tuple[str | None, Future]], size: int) -> Iterator[Prediction]:
         answers = [(path, future.result()) for path, future in batch]
         images = [answer[0] for _, answer in answers if not isinstance(answer, str)]
         detector = self.detector
         found: Iterator[tuple[np.ndarray, np.ndarray, np.floating]] = iter(())
         if images:
-            output = detector(np.stack(images))
+            output = detector(np.stack(images), size)
             maps, scores = output.maps[detector.primary_map], output.scores[detector.primary_score]
             found = zip(images, maps, scores, strict=True)
         threshold = self.image_threshold

@@ -71,6 +71,10 @@ class Built:
         self.keys = example_keys(0, jnp.int32(0), BATCH, None)
         self.gradient = jax.jit(make_gradient_fn(self.model, axis_name=None))
         self.detect = jax.jit(self.model.detect)
+        self.optimizer = optax.adam(3e-3)
+        step = make_train_step(self.model, self.optimizer, NO_AUGMENT, seed=0)
+        chex.clear_trace_counter()  # it counts by name
+        self.step = jax.jit(chex.assert_max_traces(step, n=1))
 
 
 @pytest.fixture(scope="module", params=list(CASES))
@@ -194,16 +198,11 @@ def test_one_trace_over_three_steps_and_the_loss_falls(built):
             dict(variables["params"]), dict(built.variables["params"])
         )
         return
-    chex.clear_trace_counter()
-    optimizer = optax.adam(3e-3)
-    step = make_train_step(built.model, optimizer, NO_AUGMENT, seed=0)
-    step = jax.jit(chex.assert_max_traces(step, n=1), donate_argnums=0)
-    # A copy: the state is donated, the variables are needed by the other tests.
-    state = create_state(jax.tree.map(jnp.copy, built.variables), optimizer)
+    state = create_state(built.variables, built.optimizer)
     # Means of a few steps: a loss may draw crops, masks or noise.
     losses = []
     for _ in range(16):
-        state, metrics = step(state, built.batch)
+        state, metrics = built.step(state, built.batch)
         losses.append(float(metrics.means["loss"]))
     assert np.mean(losses[-4:]) < np.mean(losses[:4]), losses
     assert int(state.step) == 16
@@ -221,28 +220,32 @@ def test_save_and_restore_is_exact(built, tmp_path):
     chex.assert_trees_all_equal(dict(restored), dict(built.variables))
 
 
-def gradients_on_devices(built, model, devices):
-    """Loss, gradients, collections and sums over the global batch, by four devices or one."""
+def four_and_one(built):
+    """Metrics and collections after one step, and its gradients: four devices, then one.
+
+    Every one of the four has other images, the one has the whole batch.
+    """
     # With plain gradient descent of rate 1 the step's change is the gradient itself, so the very
     # step that training uses is what is compared.
-    optimizer = optax.sgd(1.0)
-    step = make_train_step(model, optimizer, NO_AUGMENT, seed=0, axis_name=devices.axis_name)
-    variables = jax.tree.map(jnp.copy, built.variables)
-    state = devices.replicate(create_state(variables, optimizer))
-    new, metrics = devices.compile_step(step, donate_state=False)(state, devices.split(built.batch))
+    descent = optax.sgd(1.0)
+    mapped = models.build(built.builder, built.shape, axis_name=AXIS, **built.options)
+    four = Devices(4)
+    step = make_train_step(mapped, descent, NO_AUGMENT, seed=0, axis_name=four.axis_name)
+    step = four.compile_step(step, donate_state=False)
+    new, metrics = step(
+        four.replicate(create_state(built.variables, descent)), four.split(built.batch)
+    )
     gradients = jax.tree.map(
         lambda a, b: np.asarray(a) - np.asarray(b), built.variables["params"], new.params
     )
+    alone, metrics_alone = built.step(create_state(built.variables, built.optimizer), built.batch)
+    gradients_alone, _ = built.gradient(built.variables, built.batch, built.keys)
     return jax.device_get(
-        (metrics.means, metrics.sums, metrics.scalars, new.collections)
-    ), gradients
-
-
-def four_and_one(built):
-    """The same step on four devices with different data and on one with the whole batch."""
-    four, one = Devices(4), Devices(1)
-    mapped = models.build(built.builder, built.shape, axis_name=AXIS, **built.options)
-    return gradients_on_devices(built, mapped, four), gradients_on_devices(built, built.model, one)
+        (
+            (metrics.means, metrics.sums, metrics.scalars, new.collections, gradients),
+            (*metrics_alone[:3], alone.collections, gradients_alone),
+        )
+    )
 
 
 def assert_same(four, one):
