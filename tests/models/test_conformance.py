@@ -68,7 +68,8 @@ class Built:
         self.model = models.build(self.builder, self.shape, **self.options)
         self.variables = jax.jit(self.model.init)(parameter_key(0))
         self.batch = batch_of(images(self.shape))
-        self.keys = example_keys(0, jnp.int32(0), BATCH, None)
+        keys = example_keys(0, jnp.int32(0), BATCH, None)
+        self.keys = jax.vmap(jax.random.split, out_axes=1)(keys)[1]  # as the first step has them
         self.gradient = jax.jit(make_gradient_fn(self.model, axis_name=None))
         self.detect = jax.jit(self.model.detect)
         self.optimizer = optax.adam(3e-3)
