@@ -314,6 +314,18 @@ def test_size_chooses_the_method(kinds, monkeypatch):
     assert_contains(streamed, metrics.evaluate_maps(maps, masks))
 
 
+def test_the_limit_is_in_bytes_of_the_maps(monkeypatch):
+    """Three maps of 64 x 64 float32 are 49,152 bytes."""
+    maps = np.random.default_rng(0).random((3, 64, 64), np.float32)
+    masks = np.zeros((3, 64, 64), np.uint8)
+    masks[0, :8, :8] = 1
+    small = functools.partial(metrics.Accumulator, kept_pixels=1000)
+    monkeypatch.setattr(summary, "Accumulator", small)
+    for bytes_allowed, method in ((49_152, "exact"), (49_151, "streaming")):
+        found = metrics.evaluate_maps(maps, masks, memory_limit_mb=bytes_allowed / 2**20)
+        assert found["method"] == method
+
+
 def test_compute_does_not_disturb_what_follows(kinds):
     maps, masks, _ = kinds
     accumulator = stream(maps[:9], masks[:9], kept_pixels=500)

@@ -132,6 +132,12 @@ def test_conv_transpose_equals_lax(sizes, kernel, stride, padding):
         assert_close(actual, expected)
 
 
+def test_strides_by_default():
+    x, weights = arrays((1, 6, 6, 2), (3, 3, 2, 2))
+    np.testing.assert_array_equal(conv(x, weights), conv(x, weights, stride=1))
+    np.testing.assert_array_equal(conv_transpose(x, weights), conv_transpose(x, weights, stride=2))
+
+
 @pytest.mark.parametrize(("shape", "kernel", "stride", "padding"), DEPTHWISE)
 def test_depthwise_conv_equals_lax(shape, kernel, stride, padding):
     x, weights = arrays(shape, (*kernel, 1, shape[3]))

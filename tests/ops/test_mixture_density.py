@@ -228,6 +228,8 @@ def test_log_variances_of_softplus_equal_float64_and_keep_their_floor(floor):
 
 def test_cholesky_factors_are_triangular_with_a_floor():
     raw = np.float32(3 * rng(0).normal(size=(5, 2, 6)))
+    without_floor = md.cholesky_of_raw(raw, dimensions=3, floor=0.0)
+    np.testing.assert_array_equal(md.cholesky_of_raw(raw, dimensions=3), without_floor)
     factors = np.asarray(md.cholesky_of_raw(raw, dimensions=3, floor=0.25))
     assert factors.shape == (5, 2, 3, 3)
     assert np.all(np.triu(factors, 1) == 0)
