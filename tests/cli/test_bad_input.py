@@ -191,7 +191,7 @@ def test_unknown_categories(data, tmp_path, refused):
         ({"data__holdout": 1}, "data.holdout=1 leaves no image to train on"),
         ({"train__devices": 99}, "train.devices is 99, but this machine has"),
         ({"train__log_every": 0}, "'train.log_every' must be at least 1"),
-        ({"evaluate__primary_map": "l3"}, "evaluate.primary_map is 'l3'; did you mean"),
+        ({"evaluate__primary_map": "l3"}, "evaluate.primary_map is 'l3'; known: l1, l1*ssim"),
         ({"evaluate__primary_score": "l2:tob1"}, "primary_score is 'l2:tob1'"),
     ],
 )
