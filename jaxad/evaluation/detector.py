@@ -177,7 +177,7 @@ class Detector:
     def size_for(self, count: int) -> int:
         """The compiled size that so many images cost least in: the next power of two.
 
-        It is at most :attr:`batch_size` and a multiple of the number of devices. Few sizes, since
+        It is at most ``batch_size`` and a multiple of the number of devices. Few sizes, since
         each is compiled once.
 
         Args:
@@ -192,7 +192,7 @@ class Detector:
 
         Args:
           images: ``(n, h, w, c)`` uint8 of the model's size, n at least 1.
-          batch_size: of one call of the model, from :meth:`size_for`; None: :attr:`batch_size`,
+          batch_size: of one call of the model, from :meth:`size_for`; None: ``batch_size``,
             which evaluation has compiled anyway.
 
         Raises:
