@@ -8,6 +8,9 @@ Variants
   elbo       KL weight 1 of the evidence lower bound: better samples, blurred reconstructions
   paper      as the paper says: 224 x 224, ViT-B/16, KL weight 1, Adam 1e-4, batches of 8
   reference  as its code ran: KL weight 1/196 of the evidence lower bound, lambda limited
+
+The authors' encoder starts from google/vit-base-patch16-224: --config.train.weights=DIR, made by
+`jaxad convert --from=hf-vit`. Without it `paper` and `reference` start from random values.
 """
 
 from jaxad.run.config import apply_variants

@@ -29,7 +29,7 @@ class Plan:
       configs: of the tables' own columns, and the baseline.
       categories: of all their rows.
       overrides: for all configs but those of ``own_overrides``.
-      own_overrides: for the baseline.
+      own_overrides: for the baseline, and for configs that start from weights of their own.
       papers: ids of the tables.
       variant: of the configs.
     """
@@ -49,6 +49,7 @@ def plan(
     configs: Sequence[str] = (),
     categories: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
+    weights: Mapping[str, str] | None = None,
 ) -> Plan:
     """Fills in what a table says: configs, categories, data set, protocol, and the baseline.
 
@@ -59,6 +60,7 @@ def plan(
       categories: only these; all by default.
       overrides: the user's, which go before the table's. Those of ``model.`` and ``train.`` are
         not for the baseline, but for ``train.devices``.
+      weights: see :func:`with_weights`.
 
     Raises:
       UserError: unknown table, category or config, tables that share no grid, or no data.
@@ -93,14 +95,40 @@ def plan(
     of_table = {"data.name": first["data"], "evaluate.protocol": protocol, **first.get("keys", {})}
     common = of_table | given
     chosen = [specs[one] for one in specs if one in configs or not configs]
+    own = with_weights(chosen, common, weights or {})
     return Plan(
         papers=tuple(papers),
         variant=variant,
         configs=(*dict.fromkeys(chosen), BASELINE),
         categories=tuple(one for one in known if one in categories or not categories),
         overrides=common,
-        own_overrides={BASELINE: _baseline(chosen[0], common)},
+        own_overrides={BASELINE: _baseline(chosen[0], common), **own},
     )
+
+
+def with_weights(
+    configs: Sequence[str], overrides: Mapping[str, Any], weights: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """The keys of those configs that start from weights of their own.
+
+    Args:
+      configs: with their variants.
+      overrides: of all.
+      weights: name of a config, ``vit_vae`` -> folder of `jaxad convert`.
+
+    Raises:
+      UserError: a name that none of the configs has.
+    """
+    names = {spec: spec.partition(":")[0] for spec in configs}
+    for name in weights:
+        if name not in names.values():
+            known = sorted({*names.values()})
+            raise UserError(f"--weights names {name!r}, but runs are of " + ", ".join(known))
+    return {
+        spec: {**overrides, "train.weights": weights[name]}
+        for spec, name in names.items()
+        if name in weights
+    }
 
 
 def categories_of(table: Table) -> list[str]:
@@ -197,12 +225,12 @@ def _column(
             ours = metrics["protocol_maps"].get(printed["map"], {})
         column.values.setdefault(row["category"], {})[row["seed"]] = ours.get(key)
         column.stds.setdefault(row["category"], {})[row["seed"]] = ours.get(std_key)
-        column.settings = column.settings or _settings(run)
+        column.settings = column.settings or _settings(run, printed.get("weights", ""))
     return column
 
 
-def _settings(run: RunFolder) -> str:
-    """How large and how long, in words."""
+def _settings(run: RunFolder, authors_weights: str) -> str:
+    """How large, how long and from which weights, in words."""
     config = run.read_config()
     height, width = config.data.image_size
     timing = run.read_json(run.timing)
@@ -215,4 +243,7 @@ def _settings(run: RunFolder) -> str:
     smooth = f", maps smoothed by {smoothing:g}" if smoothing else ""
     crop = config.data.region
     part = "" if is_whole(crop) else f" of {crop_in_words(crop)}"
-    return f"{height} x {width} pixels{part}, {trained}{held}{smooth}"
+    start = f", from {config.train.weights}" if config.train.weights else ""
+    if authors_weights and not start:
+        start = f", from random values where the authors start from {authors_weights}"
+    return f"{height} x {width} pixels{part}, {trained}{start}{held}{smooth}"

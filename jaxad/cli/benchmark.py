@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
 
     Args:
       arguments: ``configs``, ``categories``, ``seeds``, ``workdir``, ``paper``, ``variant``,
-        ``parallel``, ``failures_since``.
+        ``weights``, ``parallel``, ``failures_since``.
       overrides: config key -> text.
 
     Returns:
@@ -32,12 +32,13 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
 
     keep_freed_memory()
     from jaxad.benchmark.grid import benchmark
-    from jaxad.benchmark.papers import Plan, plan
+    from jaxad.benchmark.papers import Plan, plan, with_weights
 
     # A quoted list and separate words are the same to a user.
     configs = [config for words in arguments.configs for config in words.split()]
     categories = _words(arguments.categories)
     papers = _words(arguments.paper)
+    weights = _weights(arguments.weights)
     try:
         seeds = [int(seed) for seed in _words(arguments.seeds)]
     except ValueError:
@@ -51,13 +52,19 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
             configs=configs,
             categories=categories,
             overrides=overrides,
+            weights=weights,
         )
     elif not configs:
         raise UserError("jaxad benchmark needs --configs, or --paper with the id of a table")
     elif arguments.variant:
         raise UserError("--variant is for --paper; write it after the config: vqvae:small")
     else:
-        planned = Plan(configs=tuple(configs), categories=tuple(categories), overrides=overrides)
+        planned = Plan(
+            configs=tuple(configs),
+            categories=tuple(categories),
+            overrides=overrides,
+            own_overrides=with_weights(configs, overrides, weights),
+        )
     since = arguments.failures_since or time.time()
     if arguments.parallel != 1:
         from jaxad.benchmark.workers import run_workers
@@ -82,6 +89,15 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+def _weights(words: Sequence[str]) -> dict[str, str]:
+    """Name of a config -> folder."""
+    pairs = [word.partition("=") for word in words]
+    for word, (name, _, folder) in zip(words, pairs, strict=True):
+        if not (name and folder):
+            raise UserError(f"--weights takes CONFIG=DIR such as vit_vae=DIR, not {word!r}")
+    return {name: folder for name, _, folder in pairs}
+
+
 def _command(
     arguments: argparse.Namespace, overrides: Mapping[str, str], since: float
 ) -> list[str]:
@@ -90,6 +106,7 @@ def _command(
     for name in ("categories", "seeds", "workdir", "paper", "variant"):
         words.append(f"--{name}={getattr(arguments, name)}")
     words += [f"--config.{key}={value}" for key, value in overrides.items()]
+    words += ["--weights", *arguments.weights] if arguments.weights else []
     return [*words, "--configs", *arguments.configs] if arguments.configs else words
 
 

@@ -232,6 +232,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--variant", default="", metavar="NAME",
                      help="variant of the paper's configs; small runs on a CPU")  # fmt: skip
     sub.add_argument("--categories", default="", help="of the data set, separated by commas")
+    sub.add_argument("--weights", default=[], nargs="+", action="extend", metavar="CONFIG=DIR",
+                     help="converted weights that the runs of one config start from: "
+                     "vit_vae=DIR")  # fmt: skip
     sub.add_argument("--seeds", default="0", help="separated by commas (default: 0)")
     sub.add_argument("--workdir", required=True, help="folder of all runs; resumes there")
     sub.add_argument("--parallel", type=int, default=1, metavar="N",

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from jaxad import models
-from jaxad.benchmark.papers import BASELINE, _with_variant, plan
+from jaxad.benchmark.papers import BASELINE, _settings, _with_variant, plan
 from jaxad.benchmark.printed import get_table, paper_of, paper_tables
 from jaxad.cli.main import main
-from jaxad.run.config import load_config, load_settings
+from jaxad.run.config import load_config, load_settings, to_json
 from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
 
 ROOT = {"data.root": "/images"}
 EXPERIMENTS = [name for name, t in paper_tables().items() if t["metric"]["key"] != "counts"]
@@ -89,6 +90,42 @@ def test_a_table_draws_as_many_images_as_its_paper():
         == "0"
     )
     assert "data.limit" not in plan(["vae_compare_1"], overrides=ROOT).overrides
+
+
+def test_weights_are_for_the_runs_of_one_config(tmp_path):
+    planned = plan(["vae_compare_1"], overrides=ROOT, weights={"vit_vae": "vit"})
+    given = {
+        one: planned.own_overrides.get(one, planned.overrides).get("train.weights")
+        for one in planned.configs
+    }
+    assert {one for one, folder in given.items() if folder} == {"vit_vae:reference"}
+    assert planned.own_overrides["vit_vae:reference"] == {
+        **planned.overrides,
+        "train.weights": "vit",
+    }
+    with pytest.raises(UserError, match=r"names 'anovit', but runs are of vae, vae_grf, vit_vae"):
+        plan(["vae_compare_1"], overrides=ROOT, weights={"anovit": "vit"})
+    # Of a run the table says where it started, and where the authors do.
+    run = RunFolder(tmp_path)
+    for folder, words in (
+        ("", "random values where the authors start from X"),
+        ("d/w", "from d/w"),
+    ):
+        settings = load_settings("vit_vae:small", {"train.weights": folder})
+        run.config.write_text(to_json(settings))
+        run.timing.write_text('{"steps": 7, "train_seconds": 1.0}')
+        assert words in _settings(run, "X")
+    assert "authors" not in _settings(run, "X")
+
+
+def test_weights_of_a_wrong_form_are_told(capsys):
+    words = ["benchmark", "--workdir=x", "--configs", "pca", "--weights"]
+    assert main([*words, "vit_vae"]) == 2
+    assert (
+        "--weights takes CONFIG=DIR such as vit_vae=DIR, not 'vit_vae'" in capsys.readouterr().err
+    )
+    assert main([*words, "vit_vae=DIR"]) == 2
+    assert "names 'vit_vae', but runs are of pca" in capsys.readouterr().err
 
 
 def test_a_part_of_a_table():
