@@ -1,0 +1,175 @@
+"""Measures the way from a public masked autoencoder to decisions: seconds, memory and disk.
+
+    python tools/benchmarks/pretrained_mae.py --root=DIR --category=bottle --output=FILE.json
+
+The public files are not needed: files of the same names, keys and shapes (ViT-B/16 at 224) with
+random weights take their place, so the metrics mean nothing and the costs are the real ones. The
+three public forms are written: encoder and decoder (``mae_visualize_vit_base.pth``), the encoder
+alone (``mae_pretrain_vit_base.pth``), a folder of the Hugging Face hub (``vit-mae-base``). Then
+come the commands of docs/pretrained_mae.md, each in a process of its own, with an empty cache of
+compiled programs. It needs PyTorch and transformers to write the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+IMAGES = 4
+"""Photographs that ``predict`` judges."""
+
+
+def write_files(folder: pathlib.Path) -> None:
+    """The three public forms, with random weights."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    from jaxad.ops.positions import sincos_positions
+
+    torch.manual_seed(0)
+    network = ViTMAEForPreTraining(ViTMAEConfig())
+    for table in (network.vit.embeddings.position_embeddings, network.decoder.decoder_pos_embed):
+        # The public files hold the sines of the code of 2022, the newest transformers others.
+        sines = np.array(sincos_positions((14, 14), table.shape[2]))
+        table.data[:] = torch.nn.functional.pad(torch.from_numpy(sines), (0, 0, 1, 0))
+    network.save_pretrained(folder / "vit-mae-base")
+    # As saved: in memory, transformers has other names for the same tensors.
+    state = dict(_as_facebook(load_file(folder / "vit-mae-base" / "model.safetensors")))
+    torch.save({"model": state}, folder / "mae_visualize_vit_base.pth")
+    encoder = {k: v for k, v in state.items() if "decoder" not in k and k != "mask_token"}
+    torch.save({"model": encoder}, folder / "mae_pretrain_vit_base.pth")
+
+
+NAMES = (
+    ("vit.embeddings.position_embeddings", "pos_embed"),
+    ("vit.embeddings.patch_embeddings.projection", "patch_embed.proj"),
+    ("vit.embeddings.", ""),
+    ("vit.encoder.layer.", "blocks."),
+    ("vit.layernorm.", "norm."),
+    ("decoder.decoder_encoder.layer.", "decoder_blocks."),
+    ("decoder.decoder_layers.", "decoder_blocks."),
+    ("decoder.", ""),
+    ("layernorm_before", "norm1"),
+    ("layernorm_after", "norm2"),
+    ("attention.output.dense", "attn.proj"),
+    ("intermediate.dense", "mlp.fc1"),
+    ("output.dense", "mlp.fc2"),
+)
+"""Pieces of a key, those of transformers and those of facebookresearch/mae."""
+
+
+def _as_facebook(state):
+    import torch
+
+    for key, value in state.items():
+        name = key
+        for theirs, own in NAMES:
+            name = name.replace(theirs, own)
+        if "attention.attention.query" in key:
+            parts = [state[key.replace("query", part)] for part in ("query", "key", "value")]
+            yield name.replace("attention.attention.query", "attn.qkv"), torch.cat(parts)
+        elif "attention.attention." not in key:
+            yield name, value
+
+
+def measured(words: list[str], cache: pathlib.Path) -> dict:
+    """Runs ``jaxad`` with these words: seconds, and the most memory that it held, in MB."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxad", *words], stdout=subprocess.DEVNULL,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAXAD_CACHE": str(cache)},
+    )  # fmt: skip
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"failed: jaxad {' '.join(words)}")
+    seconds = time.perf_counter() - begun
+    return {
+        "command": words[0],
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "memory_mb": round(usage.ru_maxrss / 1024),
+    }
+
+
+def size_mb(folder: pathlib.Path) -> int:
+    """Of all files below a folder."""
+    return round(sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6)
+
+
+def chain(form: str, folder: pathlib.Path, options: argparse.Namespace) -> dict:
+    """The commands of one form."""
+    family, source, more = FORMS[form]
+    weights, run = folder / f"{form}-weights", folder / f"{form}-run"
+    data = [f"--config.data.root={options.root}", f"--config.data.category={options.category}"]
+    images = sorted((options.root / options.category / "test").rglob("*.*"))
+    chosen = [str(images[i]) for i in np.linspace(0, len(images) - 1, IMAGES).astype(int)]
+    steps = [
+        ["convert", f"--from={family}", f"--input={folder / source}", f"--output={weights}"],
+        ["train", "--config=mae:fast", f"--workdir={run}", *data,
+         f"--config.train.weights={weights}", *more],
+        ["evaluate", f"--workdir={run}"],
+        ["predict", f"--workdir={run}", f"--output={folder}/{form}-results", "--input", *chosen],
+    ]  # fmt: skip
+    rows = []
+    for words in steps:
+        rows.append(measured(words, folder / form))
+        print(form, rows[-1], flush=True)
+    sizes = {"file": (folder / source), "weights": weights, "checkpoints": run / "checkpoints"}
+    disk = {
+        name: size_mb(path) if path.is_dir() else round(path.stat().st_size / 1e6)
+        for name, path in sizes.items()
+    }
+    return {"form": form, "steps": rows, "disk_mb": disk}
+
+
+AS_IT_IS = ["--config.train.optimizer=none"]
+DECODER_ALONE = [
+    "--config.train.learning_rate_multipliers.encoder=0", "--config.train.steps=4",
+    "--config.train.batch_size=8",
+]  # fmt: skip
+FORMS = {
+    "decoder": ("mae", "mae_visualize_vit_base.pth", AS_IT_IS),
+    "encoder": ("mae", "mae_pretrain_vit_base.pth", DECODER_ALONE),
+    "hub": ("hf-mae", "vit-mae-base", [*AS_IT_IS, "--config.model.layer_norm_epsilon=1e-12"]),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=pathlib.Path, required=True, help="MVTec layout")
+    parser.add_argument("--category", required=True)
+    parser.add_argument("--output", type=pathlib.Path, required=True)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        # In a process of its own: a child's greatest memory counts from that of its parent.
+        writer = multiprocessing.Process(target=write_files, args=(folder,))
+        writer.start()
+        writer.join()
+        if writer.exitcode:
+            raise SystemExit(writer.exitcode)
+        forms = [chain(form, folder, options) for form in FORMS]
+    category = options.root / options.category
+    counts = {part: len(list((category / part).rglob("*.png"))) for part in ("train", "test")}
+    report = {
+        "made_by": "tools/benchmarks/pretrained_mae.py",
+        "network": "ViT-B/16 at 224 x 224, random weights",
+        "cores": len(os.sched_getaffinity(0)),
+        "images": counts,
+        "forms": forms,
+    }
+    options.output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
