@@ -6,7 +6,7 @@ The public files are not needed: files of the same names, keys and shapes (ViT-B
 random weights take their place, so the metrics mean nothing and the costs are the real ones. The
 three public forms are written: encoder and decoder (``mae_visualize_vit_base.pth``), the encoder
 alone (``mae_pretrain_vit_base.pth``), a folder of the Hugging Face hub (``vit-mae-base``). Then
-come the commands of docs/pretrained_mae.md, each in a process of its own, with an empty cache of
+come the commands of docs/weights.md, each in a process of its own, with an empty cache of
 compiled programs. It needs PyTorch and transformers to write the files.
 """
 
