@@ -314,11 +314,12 @@ def test_a_pretrained_model_is_a_detector_at_once(weights, tmp_path, capsys):
         np.testing.assert_array_equal(leaf, source[path], err_msg="/".join(path))
     output = detector(np.zeros((1, 12, 12, 3), np.uint8))
     assert output.maps["ssim+l1"].shape == (1, 12, 12) and detector.step == 0
-    # One copy of the weights: the arrays, and what Orbax writes beside them.
+    # One copy of the weights and what Orbax writes beside arrays as small as these, which varies
+    # by some thousand bytes; with an optimiser's moments it would be three copies.
     copies = [p for p in run.checkpoints.rglob("*") if p.name == "d" and p.is_dir()]
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(detector.variables))
     written = sum(p.stat().st_size for d in copies for p in d.iterdir())
-    assert written < 1.5 * size, (written, size)
+    assert written < 2.5 * size, (written, size)
     train(settings, tmp_path / "run")
     assert "the run has its weights" in capsys.readouterr().err
 
