@@ -20,6 +20,7 @@ from PIL import Image
 from jaxad.data.batch import Batch
 from jaxad.evaluation.detector import Detector
 from jaxad.models import ARCHITECTURES
+from jaxad.run.environment import enable_compilation_cache
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 from jaxad.training import records, train as training
@@ -73,10 +74,22 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     assert history(other)[0]["loss"] != history(finished)[0]["loss"]
 
 
-def test_compiled_programs_are_kept_in_the_users_cache(finished):
-    folder = os.path.join(os.environ["JAXAD_CACHE"], "compiled")
-    assert jax.config.jax_compilation_cache_dir == folder
-    assert os.path.isdir(folder)
+def test_compiled_programs_are_kept_in_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXAD_CACHE", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        enable_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "compiled")
+        jax.config.update("jax_compilation_cache_dir", "/chosen/by/the/user")
+        enable_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == "/chosen/by/the/user"
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_training_turns_the_cache_of_compiled_programs_on(finished):
+    assert jax.config.jax_compilation_cache_dir is not None
 
 
 def assert_close(one: RunFolder, other: RunFolder) -> None:
