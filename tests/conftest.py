@@ -38,6 +38,8 @@ jaxtyping.install_import_hook(
 )
 
 jax.config.update("jax_num_cpu_devices", 4)
+# Tiny programs compile in less than the second from which on the cache keeps them; here it keeps all.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 # A forgotten axis must fail, not broadcast.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -4,12 +4,13 @@ import pathlib
 import shutil
 import types
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import jaxad
+from jaxad.evaluation.evaluate import evaluate
+from jaxad.evaluation.predict import load_detector
 
 SIZE = (32, 32)
 
@@ -68,18 +69,6 @@ def fit(root, workdir, **overrides):
     return pathlib.Path(workdir)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    """No test reads or fills the user's cache."""
-    keep_from = jax.config.jax_persistent_cache_min_compile_time_secs
-    # The same small programs are compiled again for every Detector.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAXAD_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", keep_from)
-
-
 @pytest.fixture(scope="session")
 def tiny():
     """The helpers above."""
@@ -110,3 +99,16 @@ def run(trained, tmp_path):
 @pytest.fixture(scope="session")
 def data(trained):
     return trained[1]
+
+
+@pytest.fixture(scope="session")
+def calibrated(trained, tmp_path_factory):
+    """An evaluated copy of the run: not to be changed."""
+    run = shutil.copytree(trained[0], tmp_path_factory.mktemp("calibrated") / "run")
+    evaluate(run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def predictor(calibrated):
+    return load_detector(calibrated)

@@ -26,9 +26,6 @@ from jaxad.models.base import (
 from jaxad.run.folder import RunFolder
 from jaxad.run.options import option
 
-# A toy compiles in less than the second from which on programs are kept; here all are.
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
 CONFIG = """
 from . import common
 
