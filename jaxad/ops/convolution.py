@@ -133,107 +133,6 @@ def conv_transpose(
     return _conv_transpose(x, kernel, strides, _as_pads(padding))
 
 
-# The functions with their derivatives. A strided convolution and a convolution over a dilated
-# input are each other's input gradient, with the kernel turned around; see `_turned`.
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
-    return _strided(x, kernel, strides, pads)
-
-
-def _conv_forward(x, kernel, strides, pads):
-    return _conv(x, kernel, strides, pads), (x, kernel)
-
-
-def _conv_backward(strides, pads, residuals, cotangent):
-    def on_cpu(x, kernel, cotangent):
-        back = _input_gradient_pads(x.shape, kernel.shape, cotangent.shape, strides, pads)
-        return (
-            _sub_pixel(cotangent, _turned(kernel), strides, back),
-            _kernel_gradient(x, cotangent, kernel.shape[:2], strides, pads),
-        )
-
-    elsewhere = functools.partial(_pull, _strided, strides, pads)
-    return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, default=elsewhere)
-
-
-_conv.defvjp(_conv_forward, _conv_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _depthwise(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=lambda x, kernel: _tap_by_tap(x, kernel, strides, pads),
-        default=lambda x, kernel: _grouped(x, kernel, strides, pads),
-    )
-
-
-def _depthwise_forward(x, kernel, strides, pads):
-    return _depthwise(x, kernel, strides, pads), (x, kernel)
-
-
-def _depthwise_backward(strides, pads, residuals, cotangent):
-    def on_cpu(x, kernel, cotangent):
-        back = _input_gradient_pads(x.shape, kernel.shape, cotangent.shape, strides, pads)
-        turned = jnp.flip(kernel, (0, 1))
-        return (
-            _by_phases(_tap_by_tap, cotangent, turned, strides, back),
-            _depthwise_kernel_gradient(x, cotangent, kernel.shape[:2], strides, pads),
-        )
-
-    elsewhere = functools.partial(_pull, _grouped, strides, pads)
-    return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, default=elsewhere)
-
-
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv_transpose(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=lambda x, kernel: _sub_pixel(x, kernel, strides, pads),
-        default=lambda x, kernel: _dilated(x, kernel, strides, pads),
-    )
-
-
-def _conv_transpose_forward(x, kernel, strides, pads):
-    return _conv_transpose(x, kernel, strides, pads), (x, kernel)
-
-
-def _conv_transpose_backward(strides, pads, residuals, cotangent):
-    def on_cpu(x, kernel, cotangent):
-        back = tuple(
-            (k - 1 - before, (n - 1) * s + before + 1 - m)
-            for k, s, n, m, (before, _) in zip(
-                kernel.shape[:2],
-                strides,
-                x.shape[1:3],
-                cotangent.shape[1:3],
-                pads,
-                strict=True,
-            )
-        )
-        gradient = _kernel_gradient(cotangent, x, kernel.shape[:2], strides, back)
-        return _strided(cotangent, _turned(kernel), strides, back), _turned(gradient)
-
-    elsewhere = functools.partial(_pull, _dilated, strides, pads)
-    return lax.platform_dependent(*residuals, cotangent, cpu=on_cpu, default=elsewhere)
-
-
-_conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)
-
-
-def _pull(function, strides, pads, x, kernel, cotangent):
-    """The gradients that XLA makes of a convolution."""
-    _, pull = jax.vjp(lambda x, kernel: function(x, kernel, strides, pads), x, kernel)
-    return pull(cotangent)
-
-
 # Arithmetic.
 
 
@@ -266,7 +165,7 @@ def _tap_by_tap(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
 
 
 def _depthwise_kernel_gradient(
-    x: Array, cotangent: Array, size: Pair, strides: Pair, pads: Pads
+    x: Array, cotangent: Array, size: Sequence[int], strides: Pair, pads: Pads
 ) -> Array:
     """The gradient of :func:`_grouped` with respect to its kernel: a sum over positions a tap."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
@@ -278,7 +177,7 @@ def _depthwise_kernel_gradient(
 
 
 def _shifted(
-    x: Array, out: Sequence[int], size: Pair, strides: Pair, pads: Pads
+    x: Array, out: Sequence[int], size: Sequence[int], strides: Pair, pads: Pads
 ) -> Iterator[tuple[Pair, Array]]:
     """For every tap of a kernel the inputs that it meets, ``(b, *out, c)``."""
     x, pads = _crop(x, pads)
@@ -360,7 +259,9 @@ def _phase(r: int, n: int, s: int, pads: Pair, k: int, size: int) -> tuple[slice
     return slice(first, None, s), length, (-shift, length - 1 + count - 1 + shift - (n - 1))
 
 
-def _kernel_gradient(x: Array, cotangent: Array, size: Pair, strides: Pair, pads: Pads) -> Array:
+def _kernel_gradient(
+    x: Array, cotangent: Array, size: Sequence[int], strides: Pair, pads: Pads
+) -> Array:
     """The gradient of :func:`_strided` with respect to its kernel.
 
     ``gradient[i, j] = sum over (b, q, r) of x[b, s q + i, s r + j, :] cotangent[b, q, r, :]^T``
@@ -394,6 +295,94 @@ def _kernel_gradient(x: Array, cotangent: Array, size: Pair, strides: Pair, pads
 _FEW_CHANNELS = 16
 _THIN = 32
 _MANY_CHANNELS = 128
+
+
+# The functions with their derivatives. A strided convolution and a convolution over a dilated
+# input are each other's input gradient, with the kernel turned around; see `_turned`.
+
+
+Convolution = Callable[[Array, Array, Pair, Pads], Array]
+"""Of an input and a kernel, with strides and padding in numbers."""
+
+Gradients = Callable[[Array, Array, Array, Pair, Pads], tuple[Array, Array]]
+"""Those of input and kernel, from both, the output's cotangent, strides and padding."""
+
+
+def _with_forms(native: Convolution, on_cpu: Convolution, gradients: Gradients) -> Convolution:
+    """A convolution that a CPU computes, and differentiates, in other forms than XLA's own.
+
+    Args:
+      native: as XLA has it, on all other platforms; its gradients are those that XLA makes of it.
+      on_cpu: equal to it in value; may be the same.
+      gradients: those of a CPU, equal to XLA's.
+    """
+
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+    def convolve(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+        if on_cpu is native:  # of which one copy is enough
+            return native(x, kernel, strides, pads)
+        return lax.platform_dependent(
+            x,
+            kernel,
+            cpu=lambda x, kernel: on_cpu(x, kernel, strides, pads),
+            default=lambda x, kernel: native(x, kernel, strides, pads),
+        )
+
+    def forward(x, kernel, strides, pads):
+        return convolve(x, kernel, strides, pads), (x, kernel)
+
+    def backward(strides, pads, residuals, cotangent):
+        def pulled(x, kernel, cotangent):
+            _, pull = jax.vjp(lambda x, kernel: native(x, kernel, strides, pads), x, kernel)
+            return pull(cotangent)
+
+        return lax.platform_dependent(
+            *residuals,
+            cotangent,
+            cpu=lambda x, kernel, cotangent: gradients(x, kernel, cotangent, strides, pads),
+            default=pulled,
+        )
+
+    convolve.defvjp(forward, backward)
+    return convolve
+
+
+def _conv_gradients(
+    x: Array, kernel: Array, cotangent: Array, strides: Pair, pads: Pads
+) -> tuple[Array, Array]:
+    back = _input_gradient_pads(x.shape, kernel.shape, cotangent.shape, strides, pads)
+    return (
+        _sub_pixel(cotangent, _turned(kernel), strides, back),
+        _kernel_gradient(x, cotangent, kernel.shape[:2], strides, pads),
+    )
+
+
+def _depthwise_gradients(
+    x: Array, kernel: Array, cotangent: Array, strides: Pair, pads: Pads
+) -> tuple[Array, Array]:
+    back = _input_gradient_pads(x.shape, kernel.shape, cotangent.shape, strides, pads)
+    return (
+        _by_phases(_tap_by_tap, cotangent, jnp.flip(kernel, (0, 1)), strides, back),
+        _depthwise_kernel_gradient(x, cotangent, kernel.shape[:2], strides, pads),
+    )
+
+
+def _conv_transpose_gradients(
+    x: Array, kernel: Array, cotangent: Array, strides: Pair, pads: Pads
+) -> tuple[Array, Array]:
+    back = tuple(
+        (k - 1 - before, (n - 1) * s + before + 1 - m)
+        for k, s, n, m, (before, _) in zip(
+            kernel.shape[:2], strides, x.shape[1:3], cotangent.shape[1:3], pads, strict=True
+        )
+    )
+    gradient = _kernel_gradient(cotangent, x, kernel.shape[:2], strides, back)
+    return _strided(cotangent, _turned(kernel), strides, back), _turned(gradient)
+
+
+_conv = _with_forms(_strided, _strided, _conv_gradients)
+_depthwise = _with_forms(_grouped, _tap_by_tap, _depthwise_gradients)
+_conv_transpose = _with_forms(_dilated, _sub_pixel, _conv_transpose_gradients)
 
 
 # Padding and strides.
