@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 import jaxad
-from jaxad.cli.main import COMMANDS
+from jaxad.cli.arguments import COMMANDS
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "convert"
 EXTRAS = ("tensorflow", "safetensors", "dm_pix", "beartype", "chex", "pytest")

@@ -8,10 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxad.cli.status import FAILED_PARTS
 from jaxad.run.errors import UserError
 from jaxad.run.text import say
-
-FAILED_PARTS = 1
 
 
 def run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:

@@ -11,6 +11,8 @@ import pytest
 
 import jaxad
 from jaxad.cli import main as cli
+from jaxad.cli.arguments import COMMANDS
+from jaxad.cli.status import FAILED_PARTS
 from jaxad.run.config import load_settings, with_absolute_root
 from jaxad.run.errors import UserError
 
@@ -83,7 +85,7 @@ def test_a_mistake_in_a_command_is_one_sentence(capsys, tmp_path, monkeypatch, w
 
 
 def test_every_command_answers_help_and_is_known_to_the_mistakes(capsys):
-    for command in cli.COMMANDS:
+    for command in COMMANDS:
         with pytest.raises(SystemExit) as end:
             cli.main([command, "--help"])
         assert end.value.code == 0
@@ -91,7 +93,7 @@ def test_every_command_answers_help_and_is_known_to_the_mistakes(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     listed = capsys.readouterr().out.partition("commands:")[2].split()
-    assert not set(cli.COMMANDS) - set(listed)
+    assert not set(COMMANDS) - set(listed)
 
 
 def test_help_leads_on(capsys):
@@ -112,6 +114,11 @@ def test_version(capsys):
 def test_overrides_with_and_without_an_equals_sign():
     words = ["--config.a=1", "--config.b.c", "x=y", "--config.d="]
     assert cli._overrides(words, allowed=True) == {"a": "1", "b.c": "x=y", "d": ""}
+
+
+def replace_demo(monkeypatch, run):
+    """Another function behind the command ``demo``."""
+    monkeypatch.setitem(COMMANDS, "demo", COMMANDS["demo"]._replace(run=run))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +144,7 @@ def test_exit_codes(capsys, monkeypatch, failure, code, sentence):
     def run(arguments, overrides):
         raise failure
 
-    monkeypatch.setattr(cli, "_demo", run)
+    replace_demo(monkeypatch, run)
     assert cli.main(["demo"]) == code
     assert capsys.readouterr().err.startswith(sentence)
 
@@ -149,7 +156,7 @@ def test_a_bug_is_not_hidden(bug, monkeypatch):
     def run(arguments, overrides):
         raise bug
 
-    monkeypatch.setattr(cli, "_demo", run)
+    replace_demo(monkeypatch, run)
     with pytest.raises(type(bug)):
         cli.main(["demo"])
 
@@ -163,9 +170,9 @@ def test_a_tilde_is_the_home_folder(monkeypatch, capsys):
 
 
 def test_success_is_zero(monkeypatch):
-    monkeypatch.setattr(cli, "_demo", lambda arguments, overrides: None)
+    replace_demo(monkeypatch, lambda arguments, overrides: None)
     assert cli.main(["demo"]) == 0
-    monkeypatch.setattr(cli, "_demo", lambda arguments, overrides: cli.FAILED_PARTS)
+    replace_demo(monkeypatch, lambda arguments, overrides: FAILED_PARTS)
     assert cli.main(["demo"]) == 1
 
 

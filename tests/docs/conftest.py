@@ -9,7 +9,8 @@ import string
 
 import pytest
 
-from jaxad.cli.main import _overrides, _parser
+from jaxad.cli.arguments import parser
+from jaxad.cli.main import _overrides
 from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.run.config import load_settings
 
@@ -42,7 +43,7 @@ def understand(words: list[str]) -> None:
     """Parses a command as the command line does, and loads its config with the overrides."""
     if words == ["--help"]:
         return
-    arguments, rest = _parser().parse_known_args(words)
+    arguments, rest = parser().parse_known_args(words)
     inputs = getattr(arguments, "input", None)
     overrides = _overrides(
         rest,

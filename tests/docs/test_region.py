@@ -2,7 +2,8 @@
 
 import re
 
-from jaxad.cli.main import _overrides, _parser
+from jaxad.cli.arguments import parser
+from jaxad.cli.main import _overrides
 from jaxad.data.crop import box_of
 from jaxad.run.config import load_config, settings_of
 
@@ -11,7 +12,7 @@ def test_commands_are_understood(project_root, reading):
     page = (project_root / "docs" / "region.md").read_text()
     regions = set()
     for words in reading.commands(page):
-        arguments, rest = _parser().parse_known_args(words)
+        arguments, rest = parser().parse_known_args(words)
         overrides = _overrides(rest, allowed=True)
         if getattr(arguments, "config", None):
             config = load_config(arguments.config, overrides)

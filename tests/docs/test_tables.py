@@ -8,7 +8,8 @@ import pytest
 
 from jaxad.benchmark.papers import plan
 from jaxad.benchmark.printed import paper_tables
-from jaxad.cli.main import _overrides, _parser
+from jaxad.cli.arguments import parser
+from jaxad.cli.main import _overrides
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_every_table_with_own_columns_has_a_command(page, commands):
 def test_the_commands_are_understood(commands):
     workdirs = set()
     for words in commands:
-        arguments, rest = _parser().parse_known_args(words)
+        arguments, rest = parser().parse_known_args(words)
         planned = plan(arguments.paper.split(","), overrides=_overrides(rest, allowed=True))
         assert planned.categories
         workdirs.add(arguments.workdir)
@@ -43,7 +44,7 @@ def test_the_commands_are_understood(commands):
 
 
 def test_the_options_exist(page):
-    known = {option for action in _parser()._subparsers._group_actions[0].choices["benchmark"]._actions
+    known = {option for action in parser()._subparsers._group_actions[0].choices["benchmark"]._actions
              for option in action.option_strings}  # fmt: skip
     section = page.partition("## Options")[2].partition("## ")[0]
     named = set(re.findall(r"`(--[a-z]+)", section))

@@ -1,0 +1,234 @@
+"""What each command does with its arguments, and what it prints.
+
+Heavy imports happen inside a command, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from jaxad.cli.status import FAILED_PARTS, interrupted
+from jaxad.run.errors import UserError
+from jaxad.run.text import say
+
+
+def train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    """Trains, and says what comes next."""
+    from jaxad.run.config import load_settings
+    from jaxad.run.environment import keep_freed_memory
+
+    keep_freed_memory()  # before anything starts threads
+    from jaxad.evaluation.detector import check_primary_of
+    from jaxad.evaluation.protocols.rules import get_protocol
+    from jaxad.training import processes
+    from jaxad.training.train import train
+
+    config = load_settings(arguments.config, overrides)
+    if not config.data.root and config.data.name in ("auto", "synthetic"):
+        say("data.root is empty, so the images are generated ones; train on yours with "
+            "--config.data.root=DIR", file=sys.stderr)  # fmt: skip
+    get_protocol(config.evaluate.protocol)  # an unknown one is told now, not after training
+    numbers = (arguments.coordinator, arguments.processes, arguments.process)
+    if arguments.distributed or numbers != ("", 0, -1):
+        processes.start(*numbers)
+    if any(key.startswith("evaluate.primary_") for key in overrides):
+        check_primary_of(config)
+    run = train(config, arguments.workdir)
+    if processes.is_first():
+        say(f"trained; next: jaxad evaluate --workdir={run.path}")
+
+
+def evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    """Prints the metrics, what decides, and what it rejects."""
+    from jaxad.evaluation.evaluate import evaluate
+    from jaxad.report.tables import format_metrics_table
+
+    result = evaluate(
+        arguments.workdir,
+        checkpoint=arguments.checkpoint,
+        data_root=arguments.data_root,
+        overrides=overrides,
+    )
+    rows = [{"map": name, **metrics} for name, metrics in result["maps"].items()]
+    columns = ["map", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro"]
+    say(format_metrics_table(rows, columns))
+    say(f"decides: map {result['primary_map']}, score {result['primary_score']}, "
+          + _threshold_in_words(result))  # fmt: skip
+    if decisions := result["decisions"]:
+        say(f"rejected: {decisions['defective_rejected']} of {decisions['defective']} defective, "
+              f"{decisions['good_rejected']} of {decisions['good']} good test images")  # fmt: skip
+    for name, reason in result["undefined"].items():
+        if "." not in name:
+            say(f"{name}: – because {reason}")
+    for note in result["notes"]:
+        say(f"note: {note}")
+    say(f"report: {arguments.workdir}/report.html")
+
+
+def _threshold_in_words(result: Mapping[str, Any]) -> str:
+    if result["image_threshold"] is None:
+        return "no threshold"
+    words = f"threshold {result['image_threshold']:.4g}"
+    by_hand = result["threshold_set_by_hand"]
+    return f"{words} (set by hand: {by_hand})" if by_hand else words
+
+
+def predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    """Judges images, and prints how many were accepted."""
+    from jaxad.evaluation.predict_files import predict_files
+
+    try:
+        result = predict_files(
+            arguments.workdir,
+            arguments.input,
+            arguments.output,
+            checkpoint=arguments.checkpoint,
+            data_root=arguments.data_root,
+            overlays=not arguments.no_overlays,
+            tiff=arguments.tiff,
+            overrides=overrides,
+        )
+    except KeyboardInterrupt:
+        return interrupted("the tables hold what was done so far")
+    counts = result["counts"]
+    say(", ".join(f"{number} {name}" for name, number in counts.items() if number))
+    if result["unlike_training"]:
+        say(f"{result['unlike_training']} images have a brightness or size that the training "
+              "images do not have: see the column notes")  # fmt: skip
+    say(f"tables: {arguments.output}/scores.csv, {arguments.output}/predictions.json")
+    return FAILED_PARTS if counts["unreadable"] else 0
+
+
+def benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    """Runs the grid."""
+    from jaxad.cli import benchmark as benchmark_command
+
+    return benchmark_command.run(arguments, overrides)
+
+
+def config(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    """Lists the configs, or the keys of one with their meanings."""
+    from jaxad.run.config import load_settings, shipped_names, shipped_summary
+
+    if arguments.config is None:
+        for name in shipped_names():
+            say(f"{name:<12} {shipped_summary(name)}")
+        return
+    from jaxad.models import described
+
+    for key, value, rule in described(load_settings(arguments.config, overrides)):
+        meaning = "; ".join(filter(None, (rule.meaning, rule.wanted())))
+        say(f"{f'{key} = {value!r}':<44} # {meaning}")
+
+
+def convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    """Converts weights, and says what was left out and under which licence they are."""
+    from jaxad.convert.convert import convert
+
+    record = convert(
+        arguments.family,
+        arguments.source,
+        arguments.output,
+        image_size=arguments.image_size,
+        heads=arguments.heads,
+        decoder_heads=arguments.decoder_heads,
+        stages=arguments.stages,
+    )
+    say(f"{record['source']} (sha256 {record['sha256'][:12]}...): {record['network']}")
+    if record["prefix"]:
+        say(f"taken off: {record['prefix']} before every key (a network that wrapped this one)")
+    for reason in dict.fromkeys(record["dropped"].values()):
+        keys = [key for key, why in record["dropped"].items() if why == reason]
+        say(f"left out: {keys[0]}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+              + f" ({reason})")  # fmt: skip
+    for submodule, meaning in record["absent"].items():
+        say(f"no {submodule}: {meaning}")
+    say(f"licence: {record['licence']}")
+    say(f"next: jaxad train --config.train.weights={arguments.output} ...")
+
+
+def export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    """Writes the program, and says what it takes."""
+    from jaxad.evaluation.export import export
+
+    record = export(
+        arguments.workdir,
+        arguments.output,
+        checkpoint=arguments.checkpoint,
+        data_root=arguments.data_root,
+        overrides=overrides,
+    )
+    size = " x ".join(str(side) for side in record["input"]["shape"][1:])
+    say(f"{arguments.output}: {record['bytes'] / 1e6:.1f} MB, takes uint8 images of {size}, "
+          f"for {' and '.join(record['platforms'])}")  # fmt: skip
+    if record["image_threshold"] is None:
+        say(f"no threshold inside: {record['no_threshold_because']}")
+    say(f"described in {arguments.output}.json")
+
+
+def data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    """Calls what :mod:`jaxad.cli.data` has for the action."""
+    from jaxad.cli import data as data_command
+
+    if overrides and arguments.action != "prepare":
+        raise UserError(f"jaxad data {arguments.action} takes no keys of a config; see --help")
+    if arguments.action == "list":
+        say(data_command.list_datasets(arguments.name))
+    elif arguments.action == "prepare":
+        if not arguments.config:
+            raise UserError("jaxad data prepare needs --config, and the data as its overrides")
+        say(data_command.prepare(arguments.config, overrides, shards=arguments.shards))
+    else:
+        if not arguments.root and arguments.name not in ("elpv", "synthetic"):
+            raise UserError("jaxad data inspect needs --root, the folder of the images")
+        say(
+            data_command.inspect(
+                arguments.root,
+                name=arguments.name or "auto",
+                category=arguments.category,
+                anomalous=arguments.anomalous,
+                masks=arguments.masks,
+                sheet=arguments.sheet,
+            )
+        )
+
+
+def score(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    """Prints the metrics of maps."""
+    from jaxad.evaluation.score_maps import score_maps
+    from jaxad.report.tables import format_metrics_table
+
+    result = score_maps(
+        arguments.maps,
+        arguments.root,
+        category=arguments.category,
+        resolution=arguments.resolution,
+        aupro_limit=arguments.aupro_limit,
+        memory_limit_mb=arguments.memory_limit_mb,
+        output=arguments.output,
+    )
+    rows = [{"category": name, **metrics} for name, metrics in result["categories"].items()]
+    rows += [{"category": "mean", **result["mean"]}] if len(rows) > 1 else []
+    columns = ["category", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "method"]
+    say(f"compared at the resolution of the {result['resolution']}s; image score: "
+          f"{result['image_score']}; AUPRO to {result['aupro_limit']:g}")  # fmt: skip
+    say(format_metrics_table(rows, columns))
+    for name, metrics in result["categories"].items():
+        for metric, reason in metrics["undefined"].items():
+            if "." not in metric:
+                say(f"{name}: {metric}: – because {reason}")
+    if arguments.output:
+        say(f"all metrics: {arguments.output}")
+
+
+def demo(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    """Runs the demo."""
+    from jaxad.run.environment import keep_freed_memory
+
+    keep_freed_memory()
+    from jaxad.cli.demo import demo
+
+    demo(arguments.workdir)
