@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxad.data.files import split_member
 from jaxad.data.images import decode, resolve_range_16bit
-from jaxad.data.looks import page_notes, range_notes
 from jaxad.data.masks import count_vanishing, read_mask
+from jaxad.data.notes import page_notes, range_notes
 from jaxad.data.table import SPLITS, Sample, SampleTable
 from jaxad.data.threads import map_ahead
 from jaxad.run.errors import UserError

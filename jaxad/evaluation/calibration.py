@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxad.data.contents import check_unchanged, contents_of
+from jaxad.data.digests import check_unchanged, contents_of
 from jaxad.data.images import image_dimensions
 from jaxad.data.table import Sample, SampleTable
 from jaxad.evaluation.detector import Detector

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxad import metrics
-from jaxad.data.contents import contents_of
 from jaxad.data.crop import crop_record
+from jaxad.data.digests import contents_of
 from jaxad.data.files import split_member
 from jaxad.data.masks import MASK_RULE
 from jaxad.data.table import Sample

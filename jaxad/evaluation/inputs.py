@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from jaxad.data.contents import check_unchanged, contents_of
+from jaxad.data.digests import check_unchanged, contents_of
 from jaxad.data.masks import Truth, read_counted_truth
 from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError

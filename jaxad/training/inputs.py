@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import pathlib
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from jaxad.data.cache import prepare_images
-from jaxad.data.contents import contents_of
 from jaxad.data.datasets import read_table
+from jaxad.data.digests import contents_of
 from jaxad.data.images import resolve_range_16bit
 from jaxad.data.limits import limit_images
-from jaxad.data.looks import page_notes, range_notes
+from jaxad.data.notes import page_notes, range_notes
 from jaxad.data.pipeline import Images
 from jaxad.data.split import random_order, split_folds, split_holdout
 from jaxad.data.streamed import StreamedImages
@@ -159,9 +160,7 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
         [s.path for s in good], config.data.range_16bit, crop=config.data.region
     )
     paths = [s.path for s in good]
-    notes = [*table.notes, *range_notes(paths, range_16bit), *page_notes(paths)]
-    for note in notes:
-        log(f"data: {note}")
+    notes = _told([*table.notes, *range_notes(paths, range_16bit), *page_notes(paths)])
     cross_fitted = train and is_cross_fitted(config.data, closed_form=closed_form)
     share = 0.0 if cross_fitted else config.data.holdout
     kept, held_out = split_holdout(len(good), share=share, seed=config.seed)
@@ -174,6 +173,19 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
     folds = None
     if cross_fitted and len(good) >= FEWEST_TO_CROSS_FIT:
         folds = split_folds(len(good), folds=config.data.folds, seed=config.seed)
+    if share and not len(held_out):
+        raise UserError(
+            f"{table.root} holds 1 good training image, so none is left for calibration; add "
+            "images, or set data.holdout=0 (then no threshold is set)"
+        )
+    # Decoded apart: taking rows of a memory-mapped array would bring it into memory.
+    holdout = decode([good[i] for i in held_out], config.data, range_16bit)
+    images = open_images([good[i] for i in kept], config.data, range_16bit)
+    # After the decoder has read them, the files come from memory. Of a stream the sizes alone:
+    # reading all of it here would take as long as an epoch.
+    used = [good[i] for i in (*held_out, *kept)]
+    contents = contents_of(table, used, hashed=not config.data.stream)
+    notes += _told([*_equality_notes(images), *_repetition_notes(contents["sha256"])])
     record = {
         "name": table.name,
         "root": table.root,
@@ -184,43 +196,44 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
         "holdout": [table.relative(good[i]) for i in held_out],
         # The fold of each training image.
         "folds": [] if folds is None else folds.tolist(),
+        **contents,
     }
-    if share and not len(held_out):
-        raise UserError(
-            f"{table.root} holds 1 good training image, so none is left for calibration; add "
-            "images, or set data.holdout=0 (then no threshold is set)"
-        )
-    # Decoded apart: taking rows of a memory-mapped array would bring it into memory.
-    holdout = decode([good[i] for i in held_out], config.data, range_16bit)
-    images = open_images([good[i] for i in kept], config.data, range_16bit)
-    if _all_equal(images):
-        note = (
-            f"the {len(kept)} training images are equal to the last pixel, as the model sees "
-            "them: nothing but that picture can be learned"
-        )
-        log(f"data: {note}")
-        notes.append(note)
-    # After the decoder has read them, the files come from memory. Of a stream the sizes alone:
-    # reading all of it here would take as long as an epoch.
-    used = [good[i] for i in (*held_out, *kept)]
-    contents = contents_of(table, used, hashed=not config.data.stream)
-    repeats = [number for number in Counter(contents["sha256"].values()).values() if number > 1]
-    if repeats:
-        note = (
-            f"{sum(repeats)} of {len(used)} good training images are {len(repeats)} files several "
-            "times over, byte for byte: `jaxad data inspect` names them; a copy among the held-out "
-            "images makes thresholds too low"
-        )
-        log(f"data: {note}")
-        notes.append(note)
-    return Inputs(images, holdout, record | contents, folds)
+    return Inputs(images, holdout, record, folds)
 
 
-def _all_equal(images: Images) -> bool:
-    """Whether there are several decoded images and all are the same picture."""
-    if not isinstance(images, np.ndarray):
-        return False
-    return len(images) > 1 and all(np.array_equal(images[0], image) for image in images[1:])
+def _told(notes: list[str]) -> list[str]:
+    """The notes, once they have been logged."""
+    for note in notes:
+        log(f"data: {note}")
+    return notes
+
+
+def _equality_notes(images: Images) -> list[str]:
+    """Says when there are several decoded images and all are the same picture."""
+    if not isinstance(images, np.ndarray) or len(images) < 2:
+        return []
+    if not all(np.array_equal(images[0], image) for image in images[1:]):
+        return []
+    return [
+        f"the {len(images)} training images are equal to the last pixel, as the model sees "
+        "them: nothing but that picture can be learned"
+    ]
+
+
+def _repetition_notes(digests: Mapping[str, str]) -> list[str]:
+    """Says when files are there several times over.
+
+    Args:
+      digests: of every good training image that is used, by name.
+    """
+    repeats = [number for number in Counter(digests.values()).values() if number > 1]
+    if not repeats:
+        return []
+    return [
+        f"{sum(repeats)} of {len(digests)} good training images are {len(repeats)} files several "
+        "times over, byte for byte: `jaxad data inspect` names them; a copy among the held-out "
+        "images makes thresholds too low"
+    ]
 
 
 def _without_excluded(table: SampleTable, exclude: str) -> list[Sample]:

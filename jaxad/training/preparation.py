@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxad import models
-from jaxad.data.contents import check_unchanged
+from jaxad.data.digests import check_unchanged
 from jaxad.models.base import Model, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError

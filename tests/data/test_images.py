@@ -18,8 +18,8 @@ from jaxad.data.images import (
     resolve_range_16bit,
     stated_bits,
 )
-from jaxad.data.looks import page_notes, range_notes
 from jaxad.data.masks import read_mask
+from jaxad.data.notes import page_notes, range_notes
 from jaxad.run.errors import UserError
 
 

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from jaxad.data.contents import check_unchanged, contents_of
+from jaxad.data.digests import check_unchanged, contents_of
 from jaxad.data.files import member_path
 from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError

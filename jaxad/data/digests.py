@@ -50,7 +50,9 @@ def contents_of(
 
 
 def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], *, run: object) -> None:
-    """Refuses files that hold something else; one that only one of both names is not compared.
+    """Refuses files that hold something else than before.
+
+    Files that only one of the two records names are not compared.
 
     Args:
       before: what :func:`contents_of` gave, perhaps among other keys; nothing of it in records of

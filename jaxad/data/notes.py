@@ -1,4 +1,7 @@
-"""What a look at some image files says of how they should be read."""
+"""Sentences on image files that are read otherwise than their owner may think.
+
+Training says them when it begins, and `jaxad data inspect` at any time.
+"""
 
 from __future__ import annotations
 
