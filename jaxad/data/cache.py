@@ -64,22 +64,19 @@ def prepare_images(
     """
     paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
     shape = (len(paths), *image_size, channels)
-    how = {"image_size": image_size, "channels": channels, "range_16bit": range_16bit}
+    how: dict[str, Any] = {
+        "image_size": image_size,
+        "channels": channels,
+        "range_16bit": range_16bit,
+    }
+    # Alpha and crop only where they are set: files from before there were these keys have neither.
     how |= {"alpha": alpha} if alpha != "white" else {}
     folder = pathlib.Path(cache_dir) if cache_dir is not None else cache_folder() / "images"
-    # A crop only where there is one: files from before there were crops hold whole images.
     file = folder / f"{_key(paths, how | crop_record(crop))}.npy"
     cached = _open_complete(file, shape)
     if cached is not None:
         return cached
-    read = functools.partial(
-        read_image,
-        image_size=image_size,
-        channels=channels,
-        range_16bit=range_16bit,
-        alpha=alpha,
-        crop=crop,
-    )
+    read = functools.partial(read_image, **how, crop=crop)
     if np.prod(shape, dtype=np.int64) <= memory_limit_mb * 2**20:
         images = np.empty(shape, np.uint8)
         for row, image in enumerate(_decoded(paths, read)):

@@ -132,11 +132,11 @@ def image_dimensions(path: str | os.PathLike, *, crop: Crop = WHOLE) -> tuple[in
     Of its region of interest, where one is given.
     """
     with opened(path, header_only=True) as image:
-        size = upright_size(image)
+        size = _upright_size(image)
     return box_of(crop, size).size
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
+def _upright_size(image: Image.Image) -> tuple[int, int]:
     """Returns ``(height, width)`` after EXIF rotation of an image that is not yet loaded."""
     stored = (image.height, image.width)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -281,7 +281,11 @@ def has_16bit_colour(image: Image.Image) -> bool:
 
 
 def deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
-    """Values of a deep image, ``(h, w)``: whole numbers to 65535, or floats in [0, 1]."""
+    """Values of a deep image, ``(h, w)``: whole numbers to 65535, or floats in [0, 1].
+
+    Raises:
+      UserError: some lie outside, or are no numbers.
+    """
     values = np.asarray(image)
     low, high = values.min(), values.max()
     limit = 1.0 if image.mode == "F" else FULL_RANGE[1]

@@ -31,7 +31,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from jaxad.data.files import image_files, natural_key, unread_note
-from jaxad.data.mask_files import CERTAIN, part_masks, refuse_unnamed_masks
+from jaxad.data.mask_files import CERTAIN_FOLDERS, Masks, part_masks, refuse_unnamed_masks
 from jaxad.data.masks import read_mask
 from jaxad.data.split import split_holdout
 from jaxad.data.table import GOOD, GOOD_NAMES, SPLITS, Sample, Split
@@ -49,7 +49,6 @@ _BAD_NAMES = ("abnormal", "anomalies", "anomalous", "anomaly", "bad", "defect", 
 
 # What a layout reader finds out about an image before masks are matched: path, split, kind.
 _Found = list[tuple[str, Split, str]]
-_Masks = Mapping[str, tuple[str, ...]]
 
 
 class Layout(NamedTuple):
@@ -84,9 +83,9 @@ def read_layout(base: pathlib.Path, layout: str = "auto", *, masks: str = "") ->
         layout = "mvtec" if is_mvtec(base) else "folder"
     files, notes = _without_depth(image_files(base))
     tops = {path.split("/")[0] for path in files}
-    if layout == "mvtec" and not masks and tops & set(CERTAIN):
+    if layout == "mvtec" and not masks and tops & set(CERTAIN_FOLDERS):
         # MIAD has a folder `mask` beside `ground_truth`, of what the parts themselves cover.
-        files = [path for path in files if path.split("/")[0] in (*SPLITS, *CERTAIN)]
+        files = [path for path in files if path.split("/")[0] in (*SPLITS, *CERTAIN_FOLDERS)]
     unread = unread_note(base)
     notes += [unread] if unread else []
     parted = part_masks(base, files, masks)
@@ -111,7 +110,7 @@ def _without_depth(files: Sequence[str]) -> tuple[list[str], list[str]]:
     return [path for path in files if path not in left_out], [note]
 
 
-def make_samples(base: pathlib.Path, found: _Found, masks: _Masks) -> tuple[Sample, ...]:
+def make_samples(base: pathlib.Path, found: _Found, masks: Masks) -> tuple[Sample, ...]:
     """Makes samples, in natural order of their paths.
 
     Args:
@@ -198,7 +197,7 @@ def _read_mvtec(base: pathlib.Path, files: Iterable[str]) -> _Found:
     return found
 
 
-def _read_folder(base: pathlib.Path, files: Sequence[str], masks: _Masks, *, sure: bool) -> _Found:
+def _read_folder(base: pathlib.Path, files: Sequence[str], masks: Masks, *, sure: bool) -> _Found:
     top = {path.split("/")[0] for path in files if "/" in path}
     if top & set(SPLITS):
         return _read_splits(base, files, masks)
@@ -218,7 +217,7 @@ def _read_folder(base: pathlib.Path, files: Sequence[str], masks: _Masks, *, sur
     return share_out(kinds)
 
 
-def _read_splits(base: pathlib.Path, files: Iterable[str], masks: _Masks) -> _Found:
+def _read_splits(base: pathlib.Path, files: Iterable[str], masks: Masks) -> _Found:
     parts: dict[str, list[str]] = {"train": [], "test": []}
     for path in files:
         split = path.split("/")[0]
@@ -259,7 +258,7 @@ def _refuse_named_folders(base: pathlib.Path, files: Iterable[str]) -> None:
                 )
 
 
-def _kinds_by_mask(base: pathlib.Path, files: Iterable[str], masks: _Masks) -> dict[str, str]:
+def _kinds_by_mask(base: pathlib.Path, files: Iterable[str], masks: Masks) -> dict[str, str]:
     """Good or ``"defect"`` for images that lie in no kind's folder: what their masks say."""
     return {
         path: "defect" if any(read_mask(base / m).any() for m in masks.get(path, ())) else GOOD

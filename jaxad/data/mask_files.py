@@ -29,12 +29,11 @@ MASK_NAMES = ("annotation", "annotations", "groundtruth", "gt", "label", "labels
 NO_MASKS = "none"
 """As ``data.masks``: no folder holds masks."""
 
-CERTAIN = ("ground_truth", "masks")
+CERTAIN_FOLDERS = ("ground_truth", "masks")
 """Of the top folders: what lies there are masks, whatever it looks like."""
 
-_SUFFIX = "_mask"
 _SUFFIXES = ("_mask", "_gt", "-mask", "-gt", "_label", "_seg")
-_NUMBERED = re.compile(r"(.+?)(?:_mask|_gt|-mask|-gt|_label|_seg)?[_-](\d+)$")
+_NUMBERED = re.compile(rf"(.+?)(?:{'|'.join(_SUFFIXES)})?[_-]\d+$")
 _IMAGE_FOLDERS = ("image", "images", "img", "imgs", "rgb")
 # Of what looks like a mask: colours at most, levels that count as one, share of the two commonest.
 _FEW_LEVELS, _NEAR, _MOST = 16, 8, 0.95
@@ -70,7 +69,7 @@ def part_masks(base: pathlib.Path, files: Sequence[str], chosen: str = "") -> Pa
       UserError: it is unclear whether a folder holds masks, a mask has no image or several, or an
         image has several masks.
     """
-    folders, notes = mask_folders(base, files, chosen)
+    folders, notes = _mask_folders(base, files, chosen)
     in_folders = {path: folder for path in files if (folder := _folder_of(path, folders))}
     images, siblings = split_sibling_masks([path for path in files if path not in in_folders])
     pairs = [(mask, image, bool(_NUMBERED.match(_stem(mask)))) for mask, image in siblings.items()]
@@ -127,7 +126,7 @@ def split_sibling_masks(
     return [path for path in files if path not in masks], masks
 
 
-def mask_folders(
+def _mask_folders(
     base: pathlib.Path, files: Sequence[str], chosen: str = ""
 ) -> tuple[list[str], list[str]]:
     """Finds the folders of masks.
@@ -159,7 +158,7 @@ def mask_folders(
     notes: list[str] = []
     for folder in named:
         own = [path for path in files if inside.get(path) == folder]
-        if folder in CERTAIN:
+        if folder in CERTAIN_FOLDERS:
             found.append(folder)
             continue
         look = _look_like_masks(base, own)
@@ -188,7 +187,7 @@ def without_masks(base: pathlib.Path, files: Sequence[str]) -> list[str]:
     masks = []
     for folder in named:
         own = [path for path in files if path.startswith(f"{folder}/")]
-        if folder in CERTAIN or _look_like_masks(base, own):
+        if folder in CERTAIN_FOLDERS or _look_like_masks(base, own):
             masks.append(folder)
     return [path for path in files if not _folder_of(path, masks)]
 
@@ -293,7 +292,7 @@ def _bare(stem: str) -> str:
     return stem
 
 
-def is_mask_name(folder: str) -> bool:
+def _is_mask_name(folder: str) -> bool:
     """Whether a folder's own name says that it holds masks."""
     return re.sub("[-_ ]", "", folder.casefold()) in MASK_NAMES
 
@@ -302,7 +301,7 @@ def _named_folder(path: str) -> str:
     """The outermost folder of a path that is called like masks, with what stands before it."""
     folders = path.split("/")[:-1]
     for depth, folder in enumerate(folders, start=1):
-        if is_mask_name(folder):
+        if _is_mask_name(folder):
             return "/".join(folders[:depth])
     return ""
 

@@ -23,8 +23,14 @@ def read_magnetic_tile(root: pathlib.Path, category: str) -> SampleTable:
       UserError: the folder is neither.
     """
     if is_mvtec(root):
-        samples = read_layout(root, "mvtec").samples
-        return SampleTable(root=str(root), name="magnetic_tile", category="", samples=samples)
+        read = read_layout(root, "mvtec")
+        return SampleTable(
+            root=str(root),
+            name="magnetic_tile",
+            category="",
+            samples=read.samples,
+            notes=read.notes,
+        )
     files = [path for path in image_files(root) if path.startswith(_FOLDER)]
     drawn = {path.rpartition(".")[0]: path for path in files if path.endswith(".png")}
     kinds = {path: _kind(path) for path in files if not path.endswith(".png")}

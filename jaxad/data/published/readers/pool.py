@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Collection, Mapping
 
 from jaxad.data.layouts import make_samples, share_out
+from jaxad.data.mask_files import Masks
 from jaxad.data.table import GOOD, SampleTable
 
 
@@ -32,7 +33,7 @@ def pool_table(
     Returns:
       The table, with a note on the split.
     """
-    pairs = {image: (mask,) for image, mask in (masks or {}).items()}
+    pairs: Masks = {image: (mask,) for image, mask in (masks or {}).items()}
     samples = make_samples(base, share_out(kinds, test), pairs)
     table = SampleTable(root=str(base), name=name, category=category, samples=samples)
     good = sum(kind == GOOD for kind in kinds.values())
