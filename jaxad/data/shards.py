@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import pathlib
 import threading
@@ -104,8 +105,9 @@ class Shards:
             self._lengths = {
                 split["name"]: [int(n) for n in split["shardLengths"]] for split in info["splits"]
             }
+            _check_table(self.table, self._lengths)
             rows = {split: self.table[split] for split in SPLITS}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{folder} is damaged: its table is not whole ({error})") from error
         self._name = info["name"]
         self._rows = {
@@ -146,7 +148,7 @@ class Shards:
         reader, file = self._reader(split, shard)
         try:
             return bytes_features(reader.read([row])[0])
-        except (RuntimeError, IndexError, ValueError) as error:
+        except (RuntimeError, LookupError, ValueError) as error:
             raise UserError(f"record {row} of {file} is damaged: {error}") from error
 
     def _reader(self, split: str, shard: int) -> tuple[Any, str]:
@@ -178,11 +180,40 @@ def _open_records(file: str, length: int) -> Any:
     return reader
 
 
+def _check_table(table: dict[str, Any], lengths: dict[str, list[int]]) -> None:
+    """Checks what is read of a table, before any of it is used.
+
+    Args:
+      table: as of :class:`Shards`.
+      lengths: of the files of records, per split; none of a split without images.
+
+    Raises:
+      ValueError: a part is of another kind than it should be.
+      KeyError: a part is missing.
+    """
+    for key, kind in (("dataset", str), ("category", str), ("image_size", list), ("channels", int),
+                      ("range_16bit", list), ("notes", list)):  # fmt: skip
+        if not isinstance(table[key], kind):
+            raise ValueError(f"{key} is {table[key]!r}")
+    low, high = map(float, table["range_16bit"])
+    if not 0 <= low < high < math.inf:
+        raise ValueError(f"range_16bit is {table['range_16bit']}")
+    for split in SPLITS:
+        for row in table[split]:
+            if [type(part) for part in row] != [str, int, str, bool]:
+                raise ValueError(f"a row of {split} is not [path, label, defect, has a mask]")
+        if sum(lengths.get(split, [])) != len(table[split]):
+            raise ValueError(f"{split} has {len(table[split])} rows and another number of records")
+
+
 def _read_json(folder: str, name: str) -> dict[str, Any]:
     try:
-        return json.loads((pathlib.Path(folder) / name).read_text(encoding="utf-8"))
+        content = json.loads((pathlib.Path(folder) / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} is damaged: {name} cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{folder} is damaged: {name} holds no object of JSON")
+    return content
 
 
 # A record is a tf.train.Example: features (1) of entries (1) of a key (1) and a value (2), which

@@ -17,6 +17,7 @@ Every reader runs in a process of its own. A case is repeated by `--only=READER 
 from __future__ import annotations
 
 import argparse
+import functools
 import gzip
 import io
 import json
@@ -42,6 +43,7 @@ GOLDEN = PROJECT / "tests" / "golden" / "convert"
 OUTCOMES = ("read", "refused", "wrong", "traceback", "crash", "memory", "slow")
 BAD = OUTCOMES[2:]
 MEBIBYTES, SECONDS = 400, 20.0
+RECORDS = "jaxad_x-train.array_record-00000-of-00001"
 
 
 def picture(channels: int = 3) -> np.ndarray:
@@ -134,6 +136,56 @@ def read_weights(path: pathlib.Path) -> bool:
     return all(tensor.read().shape == tuple(tensor.shape) for tensor in state.values())
 
 
+def message(field: int, content: bytes) -> bytes:
+    """A field of a protocol buffer."""
+    size, length = len(content), b""
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([field << 3 | 2]) + length + bytes([size]) + content
+
+
+@functools.cache
+def shards() -> dict[str, bytes]:
+    """The files of a folder of shards, by name: two pictures, one with a mask."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    rows = {"train": [["a.png", 0, "good", False]], "test": [["b/a.png", 1, "b", True]]}
+    features = b"".join(
+        message(1, message(1, key) + message(2, message(1, message(1, encoded("PNG", mode)))))
+        for key, mode in ((b"image", "RGB"), (b"mask", "L"))
+    )
+    table = {"dataset": "x", "category": "", "image_size": [24, 20], "channels": 3,
+             "range_16bit": [0.0, 65535.0], "notes": [], **rows}  # fmt: skip
+    splits = [{"name": split, "shardLengths": ["1"]} for split in rows]
+    info = {"name": "jaxad_x", "fileFormat": "array_record", "splits": splits}
+    files = {"metadata.json": json.dumps({"jaxad": table}).encode(),
+             "dataset_info.json": json.dumps(info).encode()}  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        for split in rows:
+            file = pathlib.Path(folder) / f"jaxad_x-{split}.array_record-00000-of-00001"
+            writer = ArrayRecordWriter(str(file), "group_size:1")
+            writer.write(message(1, features))
+            writer.close()
+            files[file.name] = file.read_bytes()
+    return files
+
+
+def read_shards(path: pathlib.Path) -> bool:
+    """Of records, which have checksums, and of tables: what is read is what was written."""
+    from jaxad.data.datasets import read_table
+    from jaxad.data.images import decode
+    from jaxad.data.masks import read_mask
+
+    for name, content in shards().items():
+        if name != path.name:
+            (path.parent / name).write_bytes(content)
+    samples = read_table(path.parent, name="shards").samples
+    masks = [read_mask(sample.mask) for sample in samples if sample.mask]
+    return all(np.array_equal(decode(s.path, channels=3), picture()) for s in samples) and all(
+        mask.shape == (24, 20) for mask in masks
+    )
+
+
 def cifar() -> bytes:
     batch = {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 2]}
     return pickle.dumps(batch, protocol=2)
@@ -158,6 +210,9 @@ READERS: dict[str, tuple[str, Callable[[], bytes], Callable[[pathlib.Path], bool
     "idx_gz": ("t10k-images-idx3-ubyte.gz", lambda: gzip.compress(idx()), read_checked_container),
     "cifar_binary": ("test_batch.bin", lambda: bytes(2 * 3073), read_container),
     "cifar_pickle": ("test_batch", cifar, read_container),
+    "shards_table": ("metadata.json", lambda: shards()["metadata.json"], read_shards),
+    "shards_info": ("dataset_info.json", lambda: shards()["dataset_info.json"], read_shards),
+    "shards_records": (RECORDS, lambda: shards()[RECORDS], read_shards),
     "map_half": ("a.tiff", lambda: float_tiff("f2", compression="zlib"), read_map),
     "map_float": ("a.tiff", lambda: float_tiff("f4"), read_map),
     "map_double": ("a.tiff", lambda: float_tiff("f8", tile=(16, 16)), read_map),

@@ -39,6 +39,30 @@ def records(folder, split="train"):
     return file
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"notes": None}, {"category": 3}, {"range_16bit": [0.0]}, {"range_16bit": [9, 9]},
+     {"train": [["a.png", 0, "good"]]}, {"test": [[1, 0, "good", False]]}, {"test": []}],
+)  # fmt: skip
+def test_a_table_that_is_not_whole_is_damaged(copy, change):
+    file = copy / "metadata.json"
+    content = json.loads(file.read_text())
+    content["jaxad"] |= change
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="its table is not whole"):
+        read_table(copy, name="shards")
+
+
+@pytest.mark.parametrize("key", ["dataset", "category", "notes", "train"])
+def test_a_table_of_which_a_key_is_missing_is_damaged(copy, key):
+    file = copy / "metadata.json"
+    content = json.loads(file.read_text())
+    del content["jaxad"][key]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"its table is not whole .'{key}'"):
+        read_table(copy, name="shards")
+
+
 def described(table):
     return [
         [(table.relative(s), s.label, s.defect, s.mask is not None) for s in split]
@@ -117,7 +141,11 @@ def test_several_files_of_records_are_one_split(tmp_path):
         )
     )
     rows = [[f"{i}.png", 0, "good", False] for i in range(5)]
-    (folder / "metadata.json").write_text(json.dumps({"jaxad": {"train": rows, "test": []}}))
+    table = {
+        "dataset": "x", "category": "", "image_size": [1, 1], "channels": 3,
+        "range_16bit": [0.0, 65535.0], "notes": [], "train": rows, "test": [],
+    }  # fmt: skip
+    (folder / "metadata.json").write_text(json.dumps({"jaxad": table}))
     from array_record.python.array_record_module import ArrayRecordWriter
 
     features = tfds.features.FeaturesDict({"image": tfds.features.Text(), "n": np.int64})
