@@ -74,6 +74,9 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
     command.add_argument("--checkpoint", default="last", help="last (default), best or a step")
     command.add_argument("--data-root", help="where the data set is now, if it has moved")
+    command.add_argument("--skip-unreadable", action="store_const", const="True",
+                     help="go on without test images that cannot be read, which are counted and "
+                     "named (evaluate.skip_unreadable)")  # fmt: skip
     _add_threshold(command)
 
 

@@ -15,7 +15,11 @@ from jaxad.run import interruption
 from jaxad.run.errors import UserError
 from jaxad.run.text import say
 
-SHORT_FORMS = {"exclude": "data.exclude", "threshold": "evaluate.image_threshold"}
+SHORT_FORMS = {
+    "exclude": "data.exclude",
+    "threshold": "evaluate.image_threshold",
+    "skip_unreadable": "evaluate.skip_unreadable",
+}
 """Arguments that set a key of the config."""
 MACHINE_REFUSES = (
     errno.ENOSPC,

@@ -26,6 +26,21 @@ from jaxad.run.files import remove_unfinished, writing
 _PIXELS_VERSION = 2
 _DISK = "; free disk space, point JAXAD_CACHE to a larger disk, or raise data.memory_limit_mb"
 
+_MOST_NAMED = 100
+"""Files that an error lists."""
+
+
+class UnreadableImages(UserError):
+    """Some images cannot be read.
+
+    Attributes:
+      paths: of these.
+    """
+
+    def __init__(self, sentence: str, paths: Sequence[str] = ()):
+        super().__init__(sentence)
+        self.paths = tuple(paths)
+
 
 def prepare_images(
     samples: Sequence[Sample | str | os.PathLike],
@@ -59,8 +74,8 @@ def prepare_images(
       ``(n, h, w, c)`` uint8; a read-only ``np.memmap`` when it comes from a file.
 
     Raises:
-      UserError: some images cannot be read (the first ten are named), or the cache file cannot
-        be written.
+      UnreadableImages: some images cannot be read; up to a hundred are named.
+      UserError: the cache file cannot be written.
     """
     paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
     shape = (len(paths), *image_size, channels)
@@ -95,7 +110,7 @@ def _decoded(
     """Yields the images in order; once all are read, says which could not be.
 
     Raises:
-      UserError: names the first ten.
+      UnreadableImages: names them.
     """
 
     def read_or_fail(path: str) -> np.ndarray | UserError:
@@ -104,18 +119,20 @@ def _decoded(
         except UserError as error:
             return error
 
-    failures = []
-    for image in map_ahead(read_or_fail, paths):
+    failures: dict[str, str] = {}
+    for path, image in zip(paths, map_ahead(read_or_fail, paths), strict=True):
         if isinstance(image, UserError):
-            failures.append(str(image))
+            failures[path] = str(image)
         elif not failures:  # else nothing will come of it
             yield image
-    if len(failures) == 1:
-        raise UserError(failures[0])
     if failures:
-        shown = "; ".join(failures[:10])
-        more = f"; and {len(failures) - 10} more" if len(failures) > 10 else ""
-        raise UserError(f"{len(failures)} of {len(paths)} images cannot be read: {shown}{more}")
+        sentences = list(failures.values())
+        shown = "; ".join(sentences[:_MOST_NAMED])
+        more = len(sentences) - _MOST_NAMED
+        count = f"{len(sentences)} of {len(paths)} images cannot be read: " * (len(sentences) > 1)
+        raise UnreadableImages(
+            f"{count}{shown}" + (f"; and {more} more" if more > 0 else ""), tuple(failures)
+        )
 
 
 def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:

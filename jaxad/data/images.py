@@ -24,6 +24,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -34,6 +35,8 @@ from jaxad.data.crop import WHOLE, Crop, box_of, cut
 from jaxad.data.files import split_member
 from jaxad.data.limits import decoding, open_image
 from jaxad.run.errors import UserError
+
+Item = TypeVar("Item")
 
 FULL_RANGE = (0.0, 65535.0)
 PERCENTILES = (0.1, 99.9)
@@ -219,10 +222,10 @@ def stated_bits(paths: Sequence[str | os.PathLike]) -> int | None:
     return bits if 8 < bits < 16 else None
 
 
-def spread(paths: Sequence[str | os.PathLike], at_most: int = 8) -> list[str | os.PathLike]:
+def spread(files: Sequence[Item], at_most: int = 8) -> list[Item]:
     """Some of many files, evenly spread."""
-    rows = np.linspace(0, len(paths) - 1, min(len(paths), at_most)).round().astype(int)
-    return [paths[row] for row in rows]
+    rows = np.linspace(0, len(files) - 1, min(len(files), at_most)).round().astype(int)
+    return [files[row] for row in rows]
 
 
 @contextlib.contextmanager

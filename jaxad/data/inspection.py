@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import pathlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from jaxad.data.files import split_member
 from jaxad.data.images import decode, resolve_range_16bit
 from jaxad.data.masks import count_vanishing, read_mask
-from jaxad.data.notes import page_notes, range_notes
+from jaxad.data.notes import mask_notes, named, page_notes, range_notes
 from jaxad.data.table import SPLITS, Sample, SampleTable
 from jaxad.data.threads import map_ahead
 from jaxad.run.errors import UserError
@@ -136,22 +135,19 @@ def _ending(path: str) -> str:
 def _oddities(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str]:
     test = table.test()
     faults = [m.fault for m in measured.values() if m.fault]
-    masked = [(s, measured[s].share) for s in measured if s.mask]
+    marked = {s: m.share for s, m in measured.items() if m.share is not None}
     bare = [s for s in test if s.label and s.mask is None] if any(s.mask for s in test) else []
-    empty = [s for s, share in masked if s.label and share == 0]
-    inverted = [s for s, share in masked if share is not None and share > 0.5]
-    full = [s for s, share in masked if not s.label and share]
+    full = [s for s, share in marked.items() if not s.label and share]
     notes = [f"{len(faults)} files cannot be used, first: {faults[0]}"] if faults else []
     notes += [
-        f"{what}: {_named(table, some)}"
+        f"{what}: {named(table, some)}"
         for what, some in (
             ("anomalous test images without a mask", bare),
-            ("anomalous images whose mask marks nothing", empty),
-            ("masks that mark more than half of their image (inverted?)", inverted),
             ("good images whose mask marks something", full),
         )
         if some
     ]
+    notes += mask_notes(table, marked)
     if not test:
         notes.append("there are no test images, so nothing can be evaluated")
     elif not any(s.label for s in test):
@@ -178,9 +174,3 @@ def _repeated(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str
             first = ", ".join(table.relative(s) for s in groups[0][:3])
             notes.append(f"pictures {what}, equal to the last pixel: {len(groups)}, first {first}")
     return notes
-
-
-def _named(table: SampleTable, samples: Sequence[Sample], at_most: int = 5) -> str:
-    names: Iterable[str] = (table.relative(s) for s in samples[:at_most])
-    more = f" and {len(samples) - at_most} more" if len(samples) > at_most else ""
-    return f"{len(samples)} ({', '.join(names)}{more})"

@@ -45,12 +45,14 @@ class Truth(NamedTuple):
       components: connected components of the mask before it was resized.
       vanishing: how many of them nearest neighbour would have lost; each has one pixel.
       enlarged: by which factor, a power of two, the sides must grow for none to vanish.
+      marked: share in [0, 1] of the pixels of the whole image that the mask marks.
     """
 
     mask: Bool[np.ndarray, "h w"] | None
     components: int = 0
     vanishing: int = 0
     enlarged: int = 1
+    marked: float = 0.0
 
 
 def read_mask_levels(
@@ -155,13 +157,14 @@ def read_counted_truth(
         return Truth(
             None if sample.label else np.zeros(image_size or box_of(crop, size).size, bool)
         )
-    mask = read_mask(sample.mask, expected_size=size, crop=crop)
+    whole = read_mask(sample.mask, expected_size=size)
+    mask = cut(whole, crop)
     if mask.any() and not sample.label:
         raise UserError(
             f"{sample.mask} marks a defect on {sample.path}, which is in a folder of good images; "
             "empty the mask, or move the image to its kind of defect"
         )
-    return shrink_mask(mask, image_size or mask.shape)
+    return shrink_mask(mask, image_size or mask.shape)._replace(marked=float(whole.mean()))
 
 
 def shrink_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Truth:

@@ -1,13 +1,14 @@
-"""Sentences on image files that are read otherwise than their owner may think.
+"""Sentences on images and masks that may not be what their owner thinks they are.
 
-Training says them when it begins, and `jaxad data inspect` at any time.
+Training says them when it begins, an evaluation of the masks that it reads, and
+`jaxad data inspect` at any time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from jaxad.data.images import (
     opened,
     spread,
 )
+from jaxad.data.masks import read_mask
+from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError
 
 _SMALL_PART = 0.25
@@ -80,3 +83,42 @@ def page_notes(paths: Sequence[str | os.PathLike]) -> list[str]:
         f"frames (first {os.path.basename(several[0])}); only the first page of each is read, so "
         "save the others as files of their own"
     ]
+
+
+def mask_notes(table: SampleTable, marked: Mapping[Sample, float]) -> list[str]:
+    """Says when masks mark oddly much, or nothing.
+
+    Args:
+      table: that the samples are of.
+      marked: samples with a mask -> share in [0, 1] of the pixels that it marks.
+    """
+    empty = [sample for sample, share in marked.items() if sample.label and share == 0]
+    inverted = [sample for sample, share in marked.items() if share > 0.5]
+    return [
+        f"{what}: {named(table, some)}"
+        for what, some in (
+            ("anomalous images whose mask marks nothing", empty),
+            ("masks that mark more than half of their image (inverted?)", inverted),
+        )
+        if some
+    ]
+
+
+def look_at_masks(table: SampleTable) -> list[str]:
+    """Says what :func:`mask_notes` says of some masks, read here, that stand for all.
+
+    Args:
+      table: of whose test images. What cannot be read is left to its reader.
+    """
+    marked = {}
+    for sample, mask in spread([(s, s.mask) for s in table.test() if s.mask is not None]):
+        with contextlib.suppress(UserError):
+            marked[sample] = float(read_mask(mask).mean())
+    return [f"{note} of {len(marked)} that were looked at" for note in mask_notes(table, marked)]
+
+
+def named(table: SampleTable, samples: Sequence[Sample], at_most: int = 5) -> str:
+    """Their number and the names of the first, such as ``3 (a.png, b.png, c.png)``."""
+    names: Iterable[str] = (table.relative(s) for s in samples[:at_most])
+    more = f" and {len(samples) - at_most} more" if len(samples) > at_most else ""
+    return f"{len(samples)} ({', '.join(names)}{more})"

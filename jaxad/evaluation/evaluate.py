@@ -15,6 +15,7 @@ from jaxad.data.crop import crop_record
 from jaxad.data.digests import contents_of
 from jaxad.data.files import split_member
 from jaxad.data.masks import MASK_RULE
+from jaxad.data.notes import mask_notes, named
 from jaxad.data.table import Sample
 from jaxad.evaluation.calibration import calibration_of, with_threshold_by_hand
 from jaxad.evaluation.detector import Detector, override_detection
@@ -49,7 +50,8 @@ def evaluate(
       What metrics.json holds.
 
     Raises:
-      UserError: it is no run folder, the data set has no test image, or a file cannot be read.
+      UserError: it is no run folder, the data set has no test image, or a file cannot be read (of
+        test images without ``evaluate.skip_unreadable``).
     """
     run = RunFolder(workdir)
     detector = Detector.load(workdir, checkpoint=checkpoint, overrides=overrides)
@@ -81,7 +83,14 @@ def _evaluate(
         result,
         crop=detector.config.data.region,
     )
-    result["notes"] += leak_notes(test)
+    marked = zip(test.samples, computed.marked, strict=True)
+    odd = [
+        *unreadable_notes(test),
+        *mask_notes(test.table, {sample: share for sample, share in marked if sample.mask}),
+        *leak_notes(test),
+    ]
+    result["notes"] += [printable(note) for note in odd]
+    result["counts"]["unreadable_images"] = len(test.unreadable)
     result |= {
         "image_threshold": calibration["image_threshold"],
         "pixel_threshold": calibration["pixel_threshold"],
@@ -131,7 +140,7 @@ def metrics_record(
             "mask_components_in_files": computed.components.in_files,
             "mask_components_kept_as_a_pixel": computed.components.kept_as_a_pixel,
         },
-        "notes": mask_notes(detector, computed.components),
+        "notes": component_notes(detector, computed.components),
         "brackets": brackets,
         "maps": {
             name: {k: v for k, v in one.items() if k not in aside} for name, one in per_map.items()
@@ -140,6 +149,16 @@ def metrics_record(
             name: metrics.image_metrics(labels, s)[0] for name, s in computed.scores.items()
         },
     }
+
+
+def unreadable_notes(test: EvaluationInputs) -> list[str]:
+    """Names the test images that could not be read, which `evaluate.skip_unreadable` leaves out."""
+    if not test.unreadable:
+        return []
+    return [
+        "test images that cannot be read and are left out of every figure: "
+        + named(test.table, test.unreadable, at_most=100)
+    ]
 
 
 def leak_notes(test: EvaluationInputs) -> list[str]:
@@ -156,12 +175,12 @@ def leak_notes(test: EvaluationInputs) -> list[str]:
     name, twin = next(iter(leaked.items()))
     return [
         f"{len(leaked)} of {len(test.samples)} test images are, byte for byte, images that the run "
-        f"was trained on or calibrated with (first {printable(name)} is {printable(twin)}): "
+        f"was trained on or calibrated with (first {name} is {twin}): "
         "figures on them say nothing of new images"
     ]
 
 
-def mask_notes(detector: Detector, components: Components) -> list[str]:
+def component_notes(detector: Detector, components: Components) -> list[str]:
     """What has to be known of masks whose defects are smaller than a pixel of the evaluation."""
     if not components.kept_as_a_pixel:
         return []

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from jaxad.data.cache import UnreadableImages
 from jaxad.data.digests import check_unchanged, contents_of
 from jaxad.data.masks import Truth, read_counted_truth
 from jaxad.data.table import Sample, SampleTable
@@ -29,19 +30,23 @@ class EvaluationInputs(NamedTuple):
       samples: its n test images.
       images: ``(n, h, w, c)`` uint8, their pixels as the model takes them.
       record: what data.json says of the run's training images.
+      unreadable: test images that were left out because they cannot be read.
     """
 
     table: SampleTable
     samples: list[Sample]
     images: UInt8[np.ndarray, "n h w c"]
     record: dict[str, Any]
+    unreadable: tuple[Sample, ...] = ()
 
 
 def read_inputs(run: RunFolder, config: Settings, data_root: str | None) -> EvaluationInputs:
     """Reads the test images of a run, from its own place or where the data set is now.
 
+    With ``evaluate.skip_unreadable`` test images that cannot be read are left out.
+
     Raises:
-      UserError: the data set has no test image, a file cannot be read, or its training images are
+      UserError: the data set has no test image, files cannot be read, or its training images are
         not those of the run.
     """
     table = run_table(config, data_root)
@@ -53,9 +58,19 @@ def read_inputs(run: RunFolder, config: Settings, data_root: str | None) -> Eval
         )
     record = run.read_json(run.data)
     _check_training_images(run, table, record)
-    return EvaluationInputs(
-        table, samples, decode(samples, config.data, tuple(record["range_16bit"])), record
-    )
+    range_16bit = tuple(record["range_16bit"])
+    try:
+        return EvaluationInputs(table, samples, decode(samples, config.data, range_16bit), record)
+    except UnreadableImages as error:
+        readable = [sample for sample in samples if sample.path not in error.paths]
+        if not readable:
+            raise
+        if not config.evaluate.skip_unreadable:
+            advice = "restore them, or leave them out with --skip-unreadable"
+            raise UserError(f"{error}; {advice}") from None
+    unreadable = tuple(sample for sample in samples if sample not in readable)
+    images = decode(readable, config.data, range_16bit)
+    return EvaluationInputs(table, readable, images, record, unreadable)
 
 
 def _check_training_images(run: RunFolder, table: SampleTable, record: dict[str, Any]) -> None:

@@ -37,6 +37,7 @@ class MapMetrics(NamedTuple):
       curves: of the primary map, see `jaxad.metrics.pixel_curves`; empty where undefined.
       output: of all n images; None where the maps were too many to keep.
       components: of the masks, before and after they were resized.
+      marked: share in [0, 1] of each image that its mask marks; 0 without a mask.
     """
 
     scores: dict[str, Float[np.ndarray, " n"]]
@@ -44,6 +45,7 @@ class MapMetrics(NamedTuple):
     curves: Curves
     output: DetectorOutput | None
     components: Components
+    marked: tuple[float, ...]
 
 
 class Components(NamedTuple):
@@ -165,7 +167,8 @@ def _in_memory(
             )
         if name == detector.primary_map:
             curves = _curves(maps, masks)
-    return MapMetrics(output.scores, found, curves, output, Components.of(truths))
+    marked = tuple(truth.marked for truth in truths)
+    return MapMetrics(output.scores, found, curves, output, Components.of(truths), marked)
 
 
 def _batch_by_batch(
@@ -202,6 +205,7 @@ def _batch_by_batch(
         curves=accumulators[pairs[0]].curves(),
         output=None,
         components=Components.of(counted),
+        marked=tuple(truth.marked for truth in counted),
     )
 
 

@@ -178,6 +178,9 @@ class Evaluate(Options):
         2048, "maps that would take more are judged batch by batch", at_least=0
     )
     report_images: int = option(100, "most images shown in report.html", at_least=0)
+    skip_unreadable: bool = option(
+        False, "go on without test images that cannot be read, which are counted and named"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

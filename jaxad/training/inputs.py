@@ -16,7 +16,7 @@ from jaxad.data.datasets import read_table
 from jaxad.data.digests import contents_of
 from jaxad.data.images import resolve_range_16bit
 from jaxad.data.limits import limit_images
-from jaxad.data.notes import page_notes, range_notes
+from jaxad.data.notes import look_at_masks, page_notes, range_notes
 from jaxad.data.pipeline import Images
 from jaxad.data.split import random_order, split_folds, split_holdout
 from jaxad.data.streamed import StreamedImages
@@ -160,7 +160,14 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
         [s.path for s in good], config.data.range_16bit, crop=config.data.region
     )
     paths = [s.path for s in good]
-    notes = _told([*table.notes, *range_notes(paths, range_16bit), *page_notes(paths)])
+    notes = _told(
+        [
+            *table.notes,
+            *range_notes(paths, range_16bit),
+            *page_notes(paths),
+            *look_at_masks(table),
+        ]
+    )
     cross_fitted = train and is_cross_fitted(config.data, closed_form=closed_form)
     share = 0.0 if cross_fitted else config.data.holdout
     kept, held_out = split_holdout(len(good), share=share, seed=config.seed)

@@ -100,15 +100,20 @@ def test_a_bad_test_image(damage, data, run, refused):
     spoil, sentence = IMAGES[damage]
     spoil(data / "test/hole/1.png")
     error = refused(words("evaluate", run, data))
-    assert "test/hole/1.png" in error and sentence in error
+    assert "test/hole/1.png" in error and sentence in error and "--skip-unreadable" in error
     assert not RunFolder(run).metrics.exists()
+    assert cli.main([*words("evaluate", run, data), "--skip-unreadable"]) == 0
+    result = RunFolder(run).read_json(RunFolder(run).metrics)
+    assert result["counts"]["unreadable_images"] == 1
+    assert "1 (test/hole/1.png)" in result["notes"][0]
 
 
-def test_every_bad_image_is_named_up_to_ten(data, tmp_path, refused):
+def test_every_bad_image_is_named(data, tmp_path, refused):
     for i in range(12):
         (data / f"train/good/{i}.png").write_bytes(b"")
     error = refused(words("train", tmp_path / "w", data, data__holdout=0))
-    assert "12 of 20 images cannot be read" in error and "and 2 more" in error
+    assert "12 of 20 images cannot be read" in error
+    assert all(f"train/good/{i}.png is empty" in error for i in range(12))
 
 
 def test_a_mask_of_another_size(data, run, refused):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxad.data import cache
-from jaxad.data.cache import prepare_images
+from jaxad.data.cache import UnreadableImages, prepare_images
 from jaxad.data.images import read_image
 from jaxad.data.table import Sample
 from jaxad.run.errors import UserError
@@ -80,12 +80,13 @@ def test_damaged_cache_file_is_written_anew(paths, tmp_path):
 
 @pytest.mark.parametrize("limit", [4096, 0])
 def test_all_unreadable_files_are_named_together(paths, tmp_path, limit):
-    for path in paths[:12]:
+    for path in paths[:102]:
         open(path, "wb").close()
-    with pytest.raises(UserError, match="12 of 150 images cannot be read") as raised:
+    with pytest.raises(UnreadableImages, match="102 of 150 images cannot be read") as raised:
         prepare_images(paths, **OPTIONS, cache_dir=tmp_path / "c", memory_limit_mb=limit)
     text = str(raised.value)
-    assert all(path in text for path in paths[:10])
+    assert all(path in text for path in paths[:100])
+    assert raised.value.paths == tuple(paths[:102])
     assert "and 2 more" in text
     assert "\n" not in text
     if limit == 0:

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from jaxad.data.crop import WHOLE, cut
 from jaxad.data.images import image_dimensions
 from jaxad.data.masks import (
     count_vanishing,
@@ -118,43 +119,52 @@ def test_masks_that_contradict_their_image_are_refused(image, tmp_path):
         read_truth(Sample(image, "test", "hole", other), image_size=(4, 4))
 
 
-def test_no_defect_vanishes_when_a_mask_shrinks(tmp_path):
-    """Twelve defects of 3 x 3 pixels, eleven apart: every one has a pixel at any smaller size."""
+@pytest.fixture
+def dots():
+    """Twelve defects of 3 x 3 pixels, eleven rows and nine columns apart."""
     mask = np.zeros((40, 60), bool)
     for row in range(2):
         for column in range(6):
             mask[11 * row + 3 : 11 * row + 6, 9 * column + 1 : 9 * column + 4] = True
-    for size in ((7, 10), (10, 60), (40, 9), (20, 30), (3, 12)):
-        nearest = resize_mask(mask, size)
-        left = ndimage.label(nearest, np.ones((3, 3)))[1]
-        truth = shrink_mask(mask, size)
-        assert truth.components == 12
-        # What nearest neighbour shows stays, and each added pixel lies in a defect.
-        assert truth.mask[nearest].all()
-        added = np.argwhere(truth.mask & ~nearest)
-        step = np.array(mask.shape) / size
-        for place in added:
-            first, last = (
-                np.floor(place * step).astype(int),
-                np.ceil((place + 1) * step).astype(int),
-            )
-            assert mask[first[0] : last[0], first[1] : last[1]].any()
-        assert (truth.vanishing == 0) == (truth.enlarged == 1)
-        assert truth.vanishing <= 12 and len(added) <= truth.vanishing
-        if size in (
-            (7, 10),
-            (20, 30),
-        ):  # coarse enough to lose some, fine enough to tell them apart
-            assert left + truth.vanishing == 12
-        larger = tuple(min(truth.enlarged * n, m) for n, m in zip(size, mask.shape, strict=True))
-        assert ndimage.label(resize_mask(mask, larger), np.ones((3, 3)))[1] == 12 or size[1] == 12
-    assert count_vanishing(mask, [(7, 10), (80, 120)]) == (
-        12,
-        (shrink_mask(mask, (7, 10)).vanishing, 0),
-    )
+    return mask
+
+
+def components(mask):
+    return ndimage.label(mask, np.ones((3, 3)))[1]
+
+
+@pytest.mark.parametrize("size", [(7, 10), (10, 60), (40, 9), (20, 30), (3, 12)])
+def test_no_defect_vanishes_when_a_mask_shrinks(dots, size):
+    nearest, truth = resize_mask(dots, size), shrink_mask(dots, size)
+    assert truth.components == 12 >= truth.vanishing
+    assert (truth.vanishing == 0) == (truth.enlarged == 1)
+    # What nearest neighbour shows stays, and each added pixel lies on a defect.
+    assert truth.mask[nearest].all()
+    added = np.argwhere(truth.mask & ~nearest)
+    assert len(added) <= truth.vanishing
+    step = np.array(dots.shape) / size
+    for place in added:
+        top, left = np.floor(place * step).astype(int)
+        bottom, right = np.ceil((place + 1) * step).astype(int)
+        assert dots[top:bottom, left:right].any()
+    if size in ((7, 10), (20, 30)):  # coarse enough to lose some, fine enough to tell them apart
+        assert components(nearest) + truth.vanishing == 12
+    if size != (3, 12):  # at twice that size all are seen, but some touch
+        larger = np.minimum(truth.enlarged * np.array(size), dots.shape)
+        assert components(resize_mask(dots, tuple(map(int, larger)))) == 12
+
+
+def test_what_is_counted_of_defects_that_vanish(dots, tmp_path):
+    at_model_size = shrink_mask(dots, (7, 10))
+    assert at_model_size.vanishing > 0
+    assert count_vanishing(dots, [(7, 10), (80, 120)]) == (12, (at_model_size.vanishing, 0))
     assert shrink_mask(np.zeros((9, 9), bool), (3, 3)).components == 0
-    place = str(save(tmp_path / "mask.png", np.uint8(mask)))
+    place = str(save(tmp_path / "mask.png", np.uint8(dots)))
     image = str(save(tmp_path / "image.png", np.zeros((40, 60), np.uint8)))
-    truth = read_counted_truth(Sample(image, "test", "hole", place), image_size=(7, 10))
-    assert truth[1:] == shrink_mask(mask, (7, 10))[1:] and truth.vanishing > 0
-    np.testing.assert_array_equal(read_mask(place, image_size=(7, 10)), truth.mask)
+    sample = Sample(image, "test", "hole", place)
+    for crop in (WHOLE, (0.0, 0.0, 1.0, 0.5)):
+        truth = read_counted_truth(sample, image_size=(7, 10), crop=crop)
+        expected = shrink_mask(cut(dots, crop), (7, 10))
+        np.testing.assert_array_equal(truth.mask, expected.mask)
+        assert truth[1:] == expected._replace(marked=12 * 9 / 2400)[1:]  # of all of it
+    np.testing.assert_array_equal(read_mask(place, image_size=(7, 10)), at_model_size.mask)

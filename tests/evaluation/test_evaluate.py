@@ -121,6 +121,44 @@ def test_defects_smaller_than_a_pixel_are_judged_and_told(run, data, tiny, tmp_p
     assert original["counts"]["defect_components"] == 8 and original["notes"] == []
 
 
+def test_damaged_test_images_are_all_named_and_may_be_left_out(run, data, tmp_path):
+    moved = shutil.copytree(data, tmp_path / "damaged")
+    damaged = [moved / "test/box/001.png", moved / "test/good/002.png"]
+    for file in damaged:
+        file.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"2 of 8 images.*box/001\.png.*good/002\.png.*--skip-un"):
+        evaluate(run, data_root=str(moved))
+    result = evaluate(run, data_root=str(moved), overrides={"evaluate.skip_unreadable": True})
+    (note,) = result.pop("notes")
+    assert "left out of every figure: 2 (test/box/001.png, test/good/002.png)" in note
+    assert note in (run / "report.html").read_text()
+    assert result["counts"].pop("unreadable_images") == 2
+    assert len(read_scores(run)) == result["counts"]["images"] == 6
+    # The figures are those of a folder without these images.
+    for file in (*damaged, moved / "ground_truth/box/001_mask.png"):
+        file.unlink()
+    without = evaluate(run, data_root=str(moved))
+    assert without.pop("notes") == [] and without["counts"].pop("unreadable_images") == 0
+    assert result == without
+    for file in (moved / "test").rglob("*.png"):
+        file.write_bytes(b"no image")
+    with pytest.raises(UserError, match="6 of 6 images cannot be read"):
+        evaluate(run, data_root=str(moved))
+
+
+@pytest.mark.parametrize("memory", [2048, 0])
+def test_masks_that_mark_most_of_an_image_or_nothing_are_named(run, data, tiny, tmp_path, memory):
+    moved = shutil.copytree(data, tmp_path / "odd")
+    for name, level in (("000_mask", 255), ("001_mask", 0)):
+        tiny.save(moved / f"ground_truth/box/{name}.png", np.full((48, 64), level, np.uint8))
+    limit = {"evaluate.memory_limit_mb": memory}
+    notes = evaluate(run, data_root=str(moved), overrides=limit)["notes"]
+    assert notes == [
+        "anomalous images whose mask marks nothing: 1 (test/box/001.png)",
+        "masks that mark more than half of their image (inverted?): 1 (test/box/000.png)",
+    ]
+
+
 def test_test_images_that_were_trained_on_are_named(run, data, tmp_path):
     moved = shutil.copytree(data, tmp_path / "leak")
     shutil.copy(moved / "train/good/003.png", moved / "test/good/999.png")

@@ -33,3 +33,20 @@ def test_dark_images(tmp_path):
     for i in range(3):
         Image.fromarray(np.full((8, 8), 4000 + i, np.uint16)).save(tmp_path / f"{i}.png")
     assert "data.range_16bit=12" in notes(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [(255, "masks that mark more than half of their image (inverted?): 2 (bad/0.png, bad/1.png)"),
+     (0, "anomalous images whose mask marks nothing: 2 (bad/0.png, bad/1.png)")],
+)  # fmt: skip
+def test_odd_masks(tmp_path, level, expected):
+    for i in range(6):
+        for folder in ("good", "bad", "masks")[: 3 if i < 3 else 1]:
+            (tmp_path / folder).mkdir(exist_ok=True)
+            pixels = np.full((8, 8), 10 * i + (folder == "bad"), np.uint8)
+            if folder == "masks":
+                pixels[:] = level if i < 2 else 0
+                pixels[:2] = 255 if i == 2 else pixels[:2]
+            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
+    assert notes(tmp_path) == [f"{expected} of 3 that were looked at"]
