@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from jaxad.data.files import image_files, split_member, unread_note
 from jaxad.data.layouts import LAYOUTS, category_folder, is_mvtec, read_layout, subfolders
-from jaxad.data.mask_files import without_masks
+from jaxad.data.mask_folders import without_masks
 from jaxad.data.published.catalogue import CATALOGUE, published_categories
 from jaxad.data.published.counts import differences
 from jaxad.data.published.readers import READERS, read_shards, shard_categories

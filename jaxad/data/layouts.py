@@ -19,9 +19,9 @@ Two layouts are known; ``auto`` takes the first where it fits.
       something. If there are such, they are test images together with a fifth of the good ones.
 
 Masks lie in a folder that is called so (``ground_truth``, ``masks``, ``gt``, ``labels`` and others,
-see :mod:`jaxad.data.mask_files`) under the image's relative path or, directly in that folder, under
-its stem; or beside the image. They have the image's stem, with or without ``_mask`` (beside the
-image: with it). Folders whose name begins with a dot are not read, nor ``xyz`` beside ``rgb``.
+see :mod:`jaxad.data.mask_folders`) under the image's relative path or, directly in that folder,
+under its stem; or beside the image. They have the image's stem, with or without ``_mask`` (beside
+the image: with it). Folders whose name begins with a dot are not read, nor ``xyz`` beside ``rgb``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from jaxad.data.files import image_files, natural_key, unread_note
-from jaxad.data.mask_files import CERTAIN_FOLDERS, Masks, part_masks, refuse_unnamed_masks
+from jaxad.data.mask_folders import CERTAIN_FOLDERS, part_masks, refuse_unnamed_masks
+from jaxad.data.mask_pairs import Masks
 from jaxad.data.masks import read_mask
 from jaxad.data.split import split_holdout
 from jaxad.data.table import GOOD, GOOD_NAMES, SPLITS, Sample, Split

@@ -1,4 +1,6 @@
-"""Ground-truth masks: how they are read and resized. Whose they are: :mod:`jaxad.data.mask_files`.
+"""Ground-truth masks: how they are read and resized.
+
+Which files are masks: :mod:`jaxad.data.mask_folders`; whose: :mod:`jaxad.data.mask_pairs`.
 
 A pixel is defective where any colour channel of the mask is not zero: what is drawn over black,
 rims of antialiasing included. In formats with loss (JPEG, WebP) that starts at half of the mask's

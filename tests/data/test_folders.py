@@ -4,7 +4,7 @@ import pytest
 from folder_cases import CASES, Case, answer, expanded, page, summary, write
 
 from jaxad.data.datasets import find_images, read_table
-from jaxad.data.mask_files import MASK_NAMES
+from jaxad.data.mask_folders import MASK_NAMES
 from jaxad.data.masks import read_mask
 from jaxad.run.errors import UserError
 

@@ -149,12 +149,15 @@ def test_damaged_test_images_are_all_named_and_may_be_left_out(run, data, tmp_pa
 @pytest.mark.parametrize("memory", [2048, 0])
 def test_masks_that_mark_most_of_an_image_or_nothing_are_named(run, data, tiny, tmp_path, memory):
     moved = shutil.copytree(data, tmp_path / "odd")
-    for name, level in (("000_mask", 255), ("001_mask", 0)):
-        tiny.save(moved / f"ground_truth/box/{name}.png", np.full((48, 64), level, np.uint8))
+    # What good images have is empty; of the others one marks 26 rows of 48, one 24, one none.
+    for name, rows in (("box/000", 26), ("box/001", 24), ("box/002", 0), ("good/000", 0)):
+        mask = np.zeros((48, 64), np.uint8)
+        mask[:rows] = 255
+        tiny.save(moved / f"ground_truth/{name}_mask.png", mask)
     limit = {"evaluate.memory_limit_mb": memory}
     notes = evaluate(run, data_root=str(moved), overrides=limit)["notes"]
     assert notes == [
-        "anomalous images whose mask marks nothing: 1 (test/box/001.png)",
+        "anomalous images whose mask marks nothing: 1 (test/box/002.png)",
         "masks that mark more than half of their image (inverted?): 1 (test/box/000.png)",
     ]
 

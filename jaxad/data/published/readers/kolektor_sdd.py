@@ -6,7 +6,7 @@ import pathlib
 
 from jaxad.data.files import image_files
 from jaxad.data.layouts import GOOD_TEST_SHARE, subfolders
-from jaxad.data.mask_files import split_sibling_masks
+from jaxad.data.mask_pairs import split_sibling_masks
 from jaxad.data.masks import read_mask
 from jaxad.data.published.readers.pool import pool_table
 from jaxad.data.split import split_holdout

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Collection, Mapping
 
 from jaxad.data.layouts import make_samples, share_out
-from jaxad.data.mask_files import Masks
+from jaxad.data.mask_pairs import Masks
 from jaxad.data.table import GOOD, SampleTable
 
 

@@ -1,10 +1,8 @@
-"""Which files of a folder are masks, and whose: told by names and, in doubt, by content.
+"""Which folders hold masks: told by names and, in doubt, by content.
 
-Masks lie beside their image (``a.jpg`` and ``a_mask.png``) or in a folder of masks. A folder is one
-if its name says so (:data:`MASK_NAMES`, in any case) and its files do: few values, and the stems of
-images elsewhere. Where only one of the two holds nothing is guessed: an error says how to tell it
-(``data.masks``). Files of one image (``000_mask_1.png``, ``000_mask_2.png``, or a folder that is
-called like the image) are united.
+A folder is one of masks if its name says so (:data:`MASK_NAMES`, in any case) and its files do: few
+values, and the stems of images elsewhere. Where only one of the two holds, nothing is guessed: an
+error says how to tell it (``data.masks``). Whose masks they are: :mod:`jaxad.data.mask_pairs`.
 """
 
 from __future__ import annotations
@@ -12,34 +10,34 @@ from __future__ import annotations
 import functools
 import pathlib
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxad.data.images import decode
-from jaxad.data.table import GOOD_NAMES
+from jaxad.data.mask_pairs import (
+    ImageIndex,
+    Masks,
+    bare_name,
+    grouped,
+    is_numbered,
+    split_sibling_masks,
+)
 from jaxad.run.errors import UserError
 
 MASK_NAMES = ("annotation", "annotations", "groundtruth", "gt", "label", "labels", "mask", "masks",
               "segmentation", "segmentations")  # fmt: skip
 """What folders of masks are called, in any case, with or without ``_``, ``-`` or a space."""
 
-NO_MASKS = "none"
+_NO_MASKS = "none"
 """As ``data.masks``: no folder holds masks."""
 
 CERTAIN_FOLDERS = ("ground_truth", "masks")
 """Of the top folders: what lies there are masks, whatever it looks like."""
 
-_SUFFIXES = ("_mask", "_gt", "-mask", "-gt", "_label", "_seg")
-_NUMBERED = re.compile(rf"(.+?)(?:{'|'.join(_SUFFIXES)})?[_-]\d+$")
-_IMAGE_FOLDERS = ("image", "images", "img", "imgs", "rgb")
 # Of what looks like a mask: colours at most, levels that count as one, share of the two commonest.
 _FEW_LEVELS, _NEAR, _MOST = 16, 8, 0.95
-
-Masks = dict[str, tuple[str, ...]]
-"""Image -> its masks, relative paths."""
 
 
 class Parted(NamedTuple):
@@ -72,8 +70,8 @@ def part_masks(base: pathlib.Path, files: Sequence[str], chosen: str = "") -> Pa
     folders, notes = _mask_folders(base, files, chosen)
     in_folders = {path: folder for path in files if (folder := _folder_of(path, folders))}
     images, siblings = split_sibling_masks([path for path in files if path not in in_folders])
-    pairs = [(mask, image, bool(_NUMBERED.match(_stem(mask)))) for mask, image in siblings.items()]
-    index = _Index(images)
+    pairs = [(mask, image, is_numbered(mask)) for mask, image in siblings.items()]
+    index = ImageIndex(images)
     orphans = []
     for mask, folder in in_folders.items():
         found = index.image_of(mask, folder)
@@ -98,34 +96,6 @@ def part_masks(base: pathlib.Path, files: Sequence[str], chosen: str = "") -> Pa
     return Parted(images, masks, notes)
 
 
-def split_sibling_masks(
-    files: Sequence[str], *, suffixes: Sequence[str] = ("_mask", "_gt")
-) -> tuple[list[str], dict[str, str]]:
-    """Tells images from masks that lie beside them (``a.jpg`` and ``a_mask.png``).
-
-    Args:
-      files: relative paths.
-      suffixes: that a mask's name may have behind the image's, in any case; numbers may follow
-        (``a_mask_1.png``).
-
-    Returns:
-      ``(images, masks)``, where ``masks`` maps a mask to its image.
-
-    Raises:
-      UserError: a mask has several images.
-    """
-    by_stem = _grouped(files, _stem)
-    pattern = re.compile(
-        f"(.+)(?:{'|'.join(map(re.escape, suffixes))})(?:[_-]?\\d+)?", re.IGNORECASE
-    )
-    masks = {}
-    for path in files:
-        match = pattern.fullmatch(_stem(path))
-        if match and by_stem.get(match[1]):
-            masks[path] = _only(by_stem[match[1]], path)
-    return [path for path in files if path not in masks], masks
-
-
 def _mask_folders(
     base: pathlib.Path, files: Sequence[str], chosen: str = ""
 ) -> tuple[list[str], list[str]]:
@@ -142,7 +112,7 @@ def _mask_folders(
     Raises:
       UserError: it is unclear whether a folder holds masks, or a chosen one holds no files.
     """
-    if chosen == NO_MASKS:
+    if chosen == _NO_MASKS:
         return [], []
     if chosen:
         folders = [folder.strip().strip("/") for folder in chosen.split(",")]
@@ -153,7 +123,7 @@ def _mask_folders(
     named = dict.fromkeys(filter(None, map(_named_folder, files)))
     inside = {path: folder for path in files if (folder := _folder_of(path, named))}
     images = [path for path in files if path not in inside]
-    index = _Index(images)
+    index = ImageIndex(images)
     found: list[str] = []
     notes: list[str] = []
     for folder in named:
@@ -203,8 +173,8 @@ def refuse_unnamed_masks(base: pathlib.Path, images: Sequence[str]) -> None:
       UserError: the files of a folder have few values and the names of images of another folder,
         which have many.
     """
-    folders = _grouped(images, lambda path: path.split("/")[0])
-    names = {folder: {_bare(_name(path)) for path in own} for folder, own in folders.items()}
+    folders = grouped(images, lambda path: path.split("/")[0])
+    names = {folder: {bare_name(path) for path in own} for folder, own in folders.items()}
     look = functools.cache(lambda folder: _look_like_masks(base, folders[folder]))
     for folder in folders:
         beside = [o for o in folders if o != folder and names[folder] <= names[o]]
@@ -242,56 +212,6 @@ def _looks_like_mask(path: pathlib.Path) -> bool | None:
     return bool(most >= _MOST * picture[..., 0].size)
 
 
-class _Index:
-    """Finds the image that a mask belongs to."""
-
-    def __init__(self, images: Sequence[str]):
-        self._by_stem = _grouped(images, _place)
-        self._by_name = _grouped(images, _name)
-
-    def image_of(self, mask: str, folder: str) -> tuple[str, bool] | None:
-        """The image, and whether the mask is one of several that it may have; None without one.
-
-        Raises:
-          UserError: several images have its name.
-        """
-        before, _, _ = folder.rpartition("/")
-        inner = _stem(mask)[len(folder) + 1 :]
-        for stem, is_part in _meanings(inner):
-            for candidates in self._candidates(before, stem):
-                # A mask marks a defect: of images with its name, those in no good folder.
-                bad = [image for image in candidates if not _in_good(image)]
-                if candidates:
-                    return _only(bad or candidates, mask), is_part
-        return None
-
-    def _candidates(self, before: str, stem: str) -> Iterator[list[str]]:
-        """Images that a mask may belong to; the first answer that is not empty counts."""
-        prefix = f"{before}/" if before else ""
-        for middle in ("", "test/", "train/"):
-            yield self._by_stem.get(f"{prefix}{middle}{stem}", [])
-        if "/" not in stem:
-            yield [i for i in self._by_name.get(stem, ()) if i.startswith(prefix)]
-
-
-def _meanings(stem: str) -> Iterator[tuple[str, bool]]:
-    """Stems of images that a mask's stem may stand for, with whether it is one of several masks."""
-    yield stem, False
-    yield _bare(stem), False
-    if match := _NUMBERED.fullmatch(stem):
-        yield match[1], True
-    if "/" in stem:  # a folder of masks, called like the image
-        yield stem.rpartition("/")[0], True
-
-
-def _bare(stem: str) -> str:
-    """Without what makes it the name of a mask."""
-    for suffix in _SUFFIXES:
-        if stem.casefold().endswith(suffix):
-            return stem[: -len(suffix)]
-    return stem
-
-
 def _is_mask_name(folder: str) -> bool:
     """Whether a folder's own name says that it holds masks."""
     return re.sub("[-_ ]", "", folder.casefold()) in MASK_NAMES
@@ -308,35 +228,3 @@ def _named_folder(path: str) -> str:
 
 def _folder_of(path: str, folders: Iterable[str]) -> str:
     return next((folder for folder in folders if path.startswith(f"{folder}/")), "")
-
-
-def _in_good(image: str) -> bool:
-    return any(folder.lower() in GOOD_NAMES for folder in image.split("/")[:-1])
-
-
-def _grouped(files: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
-    groups = defaultdict(list)
-    for path in files:
-        groups[key(path)].append(path)
-    return groups
-
-
-def _place(path: str) -> str:
-    """A stem without folders that hold just the pictures of a kind (``hole/rgb/000.png``)."""
-    *folders, name = _stem(path).split("/")
-    return "/".join([*(f for f in folders if f.casefold() not in _IMAGE_FOLDERS), name])
-
-
-def _stem(path: str) -> str:
-    """Relative path without the extension (``a/b.c.png`` -> ``a/b.c``)."""
-    return path[: -len(pathlib.PurePosixPath(path).suffix)]
-
-
-def _name(path: str) -> str:
-    return _stem(path).rpartition("/")[2]
-
-
-def _only(images: Sequence[str], mask: str) -> str:
-    if len(images) > 1:
-        raise UserError(f"mask {mask} could belong to several images: {', '.join(images[:3])}")
-    return images[0]
