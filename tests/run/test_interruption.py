@@ -44,11 +44,13 @@ def test_a_signal_is_not_lost(name):
 def test_an_interrupted_import_is_no_traceback():
     """numpy and others make an ImportError of the KeyboardInterrupt that they meet."""
     program = (
-        "import os, signal, sys; from jaxad.cli import main\n"
+        "import os, signal, sys; from jaxad.cli import commands\n"
         "def run(arguments, overrides):\n"
         "    try: os.kill(os.getpid(), signal.SIGINT); [0 for _ in range(1000)]\n"
         "    except KeyboardInterrupt: raise ImportError('numpy could not be loaded') from None\n"
-        "main._config = run; sys.argv = ['jaxad', 'config']; sys.exit(main.main())"
+        "commands.config = run\n"
+        "from jaxad.cli import main\n"
+        "sys.argv = ['jaxad', 'config']; sys.exit(main.main())"
     )
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
