@@ -20,15 +20,14 @@ from itertools import chain, islice
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from jaxad.data.crop import Box, crop_record, is_whole
 from jaxad.data.images import decode
+from jaxad.evaluation.drawing import draw
 from jaxad.evaluation.names import MAPS, OVERLAYS, Source, find_inputs, name_outputs
 from jaxad.evaluation.predict import Prediction, Predictor, load_detector
 from jaxad.report.content import VERDICTS, Scale
-from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
 from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, remove_unfinished, together, write_csv, write_json, writing
 from jaxad.run.progress import Progress
@@ -39,9 +38,6 @@ SCHEMA = 1
 
 _PIXELS_IN_FLIGHT = 64_000_000
 """Original pixels of the pictures that are made at once; a larger picture is made alone."""
-_STRIP = 2**20
-_OUTSIDE, _FRAME_COLOUR = 0.35, (190, 190, 190)
-"""How bright the photograph is around the region of interest, and the colour of its frame."""
 _SECONDS_BETWEEN_TABLES = 60.0
 
 Row = dict[str, Any]
@@ -197,43 +193,6 @@ def _inside(output: pathlib.Path, name: str) -> pathlib.Path:
             "remove the link, or give another --output"
         )
     return path
-
-
-def draw(
-    photograph: UInt8[np.ndarray, "h w 1"],
-    heat: Float[np.ndarray, "h w"],
-    mask: Bool[np.ndarray, "h w"] | None,
-    scale: Scale,
-    box: Box | None = None,
-) -> UInt8[np.ndarray, "h w rgb"]:
-    """The map over the photograph, with the predicted regions outlined.
-
-    Args:
-      photograph: the whole image.
-      heat: its map.
-      mask: the predicted regions; None without a threshold.
-      scale: of the colours.
-      box: the region of interest, which is framed: around it the photograph is darkened and has no
-        colours. None where all of the image was looked at.
-    """
-    height, width = heat.shape
-    line = min(max(1, round(max(height, width) / 400)), 6)
-    seen = box or Box(0, 0, height, width)
-    if box is None:
-        picture = np.empty((height, width, 3), np.uint8)
-    else:
-        darker = (np.arange(256) * _OUTSIDE).astype(np.uint8)
-        picture = np.repeat(darker[photograph], 3, axis=2)
-        rows, columns = (slice(max(0, s.start - line), s.stop + line) for s in box.slices)
-        picture[rows, columns] = _FRAME_COLOUR
-    # In strips: the colours are computed in double precision, many bytes per pixel.
-    strip = max(1, _STRIP // width)
-    for top in range(seen.top, seen.bottom, strip):
-        part = slice(top, min(top + strip, seen.bottom)), seen.slices[1]
-        picture[part] = overlay(photograph[part], heat[part], low=scale.low, high=scale.high)
-    if mask is None or not mask.any():
-        return picture
-    return outline(picture, mask, colour=PREDICTED_COLOUR, width=line)
 
 
 def _box(box: Box) -> dict[str, int]:

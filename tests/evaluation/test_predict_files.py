@@ -12,10 +12,11 @@ from PIL import Image
 from scipy import ndimage
 
 from jaxad.cli import main as cli
-from jaxad.evaluation import predict_files as bulk
+from jaxad.evaluation import drawing, predict_files as bulk
+from jaxad.evaluation.drawing import draw
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.evaluation.predict import load_detector
-from jaxad.evaluation.predict_files import draw, predict_files
+from jaxad.evaluation.predict_files import predict_files
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
 
@@ -215,7 +216,7 @@ def test_strips_make_the_same_picture_as_the_whole(monkeypatch):
     mask[10:30, 5:20] = True
     whole = draw(gray, heat, mask, Scale(0.2, 0.8))
     for pixels in (1, 7 * 40, 50 * 40):
-        monkeypatch.setattr(bulk, "_STRIP", pixels)
+        monkeypatch.setattr(drawing, "_STRIP", pixels)
         np.testing.assert_array_equal(draw(gray, heat, mask, Scale(0.2, 0.8)), whole)
 
 

@@ -12,10 +12,11 @@ import jaxad
 from jaxad.benchmark.papers import plan
 from jaxad.cli import main as cli
 from jaxad.data.crop import Box, box_of
+from jaxad.evaluation.drawing import draw
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.evaluation.export import export
 from jaxad.evaluation.predict import load_detector
-from jaxad.evaluation.predict_files import draw, predict_files
+from jaxad.evaluation.predict_files import predict_files
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
 from jaxad.run.errors import UserError
