@@ -163,7 +163,7 @@ BELOW: dict[str, set[str]] = {
     "run": set(),
     "ops": set(),
     "metrics": set(),
-    "data": {"run"},
+    "data": {"run", "ops"},
     "report": {"run", "data"},
     "models": {"run", "data", "ops"},
     "convert": {"run", "data", "ops", "models", "training"},

@@ -150,9 +150,10 @@ def _add_export(command: argparse.ArgumentParser) -> None:
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
-    command.add_argument("action", choices=["list", "inspect", "prepare"],
+    command.add_argument("action", choices=["list", "inspect", "prepare", "defects"],
                      help="list: what the published data sets need; inspect: counts, sizes, "
-                     "masks of a folder; prepare: decode a config's images once")  # fmt: skip
+                     "masks of a folder; prepare: decode a config's images once; defects: draw "
+                     "defects on good images")  # fmt: skip
     command.add_argument(
         "--name", default="", help="auto (default), mvtec, folder, or of `data list`"
     )
@@ -164,7 +165,8 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument("--masks", default="", metavar="FOLDER",
                      help="inspect: folders of masks, as the key data.masks")  # fmt: skip
     command.add_argument("--sheet", default="", metavar="FILE",
-                     help="inspect: write a contact sheet (PNG)")  # fmt: skip
+                     help="inspect, defects: write a contact sheet (PNG)")  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, help="defects: of what is drawn")
     command.add_argument("--config", default="", metavar="NAME[:VARIANT,...]",
                      help="prepare: as of `jaxad train`, with keys too")  # fmt: skip
     command.add_argument("--shards", default="", metavar="DIR",

@@ -173,7 +173,7 @@ def data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     """Calls what :mod:`jaxad.cli.data` has for the action."""
     from jaxad.cli import data as data_command
 
-    if overrides and arguments.action != "prepare":
+    if overrides and arguments.action not in ("prepare", "defects"):
         raise UserError(f"jaxad data {arguments.action} takes no keys of a config; see --help")
     if arguments.action == "list":
         say(data_command.list_datasets(arguments.name))
@@ -181,6 +181,17 @@ def data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         if not arguments.config:
             raise UserError("jaxad data prepare needs --config, and the data as its overrides")
         say(data_command.prepare(arguments.config, overrides, shards=arguments.shards))
+    elif arguments.action == "defects":
+        if not (arguments.root and arguments.sheet):
+            raise UserError("jaxad data defects needs --root, the folder, and --sheet, a PNG file")
+        for flag in ("name", "category", "masks"):
+            if value := getattr(arguments, flag):
+                overrides = {f"data.{flag}": value, **overrides}
+        say(
+            data_command.defects(
+                arguments.root, overrides, sheet=arguments.sheet, seed=arguments.seed
+            )
+        )
     else:
         if not arguments.root and arguments.name not in ("elpv", "synthetic"):
             raise UserError("jaxad data inspect needs --root, the folder of the images")

@@ -1,4 +1,4 @@
-"""`jaxad data`: what a folder holds, which published data sets are known, images prepared once."""
+"""`jaxad data`: what a folder holds, known data sets, images prepared, defects drawn on them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from jaxad.data.contact_sheet import write_contact_sheet
 from jaxad.data.crop import size_of_whole
 from jaxad.data.datasets import list_categories, read_table
+from jaxad.data.images import resolve_range_16bit, spread
 from jaxad.data.inspection import inspect_table
 from jaxad.data.published.catalogue import CATALOGUE
 from jaxad.data.synthetic.dataset import CATEGORIES
@@ -115,6 +116,40 @@ def _generated(category: str) -> pathlib.Path:
     from jaxad.training.inputs import open_table
 
     return pathlib.Path(open_table(data).root)
+
+
+def defects(root: str, overrides: Mapping[str, Any], *, sheet: str, seed: int = 0) -> str:
+    """Draws every kind of defect on some of a folder's good images, into one picture.
+
+    Args:
+      root: as ``data.root``.
+      overrides: of the keys under ``data``; by default images are 256 x 256 RGB.
+      sheet: PNG file.
+      seed: of the defects.
+
+    Raises:
+      UserError: the folder cannot be read as a data set, or the picture cannot be written.
+    """
+    from jaxad.data.defects.sheet import COLUMNS, write_defect_sheet
+    from jaxad.training.inputs import decode, open_table
+
+    own = {"data.root": root, "data.image_size": (256, 256)}
+    settings = with_absolute_root(load_settings("pca", {**own, **overrides})).data
+    table = open_table(settings)
+    good = spread(table.train_good(), COLUMNS)
+    if not good:
+        raise UserError(f"{table.root} holds no good training image to draw on")
+    range_16bit = table.range_16bit or resolve_range_16bit(
+        [s.path for s in good], settings.range_16bit, crop=settings.region
+    )
+    seen = write_defect_sheet(decode(good, settings, range_16bit), sheet, seed=seed)
+    faint = [
+        f"{kind} ({len(good) - n} of {len(good)})" for kind, n in seen.items() if n < len(good)
+    ]
+    lines = [f"defects drawn on {len(good)} good images: {sheet}"]
+    if faint:
+        lines.append("note: defects that could not be seen on some images: " + ", ".join(faint))
+    return "\n".join(lines)
 
 
 def prepare(config_name: str, overrides: Mapping[str, Any], *, shards: str = "") -> str:

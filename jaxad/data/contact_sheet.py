@@ -22,7 +22,7 @@ _GAP = 8
 _CAPTION = 18
 _COLUMNS = 8
 _MOST_KINDS = 40
-_OUTLINE = (230, 30, 120)
+OUTLINE = (230, 30, 120)
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 
 
@@ -44,17 +44,39 @@ def contact_sheet(table: SampleTable, *, columns: int = _COLUMNS) -> bytes:
         for split in SPLITS
         for kind, some in table.by_kind(split).items()
     ][:_MOST_KINDS]
-    height = _CAPTION + _SIDE + _GAP
-    sheet = Image.new("RGB", (_GAP + columns * (_SIDE + _GAP), _GAP + height * len(rows)), _PAPER)
+    return sheet_of_rows(
+        [
+            (caption, [_thumbnail(sample) for sample in _spread(samples, columns)])
+            for caption, samples in rows
+        ],
+        columns=columns,
+        side=_SIDE,
+    )
+
+
+def sheet_of_rows(
+    rows: Sequence[tuple[str, Sequence[UInt8[np.ndarray, "_ _ 3"]]]], *, columns: int, side: int
+) -> bytes:
+    """Draws rows of pictures, a caption above each.
+
+    Args:
+      rows: captions and pictures.
+      columns: most pictures in a row.
+      side: most pixels of a picture's side.
+
+    Returns:
+      A PNG file's content.
+    """
+    height = _CAPTION + side + _GAP
+    sheet = Image.new("RGB", (_GAP + columns * (side + _GAP), _GAP + height * len(rows)), _PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=13)
-    for row, (caption, samples) in enumerate(rows):
+    for row, (caption, pictures) in enumerate(rows):
         top = _GAP + row * height
         draw.text((_GAP, top), caption, fill=_INK, font=font)
-        for column, sample in enumerate(_spread(samples, columns)):
-            thumbnail = Image.fromarray(_thumbnail(sample))
-            left = _GAP + column * (_SIDE + _GAP)
-            sheet.paste(thumbnail, (left, top + _CAPTION))
+        for column, picture in enumerate(pictures):
+            left = _GAP + column * (side + _GAP)
+            sheet.paste(Image.fromarray(picture), (left, top + _CAPTION))
     stream = io.BytesIO()
     sheet.save(stream, format="PNG", optimize=True)
     return stream.getvalue()
@@ -84,8 +106,8 @@ def _thumbnail(sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
     except UserError:
         empty = Image.new("RGB", (_SIDE, _SIDE), (235, 235, 235))
         draw = ImageDraw.Draw(empty)
-        draw.line((0, 0, _SIDE, _SIDE), fill=_OUTLINE)
-        draw.line((0, _SIDE, _SIDE, 0), fill=_OUTLINE)
+        draw.line((0, 0, _SIDE, _SIDE), fill=OUTLINE)
+        draw.line((0, _SIDE, _SIDE, 0), fill=OUTLINE)
         return np.asarray(empty)
     scale = _SIDE / max(pixels.shape[:2])
     size = tuple(max(1, round(n * scale)) for n in pixels.shape[:2])
@@ -93,11 +115,11 @@ def _thumbnail(sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
     how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
     small = np.array(Image.fromarray(pixels).resize(size[::-1], how))
     if mask is not None:
-        small[_outline(mask, size)] = _OUTLINE
+        small[outline(mask, size)] = OUTLINE
     return small
 
 
-def _outline(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "h2 w2"]:
+def outline(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "h2 w2"]:
     """The rim around a mask, one pixel wide; however small the defect, it shows."""
     coverage = Image.fromarray(mask.astype(np.float32))
     small = np.asarray(coverage.resize(size[::-1], Image.Resampling.BILINEAR)) > 0
