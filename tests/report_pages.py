@@ -1,7 +1,10 @@
 """A small page's content, and a parser that holds pages to what all of them keep."""
 
 import base64
+import hashlib
 import io
+import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -19,7 +22,8 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.tags, self.ids, self.addresses, self.images = [], [], [], [], []
-        self.words = []
+        self.words, self.scripts, self.stored = [], [], {}
+        self.explained, self.inside_tip = [], 0
         self.feed(text)
         self.close()
         assert not self.open, self.open
@@ -33,23 +37,52 @@ class Page(HTMLParser):
         self.addresses += [attrs[name] for name in ("href", "src", "action") if name in attrs]
         if tag == "img":
             self.images.append(attrs)
+        if tag == "script":
+            self.scripts.append([attrs, ""])
         if tag not in VOID:
             self.open.append(tag)
+        if attrs.get("role") == "tooltip":
+            self.inside_tip = len(self.open)
 
     def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
+        attrs = dict(attrs)
+        self.tags.append((tag, attrs))
+        if "id" in attrs:  # of an image or a path in the store
+            self.stored[attrs["id"]] = attrs
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+        if len(self.open) < self.inside_tip:
+            self.inside_tip = 0
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
+        if self.inside_tip:
+            self.explained.append(data)
+        elif self.open and self.open[-1] == "script":
+            self.scripts[-1][1] += data
+        elif not self.open or self.open[-1] != "style":
             self.words.append(data)
 
+    @property
+    def policy(self):
+        """The directives of the page's content security policy, by name."""
+        (policy,) = (
+            attrs["content"]
+            for tag, attrs in self.tags
+            if tag == "meta" and attrs.get("http-equiv") == "Content-Security-Policy"
+        )
+        return {one.split()[0]: " ".join(one.split()[1:]) for one in policy.split(";")}
 
-def pixels_of(attrs):
-    data = base64.b64decode(attrs["src"].split(",", 1)[1])
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    @property
+    def data(self):
+        """What the page's script reads."""
+        return json.loads(self.scripts[0][1])
+
+
+def pixels_of(attrs, mode="RGB"):
+    """The pixels of an image on a page, or of one in its store, as (h, w, c)."""
+    data = base64.b64decode(attrs.get("src", attrs.get("href")).split(",", 1)[1])
+    return np.asarray(Image.open(io.BytesIO(data)).convert(mode)).astype(int)
 
 
 def make_cases(count=16, *, shape=(32, 48, 3), decided=True, masks=True):
@@ -127,7 +160,8 @@ def make_content(**changes):
 
 
 def assert_self_contained(parsed, text):
-    assert all(tag not in ("script", "link", "iframe", "object") for tag, _ in parsed.tags)
+    assert all(tag not in ("link", "iframe", "object") for tag, _ in parsed.tags)
+    assert_only_our_script(parsed)
     assert not any(name.startswith("on") for _, attrs in parsed.tags for name in attrs)
     for address in parsed.addresses:
         assert address.startswith(("#", "data:image/", "./", "../")), address[:80]
@@ -136,3 +170,22 @@ def assert_self_contained(parsed, text):
     assert len(parsed.ids) == len(set(parsed.ids))
     assert "http://" not in text and "https://" not in text and "@import" not in text
     assert "url(" not in text
+
+
+def assert_only_our_script(parsed):
+    """No script, or the page's data and one script whose hash is all that the policy lets run."""
+    policy = parsed.policy
+    assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert policy["img-src"] == "data:"
+    if not parsed.scripts:
+        assert policy["script-src"] == "'none'"
+        return
+    (data, values), (attrs, script) = parsed.scripts
+    assert data == {"type": "application/json", "id": "data"} and attrs == {}
+    assert isinstance(json.loads(values), dict) and "<" not in values
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy["script-src"] == f"'sha256-{digest}'"
+    # What would let text become HTML or code, or leave the page.
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|eval|fetch|XMLHttp", script
+    )

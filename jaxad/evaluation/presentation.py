@@ -111,7 +111,7 @@ def report_content(
         )
     record = run.read_json(run.data)
     curves = {f"pixel_{k}" if k != "pro" else k: points for k, points in pixel_curves.items()}
-    labels = [row.label for row in rows]
+    labels = [bool(row.label) for row in rows]
     if 0 < sum(labels) < len(labels):
         scores = [row.score for row in rows]
         false_positive, true_positive, _ = metrics.roc_curve(labels, scores)
@@ -179,6 +179,7 @@ def make_case(
         heat=heat,
         mask=mask,
         predicted=predicted_pixels(heat, row.decision, threshold),
+        regions=predicted_pixels(heat, True, threshold),
     )
 
 

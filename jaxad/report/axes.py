@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,7 +139,26 @@ def frame(x_axis: Axis, y_axis: Axis, *, x_label: str, y_label: str = "") -> lis
     return parts
 
 
-def svg(parts: Sequence[str], *, label: str, height: float = HEIGHT) -> Markup:
-    """The SVG element, scaling with its column; ``label`` is what screen readers say."""
-    start = f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{html.escape(label)}">'
-    return Markup("".join([start, *parts, "</svg>"]))
+def svg(
+    parts: Sequence[str],
+    *,
+    label: str,
+    height: float = HEIGHT,
+    kind: str = "",
+    data: Mapping[str, float] | None = None,
+) -> Markup:
+    """The SVG element, scaling with its column.
+
+    Args:
+      parts: what is inside.
+      label: what screen readers say.
+      height: in its own pixels.
+      kind: its class.
+      data: numbers for the page's script.
+    """
+    # What is inside bars that are links is to be reached by readers of the screen too.
+    role = "group" if any(part.startswith("<a ") for part in parts) else "img"
+    start = f'<svg viewBox="0 0 {WIDTH} {height:g}" role="{role}" aria-label="{html.escape(label)}"'
+    start += f' class="{kind}"' if kind else ""
+    start += "".join(f' data-{name}="{value!r}"' for name, value in (data or {}).items())
+    return Markup("".join([f"{start}>", *parts, "</svg>"]))

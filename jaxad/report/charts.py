@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,21 +128,40 @@ def _bin_edges(axis: Axis, threshold: float | None, *, bins: int = 32) -> np.nda
     return np.exp(edges) if axis.log else edges
 
 
+GROUPS = ("good", "defective")
+"""The two groups of labelled images in histograms."""
+
+
+class Bar(NamedTuple):
+    """A bar of a histogram: the images of a group with ``low <= score < high``."""
+
+    group: str
+    low: float
+    high: float
+
+
 def score_histogram(
-    good: npt.ArrayLike, defective: npt.ArrayLike, *, threshold: float | None = None
+    good: npt.ArrayLike,
+    defective: npt.ArrayLike | None,
+    *,
+    threshold: float | None = None,
+    leads: Callable[[Bar], str] | None = None,
 ) -> str:
-    """Counts of test images over their score: good ones upwards, defective ones downwards.
+    """Counts of images over their score: good ones upwards, defective ones downwards.
 
     Args:
-      good: scores of the good test images.
-      defective: scores of the defective ones.
+      good: scores of the good test images, or of all images where nothing is known of them.
+      defective: scores of the defective ones; None where nothing is known.
       threshold: drawn as a dashed line; None for no line.
+      leads: the anchor on the page that a bar leads to; empty for none.
 
     Returns:
       An SVG element. The scores are on a logarithmic axis when a few of them are so large that
       the rest would share one bar.
     """
-    groups = [np.asarray(group, np.float64) for group in (good, defective)]
+    names = GROUPS if defective is not None else ("images",)
+    given = (good,) if defective is None else (good, defective)
+    groups = [np.asarray(group, np.float64) for group in given]
     groups = [group[np.isfinite(group)] for group in groups]
     every = np.concatenate(groups)
     marked = every if threshold is None else np.append(every, threshold)
@@ -152,17 +171,17 @@ def score_histogram(
     counts = [np.histogram(group, edges)[0] for group in groups]
     most = [max(1, int(count.max())) for count in counts]
     # Both halves share one unit of count; each gets the height that its highest bar needs.
-    unit = (BOTTOM - TOP - 20) / sum(most)
+    unit = (BOTTOM - TOP - 10 * len(groups)) / sum(most)
     middle = TOP + 10 + most[0] * unit
     parts = []
-    sides = ((counts[0], -unit, "good", "good"), (counts[1], unit, "bad", "defective"))
-    for count, height, kind, name in sides:
+    for count, name, kind in zip(counts, names, ("good", "bad"), strict=False):
         for number, left, right in zip(count, edges[:-1], edges[1:], strict=True):
             if number:
-                x, top = x_axis.x(left), middle + min(number * height, 0.0)
+                x, top = x_axis.x(left), middle - (number * unit if kind == "good" else 0.0)
                 title = f"{number} {name}, score {format_score(left)} to {format_score(right)}"
                 width = x_axis.x(right) - x - 1
-                parts.append(axes.rect(x, top, width, number * unit, kind, title=title))
+                bar = axes.rect(x, top, width, number * unit, kind, title=title)
+                parts.append(_leading(bar, Bar(name, float(left), float(right)), leads))
     parts.append(axes.line(LEFT, middle, RIGHT, middle, "axis"))
     for tick in x_axis.ticks():
         x = x_axis.x(tick)
@@ -170,9 +189,7 @@ def score_histogram(
         parts.append(axes.text(x, BOTTOM + 17, axes.tick_text(tick)))
     parts.append(axes.line(LEFT, BOTTOM, RIGHT, BOTTOM, "axis"))
     parts.append(axes.text((LEFT + RIGHT) / 2, axes.HEIGHT - 8, "image score", kind="label"))
-    for group, y, name in zip(
-        groups, (middle - 8, middle + 17), ("good", "defective"), strict=True
-    ):
+    for group, y, name in zip(groups, (middle - 8, middle + 17), names, strict=False):
         parts.append(axes.text(LEFT - 4, y, str(group.size), anchor="end", kind="label"))
         parts.append(axes.text(LEFT - 4, y - 14 if y < middle else y + 14, name, anchor="end"))
     if threshold is not None:
@@ -180,8 +197,21 @@ def score_histogram(
         parts.append(axes.line(x, TOP, x, BOTTOM, "threshold"))
         side, shift = ("start", 5) if x < (LEFT + RIGHT) / 2 else ("end", -5)
         label = f"threshold {format_score(threshold)}"
-        parts.append(axes.text(x + shift, TOP + 4, label, anchor=side, kind="label"))
-    return axes.svg(parts, label="scores of good and defective test images")
+        parts.append(axes.text(x + shift, TOP + 4, label, anchor=side, kind="label says"))
+    label = "scores of good and defective test images" if len(groups) > 1 else "scores of images"
+    scale = {"low": x_axis.low, "high": x_axis.high, "log": int(x_axis.log)}
+    return axes.svg(parts, label=label, kind="histogram", data=scale)
+
+
+def _leading(bar: str, images: Bar, leads: Callable[[Bar], str] | None) -> str:
+    """The bar as a link where it leads somewhere."""
+    address = leads(images) if leads else ""
+    if not address:
+        return bar
+    return (
+        f'<a href="{html.escape(address)}" class="bin" data-group="{images.group}" '
+        f'data-low="{images.low!r}" data-high="{images.high!r}">{bar}</a>'
+    )
 
 
 def curve(
@@ -193,6 +223,7 @@ def curve(
     marker: tuple[float, float] | None = None,
     diagonal: bool = False,
     limit: float = 1.0,
+    kind: str = "",
 ) -> str:
     """A curve in the unit square, such as ROC or precision over recall.
 
@@ -204,6 +235,7 @@ def curve(
       marker: a point to mark, the calibrated threshold's.
       diagonal: draws the line of a detector that guesses.
       limit: end of the horizontal axis; a rising curve is cut there.
+      kind: class of the element.
 
     Returns:
       An SVG element.
@@ -223,10 +255,10 @@ def curve(
         a, b = marker
         parts.append(
             f'<circle cx="{across.x(a):g}" cy="{unit.y(b):g}" r="5" class="marker"><title>'
-            f"calibrated threshold: {html.escape(x_label)} {a:.3f}, {html.escape(y_label)} {b:.3f}"
+            f"threshold: {html.escape(x_label)} {a:.3f}, {html.escape(y_label)} {b:.3f}"
             "</title></circle>"
         )
-    return axes.svg(parts, label=f"{y_label} over {x_label}")
+    return axes.svg(parts, label=f"{y_label} over {x_label}", kind=kind)
 
 
 def _up_to(limit: float, x: npt.ArrayLike, y: npt.ArrayLike) -> list[tuple[float, float]]:
@@ -282,7 +314,10 @@ def _unit(value: float) -> float:
 
 
 def model_bars(
-    values: Mapping[str, Mapping[str, Sequence[float | None]]], models: Sequence[str]
+    values: Mapping[str, Mapping[str, Sequence[float | None]]],
+    models: Sequence[str],
+    *,
+    chance: float | None = None,
 ) -> str:
     """Horizontal bars per category, one for each model: means, with whiskers over several runs.
 
@@ -290,13 +325,15 @@ def model_bars(
       values: category -> model -> metrics in [0, 1] of its runs; empty or absent where there is
         none.
       models: their names in order; the n-th has the n-th colour of the style sheet.
+      chance: what guessing gives, drawn as a dashed line; None for no line.
 
     Returns:
       An SVG element, as high as the bars ask for.
     """
     bar, gap, left, right = 13, 12, 128, WIDTH - 50
     width = right - left
-    parts, y = [], 6
+    parts: list[str] = []
+    y = 6
     for category, by_model in values.items():
         middle = y + bar * len(models) / 2 + 4
         label = axes.shortened(category, 17)
@@ -315,4 +352,13 @@ def model_bars(
             parts.append(axes.text(right + 6, y + 10, text, anchor="start"))
             y += bar
         y += gap
-    return axes.svg(parts, label="metric per category and model", height=max(y, 20))
+    bottom = y - gap + 4
+    ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
+    lines = [axes.line(left + x * width, 2, left + x * width, bottom, "grid") for x in ticks]
+    for tick in ticks:
+        parts.append(axes.text(left + tick * width, bottom + 14, axes.tick_text(tick)))
+    if chance is not None:
+        x = left + _unit(chance) * width
+        parts.append(axes.line(x, 2, x, bottom, "threshold"))
+    # The grid first, so that bars and their names stand on it.
+    return axes.svg([*lines, *parts], label="metric per category and model", height=bottom + 20)

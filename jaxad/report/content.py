@@ -34,19 +34,27 @@ VERDICTS = {True: "rejected", False: "accepted", None: ""}
 
 
 class ScoreRow(NamedTuple):
-    """One line of ``scores.csv``; label 0 is good, 1 defective; decision True is "rejected"."""
+    """One line of ``scores.csv``; label 0 is good, 1 defective; decision True is "rejected".
+
+    New images have no label.
+    """
 
     path: str
-    label: int
+    label: int | None
     defect: str
     score: float
     decision: bool | None = None
 
     @property
     def verdict(self) -> str | None:
-        """What the decision was worth: "found", "missed", "false alarm", "passed", None without."""
+        """What the decision was worth: "found", "missed", "false alarm", "passed", None without.
+
+        Of a new image it is the decision: "rejected", "accepted".
+        """
         if self.decision is None:
             return None
+        if self.label is None:
+            return VERDICTS[self.decision]
         if self.label:
             return "found" if self.decision else "missed"
         return "false alarm" if self.decision else "passed"
@@ -54,26 +62,28 @@ class ScoreRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One test image with everything the detector said about it.
+    """One image with everything the detector said about it.
 
     Attributes:
       path: the file, as the user knows it.
-      label: 0 for a good image, 1 for a defective one.
-      defect: the kind of defect, "good" for good images.
+      label: 0 for a good image, 1 for a defective one, None for a new one.
+      defect: the kind of defect, "good" for good images, empty for new ones.
       score: image score; larger is more anomalous.
       decision: True when the image is rejected, None when there is no threshold.
       image: (h, w, c) uint8, c is 1 or 3, at the resolution of the detector.
       heat: (h, w) raw anomaly map, not normalised.
       reconstruction: like ``image``, None for maps that come without one.
       mask: (h, w) ground truth, None when the data set has none for this image.
-      predicted: (h, w) pixels over the pixel threshold, None when there is no threshold.
+      predicted: (h, w) the pixels that are outlined, None when there is no threshold.
+      regions: (h, w) those that are outlined when the image is rejected, for a page on which the
+        threshold moves; None takes ``predicted``.
 
     Raises:
       ValueError: an array does not fit the image.
     """
 
     path: str
-    label: int
+    label: int | None
     defect: str
     score: float
     image: UInt8[np.ndarray, "h w c"]
@@ -82,6 +92,7 @@ class Case:
     reconstruction: UInt8[np.ndarray, "h w c"] | None = None
     mask: Bool[np.ndarray, "h w"] | None = None
     predicted: Bool[np.ndarray, "h w"] | None = None
+    regions: Bool[np.ndarray, "h w"] | None = None
 
     def __post_init__(self):
         image = self.image
@@ -89,7 +100,8 @@ class Case:
             raise ValueError(
                 f"{self.path}: image must be uint8 (h, w, 1 or 3), got {image.dtype} {image.shape}"
             )
-        same_pixels = {"heat": self.heat, "mask": self.mask, "predicted": self.predicted}
+        names = ("heat", "mask", "predicted", "regions")
+        same_pixels = {name: getattr(self, name) for name in names}
         for name, array in same_pixels.items():
             if array is not None and array.shape != image.shape[:2]:
                 raise ValueError(

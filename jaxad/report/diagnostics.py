@@ -199,7 +199,7 @@ def small(pixels: UInt8[np.ndarray, "h w c"], *, alt: str, smooth: bool = True) 
     # A browser enlarges photographs by itself; pixels of a map are to stay squares.
     enough = smooth and max(pixels.shape[:2]) <= SIDE
     shown = pixels if enough else figures.fit(pixels, side=SIDE, smooth=smooth)
-    return Picture(shown, alt, sharp=not smooth)
+    return Picture(shown, alt)
 
 
 def numbered(

@@ -22,6 +22,9 @@ TRUTH_COLOUR = (46, 204, 113)
 PREDICTED_COLOUR = (255, 59, 128)
 UNKNOWN_COLOUR = (128, 128, 128)
 
+MAP_WEIGHT = 0.45
+"""Of a map over a photograph: light enough to see the defect under it."""
+
 _INK, _MUTED, _PAPER, _EMPTY = (28, 33, 40), (96, 104, 116), (255, 255, 255), (238, 240, 243)
 
 
@@ -76,6 +79,19 @@ def heat_map(
     )
 
 
+def opacity(
+    heat: Float[np.ndarray, "*b h w"], *, low: float, high: float
+) -> Float[np.ndarray, "*b h w"]:
+    """How much of a map is seen over a photograph: 0 at ``low``, 1 from half-way up the scale.
+
+    Half-way up lies the pixel threshold. NaN is seen whole.
+    """
+    if not high > low:
+        return np.where(np.asarray(heat) <= low, 0.0, 1.0)
+    unit = (np.asarray(heat, np.float64) - low) / (high - low)
+    return np.nan_to_num(np.clip(2.0 * unit, 0.0, 1.0), nan=1.0)
+
+
 def _rgb(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w rgb"]:
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
@@ -86,9 +102,9 @@ def overlay(
     *,
     low: float,
     high: float,
-    alpha: float = 0.65,
+    alpha: float = MAP_WEIGHT,
 ) -> UInt8[np.ndarray, "h w rgb"]:
-    """Lays the coloured map over the photograph.
+    """Lays the coloured map over the photograph, which stays bright where the map is low.
 
     The photograph is reduced to its luminance first: its own colours would be mistaken for
     the map's.
@@ -98,14 +114,15 @@ def overlay(
       heat: (h, w) raw values.
       low: value of the bottom colour.
       high: value of the top colour.
-      alpha: weight of the map in [0, 1]; 1 hides the photograph.
+      alpha: weight of the map in [0, 1] where it is opaque (:func:`opacity`).
 
     Returns:
       (h, w, 3) uint8.
     """
     # ITU-R BT.601 luma, as in JPEG.
     luminance = _rgb(image).astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-    mixed = (1 - alpha) * luminance[..., None] + alpha * heat_map(heat, low=low, high=high)
+    weight = alpha * opacity(heat, low=low, high=high)[..., None]
+    mixed = (1 - weight) * luminance[..., None] + weight * heat_map(heat, low=low, high=high)
     return np.rint(mixed).astype(np.uint8)
 
 

@@ -1,152 +1,223 @@
-"""The images of a report: cards with all panels, and tiles that lead to them."""
+"""The images of a page: cards with all panels, tiles that lead to them, and what filters them."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from jaxad.report import figures
-from jaxad.report.content import Case, ReportContent, Scale, ScoreRow, is_known
-from jaxad.report.page import Picture, Section, fragment
+from jaxad.report.charts import GROUPS, Bar
+from jaxad.report.content import Case, Scale, ScoreRow, is_known
+from jaxad.report.live import live_data
+from jaxad.report.page import Live, Section, fragment
+from jaxad.report.pictures import Stored, store
 
-# A case with its number among the cases given; the number is its anchor.
-Numbered = Sequence[tuple[int, Case]]
+PANELS = {
+    "p": "photograph",
+    "r": "reconstruction",
+    "h": "heat map",
+    "t": "ground truth",
+    "o": "predicted region",
+}
+"""The panels of a card, by the letter of their picture in the store, with their captions."""
+
+VERDICTS = (("found", "missed", "false alarm", "passed"), ("rejected", "accepted"))
+"""What decisions are worth: about labelled images, about new ones."""
 
 
-class _Tile(NamedTuple):
-    """A small picture of a case and its heat map, which leads to the card."""
-
-    number: int
-    row: ScoreRow
-    name: str
-    photograph: Picture
-    heat: Picture
-
-
-class _Card(NamedTuple):
-    """A case with all its panels.
+class Shown(NamedTuple):
+    """An image on a page.
 
     Attributes:
-      number: of the case.
+      number: names its pictures and its card.
       row: what is said of it.
-      shape: of the image, (h, w, c).
-      panels: each with its picture, None where it has no pixels.
-      gauge: the score as a percentage of the range of all scores; empty without a range.
-      gauge_mark: the threshold likewise.
+      stored: its pictures.
+      absent: panel -> why it has no picture.
+      link: the picture at full size, relative to the page; empty without one.
+      notes: sentences on it.
     """
 
     number: int
     row: ScoreRow
-    shape: tuple[int, ...]
-    panels: list[tuple[figures.Panel, Picture | None]]
+    stored: Stored
+    absent: Mapping[str, str]
+    link: str = ""
+    notes: Sequence[str] = ()
+
+    @property
+    def name(self) -> str:
+        """The file's."""
+        return self.row.path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+class _Card(NamedTuple):
+    """An image with its panels.
+
+    Attributes:
+      shown: the image.
+      panels: letter, caption, and why there is no picture (empty where there is one).
+      gauge: the score as a percentage of the range of all scores; empty without a range.
+      gauge_mark: the threshold likewise.
+    """
+
+    shown: Shown
+    panels: Sequence[tuple[str, str, str]]
     gauge: str = ""
     gauge_mark: str = ""
 
 
 class _Group(NamedTuple):
-    """Tiles or cards under a heading."""
+    """Tiles or cards under a heading.
+
+    Attributes:
+      heading: text.
+      members: of the group.
+      counted: how many, in words.
+      anchor: of the heading; empty for none.
+      live: the verdict whose images the group holds, when it follows the threshold.
+    """
 
     heading: str
-    members: Sequence[_Tile | _Card]
+    members: Sequence[Shown] | Sequence[_Card]
     counted: str = ""
+    anchor: str = ""
+    live: str = ""
 
 
-def _name(path: str) -> str:
-    return path.replace("\\", "/").rsplit("/", 1)[-1]
+def shown_cases(cases: Sequence[Case], scale: Scale) -> list[Shown]:
+    """The cases with their pictures; their numbers follow the order given."""
+    shown = []
+    for number, case in enumerate(cases):
+        absent = {}
+        if case.reconstruction is None:
+            absent["r"] = "none from this method"
+        if case.mask is None or not case.mask.any():
+            absent["t"] = "no mask" if case.label else "good: no defect"
+        if case.predicted is None:
+            absent["o"] = "no threshold"
+        shown.append(Shown(number, case.row, store(case, scale), absent))
+    return shown
 
 
-def _tiles(heading: str, cases: Numbered, scale: Scale) -> _Group:
-    tiles = []
-    for number, case in cases:
-        small = figures.fit(case.image, side=128, smooth=True)
-        heat = figures.fit(case.heat, side=128, smooth=False)
-        coloured = figures.overlay(small, heat, low=scale.low, high=scale.high)
-        pair = Picture(small, "photograph"), Picture(coloured, "heat map")
-        tiles.append(_Tile(number, case.row, _name(case.path), *pair))
-    return _Group(heading, tiles)
-
-
-def mistakes(content: ReportContent, numbered: Numbered, scale: Scale) -> Section:
+def mistakes(shown: Sequence[Shown], rows: Sequence[ScoreRow]) -> Section:
     """The section of missed defects and false alarms, the worst first.
 
     Args:
-      content: of the report; its scores tell how many mistakes there are in all.
-      numbered: the cases with their anchors' numbers.
-      scale: of the heat maps.
+      shown: the images on the page.
+      rows: every image; they tell how many mistakes there are in all.
 
     Returns:
-      Without a threshold, the images closest to a mistake; no body without cases.
+      Without a threshold, the images closest to a mistake; no body without images.
     """
-    defective = sorted((one for one in numbered if one[1].label), key=lambda one: one[1].score)
-    good = sorted((one for one in numbered if not one[1].label), key=lambda one: -one[1].score)
-    if not any(case.decision is not None for _, case in numbered):
+    defective = sorted((one for one in shown if one.row.label), key=lambda one: one.row.score)
+    good = sorted((one for one in shown if not one.row.label), key=lambda one: -one.row.score)
+    if all(one.row.decision is None for one in shown):
         hardest = (
-            _tiles("Defective images with the lowest scores", defective[:6], scale),
-            _tiles("Good images with the highest scores", good[:6], scale),
+            _Group("Defective images with the lowest scores", defective[:6]),
+            _Group("Good images with the highest scores", good[:6]),
         )
         groups = [group for group in hardest if group.members]
-        return Section("mistakes", "Hardest images", fragment("run", "tiles", groups))
-    every = [row.verdict for row in content.rows]
+        return Section("mistakes", "Hardest images", fragment("gallery", "tiles", groups))
+    every = Counter(row.verdict for row in rows)
     groups = []
-    for heading, word, cases in (
+    for heading, word, images in (
         ("Missed defects", "missed", defective),
         ("False alarms", "false alarm", good),
     ):
-        wrong = [one for one in cases if one[1].row.verdict == word]
-        total = every.count(word)
-        shown = f", {len(wrong)} shown" if len(wrong) < total else ""
-        groups.append(_tiles(f"{heading}: {total or 'none'}{shown}", wrong, scale))
-    return Section("mistakes", "Mistakes", fragment("run", "tiles", groups))
+        wrong, total = sum(one.row.verdict == word for one in images), every[word]
+        counted = f"{total or 'none'}" + (f", {wrong} shown" if wrong < total else "")
+        groups.append(_Group(f"{heading}:", images, counted, live=word))
+    return Section("mistakes", "Mistakes", fragment("gallery", "tiles", groups))
 
 
-def extremes(numbered: Numbered, scale: Scale, *, count: int = 6) -> str:
-    """The images of the highest and of the lowest scores, whatever their label."""
-    # Of a dozen images or fewer, the sections around this one show all that there is.
-    if len(numbered) <= 2 * count:
+def extremes(shown: Sequence[Shown], *, count: int = 6) -> str:
+    """The most anomalous and the most normal images by their scores, whatever their label."""
+    # Of a dozen images or fewer, the cards show all that there is.
+    if len(shown) <= 2 * count:
         return ""
-    order = sorted(numbered, key=lambda one: one[1].score)
-    highest = _tiles("Highest scores", order[: -count - 1 : -1], scale)
-    return fragment("run", "tiles", [highest, _tiles("Lowest scores", order[:count], scale)])
+    order = sorted(shown, key=lambda one: one.row.score)
+    groups = [
+        _Group("Most anomalous: the highest scores", order[: -count - 1 : -1]),
+        _Group("Most normal: the lowest scores", order[:count]),
+    ]
+    return fragment("gallery", "tiles", groups)
 
 
-def cards(cases: Numbered, content: ReportContent, scale: Scale, *, by_kind: bool) -> str:
-    """Full cards, in the order given, under the colour bar that they share.
+def cards(
+    shown: Sequence[Shown],
+    rows: Sequence[ScoreRow],
+    scale: Scale,
+    *,
+    threshold: float | None,
+    panels: str = "prhto",
+) -> str:
+    """Full cards under the colour bar that they share: each kind of defect, then good images.
 
     Args:
-      cases: with their anchors' numbers; grouped by kind already when ``by_kind``.
-      content: of the report.
+      shown: the images on the page.
+      rows: every image.
       scale: of the heat maps.
-      by_kind: gives each kind of defect a heading with its count.
+      threshold: of the images' scores.
+      panels: letters of those that a card has.
     """
-    if not cases:
+    if not shown:
         return ""
-    scores = [row.score for row in content.rows]
-    limits = (min(scores), max(scores), content.calibration.get("image_threshold"))
+    scores = [row.score for row in rows]
+    limits = (min(scores), max(scores), threshold)
+    kind_of = lambda one: one.row.defect if one.row.label else ""
+    order = sorted(shown, key=lambda one: (not one.row.label, kind_of(one), -one.row.score))
     groups = []
-    for kind, members in itertools.groupby(cases, lambda one: by_kind and one[1].defect):
-        group = [_card(number, case, scale, limits) for number, case in members]
-        total = sum(bool(row.label) and row.defect == kind for row in content.rows)
-        count = f"{len(group)} of {total}" if len(group) < total else str(total)
-        groups.append(_Group(kind or "", group, count))
-    return fragment("run", "cards", groups, scale, "" if by_kind else "Highest score first.")
+    for kind, members in itertools.groupby(order, kind_of):
+        made = [_card(one, limits, panels) for one in members]
+        labelled = made[0].shown.row.label is not None
+        total = sum((row.defect if row.label else "") == kind for row in rows)
+        count = f"{len(made)} of {total}" if len(made) < total else str(total)
+        heading = kind or ("Good images" if labelled else "")
+        groups.append(_Group(heading, made, count, "" if kind or not labelled else "good"))
+    verdicts = VERDICTS[shown[0].row.label is None]
+    kinds = list(dict.fromkeys(one.row.defect for one in order if one.row.defect))
+    return fragment("gallery", "cards", groups, scale, verdicts, kinds, len(shown))
 
 
-def _card(
-    number: int, case: Case, scale: Scale, limits: tuple[float, float, float | None]
-) -> _Card:
-    panels: list[tuple[figures.Panel, Picture | None]] = []
-    for panel in figures.panels(case, scale):
-        sharp = panel.caption not in ("photograph", "reconstruction")
-        alt = f"{panel.caption} of {_name(case.path)}"
-        shown = None if panel.pixels is None else Picture(panel.pixels, alt, sharp)
-        panels.append((panel, shown))
-    row, shape = case.row, case.image.shape
+def _card(one: Shown, limits: tuple[float, float, float | None], panels: str) -> _Card:
+    drawn = [(letter, PANELS[letter], one.absent.get(letter, "")) for letter in panels]
     low, high, threshold = limits
     if not high > low:
-        return _Card(number, row, shape, panels)
+        return _Card(one, drawn)
     gauge, mark = (
         f"{min(max(100 * (value - low) / (high - low), 0), 100):.1f}" if is_known(value) else ""
-        for value in (case.score, threshold)
+        for value in (one.row.score, threshold)
     )
-    return _Card(number, row, shape, panels, gauge, mark)
+    return _Card(one, drawn, gauge, mark)
+
+
+def live(shown: Sequence[Shown], rows: Sequence[ScoreRow], threshold: float | None) -> Live:
+    """What makes a page of images one to work with: the slider, the store, the script's data.
+
+    Args:
+      shown: the images on the page.
+      rows: every image.
+      threshold: of the images' scores; None without one.
+    """
+    data = live_data(rows, threshold)
+    steps = [step for step, *_ in data["steps"]]
+    place = steps.index(threshold) if threshold in steps else len(steps) - 1
+    return Live(data, fragment("gallery", "extra", shown, threshold, len(steps), place))
+
+
+def leads_to(shown: Sequence[Shown]) -> Callable[[Bar], str]:
+    """Where a bar of the histogram leads: to the card of its highest score, where it has one."""
+
+    def lead(bar: Bar) -> str:
+        inside = [
+            one
+            for one in shown
+            if bar.low <= one.row.score < bar.high
+            and (bar.group not in GROUPS or bool(one.row.label) == (bar.group == "defective"))
+        ]
+        if not inside:
+            return ""
+        return f"#case-{max(inside, key=lambda one: one.row.score).number}"
+
+    return lead

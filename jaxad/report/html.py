@@ -1,15 +1,16 @@
 """The report of one run: a single self-contained page, mistakes before successes.
 
 The order is the reader's: how good is it, where is the threshold and what is it worth, what went
-wrong, then every defective image given, the extremes, the good images, the tables, what the model
-learned, the training, the settings.
+wrong, the most and least anomalous images, all images given, the tables, what the model learned,
+the training, how it was measured, the settings. Scripts make it a page to work with
+(``page.js``): a threshold that moves, filters, order.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxad.data.crop import crop_in_words
@@ -31,6 +32,7 @@ _FACTS = {
     "mask_rule": "masks resized by",
     "method": "pixel metrics",
 }
+_TERMS_OF_FACTS = {"primary map": "map", "primary score": "score"}
 
 
 def write_report(path: str | os.PathLike, content: ReportContent) -> None:
@@ -50,29 +52,24 @@ def write_report(path: str | os.PathLike, content: ReportContent) -> None:
 def render_report(content: ReportContent) -> str:
     """The page as a string; arguments as in ``write_report``."""
     scale = common_scale(content.calibration, content.cases)
-    # Anchors follow the order of the cases given, so that tiles and cards agree.
-    numbered = list(enumerate(content.cases))
-    defective = [(n, case) for n, case in numbered if case.label]
-    good = [(n, case) for n, case in numbered if not case.label]
-    defective.sort(key=lambda one: (one[1].defect, -one[1].score))
-    good.sort(key=lambda one: -one[1].score)
-    cards = gallery.cards
+    shown = gallery.shown_cases(content.cases, scale)
+    threshold = content.calibration.get("image_threshold")
     sections = [
         Section("summary", "Summary", _summary(content)),
-        Section("protocol", "Protocol", _protocol(content.metrics)),
-        Section("threshold", "Threshold", _threshold(content)),
-        gallery.mistakes(content, numbered, scale),
-        Section("defective", "Defective images", cards(defective, content, scale, by_kind=True)),
-        Section("extremes", "Most and least anomalous", gallery.extremes(numbered, scale)),
-        Section("good", "Good images", cards(good, content, scale, by_kind=False)),
-        Section("pixels", "Pixels", _pixels(content)),
+        Section("threshold", "Threshold", _threshold(content, shown)),
+        gallery.mistakes(shown, content.rows),
+        Section("extremes", "Most and least anomalous", gallery.extremes(shown)),
+        Section("images", "Images", gallery.cards(shown, content.rows, scale, threshold=threshold)),
         Section("kinds", "Kinds of defects", _kinds(content.metrics)),
+        Section("pixels", "Pixels", _pixels(content)),
         Section("maps", "All maps and scores", _maps(content.metrics)),
         *learned.sections(content.learned),
         Section("training", "Training", _training(content)),
+        Section("protocol", "Protocol: how it was measured", _protocol(content.metrics)),
         Section("setup", "Setup", _setup(content)),
     ]
-    return page(content.title, sections, lead=_lead(content.metrics))
+    live = gallery.live(shown, content.rows, threshold)
+    return page(content.title, sections, lead=_lead(content.metrics), live=live)
 
 
 def _lead(metrics: Mapping[str, Any]) -> str:
@@ -81,7 +78,7 @@ def _lead(metrics: Mapping[str, Any]) -> str:
         for key, title in _FACTS.items()
         if is_known(metrics.get(key))
     }
-    return fragment("run", "lead", facts.items())
+    return fragment("run", "lead", facts.items(), _TERMS_OF_FACTS)
 
 
 def _plain(key: str, value: Any) -> str:
@@ -103,6 +100,7 @@ def _summary(content: ReportContent) -> str:
     reasons = list(dict.fromkeys(why.values()))
     tiles = [
         (
+            key,
             metric_title(key),
             format_value(metrics.get(key), digits=3),
             reasons.index(why[key]) + 1 if key in why else None,
@@ -138,7 +136,7 @@ def _protocol(metrics: Mapping[str, Any]) -> str:
     return fragment("run", "protocol", metrics, tables, counts[:1].upper() + counts[1:])
 
 
-def _threshold(content: ReportContent) -> str:
+def _threshold(content: ReportContent, shown: Sequence[gallery.Shown]) -> str:
     # What is None there is as good as absent, and of a run from before they came these are.
     calibration: dict[str, Any] = {"method": "held_out", "set_by_hand": "", "odd_images": []}
     calibration |= {key: value for key, value in content.calibration.items() if is_known(value)}
@@ -152,14 +150,17 @@ def _threshold(content: ReportContent) -> str:
             [row.score for row in content.rows if not row.label],
             [row.score for row in content.rows if row.label],
             threshold=calibration.get("image_threshold"),
+            leads=gallery.leads_to(shown),
         )
         drawn.append(Chart("Scores of the test images", svg))
     marker = (alarms / fine, found / bad) if bad and fine else None
     axes = ("false-positive rate", "true-positive rate")
-    drawn += _curve(content, "roc", "ROC of the images", *axes, marker=marker, diagonal=True)
+    drawn += _curve(
+        content, "roc", "ROC of the images", *axes, marker=marker, diagonal=True, kind="roc"
+    )
     marker = (found / bad, found / (found + alarms)) if bad and found + alarms else None
     title = "Precision and recall of the images"
-    drawn += _curve(content, "pr", title, "recall", "precision", marker=marker)
+    drawn += _curve(content, "pr", title, "recall", "precision", marker=marker, kind="pr")
     return fragment(
         "run",
         "threshold",
@@ -167,6 +168,7 @@ def _threshold(content: ReportContent) -> str:
         reason=str(calibration.get("reason", "this run was not calibrated")).rstrip("."),
         too_few=smallest is not None and rate is not None and smallest > rate,
         outcome={"found": found, "bad": bad, "alarms": alarms, "fine": fine},
+        verdicts=[(name, verdicts[name]) for name in gallery.VERDICTS[0]] if bad or fine else [],
         regions=content.metrics.get("regions"),
         own_scale="heat_map_low" not in calibration and content.cases,
         drawn=drawn,

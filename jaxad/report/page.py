@@ -1,27 +1,30 @@
 """Our pages: their templates, and what these are given.
 
 All HTML stands in ``report/templates``; text that comes into it is escaped. A page is one file that
-fetches nothing and runs no script; its content security policy makes the browser hold to that.
+fetches nothing and is complete without scripts. A page to work with has one, ``page.js``; the
+content security policy names it by its hash, so that the browser runs no other.
 """
 
 from __future__ import annotations
 
 import base64
 import functools
-import io
-from collections.abc import Collection, Sequence
+import hashlib
+import pathlib
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
 from jaxtyping import UInt8
 from markupsafe import Markup
-from PIL import Image
 
 from jaxad.report.charts import MODEL_COLOURS
 from jaxad.report.content import is_known
 from jaxad.report.figures import colour_table
+from jaxad.report.pictures import data_uri
 from jaxad.report.tables import format_score, format_value
+from jaxad.report.terms import TERMS
 
 SORTABLE_COLUMNS = 24
 """Most columns of a table that can be sorted by any of them."""
@@ -41,23 +44,15 @@ class Picture(NamedTuple):
     Attributes:
       pixels: (h, w, c) uint8, c is 1 or 3.
       alt: what screen readers say.
-      sharp: keeps colour at full resolution, for drawn lines; photographs do not need it.
     """
 
     pixels: UInt8[np.ndarray, "h w c"]
     alt: str
-    sharp: bool = False
 
     @property
     def uri(self) -> Markup:
-        """A data URI: JPEG at quality 85, or PNG where that is smaller (flat images)."""
-        image = Image.fromarray(self.pixels[..., 0] if self.pixels.shape[2] == 1 else self.pixels)
-        jpeg, png = io.BytesIO(), io.BytesIO()
-        image.save(jpeg, "JPEG", quality=85, optimize=True, subsampling=0 if self.sharp else 2)
-        image.save(png, "PNG")
-        smaller, kind = min((jpeg, "jpeg"), (png, "png"), key=lambda one: one[0].tell())
-        data = base64.b64encode(smaller.getvalue()).decode()
-        return Markup(f"data:image/{kind};base64,{data}")  # base64 has nothing to escape
+        """A data URI."""
+        return data_uri(self.pixels)
 
 
 class Cell(NamedTuple):
@@ -69,6 +64,7 @@ class Cell(NamedTuple):
       why: shown on hovering.
       link: where the text leads.
       best: in bold.
+      chance: what guessing gives, of a figure that is not better; None of others.
     """
 
     text: str
@@ -76,6 +72,7 @@ class Cell(NamedTuple):
     why: str = ""
     link: str = ""
     best: bool = False
+    chance: float | None = None
 
 
 class Table(NamedTuple):
@@ -145,6 +142,7 @@ def _templates() -> jinja2.Environment:
         "heat_colours": ", ".join("#" + one.tobytes().hex() for one in colour_table()[::15]),
         "model_colours": MODEL_COLOURS,
         "sortable_columns": SORTABLE_COLUMNS,
+        "terms": TERMS,
     }
     return environment
 
@@ -167,16 +165,46 @@ def text_page(template: str, **values: Any) -> str:
     return _templates().get_template(template).render(values)
 
 
-def page(title: str, sections: Sequence[Section], *, lead: str = "") -> str:
+class Live(NamedTuple):
+    """What makes a page one to work with.
+
+    Attributes:
+      data: for its script.
+      extra: HTML behind the last section.
+    """
+
+    data: Mapping[str, Any]
+    extra: Markup
+
+
+def page(
+    title: str, sections: Sequence[Section], *, lead: str = "", live: Live | None = None
+) -> str:
     """Assembles a page.
 
     Args:
       title: heading and window title, as text.
       sections: in order; they make the contents.
       lead: HTML between the heading and the first section.
+      live: of a page with a script; None for one without.
 
     Returns:
       The HTML document.
     """
     shown = [section for section in sections if section.body]
-    return text_page("page.html.j2", title=title, sections=shown, lead=lead)
+    script = _script() if live else Markup("")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return text_page(
+        "page.html.j2",
+        title=title,
+        sections=shown,
+        lead=lead,
+        live=live,
+        script=script,
+        allowed=Markup(f"'sha256-{digest}'" if live else "'none'"),
+    )
+
+
+@functools.cache
+def _script() -> Markup:
+    return Markup(pathlib.Path(__file__).with_name("page.js").read_text(encoding="utf-8"))

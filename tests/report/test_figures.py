@@ -93,10 +93,24 @@ def test_overlay_mixes_luminance_and_colour():
     heat = np.array([[0.0, 1.0]])
     drawn = figures.overlay(image, heat, low=0.0, high=1.0, alpha=0.25)
     table = figures.colour_table().astype(float)
-    np.testing.assert_array_equal(drawn[0, 0], np.rint(0.25 * table[0]))
+    np.testing.assert_array_equal(drawn[0, 0], image[0, 0])
     np.testing.assert_array_equal(drawn[0, 1], np.rint(0.75 * 0.299 * 255 + 0.25 * table[255]))
-    only_map = figures.overlay(image, heat, low=0.0, high=1.0, alpha=1.0)
-    np.testing.assert_array_equal(only_map, figures.heat_map(heat, low=0.0, high=1.0))
+    only_map = figures.overlay(image, heat + 0.5, low=0.0, high=1.0, alpha=1.0)
+    np.testing.assert_array_equal(only_map, figures.heat_map(heat + 0.5, low=0.0, high=1.0))
+
+
+def test_the_photograph_stays_as_bright_as_it_was_where_the_map_is_low():
+    heat = np.array([[-1.0, 0.0, 0.25, 0.5, 0.75, 1.0, 9.0, np.nan]])
+    seen = figures.opacity(heat, low=0.0, high=1.0)
+    np.testing.assert_allclose(seen, [[0, 0, 0.5, 1, 1, 1, 1, 1]])
+    white = np.full((1, 8, 3), 255, np.uint8)
+    drawn = figures.overlay(white, heat, low=0.0, high=1.0)
+    assert (drawn[0, :2] == 255).all()
+    # Under the brightest part, more than half of what is seen is still the photograph.
+    black = figures.overlay(np.zeros((1, 8, 3), np.uint8), heat, low=0.0, high=1.0)
+    assert (drawn[0, 6].astype(int) - black[0, 6] > 127).all()
+    flat = figures.opacity(np.array([[1.0, 2.0]]), low=1.0, high=1.0)
+    np.testing.assert_array_equal(flat, [[0.0, 1.0]])
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
