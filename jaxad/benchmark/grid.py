@@ -30,6 +30,7 @@ from jaxad.run.files import remove_unfinished, try_lock
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
 from jaxad.run.text import say
+from jaxad.run.variants import about_config
 from jaxad.training.preparation import CHANGEABLE
 from jaxad.training.train import train
 
@@ -222,6 +223,7 @@ def summary_of(root: pathlib.Path, row: Mapping[str, Any]) -> RunSummary:
     run = RunFolder(root / row["folder"])
     return RunSummary(
         name=row["config"],
+        about=about_config(row["config"]),
         category=row["category"],
         seed=row["seed"],
         metrics=run.read_json(run.metrics),

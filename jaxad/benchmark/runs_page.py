@@ -37,6 +37,7 @@ class RunSummary:
 
     Attributes:
       name: what the table calls it: the model, or its config.
+      about: what it is, and what its variants are for; empty for nothing to tell.
       category: of the data set; images are compared within one.
       seed: None where there is none to tell.
       metrics: the content of its ``metrics.json``.
@@ -48,6 +49,7 @@ class RunSummary:
 
     name: str
     metrics: Mapping[str, Any]
+    about: str = ""
     category: str = ""
     seed: int | None = None
     link: str | None = None
@@ -77,10 +79,12 @@ def write_comparison(
     columns = (known or asked)[: SORTABLE_COLUMNS - 4]
     absent = [one for one in asked if one not in known] if known else []
     reasons = sorted({why for run in runs for one in absent if (why := one.why_not(run))})
+    below = any(one.at_chance(run) for run in runs for one in columns)
     metrics = fragment(
         "runs",
         "metrics",
         _metrics_table(runs, columns),
+        below=below,
         by_category=any(categories),
         absent=[one.title for one in absent],
         reasons=reasons,
@@ -88,7 +92,9 @@ def write_comparison(
     several = len(categories) > 1
     means = fragment("runs", "means", _means_table(runs, columns)) if several else ""
     bars_heading = "Per category" if categories != [""] else "In bars"
+    about = {run.name: run.about for run in runs if run.about}
     sections = [
+        Section("models", "What is compared", fragment("runs", "models", about) if about else ""),
         Section("metrics", "Metrics", metrics),
         Section("means", "Means over categories", means),
         Section("bars", bars_heading, _bars(runs, categories)),
@@ -123,6 +129,29 @@ class _Column(NamedTuple):
             return run.metrics.get(self.key)
         same = run.metrics.get("protocol") == self.protocol
         return run.metrics["protocol_figures"].get(self.key) if same else None
+
+    def chance(self, run: RunSummary) -> float | None:
+        """What guessing gives; None where it is not known."""
+        counts = run.metrics.get("counts") or {}
+        share = lambda part, whole: counts[part] / counts[whole] if counts.get(whole) else None
+        if self.key in ("image_auroc", "pixel_auroc", "pixel_auroc_per_image_mean"):
+            return 0.5
+        if self.key == "aupro":
+            # Of a map without meaning as much of every region is over a threshold as of the rest:
+            # the curve is the diagonal, up to the limit that the area is divided by.
+            return run.metrics.get("aupro_limit", 0.3) / 2
+        if self.key == "image_ap" and "anomalous" in counts:
+            return share("anomalous", "images")
+        if self.key == "pixel_ap" and "defect_pixels" in counts:
+            return share("defect_pixels", "pixels")
+        return None
+
+    def at_chance(self, run: RunSummary) -> bool:
+        """Whether the metric, as printed, is not better than guessing."""
+        value, chance = self.of(run), self.chance(run)
+        if not is_known(value) or chance is None:
+            return False
+        return round(value, 4) <= round(chance, 4)
 
     def why_not(self, run: RunSummary) -> str:
         """Why a run's metric is undefined."""
@@ -173,7 +202,9 @@ def _metrics_table(runs: Sequence[RunSummary], columns: Sequence[_Column]) -> Ma
         for column in columns:
             value, most = column.of(run), best[column].get(run.category)
             is_best = is_known(value) and round(value, 4) == most
-            row.append(metric_cell(value, why=column.why_not(run), best=is_best))
+            cell = metric_cell(value, why=column.why_not(run), best=is_best)
+            chance = column.chance(run) if column.at_chance(run) else None
+            row.append(cell._replace(chance=chance))
         rows.append(row)
     headers = [*leading, "Time to train", *(column.title for column in columns)]
     upwards = range(1, len(leading) + 1)
@@ -214,7 +245,8 @@ def _bars(runs: Sequence[RunSummary], categories: Sequence[str]) -> str:
         values = _by_model(runs, _Column(title, key))
         if any(one for by_model in values.values() for one in by_model.values()):
             named = {category: values.get(category, {}) for category in categories}
-            drawn.append(Chart(title, charts.model_bars(named, models)))
+            chance = _Column(title, key).chance(runs[0])
+            drawn.append(Chart(title, charts.model_bars(named, models, chance=chance)))
     if not drawn:
         return ""
     most = max(Counter((run.category, run.name) for run in runs).values())
@@ -243,16 +275,17 @@ def _images(runs: Sequence[RunSummary]) -> str:
             for cases, scale in zip(by_path, scales, strict=True)
         ]
         rows.append((_photograph(first[path]), first[path].row, results))
-    return fragment("runs", "images", list(map(_linked, runs)), rows, MISSING)
+    headings = list(zip(map(_linked, runs), scales, strict=True))
+    return fragment("runs", "images", headings, rows, MISSING)
 
 
 def _photograph(case: Case) -> Picture:
     """The outlined photograph where there is a mask, the plain one elsewhere."""
     plain, _, _, outlined, _ = figures.panels(case, Scale(0.0, 1.0))
     pixels = plain.drawn if outlined.pixels is None else outlined.pixels
-    return Picture(pixels, f"photograph {case.path}", sharp=True)
+    return Picture(pixels, f"photograph {case.path}")
 
 
 def _heat_map(case: Case, scale: Scale) -> Picture:
     heat = figures.panels(case, scale)[2]
-    return Picture(heat.drawn, f"heat map of {case.path}", sharp=True)
+    return Picture(heat.drawn, f"heat map of {case.path}")

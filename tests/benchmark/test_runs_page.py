@@ -7,6 +7,8 @@ from report_pages import NASTY, Page, assert_self_contained, make_cases, pixels_
 from jaxad.benchmark.runs_page import RunSummary, write_comparison
 from jaxad.report import figures
 from jaxad.report.content import Scale
+from jaxad.run.config import shipped_names
+from jaxad.run.variants import about_config, variants_of
 
 
 def test_comparison_puts_the_runs_side_by_side(tmp_path):
@@ -52,3 +54,74 @@ def test_comparison_of_nothing_is_a_page(tmp_path):
     text = (tmp_path / "c.html").read_text(encoding="utf-8")
     Page(text)  # raises where tags do not balance
     assert "Nothing yet" in text
+
+
+def test_figures_at_or_below_chance_are_marked_by_what_guessing_gives(tmp_path):
+    counts = {"images": 10, "anomalous": 4, "pixels": 1000, "defect_pixels": 20}
+    better = {
+        "image_auroc": 0.51,
+        "image_ap": 0.41,
+        "pixel_auroc": 0.6,
+        "pixel_ap": 0.03,
+        "aupro": 0.2,
+    }
+    worse = {
+        "image_auroc": 0.5,
+        "image_ap": 0.4,
+        "pixel_auroc": 0.3,
+        "pixel_ap": 0.02,
+        "aupro": 0.15,
+    }
+    runs = [
+        RunSummary(name=name, metrics=metrics | {"counts": counts, "aupro_limit": 0.3})
+        for name, metrics in (("better", better), ("worse", worse))
+    ]
+    write_comparison(tmp_path / "c.html", runs)
+    text = (tmp_path / "c.html").read_text(encoding="utf-8")
+    parsed = Page(text)
+    for value in worse.values():
+        assert f"{value:.4f}†" in parsed.text
+    assert parsed.text.count("†") == 6 and "At or below chance" in parsed.text
+    titles = [
+        attrs["title"]
+        for _, attrs in parsed.tags
+        if attrs.get("class") == "chance" and "title" in attrs
+    ]
+    assert titles == [f"guessing gives {value}" for value in (0.5, 0.4, 0.5, 0.02, 0.15)]
+    write_comparison(tmp_path / "d.html", runs[:1])
+    assert "†" not in Page((tmp_path / "d.html").read_text(encoding="utf-8")).text
+
+
+def test_scales_of_bars_and_maps_are_shown(tmp_path):
+    runs = [
+        RunSummary(
+            name=name, metrics={"image_auroc": 0.9}, cases=make_cases(2), scale=Scale(0.125, high)
+        )
+        for name, high in (("a", 4.5), ("b", 8.25))
+    ]
+    write_comparison(tmp_path / "c.html", runs)
+    parsed = Page((tmp_path / "c.html").read_text(encoding="utf-8"))
+    assert "0.125 4.5" in parsed.text and "0.125 8.25" in parsed.text
+    assert "0 0.25 0.5 0.75 1" in parsed.text
+
+
+def test_the_page_says_what_each_config_and_variant_is_for(tmp_path):
+    assert variants_of("pca")["patch"].startswith("for textures: ")
+    about = about_config("pca:patch,nothing")
+    assert about.startswith("Principal components") and "patch: for textures" in about
+    assert about_config("mine.py:patch") == ""
+    # A meaning that goes on in a second line is whole.
+    assert variants_of("mae")["paper"].endswith("nothing is trained")
+    runs = [
+        RunSummary(name="pca:patch", about=about, metrics={}),
+        RunSummary(name=NASTY, about=NASTY, metrics={}),
+    ]
+    write_comparison(tmp_path / "c.html", runs)
+    parsed = Page((tmp_path / "c.html").read_text(encoding="utf-8"))
+    assert "patch: for textures" in parsed.text and NASTY in parsed.text
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_shipped_variant_says_what_it_is_for(name):
+    meanings = variants_of(name)
+    assert {"small", "paper"} <= set(meanings) and all(meanings.values())
