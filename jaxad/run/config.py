@@ -21,7 +21,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxad.run import schema
-from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.errors import UserError, did_you_mean, meant, nearest
 from jaxad.run.files import listed_paths, plain
 from jaxad.run.options import converted
 from jaxad.run.settings import ModelChoice, Settings
@@ -272,11 +272,16 @@ def set_key(config: ConfigDict, key: str, value: Any) -> None:
 
 
 def _nearest(key: str, known: list[str]) -> str:
-    same_leaf = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-    if same_leaf:
-        return f"; did you mean {same_leaf[0]!r}?"
-    near = did_you_mean(key, known)
-    return near if "did you mean" in near else "; `jaxad config NAME` lists every key"
+    """Which keys may be meant: those of the same last part, or nearly so in the same group."""
+    leaf_of = lambda known_key: known_key.rpartition(".")[2]
+    group, _, leaf = key.rpartition(".")
+    there = [k for k in known if k.rpartition(".")[0] == group] if group else known
+    for wanted in ([leaf], nearest(leaf, sorted({leaf_of(k) for k in there}))):
+        keys = [k for k in (known if wanted == [leaf] else there) if leaf_of(k) in wanted]
+        if keys:
+            return meant(keys)
+    near = [] if there else nearest(key, known)
+    return meant(near) if near else "; `jaxad config NAME` lists every key"
 
 
 def flatten(config: ConfigDict | Settings) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -16,6 +16,9 @@ class UserError(Exception):
 
 _NEAR = 0.6
 """How alike two names must be, from 0 to 1: "l3" is not taken for "l1", but answered by a list."""
+_AS_NEAR = 0.02
+"""Names that are less alike by no more than this are named too: which one is meant is not known."""
+_MOST_MEANT, _MOST_KNOWN = 3, 30
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -26,10 +29,27 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
       known: every name that would have been accepted.
 
     Returns:
-      ``"; did you mean 'a'?"`` when something is near, else ``"; known: a, b, c"``.
+      ``"; did you mean 'a'?"``, or ``'a' or 'b'`` where several are as near; where none is, or
+      many are (numbered files), ``"; known: a, b, c"``, a few dozen at most.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=_NEAR)
+    near = nearest(name, known)
     if near:
-        return f"; did you mean {near[0]!r}?"
-    return "; known: " + ", ".join(known) if known else ""
+        return meant(near)
+    more = f" and {len(known) - _MOST_KNOWN} more" if len(known) > _MOST_KNOWN else ""
+    return "; known: " + ", ".join(known[:_MOST_KNOWN]) + more if known else ""
+
+
+def meant(names: Sequence[str]) -> str:
+    """``"; did you mean 'a' or 'b'?"``."""
+    return f"; did you mean {' or '.join(map(repr, names))}?"
+
+
+def nearest(name: str, known: Sequence[str]) -> list[str]:
+    """The known names most like another one, upper case aside; none where many are as near."""
+    alike = {
+        other: difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio() for other in known
+    }
+    best = max(alike.values(), default=0.0)
+    near = [other for other, ratio in alike.items() if ratio >= max(_NEAR, best - _AS_NEAR)]
+    return near if len(near) <= _MOST_MEANT else []

@@ -22,7 +22,7 @@ from jaxad.data.split import random_order, split_folds, split_holdout
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.data.table import Sample, SampleTable
-from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.errors import UserError
 from jaxad.run.files import listed_paths
 from jaxad.run.settings import Data, Settings
 from jaxad.training.processes import log
@@ -250,14 +250,15 @@ def _without_excluded(table: SampleTable, exclude: str) -> list[Sample]:
       UserError: one to be left out is no training image.
     """
     good = {table.relative(sample): sample for sample in table.train_good()}
+    example = next(iter(good), "")
     for path in listed_paths(exclude, key="data.exclude"):
         # As odd_images.csv names it, or as a shell does.
         below = os.path.relpath(os.path.abspath(path), os.path.abspath(table.root))
         name = next((n for n in (path, pathlib.PurePath(below).as_posix()) if n in good), None)
         if name is None:
             raise UserError(
-                f"data.exclude names {path}, which is no good training image of {table.root}"
-                + did_you_mean(path, good)
+                f"data.exclude names {path}, which is no good training image of {table.root}; "
+                f"give paths from that folder, such as {example}, or from here"
             )
         del good[name]
     return list(good.values())
