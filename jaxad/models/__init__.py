@@ -19,6 +19,7 @@ from jaxad.models import (
     vt_adl,
 )
 from jaxad.models.base import Detection, LossOutput, Model, Variables
+from jaxad.models.illumination import normalised
 from jaxad.run.config import flatten
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.options import Options, Rule
@@ -116,9 +117,10 @@ def build(
 
 
 def build_from(settings: Settings, *, axis_name: str | None = None) -> Model:
-    """The model of a run's settings; errors as of :func:`build`."""
-    model = settings.model
-    return build(model.name, settings.image_shape, axis_name=axis_name, **model.options)
+    """The model of a run's settings, ``data.illumination`` in it; errors as of :func:`build`."""
+    choice, kind = settings.model, settings.data.illumination
+    model = build(choice.name, settings.image_shape, axis_name=axis_name, **choice.options)
+    return model if kind == "none" else normalised(model, kind)
 
 
 __all__ = [

@@ -42,6 +42,12 @@ class Data(Options):
     alpha: str = option(
         "white", "transparent images: on white, or their colours alone", choices=("white", "ignore")
     )
+    illumination: str = option(
+        "none",
+        "brought to that of the training images: level (brightness and contrast), or a gradient "
+        "of light too",
+        choices=("none", "level", "gradient"),
+    )
     holdout: float = option(
         0.1,
         "share of the good training images kept for calibration; 1: all, where none is trained on",

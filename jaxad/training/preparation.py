@@ -116,6 +116,11 @@ def _build_model(config: Settings, devices: Devices) -> Model:
         )
     if model.fit is None and not config.train.takes_steps and processes.count() > 1:
         raise UserError("nothing is trained here, which one process does; start it in one")
+    if config.data.illumination != "none" and model.fit is None and not config.train.takes_steps:
+        raise UserError(
+            f"data.illumination={config.data.illumination} is fitted to training images, and "
+            "nothing is trained here; leave it at none"
+        )
     return model
 
 
