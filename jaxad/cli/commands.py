@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxad.cli.status import FAILED_PARTS, interrupted
 from jaxad.run.errors import UserError
 from jaxad.run.text import say
+
+if TYPE_CHECKING:
+    from jaxad.run.folder import RunFolder
 
 
 def train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
@@ -45,6 +48,7 @@ def evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     """Prints the metrics, what decides, and what it rejects."""
     from jaxad.evaluation.evaluate import evaluate
     from jaxad.report.tables import format_metrics_table
+    from jaxad.run.folder import RunFolder
 
     result = evaluate(
         arguments.workdir,
@@ -57,6 +61,8 @@ def evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     say(format_metrics_table(rows, columns))
     say(f"decides: map {result['primary_map']}, score {result['primary_score']}, "
           + _threshold_in_words(result))  # fmt: skip
+    if result["image_threshold"] is not None and not result["threshold_set_by_hand"]:
+        say(_promise_in_words(RunFolder(arguments.workdir)))
     if decisions := result["decisions"]:
         say(f"rejected: {decisions['defective_rejected']} of {decisions['defective']} defective, "
               f"{decisions['good_rejected']} of {decisions['good']} good test images")  # fmt: skip
@@ -74,6 +80,20 @@ def _threshold_in_words(result: Mapping[str, Any]) -> str:
     words = f"threshold {result['image_threshold']:.4g}"
     by_hand = result["threshold_set_by_hand"]
     return f"{words} (set by hand: {by_hand})" if by_hand else words
+
+
+def _promise_in_words(run: RunFolder) -> str:
+    """Where the threshold comes from, and how many good images it is expected to reject."""
+    calibration = run.read_json(run.calibration)
+    words = f"it comes from {calibration['held_out']} good images that the model had not seen"
+    promised = calibration.get("promised_false_positive_rate")
+    if promised is None:  # of a run that was calibrated before there was a promise
+        return words
+    low, high = calibration["promised_interval"]
+    return (
+        f"{words}: {100 * promised:.2g} % of new good images are expected over it "
+        f"({100 * low:.2g} to {100 * high:.2g} %)"
+    )
 
 
 def predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
@@ -94,7 +114,8 @@ def predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     except KeyboardInterrupt:
         return interrupted("the tables hold what was done so far")
     counts = result["counts"]
-    say(", ".join(f"{number} {name}" for name, number in counts.items() if number))
+    say(", ".join(f"{number} {name}" for name, number in counts.items() if number)
+          + f"; {_threshold_in_words(result)}")  # fmt: skip
     if result["unlike_training"]:
         say(f"{result['unlike_training']} images have a brightness or size that the training "
               "images do not have: see the column notes")  # fmt: skip
