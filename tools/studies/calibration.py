@@ -1,6 +1,6 @@
 """Held out or cross-fitted: how far thresholds and what they decide hang on the split.
 
-    python tools/studies/calibration.py --output=calibration.md \
+    python tools/studies/calibration.py --output=docs/results/calibration_cpu.json \
         --data bottle=mvtec_ad/bottle transistor=mvtec_ad/transistor
 
 Fits a closed-form config with several seeds of the split, twice each: a tenth of the good images
@@ -8,12 +8,14 @@ held out, the threshold at the largest score that 5 % of them may exceed (``befo
 cross-fitting came); and cross-fitted on all of them (``after``). Per data set and method it gives
 the smallest and largest threshold over the seeds, the false alarms and the recall on the test
 images, the false-positive rate that is promised, and the number of false alarms that the promise
-allows for in 95 of 100 cases (beta-binomial).
+allows for in 95 of 100 cases (beta-binomial). A data set that the output holds is not measured
+again. The table goes beside the JSON file as .md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
 import tempfile
 from collections.abc import Mapping
@@ -27,7 +29,11 @@ from jaxad.evaluation.calibration import calibration_of
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import read_inputs
 from jaxad.report.tables import markdown_table
+from jaxad.run import environment
+from jaxad.run.files import write_json
 from jaxad.training.inputs import prepare_inputs
+
+METHODS = ("before", "after")
 
 
 class Outcome(NamedTuple):
@@ -70,18 +76,34 @@ def main() -> None:
     parser.add_argument("--config", default="pca", help="in closed form (default: pca)")
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME=DIR")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds (default 5)")
-    parser.add_argument("--output", required=True, type=pathlib.Path, metavar="FILE.md")
+    parser.add_argument("--output", required=True, type=pathlib.Path, metavar="FILE.json")
     arguments = parser.parse_args()
-    rows = []
+    measured: list[dict[str, Any]] = []
+    if arguments.output.exists():
+        measured = json.loads(arguments.output.read_text(encoding="utf-8"))["measured"]
     for named in arguments.data:
         name, _, root = named.partition("=")
-        for method in ("before", "after"):
+        for method in METHODS:
+            what = {"config": arguments.config, "data": name, "method": method}
+            if any(what.items() <= found.items() for found in measured):
+                continue
             outcomes = [one(arguments.config, root, s, method) for s in range(arguments.seeds)]
-            rows.append(summary(name, method, outcomes))
-            print(rows[-1], flush=True)
+            measured.append(what | {"seeds": [outcome._asdict() for outcome in outcomes]})
+            described = environment.describe(0)
+            machine = {k: described[k] for k in ("versions", "platform", "processor", "devices")}
+            record = {"made_by": "tools/studies/calibration.py", "machine": machine}
+            write_json(arguments.output, record | {"measured": measured})
+            print(summary(name, method, outcomes), flush=True)
+    rows = [
+        {"config": f"`{found['config']}`"}
+        | summary(found["data"], found["method"], [Outcome(**seed) for seed in found["seeds"]])
+        for found in measured
+    ]
     table = markdown_table(rows, list(rows[0]))
     print(table)
-    arguments.output.write_text(table + "\n", encoding="utf-8")
+    arguments.output.with_suffix(".md").write_text(
+        f"# {arguments.output.stem}\n\n{table}\n", encoding="utf-8"
+    )
 
 
 def one(config: str, root: str, seed: int, method: str) -> Outcome:
