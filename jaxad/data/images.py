@@ -73,21 +73,32 @@ def decode(
       UserError: the file is missing, empty, truncated, too large or no image, or has values
         which the range cannot map, or alpha 0 everywhere.
     """
+    with opened(path) as image:
+        return pixels_of(image, path, channels=channels, range_16bit=range_16bit, alpha=alpha)
+
+
+def pixels_of(
+    image: Image.Image,
+    name: str | os.PathLike,
+    *,
+    channels: int,
+    range_16bit: tuple[float, float] = FULL_RANGE,
+    alpha: str = "white",
+) -> UInt8[np.ndarray, "h w c"]:
+    """The same of an image that Pillow has opened; ``name`` stands for it in errors."""
     if channels not in (1, 3):
         raise UserError(f"data.channels must be 1 or 3, got {channels}")
-    with opened(path) as image:
-        sixteen_bit_colour = has_16bit_colour(image)
-        image = ImageOps.exif_transpose(image)
-        if is_deep(image):
-            values = deep_values(image, path)
-            gray = np.empty(values.shape, np.uint8)
-            for rows in _strips(values):
-                gray[rows] = _scale_to_uint8(on_16bit_scale(values[rows]), range_16bit)
-            return np.repeat(gray[..., None], channels, axis=-1)
-        if sixteen_bit_colour and tuple(range_16bit) != FULL_RANGE:
-            raise _only_full_range(path)
-        flat = _flatten(image, path, alpha).convert("L" if channels == 1 else "RGB")
-    array = np.array(flat)
+    sixteen_bit_colour = has_16bit_colour(image)
+    image = ImageOps.exif_transpose(image)
+    if is_deep(image):
+        values = deep_values(image, name)
+        gray = np.empty(values.shape, np.uint8)
+        for rows in _strips(values):
+            gray[rows] = _scale_to_uint8(on_16bit_scale(values[rows]), range_16bit)
+        return np.repeat(gray[..., None], channels, axis=-1)
+    if sixteen_bit_colour and tuple(range_16bit) != FULL_RANGE:
+        raise _only_full_range(name)
+    array = np.array(_flatten(image, name, alpha).convert("L" if channels == 1 else "RGB"))
     return array[..., None] if channels == 1 else array
 
 
@@ -238,7 +249,7 @@ def opened(path: str | os.PathLike, *, header_only: bool = False) -> Iterator[Im
     """
     path = os.fspath(path)
     aside = contextlib.nullcontext if header_only else decoding
-    try:
+    with naming_failures(path):
         member = split_member(path)
         if member is not None:
             with open_member(*member) as image, aside(image):
@@ -250,18 +261,25 @@ def opened(path: str | os.PathLike, *, header_only: bool = False) -> Iterator[Im
         # scrambles a TIFF whose sides its orientation exchanges.
         with open(path, "rb") as stream, open_image(stream, path) as image, aside(image):
             yield image
+
+
+@contextlib.contextmanager
+def naming_failures(name: str) -> Iterator[None]:
+    """Whatever fails in reading an image becomes one sentence that names it."""
+    try:
+        yield
     except UserError:
         raise
     except MemoryError:
-        raise UserError(f"{path} is too large for the memory of this machine") from None
+        raise UserError(f"{name} is too large for the memory of this machine") from None
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
+        raise UserError(f"{name} does not exist") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image in a format that is read") from error
+        raise UserError(f"{name} is not an image in a format that is read") from error
     except Exception as error:
         # A damaged file makes Pillow's decoders raise nearly anything (OSError, SyntaxError,
         # struct.error, zlib.error, IndexError ...): all of it means that the file is unreadable.
-        raise UserError(f"{path} cannot be read, it may be damaged: {error}") from error
+        raise UserError(f"{name} cannot be read, it may be damaged: {error}") from error
 
 
 def is_deep(image: Image.Image) -> bool:

@@ -26,6 +26,7 @@ from jaxad.evaluation.protocols.apply import apply_protocol
 from jaxad.report.content import VERDICTS, ScoreRow
 from jaxad.run.files import together, write_csv
 from jaxad.run.folder import RunFolder
+from jaxad.run.progress import OnProgress, reporting_to
 from jaxad.run.text import printable
 
 
@@ -35,6 +36,7 @@ def evaluate(
     checkpoint: str = "last",
     data_root: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run on the test images of its data set.
 
@@ -45,6 +47,7 @@ def evaluate(
       overrides: ``evaluate.*`` keys, and of ``model.*`` those that detection alone reads
         (:func:`jaxad.models.detection_keys`), to change; once they have worked they are kept in
         the run's config, for every later evaluation and prediction.
+      on_progress: is called with a :class:`jaxad.run.progress.Update` after every batch.
 
     Returns:
       What metrics.json holds.
@@ -57,7 +60,10 @@ def evaluate(
     detector = Detector.load(workdir, checkpoint=checkpoint, overrides=overrides)
     test = read_inputs(run, detector.config, data_root)
     run.remove_unfinished()
-    with together():  # a full disk leaves the files of the last evaluation, and all of them
+    with (
+        reporting_to(on_progress),
+        together(),
+    ):  # a full disk leaves the files of the last evaluation, and all of them
         return _evaluate(run, detector, test, overrides)
 
 

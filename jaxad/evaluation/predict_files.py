@@ -26,7 +26,8 @@ from jaxad.data.crop import Box, crop_record, is_whole
 from jaxad.data.images import decode
 from jaxad.evaluation.drawing import draw
 from jaxad.evaluation.names import MAPS, OVERLAYS, Source, find_inputs, name_outputs
-from jaxad.evaluation.predict import Prediction, Predictor, load_detector
+from jaxad.evaluation.predict import Predictor, load_detector
+from jaxad.evaluation.prediction import Prediction
 from jaxad.report.content import VERDICTS, Scale
 from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, remove_unfinished, together, write_csv, write_json, writing

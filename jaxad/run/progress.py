@@ -1,12 +1,56 @@
-"""One line on how far a long piece of work is: done, speed, time left."""
+"""How far a long piece of work is: a line with its speed and the time left, and calls of a program.
+
+:func:`reporting_to` is how ``on_progress`` of the Python API hears of all work inside a call.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import NamedTuple
 
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_REWRITES = 0.2
+
+
+class Update(NamedTuple):
+    """What a program hears of the progress of a call.
+
+    Attributes:
+      label: what is counted, "step" or "image".
+      done: of them.
+      total: of them.
+      seconds: since this piece of work began. One call may hold several, one after the other.
+      values: of a step of training: the columns of history.csv, such as ``loss``; else empty.
+    """
+
+    label: str
+    done: int
+    total: int
+    seconds: float
+    values: Mapping[str, float] = {}
+
+
+OnProgress = Callable[[Update], None]
+"""Is called again and again; what it raises ends the work."""
+
+_listener: ContextVar[OnProgress | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def reporting_to(listener: OnProgress | None) -> Iterator[None]:
+    """All progress inside is told to the listener too; None changes nothing."""
+    if listener is None:
+        yield
+        return
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 class Progress:
@@ -25,6 +69,7 @@ class Progress:
         done: int = 0,
         images_each: int = 1,
         always: bool = False,
+        warm_up: bool = False,
         stream=None,
     ):
         """Starts the clock.
@@ -35,6 +80,8 @@ class Progress:
           done: before this work began.
           images_each: images in one of them, for the speed.
           always: print even when the work is short.
+          warm_up: the work up to the first update, which carries the compilation, is left out of
+            the speed until the end; else the speed is that of all the time since the start.
           stream: instead of standard error.
         """
         self._label, self._total, self._first, self._images = label, total, done, images_each
@@ -43,6 +90,7 @@ class Progress:
         self._begun = self._said = time.perf_counter()
         self._steady: tuple[float, int] | None = None
         self._always, self._open, self._any = always, False, False
+        self._warm_up = warm_up
 
     def __enter__(self) -> Progress:
         return self
@@ -54,7 +102,7 @@ class Progress:
             self._stream.flush()
 
     def images_per_second(self, done: int) -> float:
-        """Speed since the first update, which carries the compilation; 0 before it."""
+        """Speed since the start or, with ``warm_up``, since the first update."""
         begun, first = self._steady or (self._begun, self._first)
         return (done - first) * self._images / max(time.perf_counter() - begun, 1e-9)
 
@@ -62,13 +110,22 @@ class Progress:
         seconds = max(time.perf_counter() - self._begun, 1e-9)
         return (done - self._first) * self._images / seconds
 
-    def update(self, done: int, note: str = "") -> None:
-        """Says that ``done`` of the total are done, with a few words on the state."""
+    def update(self, done: int, note: str = "", values: Mapping[str, float] | None = None) -> None:
+        """Says that ``done`` of the total are done, with a few words on the state.
+
+        Args:
+          done: of the total.
+          note: for the line.
+          values: for a program that listens.
+        """
+        if listener := _listener.get():
+            seconds = time.perf_counter() - self._begun
+            listener(Update(self._label, done, self._total, seconds, values or {}))
         over = done >= self._total
         # At the end, all the time that it took, the compilation too.
         speed = self._mean_speed(done) if over else self.images_per_second(done)
         now = time.perf_counter()
-        if self._steady is None:
+        if self._warm_up and self._steady is None:
             self._steady = (now, done)
         pause = _SECONDS_BETWEEN_REWRITES if self._live else _SECONDS_BETWEEN_LINES
         first_line = self._always and not self._any

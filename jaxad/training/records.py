@@ -51,7 +51,9 @@ class Records:
         self._history = History(run.history, up_to_step=first, timing=timing)
         self._stopwatch = Stopwatch(run, seconds=timing.get("train_seconds", 0.0))
         self._events = Events(run.path, first_step=first)
-        self._progress = Progress("step", total, done=first, images_each=images_each, always=True)
+        self._progress = Progress(
+            "step", total, done=first, images_each=images_each, always=True, warm_up=True
+        )
 
     def __enter__(self) -> Records:
         self._progress.__enter__()
@@ -73,7 +75,7 @@ class Records:
                 self._history.sync()
                 self._checkpoints.save(state, validation_loss=row.get("validation_loss"))
                 self._stopwatch.write(step, digest_of(self._history.rows, up_to_step=step))
-            self._progress.update(step, _note(row))
+            self._progress.update(step, _note(row), row)
             speed = self._progress.images_per_second(step)
             self._events.write(step, {**row, "images_per_second": speed})
 

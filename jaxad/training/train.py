@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -14,14 +14,17 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxad.data.crop import check_crop
+from jaxad.data.given import ImageLike
 from jaxad.data.pipeline import BatchLoader, evaluation_batches
 from jaxad.data.rows import ImageRows
 from jaxad.models.base import Model, Variables, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
+from jaxad.run.progress import OnProgress, reporting_to
 from jaxad.run.settings import Settings
 from jaxad.training import processes
+from jaxad.training.arrays import with_images
 from jaxad.training.augment import make_augment
 from jaxad.training.backbones import load_backbone
 from jaxad.training.checkpoints import Checkpoints
@@ -35,7 +38,13 @@ from jaxad.training.step import make_train_step, make_validation_step
 from jaxad.training.weights import load_weights
 
 
-def train(config: ConfigDict | Settings, workdir: str | os.PathLike) -> RunFolder:
+def train(
+    config: ConfigDict | Settings,
+    workdir: str | os.PathLike,
+    images: Iterable[ImageLike] | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+) -> RunFolder:
     """Trains a model, or goes on with a run that was interrupted.
 
     A run stopped at any moment and started again with the same config and workdir ends with the
@@ -48,6 +57,11 @@ def train(config: ConfigDict | Settings, workdir: str | os.PathLike) -> RunFolde
     Args:
       config: as :func:`jaxad.run.config.load_config` gives it.
       workdir: the run folder; created.
+      images: good images to train on in place of ``data.root``: an array ``(n, h, w, c)``, or
+        arrays, Pillow images, files (:func:`jaxad.data.given.given_images`). They are written to
+        ``WORKDIR/images`` as PNG, since thresholds are set from them later.
+      on_progress: is called with a :class:`jaxad.run.progress.Update` at every row of the history
+        and while images are read. What it raises ends the training, which then can go on.
 
     Returns:
       The run folder.
@@ -55,10 +69,17 @@ def train(config: ConfigDict | Settings, workdir: str | os.PathLike) -> RunFolde
     Raises:
       UserError: the config, the data or the folder does not allow it, or the loss is not finite.
     """
-    config = config_lib.with_absolute_root(config_lib.settings_of(config))
+    config = config_lib.settings_of(config)
+    if images is not None:
+        config = with_images(config, RunFolder(workdir), images)
+    config = config_lib.with_absolute_root(config)
     check_crop(config.data.region)
     environment.enable_compilation_cache()
-    with processes.abort_on_failure(), contextlib.ExitStack() as stack:
+    with (
+        reporting_to(on_progress),
+        processes.abort_on_failure(),
+        contextlib.ExitStack() as stack,
+    ):
         setup = processes.on_all(lambda: prepare(config, RunFolder(workdir), stack))
         processes.check_same(
             settings=config_lib.to_json(config), training_images=repr(setup.inputs.record)

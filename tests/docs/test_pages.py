@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
+import pathlib
 import re
 import shutil
 
 import pytest
 
+import jaxad
 from jaxad.cli.main import main
 from jaxad.run.config import flatten, load_settings, shipped_names
 
@@ -78,6 +81,13 @@ def test_five_minutes_of_the_readme(project_root, reading, parts, tiny):
     assert (parts / "runs" / "first" / "report.html").exists()
     with open("results/scores.csv") as file:
         assert {row["decision"] for row in csv.DictReader(file)} <= {"0", "1"}
+    # No picture of any of these runs contradicts the decision about it.
+    judged = json.loads(pathlib.Path("results/predictions.json").read_text())["images"]
+    assert all(bool(one["regions"]) == one["decision"] for one in judged) and judged
+    for run in ("runs/first", "runs/first-vqvae"):
+        predictions = jaxad.load_detector(run).predict("mvtec_ad/bottle")
+        assert {one.decision for one in predictions} <= {True, False}
+        assert all(one.mask.any() == one.decision for one in predictions)
 
 
 def test_the_tutorial(project_root, reading, parts, tiny):
@@ -90,7 +100,7 @@ def test_the_tutorial(project_root, reading, parts, tiny):
     run_python(reading.blocks(page, "python"))
 
 
-@pytest.mark.parametrize("name", ["deployment", "metrics"])
+@pytest.mark.parametrize("name", ["deployment", "metrics", "python"])
 def test_blocks_of_python(project_root, reading, parts, name):
     page = (project_root / "docs" / f"{name}.md").read_text(encoding="utf-8")
     if name == "deployment":

@@ -3,7 +3,7 @@ import io
 import pytest
 
 from jaxad.run import progress as module
-from jaxad.run.progress import Progress, duration
+from jaxad.run.progress import Progress, duration, reporting_to
 
 
 def lines_of(total, *, always, updates, monkeypatch, seconds_each):
@@ -34,6 +34,47 @@ def test_long_work_prints_every_few_seconds_and_its_end(monkeypatch):
     lines = lines_of(9, always=False, updates=range(1, 10), monkeypatch=monkeypatch, seconds_each=1)
     assert 2 <= len(lines) <= 5
     assert lines[-1].startswith("step 9/9")
+
+
+def test_the_rate_is_that_of_all_the_time_since_the_start(monkeypatch):
+    """Not of the time since a batch came, whose pictures follow one another at once."""
+    stream, now = io.StringIO(), 0.0
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now)
+    with Progress("image", 100, always=True, stream=stream) as progress:
+        for done in range(1, 33):
+            now = 10.0 * -(-done // 16) + 0.001 * done
+            progress.update(done)
+    assert stream.getvalue().splitlines()[-1].startswith("image 17/100  0.8 images/s  1:38 left")
+
+
+def test_compilation_is_left_out_of_the_rate_of_training_until_its_end(monkeypatch):
+    stream, now = io.StringIO(), 0.0
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now)
+    with Progress("step", 100, always=True, warm_up=True, stream=stream) as progress:
+        for when, done in ((50.0, 20), (60.0, 40), (90.0, 100)):
+            now = when
+            progress.update(done)
+    rates = [line.split("  ")[1] for line in stream.getvalue().splitlines()]
+    assert rates == ["0.4 images/s", "2.0 images/s", "1.1 images/s"]
+
+
+def test_a_listener_hears_every_update_and_ends_the_work(monkeypatch):
+    heard = []
+    with reporting_to(heard.append), Progress("step", 3, stream=io.StringIO()) as progress:
+        progress.update(1)
+        with reporting_to(None):
+            progress.update(2, values={"loss": 0.5})
+    Progress("step", 3, stream=io.StringIO()).update(3)
+    assert [(one.label, one.done, one.total) for one in heard] == [("step", 1, 3), ("step", 2, 3)]
+    assert [dict(one.values) for one in heard] == [{}, {"loss": 0.5}]
+    assert 0 <= heard[0].seconds <= heard[1].seconds
+
+    def refuse(update):
+        raise KeyError(update.done)
+
+    with pytest.raises(KeyError), reporting_to(refuse):
+        Progress("step", 3, stream=io.StringIO()).update(1)
+    Progress("step", 3, stream=io.StringIO()).update(1)
 
 
 def test_the_last_rate_is_that_of_all_the_time(monkeypatch):

@@ -1,0 +1,219 @@
+"""What a run says about images: :class:`Prediction` of one, :class:`Predictions` of several."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from jaxad.data.crop import Box, put_back
+from jaxad.evaluation.connected_components import Component, find_components
+from jaxad.evaluation.drawing import draw
+from jaxad.evaluation.resize import resize_map
+from jaxad.evaluation.thresholds import predicted_pixels
+from jaxad.report.content import VERDICTS, Scale
+from jaxad.report.notebook import NotebookRow, predictions_table
+from jaxad.report.page import Picture
+from jaxad.run.errors import UserError
+
+_SHOWN, _THUMBNAIL, _LARGE = 20, 128, 384
+"""Images that a notebook shows, and the longest side of their pictures: in a table, and alone."""
+
+
+class Maximum(NamedTuple):
+    """The highest pixel of a map: column, row and value."""
+
+    x: int
+    y: int
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a run says about one image.
+
+    Attributes:
+      path: the file; None for an image that is none.
+      size: original (height, width); None when the file cannot be read.
+      box: what the model saw of it, in original pixels (``data.region``).
+      score: image score, larger = more anomalous; None when the file cannot be read.
+      decision: True = rejected (the score exceeds the image threshold); None without a threshold.
+      image_threshold: of the run; None without one.
+      model_map: ``(h, w)`` float32, the primary map at the size that the model sees.
+      reconstruction: ``(h, w, c)`` uint8, what the model makes of the image, at that size.
+      pixel_threshold: of the run; None without one.
+      scale: of the run's heat maps; None without calibration.
+      notes: sentences on brightness or size outside what was trained: scores of such images do not
+        mean what they mean of others.
+      error: why the file cannot be read, as a sentence; None when it can.
+      photograph: reads the image again: ``photograph(channels=1)`` or 3, ``(H, W, channels)``
+        uint8 at the original size.
+    """
+
+    path: str | None
+    size: tuple[int, int] | None = None
+    box: Box | None = None
+    score: float | None = None
+    decision: bool | None = None
+    image_threshold: float | None = None
+    model_map: Float[np.ndarray, "h w"] | None = field(default=None, repr=False)
+    reconstruction: UInt8[np.ndarray, "h w c"] | None = field(default=None, repr=False)
+    pixel_threshold: float | None = None
+    scale: Scale | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    photograph: Callable[..., UInt8[np.ndarray, "H W c"]] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+    @functools.cached_property
+    def map(self) -> Float[np.ndarray, "H W"]:
+        """The primary map at the original size, float32, raw values; made on first use.
+
+        Outside the box, of which nothing is known, it has its own smallest value.
+        """
+        _, box, size = self._require_read()
+        return put_back(self._seen, box, size, outside=self._seen.min())
+
+    @functools.cached_property
+    def _seen(self) -> Float[np.ndarray, "i j"]:
+        """The map of the box."""
+        model_map, box, _ = self._require_read()
+        return resize_map(model_map, box.size)
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "H W"] | None:
+        """The predicted defects, at the original size; None without a threshold.
+
+        An accepted image has none; a rejected one has the pixels over the pixel threshold or, where
+        there are none, its highest hundredth. None of them lies outside the box.
+        """
+        _, box, size = self._require_read()
+        inside = predicted_pixels(self._seen, self.decision, self.pixel_threshold)
+        return None if inside is None else put_back(inside, box, size, outside=False)
+
+    @functools.cached_property
+    def maximum(self) -> Maximum:
+        """The highest pixel of the map, in original pixels."""
+        y, x = np.unravel_index(np.argmax(self._seen), self._seen.shape)
+        _, box, _ = self._require_read()
+        return Maximum(box.left + int(x), box.top + int(y), float(self._seen[y, x]))
+
+    @functools.cached_property
+    def components(self) -> tuple[Component, ...]:
+        """The predicted defects, highest peak first; none without a threshold."""
+        mask = self.mask
+        return () if mask is None else find_components(self.map, mask)
+
+    @property
+    def regions(self) -> tuple[Component, ...]:
+        """The components, by the name that the files of `jaxad predict` have for them."""
+        return self.components
+
+    @property
+    def verdict(self) -> str:
+        """The decision in words: rejected, accepted, or nothing without a threshold."""
+        return VERDICTS[self.decision]
+
+    def overlay(self, low: float | None = None, high: float | None = None) -> Image.Image:
+        """The map in colours over the photograph, the predicted defects outlined.
+
+        The picture of `jaxad predict`, at the original size. Its colours have the scale of the
+        run, so that pictures can be compared.
+
+        Args:
+          low: value of the bottom colour instead of the run's.
+          high: value of the top colour instead of the run's.
+
+        Raises:
+          UserError: the image cannot be read (any more), or there is no scale.
+        """
+        _, box, size = self._require_read()
+        if self.photograph is None:
+            raise UserError("there is no photograph to lay the map over")
+        scale = self.scale
+        if low is not None and high is not None:
+            scale = Scale(low, high, self.pixel_threshold)
+        if scale is None:
+            raise UserError(
+                "the run has no heat-map scale, since it has no calibration; give low and high, "
+                "for example the range of all maps to be compared"
+            )
+        gray = self.photograph(channels=1)
+        if gray.shape[:2] != size:
+            raise UserError(f"{self.path or 'the image'} has changed since it was judged")
+        whole = box == Box(0, 0, *size)
+        return Image.fromarray(draw(gray, self.map, self.mask, scale, None if whole else box))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return predictions_table(
+            [self._shown(self.path or "array", _LARGE)], threshold=self.image_threshold
+        )
+
+    def _shown(self, name: str, side: int) -> NotebookRow:
+        """As a line of a notebook's table, with a picture of at most so many pixels a side."""
+        picture = None
+        if self.error is None and self.scale is not None and self.photograph is not None:
+            small = self.overlay()
+            small.thumbnail((side, side))
+            picture = Picture(np.asarray(small), alt=f"map of {name}")
+        return NotebookRow(
+            name=name,
+            verdict=self.verdict,
+            score=self.score,
+            components=None if self.error or self.decision is None else len(self.components),
+            notes=self.error or "; ".join(self.notes),
+            shown=picture,
+        )
+
+    def _require_read(self) -> tuple[Float[np.ndarray, "h w"], Box, tuple[int, int]]:
+        """The model's map, the box and the size, which a file that was read has."""
+        if self.model_map is None or self.box is None or self.size is None:
+            raise UserError(f"there is no map: {self.error}")
+        return self.model_map, self.box, self.size
+
+
+class Predictions(list[Prediction]):
+    """Predictions in the order of their images: a list that notebooks show as a table."""
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row per image, with the columns of the scores.csv of `jaxad predict`."""
+        return [
+            {
+                "path": one.path,
+                "score": one.score,
+                "decision": one.decision,
+                "verdict": one.verdict,
+                "threshold": one.image_threshold,
+                "regions": None if one.error else len(one.components),
+                "notes": "; ".join(one.notes),
+                "error": one.error,
+            }
+            for one in self
+        ]
+
+    def to_pandas(self) -> Any:
+        """The table as a ``pandas.DataFrame``.
+
+        Raises:
+          UserError: pandas is not installed.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError:
+            raise UserError("to_pandas needs pandas: pip install pandas") from None
+        return pandas.DataFrame(self.table())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first images."""
+        names = [one.path or f"image {number}" for number, one in enumerate(self)]
+        rows = [one._shown(n, _THUMBNAIL) for n, one in zip(names[:_SHOWN], self, strict=False)]
+        threshold = self[0].image_threshold if self else None
+        return predictions_table(rows, threshold=threshold, more=max(0, len(self) - _SHOWN))
