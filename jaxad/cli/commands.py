@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from jaxad.cli.status import FAILED_PARTS, interrupted
 from jaxad.run.errors import UserError
 from jaxad.run.text import say
-
-if TYPE_CHECKING:
-    from jaxad.run.folder import RunFolder
 
 
 def train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
@@ -62,7 +59,9 @@ def evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     say(f"decides: map {result['primary_map']}, score {result['primary_score']}, "
           + _threshold_in_words(result))  # fmt: skip
     if result["image_threshold"] is not None and not result["threshold_set_by_hand"]:
-        say(_promise_in_words(RunFolder(arguments.workdir)))
+        run = RunFolder(arguments.workdir)
+        for line in _origin_in_words(run.read_json(run.calibration), str(run.odd_images)):
+            say(line)
     if decisions := result["decisions"]:
         say(f"rejected: {decisions['defective_rejected']} of {decisions['defective']} defective, "
               f"{decisions['good_rejected']} of {decisions['good']} good test images")  # fmt: skip
@@ -82,18 +81,24 @@ def _threshold_in_words(result: Mapping[str, Any]) -> str:
     return f"{words} (set by hand: {by_hand})" if by_hand else words
 
 
-def _promise_in_words(run: RunFolder) -> str:
-    """Where the threshold comes from, and how many good images it is expected to reject."""
-    calibration = run.read_json(run.calibration)
+def _origin_in_words(calibration: Mapping[str, Any], odd_images: str) -> Iterator[str]:
+    """Where the threshold comes from, what it promises, and which images to look at."""
     words = f"it comes from {calibration['held_out']} good images that the model had not seen"
     promised = calibration.get("promised_false_positive_rate")
     if promised is None:  # of a run that was calibrated before there was a promise
-        return words
+        yield words
+        return
     low, high = calibration["promised_interval"]
-    return (
+    yield (
         f"{words}: {100 * promised:.2g} % of new good images are expected over it "
         f"({100 * low:.2g} to {100 * high:.2g} %)"
     )
+    if odd := len(calibration["odd_images"]):
+        highest = "" if calibration["held_out_rejected"] else ", and the highest sets the threshold"
+        yield (
+            f"{odd} of them score far above the others{highest}: look at the images that "
+            f"{odd_images} names, and train again with --exclude if they are not good"
+        )
 
 
 def predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import jaxad
-from jaxad.cli import main as cli
+from jaxad.cli import commands, main as cli
 from jaxad.cli.arguments import COMMANDS
 from jaxad.cli.status import FAILED_PARTS
 from jaxad.run.config import load_settings, with_absolute_root
@@ -218,3 +218,28 @@ def test_config_lists_names_and_shows_every_key(capsys):
     values = [line.partition("#")[0].strip() for line in printed]
     assert "model.features = 64" in values and "data.stream = False" in values
     assert all(line.partition("# ")[2] for line in printed), "every key has a meaning"
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({}, ["it comes from 31 good images", "3.1 % of new good images", "(0.082 to 11 %)"]),
+        (
+            {"odd_images": [{}, {}]},
+            ["2 of them score far above", ", and the highest sets the threshold: look", "odd.csv"],
+        ),
+        ({"odd_images": [{}], "held_out_rejected": 1}, ["1 of them score far above the others: l"]),
+        ({"promised_false_positive_rate": None}, ["it comes from 31 good images"]),
+    ],
+)
+def test_an_evaluation_says_where_its_threshold_comes_from(changes, lines):
+    calibration = {
+        "held_out": 31,
+        "held_out_rejected": 0,
+        "promised_false_positive_rate": 1 / 32,
+        "promised_interval": [0.00081637, 0.11218875],
+        "odd_images": [],
+    }
+    said = "\n".join(commands._origin_in_words(calibration | changes, "RUN/odd.csv"))
+    assert all(part in said for part in lines)
+    assert ("look at" in said) == ("odd_images" in changes)

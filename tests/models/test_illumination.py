@@ -4,11 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-import jaxad
 from jaxad import models
 from jaxad.data.pipeline import BatchLoader
 from jaxad.models.illumination import COLLECTION, fit_reference, normalised
-from jaxad.run.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -65,31 +63,3 @@ def test_a_start_from_data_sees_corrected_images(plain, good):
     np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), reference["mean"], atol=1e-4)
     none = normalised(plain._replace(fit=None), "level")
     assert none.initialise(none.init(jax.random.key(0)), BatchLoader(good))[COLLECTION]
-
-
-def test_trained_models_learn_from_corrected_images(tmp_path, good):
-    """The reference is a part of the checkpoint, and of what an evaluation and a program see."""
-    keys = {
-        "data.image_size": (16, 16),
-        "data.illumination": "gradient",
-        "train.steps": 2,
-        "train.batch_size": 4,
-        "train.devices": 1,
-        "model.channels": 4,
-        "model.codes": 8,
-    }
-    run = jaxad.train(jaxad.load_config("vqvae:small", keys), tmp_path / "run", good[:12, :, :16])
-    detector = jaxad.load_detector(run.path)
-    image = good[0, :, :16]
-    brighter = (image.astype(int) + 10).astype(np.uint8)
-    assert detector.predict(brighter)[0].score == pytest.approx(
-        detector.predict(image)[0].score, rel=0.05
-    )
-    stored = detector.detector.variables[COLLECTION]
-    assert stored["luminance"].shape == (16, 16) and 0.3 < float(stored["mean"]) < 0.6
-
-
-def test_what_is_not_trained_has_no_illumination(tmp_path, good):
-    keys = {"data.illumination": "level", "train.optimizer": "none"}
-    with pytest.raises(UserError, match=r"data\.illumination=level is fitted to training images"):
-        jaxad.train(jaxad.load_config("vqvae:small", keys), tmp_path, good)
