@@ -74,7 +74,7 @@ def main() -> None:
                 record = {"made_by": "tools/studies/illumination.py", "runs": runs}
                 write_json(arguments.output, record)
                 rows = [row(run) for run in runs]
-                table = markdown_table(rows, list(rows[0]))
+                table = markdown_table(rows, {name: name for name in rows[0]})
                 arguments.output.with_suffix(".md").write_text(
                     f"# {arguments.output.stem}\n\n{table}\n", encoding="utf-8"
                 )
