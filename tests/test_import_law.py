@@ -111,6 +111,8 @@ def test_the_mathematics_stands_alone(folder):
         ("sklearn", {"models"}),
         ("dm_pix", {"ops"}),
         ("orbax", {"training"}),
+        ("onnx", {"export"}),
+        ("onnxruntime", set()),
     ],
 )
 def test_a_package_is_met_in_one_folder(package, folders):
@@ -170,9 +172,10 @@ BELOW: dict[str, set[str]] = {
     "training": {"run", "data", "ops", "models", "convert"},
     "evaluation": {"run", "data", "ops", "metrics", "report", "models", "training"},
     "benchmark": {"run", "data", "metrics", "report", "models", "training", "evaluation"},
+    "export": {"run", "data", "evaluation"},
     "cli": {
         "run", "data", "ops", "metrics", "report", "models", "convert", "training", "evaluation",
-        "benchmark",
+        "benchmark", "export",
     },
 }  # fmt: skip
 RUN = (

@@ -141,7 +141,10 @@ def _add_convert(command: argparse.ArgumentParser) -> None:
 def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
     command.add_argument("--output", required=True, metavar="FILE",
-                     help="the StableHLO file; FILE.json beside it describes it")  # fmt: skip
+                     help="the file; FILE.json beside it describes it")  # fmt: skip
+    command.add_argument("--format", default="stablehlo", metavar="stablehlo|onnx",
+                     help="stablehlo (default): needs jax; onnx: for onnxruntime and "
+                     "others, takes images of any size")  # fmt: skip
     command.add_argument("--checkpoint", default="last", help="last (default), best or a step")
     command.add_argument(
         "--data-root", help="where the training images are now, if they have moved"
@@ -256,7 +259,7 @@ COMMANDS = {
         "convert PyTorch weights for train.weights", _add_convert, commands.convert
     ),
     "export": _Command(
-        "write a run as one file that needs only jax",
+        "write a run as one file: for jax alone, or as ONNX",
         _add_export,
         commands.export,
         takes_overrides=True,

@@ -178,18 +178,19 @@ def convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
 
 def export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     """Writes the program, and says what it takes."""
-    from jaxad.evaluation.export import export
+    from jaxad.export.formats import export
 
     record = export(
         arguments.workdir,
         arguments.output,
+        format=arguments.format,
         checkpoint=arguments.checkpoint,
         data_root=arguments.data_root,
         overrides=overrides,
     )
     size = " x ".join(str(side) for side in record["input"]["shape"][1:])
-    say(f"{arguments.output}: {record['bytes'] / 1e6:.1f} MB, takes uint8 images of {size}, "
-          f"for {' and '.join(record['platforms'])}")  # fmt: skip
+    say(f"{arguments.output}: {record['bytes'] / 1e6:.1f} MB, takes uint8 images of {size} "
+        f"({record['format']})")  # fmt: skip
     if record["image_threshold"] is None:
         say(f"no threshold inside: {record['no_threshold_because']}")
     say(f"described in {arguments.output}.json")

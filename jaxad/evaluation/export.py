@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 import jaxad
 from jaxad.data.crop import crop_record
 from jaxad.evaluation.detector import make_detect
-from jaxad.evaluation.predict import load_detector
+from jaxad.evaluation.predict import Predictor, load_detector
 from jaxad.evaluation.thresholds import SHOWN_SHARE
 from jaxad.models.base import Model, Variables
 from jaxad.run.errors import UserError
@@ -63,51 +63,90 @@ def export(
       UserError: it is no run folder, a key is wrong, the parameters are too large for the format,
         or the output cannot be written.
     """
-    target = pathlib.Path(output)
-    if target.is_dir() or not target.absolute().parent.is_dir():
-        raise UserError(f"--output {target} must be a file in a folder that exists")
+    target = checked_target(output)
     predictor = load_detector(
         workdir, checkpoint=checkpoint, data_root=data_root, overrides=overrides
     )
-    detector, options = predictor.detector, predictor.detector.config.evaluate
-    program = make_program(
-        detector.model,
-        detector.variables,
-        smoothing=options.smoothing,
-        primary_map=detector.primary_map,
-        primary_score=detector.primary_score,
-        image_threshold=predictor.image_threshold,
-        pixel_threshold=predictor.pixel_threshold,
+    model = predictor.detector.model
+    data, outputs = serialise(
+        program_of(predictor), model.image_shape, predictor.detector.variables
     )
-    data, outputs = serialise(program, detector.model.image_shape, detector.variables)
     record = {
-        "schema_version": SCHEMA_VERSION,
+        **described(predictor, data),
         "format": "StableHLO, serialised by jax.export",
+        "platforms": list(PLATFORMS),
+        "input": {"shape": ["batch", *model.image_shape], "dtype": "uint8"},
+        "outputs": outputs,
+    }
+    write(target, data, record)
+    return record
+
+
+def checked_target(output: str | os.PathLike) -> pathlib.Path:
+    """Where the file goes.
+
+    Raises:
+      UserError: it is a folder, or lies in none.
+    """
+    target = pathlib.Path(output)
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise UserError(f"--output {target} must be a file in a folder that exists")
+    return target
+
+
+def described(predictor: Predictor, data: bytes) -> dict[str, Any]:
+    """What FILE.json says of the run and of the file, whatever the format.
+
+    Args:
+      predictor: the run.
+      data: the content of the file.
+    """
+    detector = predictor.detector
+    return {
+        "schema_version": SCHEMA_VERSION,
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
         "jax": jax.__version__,
         "jaxad": jaxad.__version__,
-        "platforms": list(PLATFORMS),
         "model": detector.config.model.name,
         "variants": detector.config.variants,
         "checkpoint": detector.step,
         "category": predictor.category,
         **crop_record(detector.config.data.region),
-        "input": {"shape": ["batch", *detector.model.image_shape], "dtype": "uint8"},
-        "outputs": outputs,
         "primary_map": detector.primary_map,
         "primary_score": detector.primary_score,
-        "smoothing": options.smoothing,
+        "smoothing": detector.config.evaluate.smoothing,
         "image_threshold": predictor.image_threshold,
         "pixel_threshold": predictor.pixel_threshold,
         "threshold_set_by_hand": predictor.calibration["set_by_hand"],
         "no_threshold_because": predictor.reason,
     }
+
+
+def write(target: pathlib.Path, data: bytes, record: Mapping[str, Any]) -> None:
+    """Writes the file, and FILE.json beside it.
+
+    Raises:
+      UserError: the output cannot be written.
+    """
     write_bytes(target, data, what=f"--output {target}")
-    description = _description(target)
+    description = target.with_name(target.name + ".json")
     text = json.dumps(record, indent=1) + "\n"
     write_bytes(description, text.encode(), what=f"--output {description}")
-    return record
+
+
+def program_of(predictor: Predictor) -> Callable[[UInt8[Array, "b h w c"]], dict[str, Array]]:
+    """:func:`make_program` of a run."""
+    detector = predictor.detector
+    return make_program(
+        detector.model,
+        detector.variables,
+        smoothing=detector.config.evaluate.smoothing,
+        primary_map=detector.primary_map,
+        primary_score=detector.primary_score,
+        image_threshold=predictor.image_threshold,
+        pixel_threshold=predictor.pixel_threshold,
+    )
 
 
 def make_program(
@@ -199,7 +238,3 @@ def serialise(
         for name, aval in shapes.items()
     }
     return bytes(exported.serialize()), outputs
-
-
-def _description(target: pathlib.Path) -> pathlib.Path:
-    return target.with_name(target.name + ".json")

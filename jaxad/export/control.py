@@ -1,0 +1,97 @@
+"""Functions within functions, choices, loops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.extend.core as jex
+import numpy as np
+
+from jaxad.export.graph import Graph, described, tensor_type
+from jaxad.export.lowering import Lowering, NotConvertible, Value, rule
+
+
+@rule(
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "remat",
+    "checkpoint",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "custom_vjp_call_jaxpr",
+)
+def _call(lowering: Lowering, equation: Any, *values: Value) -> list[Value]:
+    names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+    inner = next(equation.params[name] for name in names if name in equation.params)
+    if isinstance(inner, jex.ClosedJaxpr):
+        constants = [lowering.of_array(array) for array in inner.consts]
+        return lowering.run(inner.jaxpr, constants, values)
+    return lowering.run(inner, [], values)
+
+
+@rule("platform_index")
+def _platform(lowering: Lowering, equation: Any) -> Value:
+    """The branch for all platforms that are not named."""
+    platforms = equation.params["platforms"]
+    if None not in platforms:
+        raise NotConvertible("a choice by platform without a default has no counterpart in ONNX")
+    return lowering.of_array(np.asarray(platforms.index(None), np.int32))
+
+
+@rule("cond")
+def _cond(lowering: Lowering, equation: Any, which: Value, *values: Value) -> list[Value]:
+    if which.known is None:
+        raise NotConvertible("a choice by a computed value has no counterpart in ONNX here")
+    branches = equation.params["branches"]
+    branch = branches[min(max(int(which.known), 0), len(branches) - 1)]
+    constants = [lowering.of_array(array) for array in branch.consts]
+    return lowering.run(branch.jaxpr, constants, values)
+
+
+@rule("dim_as_value")
+def _dim_as_value(lowering: Lowering, equation: Any) -> Value:
+    g = lowering.graph
+    name = g.add("Squeeze", lowering.side(equation.params["dim"]), g.integers(0))
+    dtype = equation.outvars[0].aval.dtype
+    return lowering.of_node(equation, g.add("Cast", name, to=tensor_type(dtype)))
+
+
+@rule("scan")
+def _scan(lowering: Lowering, equation: Any, *values: Value) -> list[Value]:
+    """ONNX's Scan; what the loop does not change is read from outside by its body."""
+    p = equation.params
+    constants, carried = p["num_consts"], p["num_consts"] + p["num_carry"]
+    fixed, state, scanned = values[:constants], values[constants:carried], values[carried:]
+    if not scanned:
+        raise NotConvertible("a loop over nothing has no counterpart in ONNX here")
+    body = Graph(lowering.graph)
+    inner = lowering.inside(body)
+    inputs = [
+        Value(v.aval.shape, v.aval.dtype, v.aval.shape, body.fresh("of_loop"))
+        for v in p["jaxpr"].jaxpr.invars[constants:]
+    ]
+    closed = [inner.of_array(array) for array in p["jaxpr"].consts]
+    results = inner.run(p["jaxpr"].jaxpr, closed, [*fixed, *inputs])
+    results = [inner.with_name(value) for value in results]
+    graph = body.finish(
+        body.fresh("body"),
+        [described(v.name, v.dtype, v.shape) for v in inputs],
+        [described(v.name, v.dtype, v.shape) for v in results],
+    )
+    backwards = {}
+    if p["reverse"]:
+        backwards = {
+            "scan_input_directions": [1] * len(scanned),
+            "scan_output_directions": [1] * (len(results) - len(state)),
+        }
+    names = lowering.graph.add_many(
+        len(equation.outvars),
+        "Scan",
+        *(lowering.full(value) for value in (*state, *scanned)),
+        body=graph,
+        num_scan_inputs=len(scanned),
+        **{name: axes for name, axes in backwards.items() if axes},
+    )
+    return [lowering.of_output(v, n) for v, n in zip(equation.outvars, names, strict=True)]

@@ -1,0 +1,17 @@
+"""The timing of decisions trains, exports, and judges the same images in Python and onnxruntime."""
+
+import importlib.util
+
+
+def test_a_row(project_root, tmp_path):
+    path = project_root / "tools" / "benchmarks" / "deployment.py"
+    spec = importlib.util.spec_from_file_location("deployment", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    overrides = {"data.image_size": "32,32", "train.devices": "1"}
+    row = tool.row_of("pca", tmp_path, seconds=0.01, overrides=overrides)
+    assert row["config"] == "pca" and row["image_size"] == [32, 32] and row["bytes"] > 1000
+    for times in row["ms"].values():
+        assert [*times] == [1, 4, 16]
+        assert all(0 < each["median"] <= each["p99"] for each in times.values())
+    assert max(row["largest_relative_difference_of_scores"].values()) < 1e-4
