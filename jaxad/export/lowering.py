@@ -131,7 +131,8 @@ class Lowering:
 
         def read(atom: Any) -> Value:
             if isinstance(atom, jex.Literal):  # a number of Python may be held, which has no width
-                return self.of_array(np.asarray(atom.val, atom.aval.dtype))
+                aval: Any = atom.aval
+                return self.of_array(np.asarray(atom.val, aval.dtype))
             return values[atom]
 
         for equation in jaxpr.eqns:
