@@ -15,8 +15,8 @@ from jaxad.run.errors import UserError, did_you_mean
 def parser() -> argparse.ArgumentParser:
     """Reads a command line.
 
-    What it reads has ``run``, the function of the command, and ``takes_overrides``, whether words
-    of the form ``--config.KEY=VALUE`` may follow.
+    What it reads has ``run``, the function of the command, ``takes_overrides``, whether words of
+    the form ``--config.KEY=VALUE`` may follow, and ``computes``, whether it loads JAX.
     """
     whole = _Parser(
         prog="jaxad",
@@ -30,7 +30,9 @@ def parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         description = f"{command.text[0].upper()}{command.text[1:]}. {command.more}".strip()
         one = group.add_parser(name, help=command.text, description=description, allow_abbrev=False)
-        one.set_defaults(run=command.run, takes_overrides=command.takes_overrides)
+        one.set_defaults(
+            run=command.run, takes_overrides=command.takes_overrides, computes=command.computes
+        )
         command.add_arguments(one)
     return whole
 
@@ -210,6 +212,7 @@ class _Command(NamedTuple):
       add_arguments: declares its arguments.
       run: ``(arguments, overrides) -> status``; None for 0.
       takes_overrides: whether ``--config.KEY=VALUE`` may follow.
+      computes: whether it loads JAX, and needs the memory for it.
       more: behind the text in its own help.
     """
 
@@ -217,6 +220,7 @@ class _Command(NamedTuple):
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[..., Any]
     takes_overrides: bool = False
+    computes: bool = True
     more: str = ""
 
 
@@ -254,6 +258,7 @@ COMMANDS = {
         _add_config,
         commands.config,
         takes_overrides=True,
+        computes=False,
     ),
     "convert": _Command(
         "convert PyTorch weights for train.weights", _add_convert, commands.convert

@@ -17,9 +17,14 @@ from jaxad.run.text import say
 
 def train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     """Trains, and says what comes next."""
+    from jaxad.run import guard
     from jaxad.run.config import load_settings
     from jaxad.run.environment import keep_freed_memory
 
+    numbers = (arguments.coordinator, arguments.processes, arguments.process)
+    several = arguments.distributed or numbers != ("", 0, -1)
+    if several:
+        guard.watch()
     keep_freed_memory()  # before anything starts threads
     from jaxad.evaluation.detector import check_primary_of
     from jaxad.evaluation.protocols.rules import get_protocol
@@ -31,8 +36,7 @@ def train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         say("data.root is empty, so the images are generated ones; train on yours with "
             "--config.data.root=DIR", file=sys.stderr)  # fmt: skip
     get_protocol(config.evaluate.protocol)  # an unknown one is told now, not after training
-    numbers = (arguments.coordinator, arguments.processes, arguments.process)
-    if arguments.distributed or numbers != ("", 0, -1):
+    if several:
         processes.start(*numbers)
     if any(key.startswith("evaluate.primary_") for key in overrides):
         check_primary_of(config)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from jaxad.cli.arguments import parser
 from jaxad.cli.status import USER_ERROR, interrupted
 from jaxad.run import interruption
+from jaxad.run.environment import check_address_space
 from jaxad.run.errors import UserError
 from jaxad.run.text import say
 
@@ -74,6 +75,8 @@ def _run(argv: Sequence[str] | None) -> int:
             value = getattr(arguments, flag, None)
             if value is not None:
                 overrides[key] = value
+        if arguments.computes:
+            check_address_space()
         return arguments.run(arguments, overrides) or 0
     except UserError as error:
         say(f"jaxad: {error}", one_line=True, file=sys.stderr)

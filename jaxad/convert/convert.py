@@ -22,9 +22,9 @@ from jaxad.convert.mapping import Mapped, map_weights
 from jaxad.convert.positions import resize_positions
 from jaxad.convert.reading import Weights, open_weights
 from jaxad.run.errors import UserError, did_you_mean
-from jaxad.run.files import remove_unfinished, write_json, writing
+from jaxad.run.files import plain, remove_unfinished, write_text, writing
 from jaxad.training.checkpoints import digest_of
-from jaxad.training.weights import PROVENANCE, SCHEMA_VERSION, save_tree
+from jaxad.training.weights import DESCRIPTION, PROVENANCE, save_tree
 
 
 def convert(
@@ -98,7 +98,6 @@ def provenance(
       resized_from: the image size that its position embeddings were made for, if it is another.
     """
     return {
-        "schema_version": SCHEMA_VERSION,
         "family": family.name,
         "source": weights.path.name,
         "sha256": _sha256(weights.path),
@@ -155,4 +154,4 @@ def _write(folder: pathlib.Path, tree: dict[str, Any], record: dict[str, Any]) -
         remove_unfinished(temporary.parent, folder.absolute().name, older_than_seconds=0)
         temporary.mkdir()
         save_tree(tree, temporary)
-        write_json(temporary / PROVENANCE, record)
+        write_text(temporary / PROVENANCE, DESCRIPTION.write(plain(record)))

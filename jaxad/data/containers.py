@@ -170,7 +170,7 @@ def _arrays(container: str) -> Mapping[str, Labelled]:
     if name.endswith(".npz"):
         return _npz(container)
     if "idx3-ubyte" in name:
-        return {"": Labelled(read_idx(container), np.zeros(0, np.int64))}
+        return {"": Labelled(_with_pixels(read_idx(container), container), np.zeros(0, np.int64))}
     if name.endswith(".bin"):
         return {"": Labelled(*read_binary(container))}
     if name.startswith(("data_batch", "test_batch")):
@@ -239,7 +239,14 @@ def _checked(images: np.ndarray, labels: np.ndarray, container: str) -> Labelled
             f"{container} holds images {images.dtype} {images.shape} and {len(labels)} labels; "
             "expected are uint8 images (n, h, w) or (n, h, w, 3) and n labels"
         )
-    return Labelled(images, labels.astype(np.int64))
+    return Labelled(_with_pixels(images, container), labels.astype(np.int64))
+
+
+def _with_pixels(images: np.ndarray, container: str) -> np.ndarray:
+    """A header of sixteen bytes may claim billions of images without a pixel."""
+    if 0 in images.shape[1:]:
+        raise UserError(f"{container} holds images of {images.shape[1:]} pixels, which are none")
+    return images
 
 
 def _tensorflow_datasets(container: str) -> dict[str, Labelled]:

@@ -11,6 +11,12 @@ import sys
 from importlib import metadata
 from typing import Any
 
+from jaxad.run.errors import UserError
+
+LEAST_ADDRESS_SPACE = 1_800_000_000
+"""Bytes; with 1.3 GB JAX could start no threads on two cores, with 1.8 GB a small model ran."""
+ADDRESS_SPACE_OF_A_CORE = 50_000_000
+"""Bytes that the threads of each core take more, of several libraries."""
 PACKAGES = (
     "jaxad",
     "jax",
@@ -41,6 +47,28 @@ def enable_compilation_cache() -> None:
     # JAX makes the attributes of its settings at run time.
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+
+
+def check_address_space() -> None:
+    """Checks a limit of the address space (``ulimit -v``) before libraries die of it.
+
+    They end the process with a segmentation fault, or because they cannot start a thread.
+
+    Raises:
+      UserError: it is smaller than what the libraries take before any image is read.
+    """
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    needed = LEAST_ADDRESS_SPACE + (os.cpu_count() or 1) * ADDRESS_SPACE_OF_A_CORE
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise UserError(
+            f"this process may use {limit / 1e9:.1f} GB of address space (ulimit -v), and needs at "
+            f"least {needed / 1e9:.1f} GB, more with larger images and models; raise the limit, or "
+            "limit the memory by a container instead"
+        )
 
 
 def keep_freed_memory() -> bool:

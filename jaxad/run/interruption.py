@@ -11,6 +11,7 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator
 
@@ -18,6 +19,10 @@ _came: list[int] = []
 """Signals so far."""
 _patient: list[bool] = []
 """Not empty where a loop will end by itself soon after a SIGTERM."""
+_SAME_SECONDS = 1.0
+"""A signal that comes again so soon is the same: job schedulers and wrappers both pass it on."""
+_last: list[tuple[int, float]] = []
+"""The last signal, and when it came."""
 
 
 def listen() -> None:
@@ -25,13 +30,13 @@ def listen() -> None:
 
     Both raise KeyboardInterrupt at once, but for a first SIGTERM within :func:`ending_by_itself`.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _handle)
+    _install()
     before = sys.unraisablehook
 
     def hook(failure: sys.UnraisableHookArgs) -> None:
         if isinstance(failure.exc_value, KeyboardInterrupt):
             # Hushed where it was raised: raised again, until it comes through.
+            _last.clear()
             main, number = threading.main_thread().ident, came() or signal.SIGINT
             threading.Timer(0.01, signal.pthread_kill, [main, number]).start()
         else:
@@ -40,7 +45,33 @@ def listen() -> None:
     sys.unraisablehook = hook
 
 
+def _install() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _handle)
+
+
+def listen_again() -> None:
+    """Takes the signals back from a library that has put a handler of its own in place, in C."""
+    if is_listening():  # as far as Python knows
+        _install()
+
+
+def is_listening() -> bool:
+    """Whether this process is a command that was started from a shell."""
+    return signal.getsignal(signal.SIGTERM) is _handle
+
+
+def adopt(number: int) -> None:
+    """Ends as if a signal had come that another process of the same run was sent."""
+    if not _came:
+        _came.append(number)
+
+
 def _handle(number: int, frame: types.FrameType | None) -> None:
+    now = time.monotonic()
+    if _last and _last[-1][0] == number and now - _last[-1][1] < _SAME_SECONDS:
+        return
+    _last[:] = [(number, now)]
     first = number not in _came
     _came.append(number)
     if not (number == signal.SIGTERM and first and _patient):

@@ -129,7 +129,7 @@ class Schema:
         if type(version) is not int or version != self.version:
             raise UserError(
                 f"{source} has schema {_shown(version)}, this jaxad reads {self.version}; use the "
-                "version of jaxad in the run's environment.json"
+                "version of jaxad that wrote it (a run's is in its environment.json)"
             )
         if digest is not None and digest != _digest(values):
             raise self._damaged(

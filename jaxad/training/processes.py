@@ -13,7 +13,9 @@ import contextlib
 import hashlib
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -21,7 +23,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxad.run import interruption
 from jaxad.run.errors import UserError
+from jaxad.run.guard import LOST
 from jaxad.run.text import say
 
 T = TypeVar("T")
@@ -29,8 +33,15 @@ T = TypeVar("T")
 _MESSAGE_BYTES = 2000
 """Of an error that is passed on; what is longer is cut."""
 _SHUTDOWN_SECONDS = 60
+_FLAG = b"!"
+_SECONDS_TO_LEAVE = 5.0
+"""In which a process that cannot go on says so and ends; then it is ended."""
 # What a step that others take part in says when one of them is not there any more.
 _LOST = re.compile(r"gloo|nccl|coordination|heartbeat|connection|peer", re.IGNORECASE)
+
+
+class EndedTogether(KeyboardInterrupt):
+    """All processes have agreed to end here: none is lost, and JAX's last barrier is passed."""
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
@@ -60,6 +71,11 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     try:
         jax.distributed.initialize(**options, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
         jax.devices()
+        # JAX's preemption service has taken SIGTERM, and would hush it.
+        interruption.listen_again()
+    except KeyboardInterrupt:
+        _leave_soon(128 + (interruption.came() or signal.SIGINT))
+        raise
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
@@ -96,18 +112,17 @@ def abort_on_failure() -> Iterator[None]:
         yield
     except UserError:
         raise  # passed on at a barrier: all processes end with it
-    except KeyboardInterrupt:
-        _skip_shutdown_barrier(130)
+    except EndedTogether:
         raise
-    except jax.errors.JaxRuntimeError as error:
+    except KeyboardInterrupt:
+        _skip_shutdown_barrier(128 + (interruption.came() or signal.SIGINT))
+        raise
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # collectives raise both
         lost = count() > 1 and _LOST.search(str(error))
         _skip_shutdown_barrier(2 if lost else 1)
         if not lost:
             raise
-        raise UserError(
-            "another process of this run has ended, see what it said; the same commands go on "
-            "from the last checkpoint"
-        ) from error
+        raise UserError(LOST) from error
     except BaseException:
         _skip_shutdown_barrier(1)
         raise
@@ -115,9 +130,11 @@ def abort_on_failure() -> Iterator[None]:
 
 def _skip_shutdown_barrier(status: int) -> None:
     """Ends this process without JAX's last barrier, which waits for all others, then aborts."""
-    if count() == 1:
-        return
+    if count() > 1:
+        _leave_soon(status)
 
+
+def _leave_soon(status: int) -> None:
     def leave() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -125,6 +142,10 @@ def _skip_shutdown_barrier(status: int) -> None:
 
     # The last to be registered is the first to run.
     atexit.register(leave)
+    # Python waits for threads before that, and one of Orbax may wait for the others too.
+    timer = threading.Timer(_SECONDS_TO_LEAVE, leave)
+    timer.daemon = True
+    timer.start()
 
 
 class DeferredErrors:
@@ -153,20 +174,24 @@ class DeferredErrors:
         while True:
             yield placeholder()
 
-    def barrier(self) -> None:
+    def barrier(self, flag: bool = False) -> bool:
         """Waits for all processes.
+
+        Returns:
+          Whether the flag was set in any of them.
 
         Raises:
           UserError: the error held back here, or one of another process.
         """
         if count() == 1:
-            return
-        others = _all_gather(str(self._error or "").encode())
+            return flag
+        others = _all_gather((_FLAG if flag else b" ") + str(self._error or "").encode())
         if self._error:
             raise self._error
         for number, other in enumerate(others):
-            if other:
-                raise UserError(f"process {number}: {other.decode(errors='replace')}")
+            if other[1:]:
+                raise UserError(f"process {number}: {other[1:].decode(errors='replace')}")
+        return any(other[:1] == _FLAG for other in others)
 
 
 def on_all(work: Callable[[], T]) -> T:

@@ -8,6 +8,7 @@ read, a full disk) is held back until the next barrier, there is one at every re
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator
 
 import jax
@@ -83,8 +84,7 @@ class Session:
     def __enter__(self) -> Session:
         if self._records:
             self._stack.enter_context(self._records)
-        if processes.count() == 1:  # several would have to agree on a step
-            self._stack.enter_context(interruption.ending_by_itself())
+        self._stack.enter_context(interruption.ending_by_itself())
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
@@ -113,24 +113,27 @@ class Session:
         Raises:
           UserError: something failed in any process since the last report, or a value is not
             finite.
-          KeyboardInterrupt: a SIGTERM came; a checkpoint of this step is on disk.
+          KeyboardInterrupt: a SIGTERM came to any process; a checkpoint of this step is on disk.
         """
         # Kept on the device until the next report: reading them here would wait for it.
         self._pending.append(metrics)
         saving = step % self._options.checkpoint_every == 0 or step == self._steps[-1]
         if not (saving or step % self._options.log_every == 0):
             return
-        self._errors.barrier()
+        # Here, where no step waits for its row: what goes on from it gives the same rows.
+        terminated = self._errors.barrier(interruption.came() is not None)
+        ending = terminated and step != self._steps[-1]
         row = self._row(step) | (self._validate(state, step) if saving else {})
-        # At a report, where no step waits for its row: what goes on from here gives the same rows.
-        ending = interruption.came() is not None and step != self._steps[-1]
         if self._records:
             with self._errors.deferring():
                 self._records.write(row, state if saving or ending else None)
         if ending:
             if self._records:
-                self._records.wait()
-            raise KeyboardInterrupt
+                with self._errors.deferring():
+                    self._records.wait()
+            self._errors.barrier()
+            interruption.adopt(signal.SIGTERM)
+            raise processes.EndedTogether
 
     def _row(self, step: int) -> dict[str, int | float]:
         """Columns of the history: means over the steps since the last report."""

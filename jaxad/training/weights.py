@@ -7,7 +7,6 @@ names so; that of a masked autoencoder may be accompanied by its ``decoder``.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pathlib
@@ -22,12 +21,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxad.models.base import Variables
 from jaxad.ops.positions import sincos_positions
 from jaxad.run.errors import UserError
+from jaxad.run.schema import COUNT, NUMBER, PLAIN, TEXT, Kind, Schema, list_of, object_of, optional
 from jaxad.training.checkpoints import abstract, digest_of, explaining, one_device, silence_orbax
 
 PROVENANCE = "provenance.json"
-SCHEMA_VERSION = 1
-"""Of provenance.json."""
-
 WEIGHTS = "weights"
 MASK_TOKEN = ("params", "decoder", "mask_token")
 """Tells a masked autoencoder's decoder from any other submodule of that name."""
@@ -36,6 +33,30 @@ SHOWN = 40
 """Leaves that an error names before it only counts."""
 
 Path = tuple[str, ...]
+
+_NETWORK = Kind(
+    "the sizes of a network",
+    lambda value: (
+        object_of(PLAIN).fits(value)
+        and all(isinstance(value.get(part, {}), Mapping) for part in ("encoder", "decoder"))
+        and optional(NUMBER).fits(value.get("layer_norm_epsilon"))
+    ),
+)
+DESCRIPTION = Schema(
+    keys={
+        "family": TEXT,
+        "source": TEXT,
+        "sha256": TEXT,
+        "licence": TEXT,
+        "network": _NETWORK,
+        "submodules": list_of(TEXT),
+        "absent": object_of(TEXT),
+    },
+    more={"schema_version": COUNT, "weights_sha256": optional(TEXT)},
+    others=PLAIN,
+    advice="convert the file again",
+)
+"""Of provenance.json; ``schema_version`` is what files of before its digest were told apart by."""
 
 
 def save_tree(tree: Mapping[str, Any], folder: pathlib.Path) -> None:
@@ -59,20 +80,17 @@ def read_provenance(folder: str | os.PathLike) -> dict[str, Any]:
     """What a folder of converted weights says about itself.
 
     Raises:
-      UserError: it is no such folder.
+      UserError: it is no such folder, or the file is damaged or of another version of jaxad.
     """
     path = pathlib.Path(folder) / PROVENANCE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["schema_version"] != SCHEMA_VERSION:
-            raise UserError(f"{path} is of another version of jaxad; convert the file again")
-        return record
+        return DESCRIPTION.read(path.read_text(encoding="utf-8"), f"train.weights: {path}")
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"train.weights: {folder} is no folder of `jaxad convert`: it has no {PROVENANCE}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"train.weights: {path} cannot be read: {error}") from None
 
 
 FACTS = {

@@ -21,7 +21,7 @@ from jaxad.convert import convert as module
 from jaxad.convert.convert import convert
 from jaxad.convert.reading import open_weights
 from jaxad.run.errors import UserError
-from jaxad.training.weights import read_tree
+from jaxad.training.weights import read_provenance, read_tree
 
 SIZES = {"features": 16, "depth": 2, "mlp_features": 64, "heads": 2}
 
@@ -29,7 +29,7 @@ SIZES = {"features": 16, "depth": 2, "mlp_features": 64, "heads": 2}
 def test_the_folder_says_where_its_weights_are_from(files, tmp_path):
     record = convert("hf-mae", files / "hf_mae", tmp_path / "new" / "out")
     assert sorted(os.listdir(tmp_path / "new")) == ["out"]
-    assert json.loads((tmp_path / "new/out/provenance.json").read_text()) == record
+    assert read_provenance(tmp_path / "new/out") == record
     data = (files / "hf_mae/model.safetensors").read_bytes()
     assert record["sha256"] == hashlib.sha256(data).hexdigest()
     assert record["bytes"] == len(data) and record["source"] == "model.safetensors"
@@ -107,7 +107,7 @@ def test_a_failure_leaves_nothing(files, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "write_json", fail)
+    monkeypatch.setattr(module, "write_text", fail)
     refused("No space left", "hf-vit", files / "hf_vit", tmp_path / "out")
     assert os.listdir(tmp_path) == []
 
@@ -117,7 +117,7 @@ def test_a_killed_conversion_leaves_no_half_folder_and_can_be_repeated(files, tm
     script = (
         "import os, sys\n"
         "from jaxad.convert import convert as module\n"
-        "module.write_json = lambda *_: os.kill(os.getpid(), 9)\n"
+        "module.write_text = lambda *_: os.kill(os.getpid(), 9)\n"
         "module.convert('hf-vit', sys.argv[1], sys.argv[2])\n"
     )
     out = tmp_path / "out"

@@ -94,6 +94,7 @@ def test_zip_members(tmp_path):
         ("a.npz", b"PK\x03\x04 cut", "may be damaged"),
         ("train-images-idx3-ubyte", b"\0\0\x08\x03\0\0\0\x02\0\0\0\x04\0\0\0\x04abc", "should hold"),
         ("train-images-idx3-ubyte", b"", "no IDX file"),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03\xff\xff\xff\xff" + bytes(8), "which are none"),
         ("train-images-idx3-ubyte.gz", b"\x1f\x8b\x08 cut", "cannot be read|no IDX"),
         ("data_batch_1.bin", b"12345", "not a multiple of 3073"),
         ("data_batch_1", b"\x80\x02}.", "no batch of CIFAR-10"),

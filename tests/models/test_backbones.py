@@ -23,7 +23,7 @@ from jaxad.models.layers.resnet import ResNetFeatures
 from jaxad.models.layers.vit_features import ViTFeatures
 from jaxad.run.errors import UserError
 from jaxad.training.backbones import load_backbone
-from jaxad.training.weights import PROVENANCE, SCHEMA_VERSION, save_tree
+from jaxad.training.weights import DESCRIPTION, PROVENANCE, save_tree
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden" / "backbones.npz"
 RELATIVE = 2e-5
@@ -206,8 +206,9 @@ def test_an_unknown_backbone_is_refused_with_the_nearest_name():
 def write_folder(folder, family_name, network, tree):
     folder.mkdir()
     save_tree(tree, folder)
-    record = {"schema_version": SCHEMA_VERSION, "family": family_name, "network": network}
-    (folder / PROVENANCE).write_text(json.dumps(record), encoding="utf-8")
+    record = {"family": family_name, "network": network, "submodules": ["encoder"], "absent": {}}
+    record |= dict.fromkeys(("source", "sha256", "licence"), "")
+    (folder / PROVENANCE).write_text(DESCRIPTION.write(record), encoding="utf-8")
 
 
 def test_weights_from_a_folder(golden, tmp_path):

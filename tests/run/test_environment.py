@@ -1,7 +1,10 @@
 import json
+import os
 import platform
 import subprocess
 import sys
+
+import pytest
 
 from jaxad.data.cache import prepare_images
 from jaxad.data.synthetic.dataset import ensure_dataset
@@ -60,3 +63,20 @@ def test_the_cache_folder_is_one_for_all(tmp_path, monkeypatch):
     images = prepare_images([root / "metal/train/good/000.png"], image_size=(8, 8), channels=3,
                             memory_limit_mb=0)  # fmt: skip
     assert images.filename.parent == tmp_path / "mine" / "images"
+
+
+@pytest.mark.parametrize(
+    "command, status", [("train --config=pca --workdir=run", 2), ("config", 0)]
+)
+def test_too_small_an_address_space_is_a_sentence(command, status):
+    """The libraries that need more end in a segmentation fault, and print nothing."""
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -v 1000000 && exec {sys.executable} -m jaxad {command}"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
+    assert done.returncode == status, done.stderr
+    sentence = "jaxad: this process may use 1.0 GB of address space (ulimit -v), and needs at least"
+    assert done.stderr.startswith(sentence) == (status == 2)
+    assert done.stderr.count("\n") == (status == 2)

@@ -61,10 +61,17 @@ def test_an_interrupted_import_is_no_traceback():
 def test_a_loop_that_ends_by_itself_is_left_to(monkeypatch):
     came: list[int] = []
     monkeypatch.setattr(interruption, "_came", came)
+    monkeypatch.setattr(interruption, "_last", [])
+    now = [0.0]
+    monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
     with interruption.ending_by_itself():
         interruption._handle(signal.SIGTERM, None)
         interruption.check()
         assert interruption.came() == signal.SIGTERM
+        now[0] = 0.9  # the same again, passed on by a wrapper
+        interruption._handle(signal.SIGTERM, None)
+        interruption.check()
+        now[0] = 1.5
         with pytest.raises(KeyboardInterrupt):  # once more: at once
             interruption._handle(signal.SIGTERM, None)
         with pytest.raises(KeyboardInterrupt):

@@ -8,9 +8,11 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -30,9 +32,9 @@ OPTIONS = STEPS | {"train.batch_size": "8", "train.devices": "0", "data.stream":
 PROGRAM = """
 import sys, jax
 jax.config.update("jax_num_cpu_devices", 2)
-import conftest
+import toy_model
 from jaxad.models import ARCHITECTURES
-ARCHITECTURES['toy'] = conftest.TOY
+ARCHITECTURES['toy'] = toy_model.TOY
 import jaxad.cli.main
 sys.exit(jaxad.cli.main.main(sys.argv[1:]))
 """
@@ -46,7 +48,7 @@ def free_port() -> int:
 
 def start_two(*commands: list[str]) -> list[subprocess.CompletedProcess]:
     """Runs a command in two processes, or two commands."""
-    here = os.pathsep.join([str(pathlib.Path(__file__).parent), os.getcwd()])
+    here = os.pathsep.join([str(pathlib.Path(__file__).parents[1]), os.getcwd()])
     address = f"--coordinator=127.0.0.1:{free_port()}"
     running = [
         subprocess.Popen(
@@ -147,6 +149,57 @@ def test_two_processes_fail_together_go_on_and_learn_the_same(
     assert evaluated["checkpoint"] == 3 and "l2" in evaluated["maps"]
 
 
+def start_guarded(command: list[str], places: list[pathlib.Path]) -> list[subprocess.Popen]:
+    """Two processes that are commands of their own, as a shell starts them; they print to files."""
+    here = os.pathsep.join([str(pathlib.Path(__file__).parents[1]), os.getcwd()])
+    address = f"--coordinator=127.0.0.1:{free_port()}"
+    program = PROGRAM.replace("main.main(sys.argv[1:])", "main.main()")
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", program, *command, address, "--processes=2", f"--process={i}"],
+            env=os.environ | {"PYTHONPATH": here},
+            stdout=subprocess.DEVNULL,
+            stderr=place.open("w"),
+        )
+        for i, place in enumerate(places)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "signalled, number, statuses",
+    [(1, signal.SIGTERM, (143, 143)), (0, signal.SIGKILL, (-9, 2)), (1, signal.SIGKILL, (2, -9))],
+)
+def test_a_signal_to_one_of_two_ends_both_with_a_sentence(
+    signalled, number, statuses, command, tmp_path
+):
+    """JAX swallows a SIGTERM, and aborts with a dump of its stack when the first process dies."""
+    run = RunFolder(tmp_path / "run")
+    places = [tmp_path / "0.txt", tmp_path / "1.txt"]
+    longer = ["--config.train.steps=3000", "--config.train.checkpoint_every=1000"]
+    processes_of_run = start_guarded(command(run.path, *longer), places)
+    try:
+        while len(read_csv(run.history)) < 3:
+            assert all(process.poll() is None for process in processes_of_run), places[
+                0
+            ].read_text()
+            time.sleep(0.05)
+        processes_of_run[signalled].send_signal(number)
+        found = tuple(process.wait(150) for process in processes_of_run)
+    finally:
+        for process in processes_of_run:
+            process.kill()
+    said = [place.read_text() for place in places]
+    assert found == statuses, said
+    assert not any("Traceback" in text or "stack trace" in text for text in said), said
+    if number == signal.SIGTERM:
+        assert all("jaxad: terminated; the same command goes on" in text for text in said)
+        (step,) = (int(folder.name) for folder in run.checkpoints.iterdir())
+        assert step == int(read_csv(run.history)[-1]["step"]) < 1000
+    else:
+        assert "jaxad: another process of this run has ended" in said[1 - signalled]
+
+
 def test_other_data_or_a_batch_that_does_not_divide_end_both(command, data, tmp_path):
     other = shutil.copytree(data, tmp_path / "stripes")
     commands = [command(tmp_path / "run"), command(tmp_path / "run")]
@@ -201,19 +254,35 @@ def test_one_process_waits_for_nobody():
     errors = processes.DeferredErrors()
     with pytest.raises(UserError, match="at once"), errors.deferring():
         raise UserError("at once")
-    errors.barrier()
+    assert [errors.barrier(), errors.barrier(True)] == [False, True]
     tree = {"a": np.arange(3)}
     assert processes.broadcast_from_first(tree) is tree
     assert processes.on_all(lambda: 5) == 5
     processes.check_same(anything="is the same")
 
 
+def test_a_flag_of_one_process_is_known_to_all(monkeypatch):
+    brought: list[bytes] = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(processes, "_all_gather", lambda text: [text, brought[0]])
+    errors = processes.DeferredErrors()
+    for mine, other, either in ((False, b" ", False), (True, b" ", True), (False, b"!", True)):
+        brought[:] = [other]
+        assert errors.barrier(mine) is either
+    brought[:] = [b"!the disk is full"]
+    with pytest.raises(UserError, match="process 1: the disk is full"):
+        errors.barrier()
+
+
 @pytest.mark.parametrize(
     "failure, raised, status",
     [
         (jax.errors.JaxRuntimeError("Gloo AllGather failed: Connection closed"), UserError, 2),
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer"), UserError, 2),
+        (ValueError("shapes do not fit"), ValueError, 1),
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED"), jax.errors.JaxRuntimeError, 1),
         (KeyboardInterrupt(), KeyboardInterrupt, 130),
+        (processes.EndedTogether(), processes.EndedTogether, None),
         (ZeroDivisionError(), ZeroDivisionError, 1),
         (UserError("passed on at a barrier"), UserError, None),
     ],
@@ -226,6 +295,7 @@ def test_a_process_does_not_wait_for_those_it_has_lost(
     monkeypatch.setattr(jax, "process_count", lambda: number)
     monkeypatch.setattr(processes.atexit, "register", leaving.append)
     monkeypatch.setattr(processes.os, "_exit", left.append)
+    monkeypatch.setattr(processes, "_SECONDS_TO_LEAVE", 1e6)  # never, in this process
     expected = raised if number > 1 else type(failure)
     with pytest.raises(expected) as caught, processes.abort_on_failure():
         raise failure

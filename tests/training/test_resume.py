@@ -119,14 +119,14 @@ def test_kills_of_the_process(tiny, tiny_data, toy_config, same_run, tmp_path):
 
     # The toy compiles at once, so that the time goes into what is tested.
     program = (
-        "import sys, conftest, jaxad.cli.main; from jaxad.models import ARCHITECTURES; "
-        "ARCHITECTURES['toy'] = conftest.TOY; sys.exit(jaxad.cli.main.main())"
+        "import sys, toy_model, jaxad.cli.main; from jaxad.models import ARCHITECTURES; "
+        "ARCHITECTURES['toy'] = toy_model.TOY; sys.exit(jaxad.cli.main.main())"
     )
     keys = {k: v for k, v in tiny.items() if not k.startswith("model.")}
     keys |= {"data.root": tiny_data, "train.steps": 40, "train.log_every": 1}
     words = ["train", f"--config={toy_config}"]
     words += [f"--config.{key}={value}" for key, value in keys.items()]
-    path = os.pathsep.join([str(pathlib.Path(__file__).parent), os.getcwd()])
+    path = os.pathsep.join([str(pathlib.Path(__file__).parents[1]), os.getcwd()])
 
     def start(run: RunFolder) -> subprocess.Popen:
         return subprocess.Popen(

@@ -135,11 +135,11 @@ def test_four_devices_write_what_one_writes(on_one, on_four):
 
 def test_a_run_of_four_devices_is_evaluated_on_one(on_four):
     program = (
-        "import jax, sys; assert len(jax.devices()) == 1; import conftest; "
-        "from jaxad.models import ARCHITECTURES; ARCHITECTURES['toy'] = conftest.TOY; "
+        "import jax, sys; assert len(jax.devices()) == 1; import toy_model; "
+        "from jaxad.models import ARCHITECTURES; ARCHITECTURES['toy'] = toy_model.TOY; "
         f"import jaxad.cli.main as c; sys.exit(c.main(['evaluate', '--workdir={on_four.path}']))"
     )
-    here = os.pathsep.join([str(pathlib.Path(__file__).parent), os.getcwd()])
+    here = os.pathsep.join([str(pathlib.Path(__file__).parents[1]), os.getcwd()])
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": here},

@@ -25,6 +25,7 @@ from jaxad.run.errors import UserError
 from jaxad.training.checkpoints import Checkpoints, digest_of
 from jaxad.training.train import train
 from jaxad.training.weights import (
+    DESCRIPTION,
     check_network,
     epsilon_note,
     load_weights,
@@ -182,10 +183,11 @@ def test_an_epsilon_that_differs_is_said(weights):
 def test_weights_that_are_not_those_that_were_converted_are_refused(weights, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(weights / "hf-vit", copy)
-    record = json.loads((copy / "provenance.json").read_text())
+    record = read_provenance(copy)
     assert record["weights_sha256"] == digest_of(read_tree(copy))
     for digest, fits in (("0" * 64, False), (None, True)):  # None: of before there were digests
-        (copy / "provenance.json").write_text(json.dumps(record | {"weights_sha256": digest}))
+        written = DESCRIPTION.write(record | {"weights_sha256": digest})
+        (copy / "provenance.json").write_text(written)
         if fits:
             assert read_tree(copy).keys() == {"params"}
         else:
@@ -204,13 +206,27 @@ def test_folders_of_another_kind_are_refused(weights, tmp_path):
     shutil.rmtree(copy / "weights")
     with pytest.raises(UserError, match=r"is damaged .*; convert the file again"):
         load_weights(variables, copy)
-    (copy / "provenance.json").write_text('{"schema_version": 99}')
-    with pytest.raises(UserError, match="of another version of jaxad"):
+    good = (copy / "provenance.json").read_text()
+    (copy / "provenance.json").write_text('{"schema": 99}')
+    with pytest.raises(UserError, match=r"has schema 99, .*use the version of jaxad that wrote it"):
         load_weights(variables, copy)
-    for text in ("{", "[]", "{}"):
+    for text in ("{", "[]", "{}", good.replace("hf-vit", "hf-mae"), good.replace("{", "[", 1)):
         (copy / "provenance.json").write_text(text)
-        with pytest.raises(UserError, match=r"provenance\.json cannot be read"):
+        with pytest.raises(UserError, match=r"provenance\.json is damaged .*; convert the file"):
             load_weights(variables, copy)
+    for part in ({"network": {"encoder": 5}}, {"network": {"layer_norm_epsilon": "small"}}):
+        (copy / "provenance.json").write_text(
+            DESCRIPTION.write(read_provenance(weights / "hf-vit") | part)
+        )
+        with pytest.raises(UserError, match=r"'network' is .*, not the sizes of a network"):
+            read_provenance(copy)
+
+
+def test_folders_of_before_the_digest_of_the_description_are_read(weights, tmp_path):
+    (tmp_path / "provenance.json").write_text(
+        json.dumps(read_provenance(weights / "hf-vit") | {"schema_version": 1})
+    )
+    assert read_provenance(tmp_path)["family"] == "hf-vit"
 
 
 def test_a_model_without_an_encoder_says_so(weights):

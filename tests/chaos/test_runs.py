@@ -1,0 +1,17 @@
+"""A part of `make chaos`: kills of commands and damage to run folders lose nothing, silently or not."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part, count", [("run_folder", 60), ("kills", 24)])
+def test_commands_survive(part, count, project_root):
+    # From a place of its own, so that it is no repetition of `make chaos`.
+    words = [f"tests/chaos/{part}.py", f"--count={count}", "--seed=1000"]
+    done = subprocess.run(
+        [sys.executable, *words], cwd=project_root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
