@@ -206,7 +206,7 @@ def test_spread_over_seeds_is_that_of_a_sample():
 
 
 def test_any_failure_is_a_row_and_is_not_tried_again_by_others(
-    tiny_data, overrides, tmp_path, monkeypatch
+    tiny_data, overrides, tmp_path, monkeypatch, edited
 ):
     calls = []
 
@@ -221,6 +221,10 @@ def test_any_failure_is_a_row_and_is_not_tried_again_by_others(
     # A process of the same benchmark, begun before the failure, takes it as the outcome ...
     keys = {"overrides": overrides, "failures_since": before}
     assert benchmark(["pca"], ["stripes"], [0], tmp_path, **keys) == [one] and len(calls) == 1
+    # ... unless the clock was set back since it failed ...
+    with edited(tmp_path / one["folder"] / "outcome.json") as values:
+        values["time"] += 1e6
+    assert benchmark(["pca"], ["stripes"], [0], tmp_path, **keys) == [one] and len(calls) == 2
     # ... a later one tries again.
     monkeypatch.undo()
     (again,) = benchmark(["pca"], ["stripes"], [0], tmp_path, overrides=overrides)
