@@ -5,7 +5,8 @@
 
 Trains every config with each ``data.illumination`` and judges the test images as they are, and
 under other light: all values raised and lowered by 10 of 255, multiplied by 0.9 and 1.1, and by a
-gradient that falls by a fifth from left to right. A run that the output holds is not made again.
+gradient that falls by a fifth from left to right. A run that the output holds is not made again;
+``--runs bottle=RUN`` takes runs that are there.
 The table goes beside the JSON file as .md.
 """
 
@@ -27,6 +28,7 @@ from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import read_inputs, read_masks
 from jaxad.report.tables import markdown_table
 from jaxad.run.files import write_json
+from jaxad.run.folder import RunFolder
 
 Images = UInt8[np.ndarray, "n h w c"]
 
@@ -55,42 +57,57 @@ LIGHTS: dict[str, Callable[[Images], Images]] = {
 def main() -> None:
     """Reads the command line, and writes both files after every run."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--configs", nargs="+", required=True, metavar="CONFIG")
-    parser.add_argument("--data", nargs="+", required=True, metavar="NAME=DIR")
+    parser.add_argument("--configs", nargs="+", default=[], metavar="CONFIG")
+    parser.add_argument("--data", nargs="+", default=[], metavar="NAME=DIR")
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--runs", nargs="+", default=[], metavar="NAME=RUN")
     parser.add_argument("--output", required=True, type=pathlib.Path, metavar="FILE.json")
     arguments = parser.parse_args()
     runs: list[dict[str, Any]] = []
     if arguments.output.exists():
         runs = json.loads(arguments.output.read_text(encoding="utf-8"))["runs"]
+
+    def keep(key: dict[str, str], figures: dict[str, Any]) -> None:
+        runs.append(key | figures)
+        print(row(runs[-1]), flush=True)
+        runs.sort(key=lambda r: (r["data"], r["config"], KINDS.index(r["illumination"])))
+        write_json(arguments.output, {"made_by": "tools/studies/illumination.py", "runs": runs})
+        rows = [row(run) for run in runs]
+        table = markdown_table(rows, {name: name for name in rows[0]})
+        arguments.output.with_suffix(".md").write_text(
+            f"# {arguments.output.stem}\n\n{table}\n", encoding="utf-8"
+        )
+
+    for named in arguments.runs:
+        name, _, folder = named.partition("=")
+        run = RunFolder(folder)
+        settings = run.read_config()
+        config = f"{settings.model.name}:{settings.variants}".rstrip(":")
+        key = {"data": name, "config": config, "illumination": settings.data.illumination}
+        if not any(key.items() <= other.items() for other in runs):
+            keep(key, judged(run))
     for named in arguments.data:
         name, _, root = named.partition("=")
         for config in arguments.configs:
-            for kind in KINDS:
+            for kind in arguments.kinds:
                 key = {"data": name, "config": config, "illumination": kind}
-                if any(key.items() <= run.items() for run in runs):
-                    continue
-                runs.append(key | one(config, root, kind))
-                runs.sort(key=lambda r: (r["data"], r["config"], KINDS.index(r["illumination"])))
-                record = {"made_by": "tools/studies/illumination.py", "runs": runs}
-                write_json(arguments.output, record)
-                rows = [row(run) for run in runs]
-                table = markdown_table(rows, {name: name for name in rows[0]})
-                arguments.output.with_suffix(".md").write_text(
-                    f"# {arguments.output.stem}\n\n{table}\n", encoding="utf-8"
-                )
-                print(row(runs[-1]), flush=True)
-    print(table)
+                if not any(key.items() <= other.items() for other in runs):
+                    keep(key, trained(config, root, kind))
 
 
-def one(config: str, root: str, kind: str) -> dict[str, Any]:
+def trained(config: str, root: str, kind: str) -> dict[str, Any]:
     """Trains one run and judges its test images in every light."""
     keys = {"data.root": root, "data.illumination": kind, "train.devices": 1}
     with tempfile.TemporaryDirectory() as folder:
-        run = jaxad.train(jaxad.load_config(config, keys), folder)
-        detector = Detector.load(folder)
-        test = read_inputs(run, detector.config, None)
-        threshold = calibration_of(run, detector, test.table)["image_threshold"]
-        environment = run.read_json(run.environment)
+        return judged(jaxad.train(jaxad.load_config(config, keys), folder))
+
+
+def judged(run: RunFolder) -> dict[str, Any]:
+    """Judges the test images of a run in every light."""
+    detector = Detector.load(run.path)
+    test = read_inputs(run, detector.config, None)
+    threshold = calibration_of(run, detector, test.table)["image_threshold"]
+    environment = run.read_json(run.environment)
     labels = np.array([bool(sample.label) for sample in test.samples])
     masks = read_masks(test.samples, detector.config)
     figures = {}
