@@ -22,7 +22,7 @@ import jaxad
 from jaxad.cli.arguments import COMMANDS
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "convert"
-EXTRAS = ("tensorflow", "safetensors", "dm_pix", "beartype", "chex", "pytest")
+EXTRAS = ("tensorflow", "safetensors", "beartype", "pytest")
 
 
 def run(command: str, *arguments: str) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from jaxad.data.table import Sample
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import EvaluationInputs
+from jaxad.ops.ssim import mean_ssim
 from jaxad.report.content import Learned
 from jaxad.report.diagnostics import kind_of, to_pixels
 from jaxad.run.errors import UserError
@@ -19,6 +21,8 @@ from jaxad.training.inputs import decode
 
 MOST = 16
 """Images, samples and photographs of each kind, fewer where ``evaluate.batch_size`` is smaller."""
+
+_SSIM_WINDOW = 11
 
 
 def images_to_examine(samples: Sequence[Sample], detector: Detector) -> tuple[str, list[int]]:
@@ -55,11 +59,22 @@ def examine(
         origin=origin,
         images=images,
         reconstructions=reconstructions,
+        similarity=_similarity(images, reconstructions),
         samples=drawn,
         photographs=None if drawn is None else _photographs(detector, test, drawn, notes),
         diagnostics=_diagnose(detector, images, notes),
         notes=notes,
     )
+
+
+def _similarity(
+    images: UInt8[np.ndarray, "b h w c"], reconstructions: UInt8[np.ndarray, "b h w c"]
+) -> Float[np.ndarray, " b"] | None:
+    """SSIM of each image with its reconstruction, as other tools give it: by dm_pix."""
+    if not len(images) or min(images.shape[1:3]) < _SSIM_WINDOW:
+        return None
+    figure = jax.jit(functools.partial(mean_ssim, window_size=_SSIM_WINDOW, backend="dm_pix"))
+    return np.asarray(figure(np.float32(images) / 255, np.float32(reconstructions) / 255))
 
 
 def _spread(items: list, count: int) -> list:

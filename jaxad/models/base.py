@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Key, Shaped
 
 from jaxad.data.batch import Batch
 from jaxad.ops.arrays import AnyArray
+from jaxad.ops.ssim import BACKENDS as SSIM_BACKENDS
 from jaxad.run.options import Options, option
 
 DTYPES = ("float32", "bfloat16")
@@ -192,3 +193,12 @@ def ssim_window_option(
 ) -> Any:
     """The option ``ssim_window``."""
     return option(11, meaning, at_least=1, detection_only=detection_only)
+
+
+def ssim_backend_option() -> Any:
+    """The option ``ssim_backend``."""
+    return option(
+        "auto",
+        "whose gaussian SSIM is trained with; auto: jaxad's on a CPU, dm_pix's on other devices",
+        choices=SSIM_BACKENDS,
+    )

@@ -47,12 +47,13 @@ from jaxad.models.base import (
     apply,
     dtype_option,
     label_all_trainable,
+    ssim_backend_option,
     ssim_window_option,
     to_unit_float,
 )
 from jaxad.models.layers.basic import Conv, ConvTranspose
 from jaxad.ops.arrays import AnyArray
-from jaxad.ops.ssim import ssim_map
+from jaxad.ops.ssim import mean_ssim, ssim_map
 from jaxad.ops.tiles import average_tiles, extract_tiles, random_crops
 from jaxad.run.options import option
 
@@ -125,6 +126,7 @@ def training_loss(
     kind: str,
     tile: int,
     ssim_window: int,
+    ssim_backend: str,
 ) -> LossOutput:
     """The ``kind`` of loss of whole images or, of textures, of one crop each.
 
@@ -139,11 +141,10 @@ def training_loss(
     reconstruction = apply(module, variables, images)
     terms = {"l2": jnp.mean(jnp.square(images - reconstruction), axis=(1, 2, 3))}
     if kind != "l2":
-        similarity = ssim_map(
-            images, reconstruction, window="gaussian", border="valid",
-            sample_covariance=False, window_size=ssim_window,
-        )  # fmt: skip
-        terms["ssim"] = 1.0 - jnp.mean(similarity, axis=(1, 2, 3))
+        similarity = mean_ssim(
+            images, reconstruction, window_size=ssim_window, backend=ssim_backend
+        )
+        terms["ssim"] = 1.0 - similarity
     per_example = functools.reduce(jnp.add, [terms[name] for name in kind.split("+")])
     return LossOutput(per_example, terms, {}, {}, {})
 
@@ -204,6 +205,7 @@ class CAEOptions(ModelOptions):
     )
     tile_stride: int = option(32, "pixels between tiles in detection; 30 in the paper", at_least=1)
     ssim_window: int = ssim_window_option()
+    ssim_backend: str = ssim_backend_option()
     dtype: str = dtype_option()
 
 
@@ -246,7 +248,9 @@ def build(
         module=module,
         image_shape=image_shape,
         init=init,
-        loss=functools.partial(training_loss, module, kind=options.loss, **task),
+        loss=functools.partial(
+            training_loss, module, kind=options.loss, ssim_backend=options.ssim_backend, **task
+        ),
         detect=functools.partial(detect, module, tile_stride=stride, **task),
         param_labels=label_all_trainable,
     )

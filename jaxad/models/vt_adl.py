@@ -56,6 +56,7 @@ from jaxad.models.base import (
     apply,
     apply_for_loss,
     label_subtrees,
+    ssim_backend_option,
     to_unit_float,
 )
 from jaxad.models.layers.mixture_head import Mixture, MixtureHead, check_mixture
@@ -64,18 +65,16 @@ from jaxad.models.layers.vt_adl_network import VTADL, Decoder, code_features_of,
 from jaxad.ops import mixture_density
 from jaxad.ops.arrays import AnyArray
 from jaxad.ops.resize import bilinear_resize_align_corners
-from jaxad.ops.ssim import ssim_map
+from jaxad.ops.ssim import mean_ssim
 from jaxad.run.options import option
 
 
-def mean_ssim(a: Float[AnyArray, "b h w c"], b: Float[AnyArray, "b h w c"]) -> Float[Array, " b"]:
-    """Mean similarity in gaussian windows of 11, with zeros beyond the border (as published)."""
+def padded_ssim(
+    a: Float[AnyArray, "b h w c"], b: Float[AnyArray, "b h w c"], backend: str = "auto"
+) -> Float[Array, " b"]:
+    """Mean SSIM in gaussian windows of 11, with zeros beyond the border (as published)."""
     pads = ((0, 0), (5, 5), (5, 5), (0, 0))
-    similarity = ssim_map(
-        jnp.pad(a, pads), jnp.pad(b, pads),
-        window="gaussian", border="valid", sample_covariance=False,
-    )  # fmt: skip
-    return jnp.mean(similarity, axis=(1, 2, 3))
+    return mean_ssim(jnp.pad(a, pads), jnp.pad(b, pads), backend=backend)
 
 
 def patch_losses(module: VTADL, mixture: Mixture) -> Float[Array, "b n"]:
@@ -111,6 +110,7 @@ def loss(
     mse_weight: float,
     ssim_weight: float,
     density_weight: float,
+    ssim_backend: str,
 ) -> LossOutput:
     """Eq. 9, with the weights of :func:`build`."""
     images = to_unit_float(batch.image)
@@ -119,7 +119,7 @@ def loss(
     )
     over_patches = jnp.sum if module.density.published else jnp.mean
     mse = jnp.mean(jnp.square(images - output), axis=(1, 2, 3))
-    ssim = 1.0 - mean_ssim(images, output)
+    ssim = 1.0 - padded_ssim(images, output, ssim_backend)
     nll = over_patches(patch_losses(module, mixture), axis=1)
     total = mse_weight * mse + ssim_weight * ssim + density_weight * nll
     terms = {
@@ -133,20 +133,27 @@ def loss(
     return LossOutput(total, jax.lax.stop_gradient(terms), dict(collections), {}, {})
 
 
-def detect(module: VTADL, variables: Variables, images: Shaped[AnyArray, "b h w c"]) -> Detection:
+def detect(
+    module: VTADL,
+    variables: Variables,
+    images: Shaped[AnyArray, "b h w c"],
+    *,
+    ssim_backend: str,
+) -> Detection:
     """The maps and scores of the head of this file."""
     images = to_unit_float(images)
     output, mixture, _ = apply(module, variables, images)
     per_patch = patch_losses(module, mixture)
     squared = jnp.square(images - output)
-    mse, similarity = jnp.mean(squared, axis=(1, 2, 3)), mean_ssim(images, output)
+    mse = jnp.mean(squared, axis=(1, 2, 3))
+    ssim = padded_ssim(images, output, ssim_backend)
     worst = jnp.max(per_patch, axis=1)
     scores = {
-        "reconstruction": mse + (1.0 - similarity),
-        "reconstruction+nll": mse + (1.0 - similarity) + worst,
+        "reconstruction": mse + (1.0 - ssim),
+        "reconstruction+nll": mse + (1.0 - ssim) + worst,
     }
     if module.density.published:
-        scores["published"] = mse + similarity + worst
+        scores["published"] = mse + ssim + worst
     in_grid = in_places(module, per_patch)[..., None]
     nll = bilinear_resize_align_corners(in_grid, module.encoder.image_size)[..., 0]
     maps = {"nll": nll, "l2": jnp.mean(squared, axis=-1)}
@@ -200,6 +207,7 @@ class VTADLOptions(ViTOptions):
     stop_gradient: bool = option(False, "on the density's target")
     mse_weight: float = option(5.0, "of the mean squared error", at_least=0)
     ssim_weight: float = option(0.5, "of 1 - SSIM", at_least=0)
+    ssim_backend: str = ssim_backend_option()
     density_weight: float = option(1.0, "of the density's loss", at_least=0)
 
 
@@ -250,8 +258,8 @@ def build(
         module=module,
         image_shape=image_shape,
         init=functools.partial(init, module),
-        loss=functools.partial(loss, module, **weights),
-        detect=functools.partial(detect, module),
+        loss=functools.partial(loss, module, ssim_backend=options.ssim_backend, **weights),
+        detect=functools.partial(detect, module, ssim_backend=options.ssim_backend),
         param_labels=functools.partial(label_subtrees, encoder="encoder", density="density"),
         diagnostics=functools.partial(diagnostics, module),
     )

@@ -131,6 +131,7 @@ class Learned:
       origin: what ``images`` are, in the plural: "good test images".
       images: (b, h, w, c) uint8, c is 1 or 3.
       reconstructions: like ``images``, of the same images.
+      similarity: (b,) SSIM of each with its image; None where images are smaller than its window.
       samples: (n, h', w', c) uint8, drawn from the model's prior; None for a model without one.
       photographs: real good training images to hold beside the samples, at their size.
       diagnostics: what ``Model.diagnostics`` says about ``images``, by name.
@@ -140,6 +141,7 @@ class Learned:
     origin: str
     images: UInt8[np.ndarray, "b h w c"]
     reconstructions: UInt8[np.ndarray, "b h w c"]
+    similarity: Float[np.ndarray, " b"] | None = None
     samples: UInt8[np.ndarray, "n i j c"] | None = None
     photographs: UInt8[np.ndarray, "m i j c"] | None = None
     diagnostics: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -27,8 +27,13 @@ def _reconstructions(learned: Learned) -> str:
     error = np.abs(learned.images.astype(np.float64) - learned.reconstructions).mean((1, 2, 3))
     photographs = numbered(learned.images, alt="photograph")
     rebuilt = numbered(learned.reconstructions, alt="reconstruction of photograph")
-    tiles = list(zip(photographs, rebuilt, [f"{off:.1f}" for off in error], strict=True))
-    return fragment("learned", "reconstructions", learned.origin, tiles, f"{error.mean():.1f}")
+    words, mean = [f"differs by {off:.1f}" for off in error], f"{error.mean():.1f}"
+    ssim = ""
+    if learned.similarity is not None:
+        words = [f"{one}, SSIM {s:.3f}" for one, s in zip(words, learned.similarity, strict=True)]
+        ssim = f"{learned.similarity.mean():.3f}"
+    tiles = list(zip(photographs, rebuilt, words, strict=True))
+    return fragment("learned", "reconstructions", learned.origin, tiles, mean, ssim)
 
 
 def _samples(learned: Learned) -> str:

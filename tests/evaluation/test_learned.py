@@ -4,6 +4,7 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
 from jaxad.evaluation import learned
 from jaxad.evaluation.detector import Detector
@@ -45,6 +46,23 @@ def test_good_test_images_and_their_reconstructions_are_taken(loaded):
     assert detector.batch_size == 4 and len(content.samples) == len(content.photographs) == 4
     assert content.samples.dtype == content.photographs.dtype == np.uint8
     np.testing.assert_array_equal(content.samples, examine(loaded).samples)
+
+
+def test_similarity_is_that_of_each_image_with_its_reconstruction(loaded):
+    content = examine(loaded)
+    # Wang's form in float64 by scikit-image; float32 has 1e-5 where images are flat.
+    expected = [
+        structural_similarity(
+            image / 255, shown / 255, channel_axis=-1, data_range=1.0, gaussian_weights=True,
+            use_sample_covariance=False, full=True,
+        )[1][5:-5, 5:-5].mean()
+        for image, shown in zip(content.images, content.reconstructions, strict=True)
+    ]  # fmt: skip
+    np.testing.assert_allclose(content.similarity, expected, rtol=0, atol=1e-4)
+    assert content.similarity.shape == (4,) and np.ptp(content.similarity) > 0
+    small = content.images[:, :10]
+    assert learned._similarity(small, small) is None
+    assert learned._similarity(content.images[:0], content.images[:0]) is None
 
 
 def test_training_photographs_are_training_images_spread_over_the_list(loaded):

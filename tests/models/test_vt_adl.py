@@ -12,7 +12,7 @@ import pytest
 from jaxad import models
 from jaxad.data.batch import Batch
 from jaxad.models.base import parameter_key
-from jaxad.models.vt_adl import mean_ssim
+from jaxad.models.vt_adl import padded_ssim
 from jaxad.run.config import load_config
 from jaxad.run.errors import UserError
 
@@ -60,15 +60,15 @@ def test_the_loss_adds_up_with_the_right_sign_of_similarity(small):
     total = 5 * terms["mse"] + 0.5 * terms["ssim"] + terms["nll"]
     np.testing.assert_allclose(output.per_example, total, rtol=1e-5)
     shown = jax.jit(model.module.apply)(variables, images())[0]
-    np.testing.assert_allclose(terms["ssim"], 1 - mean_ssim(images(), shown), rtol=1e-5)
+    np.testing.assert_allclose(terms["ssim"], 1 - padded_ssim(images(), shown), rtol=1e-5)
     # As printed, eq. 9 adds the similarity: an equal image would cost the most.
-    assert float(mean_ssim(images(), images()).min()) == pytest.approx(1.0, abs=1e-5)
+    assert float(padded_ssim(images(), images()).min()) == pytest.approx(1.0, abs=1e-5)
     assert np.all(np.isfinite(terms["log_variance"])) and np.all(terms["embedding_norm"] > 0)
 
 
 def test_similarity_equals_the_published_one_with_zeros_beyond_the_border(golden_values):
     values = golden_values("vt_adl", "ssim")
-    ours = jax.jit(mean_ssim)(values["a"], values["b"])
+    ours = jax.jit(padded_ssim)(values["a"], values["b"])
     # theirs are differences of float32 moments.
     np.testing.assert_allclose(ours, values["ssim"], rtol=2e-5)
 
@@ -128,7 +128,7 @@ def test_maps_and_scores_follow_the_patches(density):
     corners = found.maps["nll"][:, ::15, ::31]
     np.testing.assert_allclose(corners, told["patch_loss"][:, :, ::3], rtol=1e-5)
     shown = jax.jit(model.module.apply)(variables, pictures)[0]
-    mse, similarity = np.square(pictures - shown).mean((1, 2, 3)), mean_ssim(pictures, shown)
+    mse, similarity = np.square(pictures - shown).mean((1, 2, 3)), padded_ssim(pictures, shown)
     worst = told["patch_loss"].max((1, 2))
     expected = {"reconstruction": mse + 1 - similarity}
     expected["reconstruction+nll"] = expected["reconstruction"] + worst

@@ -1,5 +1,7 @@
 """SSIM maps against scikit-image and dm_pix, and at the points where moments degenerate."""
 
+import functools
+
 import dm_pix
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
-from jaxad.ops.ssim import ssim_map
+from jaxad.ops import ssim
+from jaxad.ops.ssim import BACKENDS, mean_ssim, ssim_map
 
 
 def images(shape=(2, 26, 33, 3), seed=0):
@@ -92,6 +95,43 @@ def test_gaussian_valid_equals_dm_pix(size, sigma):
     )
     assert actual.shape == (2, 26 - size + 1, 33 - size + 1, 3)
     assert_close(actual, np.asarray(expected))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_figure_per_image_whoever_computes_it(backend):
+    a, b = images()
+    expected = [
+        structural_similarity(
+            x, y, channel_axis=-1, data_range=1.0, gaussian_weights=True,
+            use_sample_covariance=False, full=True,
+        )[1][5:-5, 5:-5].mean()
+        for x, y in zip(a, b, strict=True)
+    ]  # fmt: skip
+    a, b = jnp.float32(a), jnp.float32(b)
+    figure = jax.jit(functools.partial(mean_ssim, backend=backend))
+    # Means of errors of 1e-6, most of one sign in flat areas.
+    np.testing.assert_allclose(figure(a, b), expected, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(
+        mean_ssim(a, b, backend=backend, window_size=7, sigma=0.8),
+        dm_pix.ssim(a, b, filter_size=7, filter_sigma=0.8), rtol=0, atol=2e-5,
+    )  # fmt: skip
+    # Flat and equal images have gradients that are numbers: a network begins with them.
+    for level in (0.0, 0.5, 1.0):
+        flat = jnp.full((1, 16, 16, 3), level)
+        assert np.isfinite(jax.grad(lambda x, f=flat: figure(x, f).sum())(flat)).all()
+
+
+def test_the_backend_that_auto_means(monkeypatch):
+    """Ours on a CPU; on other devices dm_pix's, told apart here by which is called."""
+    called = []
+    monkeypatch.setattr(ssim.dm_pix, "ssim", lambda a, b, **how: called.append(how) or jnp.ones(2))
+    a, b = (jnp.float32(x) for x in images())
+    assert float(mean_ssim(a, b)[0]) < 1 and not called
+    monkeypatch.setattr(ssim.jax, "default_backend", lambda: "gpu")
+    assert float(mean_ssim(a, b)[0]) == 1
+    assert called == [{"filter_size": 11, "filter_sigma": 1.5}]
+    with pytest.raises(ValueError, match="one of auto, jaxad, dm_pix, not 'pix'"):
+        mean_ssim(a, b, backend="pix")
 
 
 def test_valid_is_the_inside_of_symmetric():

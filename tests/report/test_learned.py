@@ -29,6 +29,13 @@ def test_reconstructions_are_paired_with_their_difference():
     assert body.count("differs by 10.0") == 3 and "3 good &lt;test&gt; images" in body
 
 
+def test_the_similarity_stands_beside_the_difference():
+    assert "SSIM" not in bodies()["reconstructions"]
+    body = bodies(similarity=np.float32([0.5, 0.75, 1.0]))["reconstructions"]
+    assert "is 0.750 on average (dm-pix" in body
+    assert "differs by 10.0, SSIM 0.500" in body and "differs by 10.0, SSIM 1.000" in body
+
+
 def test_samples_stand_beside_training_photographs():
     rest = bodies()
     assert rest["samples"] == "" and rest["inside"] == ""
