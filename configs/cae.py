@@ -67,8 +67,10 @@ def ssim(config):
 
 
 def l2_ssim(config):
-    """Both terms."""
+    """Both terms, and the product of both maps."""
     config.model.loss = "l2+ssim"
+    config.evaluate.primary_map = "l2*ssim"
+    config.evaluate.primary_score = "l2*ssim:top1"
 
 
 def texture(config):

@@ -10,6 +10,7 @@ Variants
   identity     no correlation: the standard normal prior
   elbo         range and deviation learned through the lower bound instead of from the image
   matched      range fixed at the images' correlation length: samples correlate most like images
+  inner        also the maps l2, kl and gradient: inner metrics, to compare with vqvae's
   paper        as arXiv 2408.13561 says: identity correlation, KL weight 1
   reference    as its code ran: identity, KL weight 0.75 of the lower bound, lambda limited
 """
@@ -36,6 +37,7 @@ def get_config(variants: str = ""):
         "identity": identity,
         "elbo": elbo,
         "matched": matched,
+        "inner": inner,
         "paper": paper,
         "reference": reference,
     }
@@ -78,6 +80,11 @@ def matched(config):
     """The range of the training images' correlation, not learned."""
     config.model.learn = "no"
     config.model.start_range = 0.0
+
+
+def inner(config):
+    """The maps of the parts of the lower bound too."""
+    config.model.bound_maps = True
 
 
 def paper(config):

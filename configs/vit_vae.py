@@ -6,6 +6,7 @@ r"""VAE with a vision transformer as encoder (arXiv 2408.13561, column "ViT-VAE"
 Variants
   small      128 x 128, 4 blocks of 192 features: minutes on 2 CPU cores
   elbo       KL weight 1 of the evidence lower bound: better samples, blurred reconstructions
+  inner      also the maps l2, kl and gradient: inner metrics, to compare with vqvae's
   paper      as the paper says: 224 x 224, ViT-B/16, KL weight 1, Adam 1e-4, batches of 8
   reference  as its code ran: KL weight 1/196 of the evidence lower bound, lambda limited
 
@@ -27,7 +28,7 @@ def get_config(variants: str = ""):
     config.train.epochs = 100
     config.evaluate.primary_map = "mad*ssim"
     config.evaluate.primary_score = "mad*ssim:top1"  # the paper has no image score
-    known = {"small": small, "elbo": elbo, "paper": paper, "reference": reference}
+    known = {"small": small, "elbo": elbo, "inner": inner, "paper": paper, "reference": reference}
     return apply_variants(config, variants, known)
 
 
@@ -46,6 +47,11 @@ def small(config):
 def elbo(config):
     """The evidence lower bound."""
     config.model.kl_unit = "elbo"
+
+
+def inner(config):
+    """The maps of the parts of the lower bound too."""
+    config.model.bound_maps = True
 
 
 def paper(config):

@@ -211,7 +211,7 @@ def write_table(
                 for c in columns
             ],
             "slips": table["slips"],
-            "others_as_printed": _others(table),
+            "others_as_printed": _others(table, columns),
         },
     )
     write_text(root / f"{stem}.md", _markdown(table, columns, rows, statement=statement))
@@ -256,7 +256,7 @@ def _markdown(
         statement=statement,
         columns=[_about(table, column) for column in columns],
         errors=list(dict.fromkeys(error for column in columns for error in column.errors)),
-        others=_others_text(table),
+        others=_others_text(table, columns),
     )
 
 
@@ -292,9 +292,11 @@ def _signed(value: float | None) -> str:
     return MISSING if value is None else f"{value:+.4f}"
 
 
-def _others(table: Table) -> list[dict[str, Any]]:
-    """The columns of other methods, as fractions."""
-    places = {i: one["name"] for i, one in enumerate(table["columns"]) if not one["own"]}
+def _others(table: Table, columns: Sequence[Column]) -> list[dict[str, Any]]:
+    """The columns that no run of ours stands beside, as fractions."""
+    beside = {column.name for column in columns if column.printed}
+    names = [one["name"] for one in table["columns"]]
+    places = {i: name for i, name in enumerate(names) if name not in beside}
     if not places:
         return []
     found = []
@@ -305,9 +307,9 @@ def _others(table: Table) -> list[dict[str, Any]]:
     return found
 
 
-def _others_text(table: Table) -> str:
+def _others_text(table: Table, columns: Sequence[Column]) -> str:
     """The same as a table in Markdown; empty without one."""
-    others = _others(table)
+    others = _others(table, columns)
     if not others:
         return ""
     digits = _decimals(table)

@@ -26,10 +26,11 @@ class Plan:
     """A grid, such as the one that fills printed tables.
 
     Attributes:
-      configs: of the tables' own columns, and the baseline.
+      configs: of the tables' columns, and the baseline.
       categories: of all their rows.
       overrides: for all configs but those of ``own_overrides``.
-      own_overrides: for the baseline, and for configs that start from weights of their own.
+      own_overrides: for the baseline, for columns of other methods, and for configs that start
+        from weights of their own.
       papers: ids of the tables.
       variant: of the configs.
     """
@@ -50,8 +51,12 @@ def plan(
     categories: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
     weights: Mapping[str, str] | None = None,
+    own_only: bool = False,
 ) -> Plan:
     """Fills in what a table says: configs, categories, data set, protocol, and the baseline.
+
+    Columns of the paper's own method are run, and those of methods that it compares with where
+    there is a model for them.
 
     Args:
       papers: ids of tables over one data set and of one paper (one grid fills them all).
@@ -61,6 +66,7 @@ def plan(
       overrides: the user's, which go before the table's. Those of ``model.`` and ``train.`` are
         not for the baseline, but for ``train.devices``.
       weights: see :func:`with_weights`.
+      own_only: leave out the methods that the paper compares with.
 
     Raises:
       UserError: unknown table, category or config, tables that share no grid, or no data.
@@ -85,7 +91,13 @@ def plan(
             f"{first['id']} needs {published.title}: --config.data.root=DIR, a "
             f"{published.needs}; from {published.source}"
         )
-    specs = {one: _with_variant(one, variant) for table in tables for one in _specs(table)}
+    columns = {
+        column["config"]: column
+        for table in tables
+        for column in run_columns(table)
+        if column["own"] or not own_only
+    }
+    specs = {one: _with_variant(one, variant) for one in columns}
     known = list(dict.fromkeys(one for table in tables for one in categories_of(table)))
     for what, asked, there in (("config", configs, specs), ("category", categories, known)):
         for one in asked:
@@ -94,27 +106,38 @@ def plan(
     protocol = paper_of(first)["protocol"]
     of_table = {"data.name": first["data"], "evaluate.protocol": protocol, **first.get("keys", {})}
     common = of_table | given
-    chosen = [specs[one] for one in specs if one in configs or not configs]
-    own = with_weights(chosen, common, weights or {})
+    chosen = [one for one in specs if one in configs or not configs]
+    first_own = specs[next(one for one in specs if columns[one]["own"])]
+    others = {
+        specs[one]: _of_other_method(first_own, columns[one], of_table, given)
+        for one in chosen
+        if not columns[one]["own"]
+    }
+    shown = [specs[one] for one in chosen]
+    own = others | with_weights(shown, common, weights or {}, others)
     return Plan(
         papers=tuple(papers),
         variant=variant,
-        configs=(*dict.fromkeys(chosen), BASELINE),
+        configs=(*dict.fromkeys(shown), BASELINE),
         categories=tuple(one for one in known if one in categories or not categories),
         overrides=common,
-        own_overrides={BASELINE: _baseline(chosen[0], common), **own},
+        own_overrides={BASELINE: _baseline(first_own, common), **own},
     )
 
 
 def with_weights(
-    configs: Sequence[str], overrides: Mapping[str, Any], weights: Mapping[str, str]
+    configs: Sequence[str],
+    overrides: Mapping[str, Any],
+    weights: Mapping[str, str],
+    own_overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The keys of those configs that start from weights of their own.
 
     Args:
       configs: with their variants.
-      overrides: of all.
+      overrides: of all but those of ``own_overrides``.
       weights: name of a config, ``vit_vae`` -> folder of `jaxad convert`.
+      own_overrides: config -> keys in place of ``overrides``.
 
     Raises:
       UserError: a name that none of the configs has.
@@ -125,7 +148,7 @@ def with_weights(
             known = sorted({*names.values()})
             raise UserError(f"--weights names {name!r}, but runs are of " + ", ".join(known))
     return {
-        spec: {**overrides, "train.weights": weights[name]}
+        spec: {**(own_overrides or {}).get(spec, overrides), "train.weights": weights[name]}
         for spec, name in names.items()
         if name in weights
     }
@@ -139,8 +162,10 @@ def categories_of(table: Table) -> list[str]:
     return [name for name in CATALOGUE[table["data"]].categories if name]
 
 
-def _specs(table: Table) -> list[str]:
-    return [column["config"] for column in table["columns"] if column["own"]]
+def run_columns(table: Table) -> list[Mapping[str, Any]]:
+    """The columns that are run: the paper's own first, then others that a model stands for."""
+    run = [column for column in table["columns"] if column.get("config")]
+    return sorted(run, key=lambda column: not column["own"])
 
 
 def _with_variant(spec: str, variant: str) -> str:
@@ -162,18 +187,46 @@ def _baseline(spec: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         if not key.startswith(("model.", "train.")) or key == "train.devices"
     }
     side = [min(n, BASELINE_SIDE) for n in config.data.image_size]
-    shared = {
-        "data.image_size": tuple(side),
-        "data.channels": config.data.channels,
+    size = {"data.image_size": tuple(side), "data.channels": config.data.channels}
+    # The tables have no threshold to cross-fit for.
+    shared = size | {"data.calibration": "held_out"} | _judged_as(spec, overrides)
+    return {key: value for key, value in kept.items() if key not in _NAMES} | shared
+
+
+_NAMES = ("evaluate.primary_map", "evaluate.primary_score")
+"""Keys that name maps and scores of the table's own models, which others need not have."""
+
+
+def _of_other_method(
+    first_own: str,
+    column: Mapping[str, Any],
+    of_table: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Keys of a method that the paper compares with, judged as the paper's own is.
+
+    Of the user's keys it takes those of ``data.``, ``evaluate.`` and ``train.`` that are not of
+    the paper's own model alone: its options, its weights, its maps.
+    """
+    judged = _judged_as(first_own, {**of_table, **given})
+    general = {
+        key: value
+        for key, value in given.items()
+        if not key.startswith("model.") and key not in (*_NAMES, "train.weights")
+    }
+    return {**of_table, **judged, **column.get("keys", {}), **general}
+
+
+def _judged_as(spec: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys by which another model trains on and is judged on what this config is."""
+    config = load_config(spec, overrides)
+    keys = {
         "data.holdout": config.data.holdout,
-        "data.calibration": "held_out",  # the tables have no threshold to cross-fit for
         "evaluate.smoothing": config.evaluate.smoothing,
     }
     if not is_whole(config.data.region):
-        shared["data.region"] = tuple(config.data.region)
-    # What names a map or a score of the table's own models is not the baseline's.
-    names = ("evaluate.primary_map", "evaluate.primary_score")
-    return {key: value for key, value in kept.items() if key not in names} | shared
+        keys["data.region"] = tuple(config.data.region)
+    return keys
 
 
 def write_paper_tables(
@@ -194,7 +247,12 @@ def write_paper_tables(
     baseline = {"name": BASELINE, "own": False}
     for one in papers:
         table = get_table(one)
-        printed = [column for column in table["columns"] if column["own"]]
+        seen = {row["config"] for row in rows}
+        printed = [
+            column
+            for column in run_columns(table)
+            if column["own"] or _with_variant(column["config"], variant) in seen
+        ]
         columns = [_column(root, rows, table, each, variant) for each in [*printed, baseline]]
         statement = get_protocol(paper_of(table)["protocol"]).statement
         write_table(root, table, columns, categories_of(table), statement=statement)
@@ -208,8 +266,9 @@ def _column(
     variant: str,
 ) -> Column:
     """Metrics of the runs that stand for a printed column, or of the baseline's."""
-    spec = _with_variant(printed["config"], variant) if printed["own"] else BASELINE
-    column = Column(name=printed["name"], config=spec, printed=printed["own"])
+    in_print = "config" in printed
+    spec = _with_variant(printed["config"], variant) if in_print else BASELINE
+    column = Column(name=printed["name"], config=spec, printed=in_print)
     key = table["metric"]["key"]
     std_key = key.replace("_mean", "_std") if key.endswith("_mean") else ""
     for row in rows:

@@ -19,6 +19,7 @@ A file is ``{"paper": {key, title, authors, year, source, protocol}, "tables": [
 ``columns``
     ``name`` as printed, ``own`` (a method of the paper itself, not one it compares with),
     ``config`` (ours that stands for it), ``map`` (of ours, where it is not the primary one),
+    ``keys`` (of the config, of a method that the paper compares with),
     ``weights`` (that the authors start from),
     ``source`` (whence the paper took it), ``note``.
 ``rows``

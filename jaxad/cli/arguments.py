@@ -106,6 +106,9 @@ def _add_benchmark(command: argparse.ArgumentParser) -> None:
     command.add_argument("--variant", default="", metavar="NAME",
                      help="variant of the paper's configs; small runs on a CPU")  # fmt: skip
     command.add_argument("--categories", default="", help="of the data set, separated by commas")
+    command.add_argument("--columns", choices=("all", "own"), default="all",
+                         help="of a paper's table: all that there is a model for, or its own "
+                         "methods alone")  # fmt: skip
     command.add_argument("--weights", default=[], nargs="+", action="extend", metavar="CONFIG=DIR",
                      help="converted weights that the runs of one config start from: "
                      "vit_vae=DIR")  # fmt: skip

@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace, overrides: Mapping[str, str]) -> int:
             categories=categories,
             overrides=overrides,
             weights=weights,
+            own_only=arguments.columns == "own",
         )
     elif not configs:
         raise UserError("jaxad benchmark needs --configs, or --paper with the id of a table")
@@ -102,7 +103,7 @@ def _command(
 ) -> list[str]:
     """The same command for one process."""
     words = ["benchmark", f"--failures-since={since!r}"]
-    for name in ("categories", "seeds", "workdir", "paper", "variant"):
+    for name in ("categories", "seeds", "workdir", "paper", "variant", "columns"):
         words.append(f"--{name}={getattr(arguments, name)}")
     words += [f"--config.{key}={value}" for key, value in overrides.items()]
     words += ["--weights", *arguments.weights] if arguments.weights else []

@@ -124,6 +124,12 @@ class GaussianField(nn.Module):
         eigenvalues = grf.eigenvalues(self.latent_base())
         return grf.kl_divergence(posterior.mean, posterior.log_variance, eigenvalues)
 
+    def kl_shares(self, posterior: Posterior) -> Float[Array, "b i j"]:
+        """What each position contributes to the divergence, summed over channels."""
+        eigenvalues = grf.eigenvalues(self.latent_base())
+        shares = grf.kl_shares(posterior.mean, posterior.log_variance, eigenvalues)
+        return jnp.sum(shares, axis=-1)
+
     def image_loss(self, images: Float[AnyArray, "b h w c"]) -> Float[Array, " b"] | None:
         """Negative log-likelihood of gray images as fields, in nats per pixel."""
         if self.learn != "image" or self.family == "identity":

@@ -266,6 +266,24 @@ def kl_divergence(
     return 0.5 * (quadratic_form(mean, eigenvalues) + variances + correlation[None])
 
 
+def kl_shares(
+    mean: Float[AnyArray, "b h w c"],
+    log_variance: Float[AnyArray, "b h w c"],
+    eigenvalues: Float[AnyArray, "h w *c"],
+) -> Float[Array, "b h w c"]:
+    """Returns what every site contributes to :func:`kl_divergence`, in nats.
+
+    Of the quadratic form, site i has ``m_i (Sigma^-1 m)_i``, which may be negative where its
+    neighbours explain it; of the constants, each site has the same.
+    """
+    eigenvalues = _per_channel(mean, eigenvalues)
+    log_precision = jnp.log(precision_diagonal(eigenvalues))
+    excess = at_least_float32(log_variance) + log_precision[None, None, None]
+    constant = log_precision + log_determinant(eigenvalues) / (mean.shape[1] * mean.shape[2])
+    quadratic = at_least_float32(mean) * _filter(mean, 1.0 / eigenvalues)
+    return 0.5 * (quadratic + jnp.expm1(excess) - excess + constant[None, None, None])
+
+
 def _per_channel(x: AnyArray, eigenvalues: AnyArray) -> Array:
     """Returns the eigenvalues as (h, w, 1 or c), once they are known to fit the fields."""
     fits = x.ndim == 4 and eigenvalues.shape[:2] == x.shape[1:3]

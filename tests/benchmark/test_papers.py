@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxad import models
-from jaxad.benchmark.papers import BASELINE, _settings, _with_variant, plan
-from jaxad.benchmark.printed import get_table, paper_of, paper_tables
+from jaxad.benchmark.papers import BASELINE, _settings, _with_variant, plan, run_columns
+from jaxad.benchmark.printed import get_table, load_papers, paper_of, paper_tables
 from jaxad.cli.main import main
 from jaxad.run.config import load_config, load_settings, to_json
 from jaxad.run.errors import UserError
@@ -58,9 +58,11 @@ def test_every_table_has_a_grid_of_configs_that_build(name, variant):
 def test_variants_stand_between_the_paper_and_what_a_column_is():
     assert plan(["vqvae_3"], variant="small", overrides=ROOT).configs == (
         "vqvae:paper,small,cifar10",
+        "cae:paper,small,l2",
         "pca",
     )
-    assert plan(["vqvae_3"], overrides=ROOT).configs == ("vqvae:cifar10,paper", "pca")
+    own = plan(["vqvae_3"], overrides=ROOT, own_only=True)
+    assert own.configs == ("vqvae:cifar10,paper", "pca")
     ablation = plan(["vit_memory_6_pro"], overrides=ROOT)
     assert len(ablation.configs) == 5 and len(ablation.categories) == 15
 
@@ -68,15 +70,55 @@ def test_variants_stand_between_the_paper_and_what_a_column_is():
 @pytest.mark.parametrize("name", EXPERIMENTS)
 @pytest.mark.parametrize("variant", ["", "small"])
 def test_no_two_columns_are_the_same_model(name, variant):
-    """Each column of the paper's own is a run, or a map, of its own."""
+    """Each column that is run is a run, or a map, of its own."""
     resolved = {}
-    for column in get_table(name)["columns"]:
-        if column["own"]:
-            spec = _with_variant(column["config"], variant)
-            settings = dataclasses.replace(load_settings(spec), variants="")
-            key = (repr(settings), column.get("map", ""))
-            assert key not in resolved, (column["name"], resolved[key])
-            resolved[key] = column["name"]
+    for column in run_columns(get_table(name)):
+        spec = _with_variant(column["config"], variant)
+        settings = dataclasses.replace(load_settings(spec, column.get("keys", {})), variants="")
+        key = (repr(settings), column.get("map", ""))
+        assert key not in resolved, (column["name"], resolved[key])
+        resolved[key] = column["name"]
+
+
+def test_methods_that_papers_compare_with_are_runs():
+    """What stands for a printed column of another method, in which table."""
+    found = {}
+    for name in EXPERIMENTS:
+        for column in run_columns(get_table(name)):
+            if not column["own"]:
+                found.setdefault(column["config"], set()).add((name, column["name"]))
+    assert found["cae:l2+ssim,paper"] == {("vt_adl_4_pr_auc", "AE MSE+SSIM")}
+    assert ("vt_adl_4_pr_auc", "AE MSE") in found["cae:l2,paper"]
+    assert {("vit_memory_3", "L2-CAE"), ("vqvae_3", "AE L2")} <= found["cae:l2,paper"]
+    assert {("vqvae_1", "AE SSIM"), ("vit_memory_3", "AE_SSIM")} <= found["cae:ssim,paper"]
+    assert found["anovit:paper"] == {("vit_memory_3", "AnoViT"), ("mae_2", "AnoViT")}
+    assert {("vqvae_2", "VAE L2"), ("mae_2", "VAE")} <= found["vae:paper"]
+    # One grid has one run of a config: its tables ask for the same keys.
+    for paper in load_papers().values():
+        keys = {}
+        for table in paper["tables"]:
+            for column in run_columns(table):
+                place = (column["config"], table["data"])
+                assert keys.setdefault(place, column.get("keys")) == column.get("keys")
+
+
+def test_another_method_is_judged_as_the_papers_own():
+    given = {**ROOT, "model.beta": "0.5", "train.steps": "7", "train.weights": "w"}
+    planned = plan(["vqvae_2"], overrides=given)
+    keys = planned.own_overrides["vae:paper"]
+    assert not {"model.beta", "train.weights"} & keys.keys()
+    config = load_config("vae:paper", keys)
+    assert (config.train.steps, config.data.channels) == (7, 1)
+    assert tuple(config.data.image_size) == (128, 128) and config.model.bound_maps
+    assert (config.data.name, config.evaluate.protocol) == ("ucsd_ped1", "vqvae")
+    cropped = plan(["vt_adl_3"], overrides=ROOT)
+    region = load_config("vt_adl:mvtec,no_noise,paper").data.region
+    for one in ("cae:ssim,paper", "vae:paper", "pca"):
+        assert cropped.own_overrides[one]["data.region"] == tuple(region)
+    started = plan(["mae_2"], overrides=ROOT, weights={"anovit": "vit"}).own_overrides
+    assert started["anovit:paper"]["train.weights"] == "vit"
+    assert started["anovit:paper"]["data.holdout"] == 0.0
+    assert "train.weights" not in started["vae:paper"]
 
 
 def test_a_table_draws_as_many_images_as_its_paper():
@@ -186,6 +228,14 @@ def test_a_table_is_filled_by_one_command(tmp_path, capsys):
             figure - rows["cat", column]["printed"]
         )
     assert rows["cat", "VQ-VAE SSIM"]["ours"] != rows["cat", "VQ-VAE SSIM+AM"]["ours"]
+    # And AE L2, which the paper took from elsewhere, is a run too.
+    place = [column["name"] for column in get_table("vqvae_3")["columns"]].index("AE L2")
+    printed_l2 = [
+        r["values"][place] for r in get_table("vqvae_3")["rows"] if r["category"] == "cat"
+    ]
+    assert rows["cat", "AE L2"]["printed"] == printed_l2[0]
+    assert rows["cat", "AE L2"]["ours"] is not None
+    assert set(stored["others_as_printed"][0]) == {"row", "DSVDD"}
     assert rows["truck", "pca"]["ours"] is not None and rows["truck", "pca"]["printed"] is None
     assert ("mean of the 2 of 10 run", "pca") in rows
     config = json.loads((tmp_path / "runs" / "pca" / "cat" / "seed0" / "config.json").read_text())

@@ -212,6 +212,22 @@ def test_density_integrates_to_one(x64):
     np.testing.assert_allclose(density.sum() * (grid[1] - grid[0]) ** 2, 1.0, rtol=1e-12)
 
 
+@pytest.mark.parametrize("family", ["identity", "matern32"])
+def test_what_each_site_contributes_to_the_divergence(family, precision):
+    sigma = covariance((3, 8), family, RANGES[family], 1.7)
+    mean, log_variance = draw((3, 8))
+    base = jitted_base((3, 8), family)(RANGES[family], 1.7)
+    lam = jax.jit(grf.eigenvalues)(base)
+    shares = grf.kl_shares(mean.astype(lam.dtype), log_variance.astype(lam.dtype), lam)
+    inverse, m, a = np.linalg.inv(sigma), columns(mean), columns(log_variance)
+    expected = m * (m @ inverse) + np.exp(a) * np.diag(inverse) - a - 1
+    expected = 0.5 * (expected + np.linalg.slogdet(sigma)[1] / 24)
+    np.testing.assert_allclose(columns(shares), expected, rtol=precision, atol=10 * precision)
+    np.testing.assert_allclose(
+        shares.sum(axis=(1, 2)), dense_kl(mean, log_variance, sigma), rtol=10 * precision
+    )
+
+
 def test_identity_gives_the_divergence_from_the_standard_normal():
     mean, log_variance = (np.float32(a) for a in draw((5, 5)))
     for range_, variance in ((1.0, 1.0), (3.0, 5.0)):  # both are ignored

@@ -17,7 +17,8 @@ repeated to image size; ``ssim``, the *product* over colour channels of 1 - SSIM
 11, sample covariance, mirrored border); ``mad*ssim``, their product. The paper scales each map of
 each image to [0, 1] by its own smallest and largest value, before and after the product. That
 belongs to its protocol (``evaluate.protocol=vae_compare``); the maps here are raw. The paper
-defines no image score; the configs' choice is this library's.
+defines no image score; the configs' choice is this library's. With ``bound_maps`` come those of
+:mod:`jaxad.models.layers.bound_maps`: ``l2``, ``kl`` and ``gradient``.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from jaxad.models.base import (
     ssim_window_option,
     to_unit_float,
 )
+from jaxad.models.layers.bound_maps import bound_maps
 from jaxad.ops import continuous_bernoulli
 from jaxad.ops.arrays import AnyArray
 from jaxad.ops.resize import repeat_upsample
@@ -75,6 +77,11 @@ class VariationalOptions(ModelOptions):
         0.0, "limit of lambda in reconstructions; 0: none; the public code: 1e-5", at_least=0
     )
     ssim_window: int = ssim_window_option(detection_only=True)
+    bound_maps: bool = option(
+        False,
+        "also give the maps l2, kl and gradient, parts of the lower bound (one step backwards)",
+        detection_only=True,
+    )
     dtype: str = dtype_option()
 
 
@@ -90,6 +97,9 @@ class Prior(Protocol):
 
     def kl_divergence(self, posterior: Posterior) -> Float[Array, "b d"]:
         """KL(posterior || prior) of every channel in nats, summed over positions."""
+
+    def kl_shares(self, posterior: Posterior) -> Float[Array, "b i j"]:
+        """What each position contributes to the divergence, summed over channels."""
 
     def image_loss(self, images: Float[Array, "b h w c"]) -> Float[Array, " b"] | None:
         """A term of the objective that depends on the image alone, or None."""
@@ -111,9 +121,15 @@ class StandardNormal(nn.Module):
 
     def kl_divergence(self, posterior: Posterior) -> Float[Array, "b d"]:
         """KL(posterior || prior) of every channel in nats, summed over positions."""
+        return jnp.sum(self._of_latents(posterior), axis=(1, 2))
+
+    def kl_shares(self, posterior: Posterior) -> Float[Array, "b i j"]:
+        """What each position contributes to the divergence, summed over channels."""
+        return jnp.sum(self._of_latents(posterior), axis=-1)
+
+    def _of_latents(self, posterior: Posterior) -> Float[Array, "b i j d"]:
         mean, log_variance = posterior
-        terms = jnp.square(mean) + jnp.exp(log_variance) - log_variance - 1.0
-        return 0.5 * jnp.sum(terms, axis=(1, 2))
+        return 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - log_variance - 1.0)
 
     def image_loss(self, images: Float[Array, "b h w c"]) -> None:
         """None: nothing is learned."""
@@ -257,16 +273,30 @@ def detect(
     images: Shaped[Array, "b h w c"],
     *,
     cell: int,
+    kl_weight: float,
     options: VariationalOptions,
 ) -> Detection:
-    """The maps of the head of this file; ``cell`` is the side of a latent's cell in pixels."""
+    """The maps of the head of this file, and, where the options ask for them, of the bound.
+
+    Args:
+      module: of the model.
+      variables: of the module.
+      images: uint8, or float in [0, 1].
+      cell: side of a latent's cell in pixels.
+      kl_weight: of the objective, relative to the evidence lower bound.
+      options: of the model.
+    """
     images = to_unit_float(images)
     network = module.bind(variables)
     latents = network.encode(images, train=False).mean
     reconstruction = mean_image(network, latents, options.mean_clip)
     mad = repeat_upsample(mean_absolute_deviation(latents), cell)
     ssim = structural_dissimilarity(images, reconstruction, window=options.ssim_window)
-    return Detection({"mad": mad, "ssim": ssim, "mad*ssim": mad * ssim}, {}, reconstruction)
+    maps = {"mad": mad, "ssim": ssim, "mad*ssim": mad * ssim}
+    if options.bound_maps:
+        where: dict[str, Any] = {"cell": cell, "kl_weight": kl_weight}
+        maps |= bound_maps(module, variables, images, reconstruction, **where)
+    return Detection(maps, {}, reconstruction)
 
 
 def diagnostics(
@@ -321,7 +351,11 @@ def make_model(
         init=functools.partial(init, module, image_shape=image_shape),
         loss=functools.partial(loss, module, image_shape=image_shape, kl_weight=weight),
         detect=functools.partial(
-            detect, module, cell=image_shape[0] // latent_shape[0], options=options
+            detect,
+            module,
+            cell=image_shape[0] // latent_shape[0],
+            kl_weight=weight,
+            options=options,
         ),
         param_labels=param_labels,
         diagnostics=functools.partial(diagnostics, module),
