@@ -198,6 +198,9 @@ def _naming_failures(file: object) -> Iterator[None]:
 SOURCES = ("paper", "reference")
 """Variants that say whose settings to start from; at most one is given."""
 
+SIZES = ("small", "medium")
+"""Variants that reduce a model to what a CPU trains; at most one is given."""
+
 
 def apply_variants(
     config: ConfigDict,
@@ -209,7 +212,7 @@ def apply_variants(
     """Applies comma-separated variants to a config that is not yet locked.
 
     The order in which they are written does not matter: a source (:data:`SOURCES`) comes first,
-    ``small`` reduces it, and the others follow as ``known`` lists them, so that each holds for
+    a size (:data:`SIZES`) reduces it, and the others follow as ``known`` lists them, so that each holds for
     all that it names.
 
     Args:
@@ -231,14 +234,14 @@ def apply_variants(
             raise UserError(
                 f"the config of {model!r} has no variant {variant!r}" + did_you_mean(variant, known)
             )
-    for group in (SOURCES, *exclusive):
+    for group in (SOURCES, SIZES, *exclusive):
         chosen = [variant for variant in given if variant in group]
         if len(chosen) > 1:
             raise UserError(
                 f"the config of {model!r} takes one of the variants {' and '.join(chosen)}, not "
                 "both: they set the same thing"
             )
-    order = [*SOURCES, "small", *known]
+    order = [*SOURCES, *SIZES, *known]
     for variant in sorted(given, key=order.index):
         known[variant](config)
     config.variants = ",".join(given)

@@ -15,6 +15,7 @@ from jaxad import models
 from jaxad.evaluation.detector import REDUCTIONS
 from jaxad.run import config as config_module
 from jaxad.run.config import (
+    SIZES,
     SOURCES,
     apply_variants,
     flatten,
@@ -115,7 +116,7 @@ def test_two_variants_both_hold_in_any_order_or_are_refused(name, one, other, mo
     values = flatten(first)
     assert values | {"variants": ""} == flatten(second) | {"variants": ""}
     for variant in (one, other):
-        if variant in SOURCES or (variant == "small" and not {one, other} & {*SOURCES}):
+        if variant in SOURCES or (variant in SIZES and not {one, other} & {*SOURCES}):
             continue  # the other one refines it
         again = first.copy_and_resolve_references()
         with again.unlocked():
