@@ -212,8 +212,8 @@ def apply_variants(
     """Applies comma-separated variants to a config that is not yet locked.
 
     The order in which they are written does not matter: a source (:data:`SOURCES`) comes first,
-    a size (:data:`SIZES`) reduces it, and the others follow as ``known`` lists them, so that each holds for
-    all that it names.
+    a size (:data:`SIZES`) reduces it, and the others follow as ``known`` lists them, so that each
+    holds for all that it names.
 
     Args:
       config: changed in place.

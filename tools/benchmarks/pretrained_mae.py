@@ -8,6 +8,11 @@ three public forms are written: encoder and decoder (``mae_visualize_vit_base.pt
 alone (``mae_pretrain_vit_base.pth``), a folder of the Hugging Face hub (``vit-mae-base``). Then
 come the commands of docs/weights.md, each in a process of its own, with an empty cache of
 compiled programs. It needs PyTorch and transformers to write the files.
+
+    python tools/benchmarks/pretrained_mae.py --size=l16 --images=8 --root=DIR ...
+
+measures ViT-L/16 or ViT-H/14 (``h14``) in the form of the Hugging Face hub alone, whose file it
+writes without PyTorch. ``--images`` takes that many images of training and of testing at most.
 """
 
 from __future__ import annotations
@@ -26,6 +31,88 @@ import numpy as np
 
 IMAGES = 4
 """Photographs that ``predict`` judges."""
+
+
+SIZES = {"l16": (16, 1024, 24, 16), "h14": (14, 1280, 32, 16)}
+"""Side of a patch, features, blocks, heads of the encoder; all have the same decoder."""
+DECODER = (512, 8, 16)
+
+
+def write_hub(folder: pathlib.Path, size: str) -> None:
+    """A folder of the hub: names and shapes of the published network, random weights."""
+    from safetensors.numpy import save_file
+
+    from jaxad.ops.positions import sincos_positions
+
+    (patch, features, depth, heads), (narrow, blocks, narrow_heads) = SIZES[size], DECODER
+    rng, grid, values = np.random.default_rng(0), (224 // patch,) * 2, 3 * patch**2
+    tensors: dict[str, np.ndarray] = {}
+
+    def draw(name: str, *shape: int) -> None:
+        tensors[name] = np.float32(0.02) * rng.standard_normal(shape, np.float32)
+
+    def linear(name: str, inputs: int, outputs: int) -> None:
+        draw(f"{name}.weight", outputs, inputs)
+        tensors[f"{name}.bias"] = np.zeros(outputs, np.float32)
+
+    def norm(name: str, size: int) -> None:
+        tensors[f"{name}.weight"] = np.ones(size, np.float32)
+        tensors[f"{name}.bias"] = np.zeros(size, np.float32)
+
+    def positions(name: str, size: int) -> None:
+        sines = np.array(sincos_positions(grid, size), np.float32)
+        tensors[name] = np.concatenate([np.zeros((1, size), np.float32), sines])[None]
+
+    positions("vit.embeddings.position_embeddings", features)
+    draw("vit.embeddings.cls_token", 1, 1, features)
+    draw("vit.embeddings.patch_embeddings.projection.weight", features, 3, patch, patch)
+    tensors["vit.embeddings.patch_embeddings.projection.bias"] = np.zeros(features, np.float32)
+    positions("decoder.decoder_pos_embed", narrow)
+    draw("decoder.mask_token", 1, 1, narrow)
+    linear("decoder.decoder_embed", features, narrow)
+    linear("decoder.decoder_pred", narrow, values)
+    norm("vit.layernorm", features)
+    norm("decoder.decoder_norm", narrow)
+    for stack, wide, count in (
+        ("vit.encoder.layer", features, depth),
+        ("decoder.decoder_encoder.layer", narrow, blocks),
+    ):
+        for name in (f"{stack}.{k}" for k in range(count)):
+            for part in ("query", "key", "value"):
+                linear(f"{name}.attention.attention.{part}", wide, wide)
+            linear(f"{name}.attention.output.dense", wide, wide)
+            linear(f"{name}.intermediate.dense", wide, 4 * wide)
+            linear(f"{name}.output.dense", 4 * wide, wide)
+            norm(f"{name}.layernorm_before", wide)
+            norm(f"{name}.layernorm_after", wide)
+    place = folder / "hub"
+    place.mkdir()
+    save_file(tensors, place / "model.safetensors")
+    config = {
+        "model_type": "vit_mae", "architectures": ["ViTMAEForPreTraining"], "image_size": 224,
+        "patch_size": patch, "num_channels": 3, "hidden_size": features,
+        "num_hidden_layers": depth, "num_attention_heads": heads,
+        "intermediate_size": 4 * features, "decoder_hidden_size": narrow,
+        "decoder_num_hidden_layers": blocks, "decoder_num_attention_heads": narrow_heads,
+        "decoder_intermediate_size": 4 * narrow, "layer_norm_eps": 1e-12, "mask_ratio": 0.75,
+        "norm_pix_loss": False, "qkv_bias": True, "hidden_act": "gelu",
+    }  # fmt: skip
+    (place / "config.json").write_text(json.dumps(config))
+
+
+def part_of(category: pathlib.Path, folder: pathlib.Path, most: int) -> pathlib.Path:
+    """A folder of links to at most so many training images, and test images of each class."""
+    for split in ("train", "test"):
+        for kind in sorted((category / split).iterdir()):
+            files = sorted(kind.iterdir())
+            count = most if split == "train" else max(1, most // 4)
+            for i in np.unique(np.linspace(0, len(files) - 1, count).astype(int)):
+                link = folder / split / kind.name / files[i].name
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(files[i].resolve())
+    if (category / "ground_truth").is_dir():
+        (folder / "ground_truth").symlink_to((category / "ground_truth").resolve())
+    return folder
 
 
 def write_files(folder: pathlib.Path) -> None:
@@ -109,13 +196,16 @@ def size_mb(folder: pathlib.Path) -> int:
 def chain(form: str, folder: pathlib.Path, options: argparse.Namespace) -> dict:
     """The commands of one form."""
     family, source, more = FORMS[form]
+    config = "mae:fast"
+    if options.size != "b16":
+        config, source = f"mae:fast,{options.size}", "hub"
     weights, run = folder / f"{form}-weights", folder / f"{form}-run"
     data = [f"--config.data.root={options.root}", f"--config.data.category={options.category}"]
     images = sorted((options.root / options.category / "test").rglob("*.*"))
     chosen = [str(images[i]) for i in np.linspace(0, len(images) - 1, IMAGES).astype(int)]
     steps = [
         ["convert", f"--from={family}", f"--input={folder / source}", f"--output={weights}"],
-        ["train", "--config=mae:fast", f"--workdir={run}", *data,
+        ["train", f"--config={config}", f"--workdir={run}", *data,
          f"--config.train.weights={weights}", *more],
         ["evaluate", f"--workdir={run}"],
         ["predict", f"--workdir={run}", f"--output={folder}/{form}-results", "--input", *chosen],
@@ -149,24 +239,32 @@ def main() -> None:
     parser.add_argument("--root", type=pathlib.Path, required=True, help="MVTec layout")
     parser.add_argument("--category", required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
+    parser.add_argument("--size", choices=("b16", *SIZES), default="b16")
+    parser.add_argument("--images", type=int, default=0, help="of each kind, at most; 0: all")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         # In a process of its own: a child's greatest memory counts from that of its parent.
-        writer = multiprocessing.Process(target=write_files, args=(folder,))
+        task, more = (write_files, ()) if options.size == "b16" else (write_hub, (options.size,))
+        writer = multiprocessing.Process(target=task, args=(folder, *more))
         writer.start()
         writer.join()
         if writer.exitcode:
             raise SystemExit(writer.exitcode)
-        forms = [chain(form, folder, options) for form in FORMS]
-    category = options.root / options.category
-    counts = {part: len(list((category / part).rglob("*.png"))) for part in ("train", "test")}
+        if options.images:
+            whole = options.root / options.category
+            part_of(whole, folder / "part" / options.category, options.images)
+            options.root = folder / "part"
+        forms = FORMS if options.size == "b16" else ["hub"]
+        rows = [chain(form, folder, options) for form in forms]
+        category = options.root / options.category
+        counts = {part: len(list((category / part).rglob("*.*"))) for part in ("train", "test")}
     report = {
         "made_by": "tools/benchmarks/pretrained_mae.py",
-        "network": "ViT-B/16 at 224 x 224, random weights",
+        "network": f"ViT-{options.size[0].upper()}/{options.size[1:]} at 224 x 224, random weights",
         "cores": len(os.sched_getaffinity(0)),
         "images": counts,
-        "forms": forms,
+        "forms": rows,
     }
     options.output.write_text(json.dumps(report, indent=1) + "\n")
 

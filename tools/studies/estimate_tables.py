@@ -4,7 +4,8 @@
 
 Nothing is trained. XLA counts the floating-point operations of one training step (loss and
 gradients) and of the detection of one image, for every config of every table; steps and images
-come from the published counts. The rate of the processor is that of the full-size VQ-VAE's step in
+come from the published counts. Methods that a paper compares with are left out
+(``--columns=own``). The rate of the processor is that of the full-size VQ-VAE's step in
 docs/results/train_step_cpu.json; for small variants, and for networks whose step takes no more
 operations than those of the measured small runs, it is that of the slowest of these runs. The rate
 of the GPU is an assumption, as is the least time of a step there. It prints the table of
@@ -106,7 +107,7 @@ def cost(
       known: config -> operations of a step and of a detection; filled.
       rate_of: operations of a step -> operations a second of the processor.
     """
-    planned = plan([table], variant=variant, overrides={"data.root": "."})
+    planned = plan([table], variant=variant, overrides={"data.root": "."}, own_only=True)
     total: dict[str, Any] = {
         "cells": 0,
         "steps": 0,
