@@ -4,8 +4,8 @@
 
 Runs, one after the other, each in a process of its own and each allowed to fail without stopping
 the rest: the tests of the operations and the conformance suite on the device, the time of a
-full-size training step of every model (float32 and bfloat16, `jit`, and `pmap` for the first), the
-cost of the field prior, and the full-size configs on every category given. The result is one JSON
+full-size training step of every model (float32 and bfloat16, `jit`, and `pmap` for the first),
+gaussian SSIM by jaxad and by dm-pix, the cost of the field prior, and the full-size configs on every category given. The result is one JSON
 file with the device's name; it is rewritten after every part, so a machine that is taken away
 early leaves what was done.
 """
@@ -76,6 +76,30 @@ def time_step(name: str, dtype: str, path: str, batch_size: int) -> dict:
     }
 
 
+def time_ssim() -> list[dict]:
+    """Times gaussian SSIM by both backends, with and without gradient: which `auto` should take."""
+    import jax
+    import numpy as np
+
+    from jaxad.ops.ssim import mean_ssim
+
+    draw = np.random.default_rng(0).random
+    a, b = (jax.device_put(np.float32(draw((16, 256, 256, 3)))) for _ in range(2))
+    rows = []
+    for backend in ("jaxad", "dm_pix"):
+        value = lambda x, y, own=backend: mean_ssim(x, y, backend=own).sum()
+        for what, function in (("value", value), ("gradient", jax.grad(value))):
+            compiled = jax.jit(function)
+            jax.block_until_ready(compiled(a, b))
+            times = []
+            for _ in range(5):
+                begun = time.perf_counter()
+                jax.block_until_ready(compiled(a, b))
+                times.append(time.perf_counter() - begun)
+            rows.append({"backend": backend, "of": what, "seconds": statistics.median(times)})
+    return rows
+
+
 def run(command: list[str], *, minutes: float, env: dict[str, str] | None = None) -> dict:
     """Runs a command; gives its exit status, seconds and the end of what it printed."""
     begun = time.perf_counter()
@@ -105,10 +129,14 @@ def main() -> None:
     parser.add_argument("--output", default="docs/results/accelerator.json")
     parser.add_argument("--step", nargs=4, metavar=("CONFIG", "DTYPE", "PATH", "BATCH"),
                         help="only time one step and print it as JSON")  # fmt: skip
+    parser.add_argument("--ssim", action="store_true", help="only time SSIM")
     arguments = parser.parse_args()
     if arguments.step:
         name, dtype, path, batch = arguments.step
         print(json.dumps(time_step(name, dtype, path, int(batch))))
+        return
+    if arguments.ssim:
+        print(json.dumps(time_ssim()))
         return
     output = pathlib.Path(arguments.output)
     result: dict = {"made_by": "tools/benchmarks/accelerator_report.py"}
@@ -141,6 +169,11 @@ def main() -> None:
         except (ValueError, IndexError):
             steps.append({"case": case, **done})
         keep("steps", steps)
+    done = run([*python, __file__, "--ssim"], minutes=arguments.minutes)
+    try:
+        keep("ssim", json.loads(done["tail"].strip().splitlines()[-1]))
+    except (ValueError, IndexError):
+        keep("ssim", done)
     tools = pathlib.Path(__file__).parent
     prior = output.with_name(f"grf_{output.name}")
     keep("field_prior", run(

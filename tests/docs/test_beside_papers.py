@@ -1,0 +1,51 @@
+"""The page of figures beside the papers': its tables are the tool's, of the stored runs."""
+
+import importlib.util
+import json
+
+import pytest
+
+
+@pytest.fixture
+def tool(project_root):
+    path = project_root / "tools" / "studies" / "beside_papers.py"
+    spec = importlib.util.spec_from_file_location("beside_papers", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_are_those_of_the_stored_figures(tool, project_root):
+    folder = project_root / "docs" / "results"
+    stored = json.loads((folder / "beside_papers.json").read_text())
+    page = (folder / "beside_papers.md").read_text()
+    for part in tool.markdown(stored["rows"], stored["changes"]).split("\n\n"):
+        assert part in page
+
+
+def test_figures_are_read_from_the_runs_and_the_printed_tables(tool):
+    rows = tool.rows()
+    # By hand: table I of the VQ-VAE's paper prints .94 and .95; small_cpu.md has 0.9410 and 0.8984.
+    of_map = {
+        r["map"]: r
+        for r in rows
+        if (r["table"], r["category"]) == ("vqvae_1", "bottle") and r["own"]
+    }
+    for name, printed, ours in (("ssim", 0.94, 0.9410), ("ssim*am", 0.95, 0.8984)):
+        assert of_map[name]["printed"] == pytest.approx(printed)
+        assert of_map[name]["ours"] == pytest.approx(ours, abs=5e-5)
+        assert of_map[name]["difference"] == pytest.approx(ours - printed, abs=5e-5)
+        assert (of_map[name]["best_map"], of_map[name]["best"] >= of_map[name]["ours"]) == (
+            "ssim",
+            True,
+        )
+    assert {r["metric"] for r in rows} == set(tool.METRICS)
+
+
+def test_what_is_set_otherwise_is_read_from_the_configs(tool):
+    changed = tool.changes()["vqvae:small"]
+    assert (
+        "1500 steps for 100 epochs" in changed
+        and "`data.image_size` 128 x 128 for 256 x 256" in changed
+    )
+    assert "`model.features` 64 for 256" in changed and "model.beta" not in changed
