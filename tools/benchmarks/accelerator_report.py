@@ -6,8 +6,8 @@ Runs, one after the other, each in a process of its own and each allowed to fail
 the rest: the tests of the operations and the conformance suite on the device, the time of a
 full-size training step of every model (float32 and bfloat16, `jit`, and `pmap` for the first),
 gaussian SSIM by jaxad and by dm-pix, the cost of the field prior, and the full-size configs on
-every category given. The result is one JSON file with the device's name; it is rewritten after every part, so a machine that is taken away
-early leaves what was done.
+every category given. The result is one JSON file with the device's name; it is rewritten after
+every part, so a machine that is taken away early leaves what was done.
 """
 
 from __future__ import annotations
