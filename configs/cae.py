@@ -5,7 +5,7 @@ r"""Convolutional autoencoder of Bergmann et al. (VISAPP 2019), AE-SSIM and AE-L
 
 Variants
   small      128 x 128, width as published, 1500 steps of 8: minutes on 2 CPU cores
-  medium     256 x 256, width and code as published, 3000 steps of 8: half an hour to an hour on 2
+  medium     256 x 256, width and code as published, 3000 steps of 16: half an hour to an hour on 2
              CPU cores
   l2         squared error (AE-L2)
   ssim       1 - SSIM (AE-SSIM; the default)
@@ -59,7 +59,7 @@ def medium(config):
     """256 x 256 and the paper's code, with the loss, steps and rate that suit a CPU."""
     config.data.image_size = (256, 256)
     config.model.loss = "l2+ssim"
-    config.train.batch_size = 8
+    config.train.batch_size = 16
     config.train.learning_rate = 1e-3
     config.train.schedule = "cosine"
     config.train.steps = 3000
