@@ -7,7 +7,7 @@ docs/results/mae_schedules.md compares the schedules of masks and says what trai
 
 Variants
   small     128 x 128, patches of 8, 6 blocks of 192 features: minutes on 2 CPU cores
-  medium    224 x 224, patches of 16, 8 blocks of 384 features, 1500 steps of 32: half an hour to an
+  medium    224 x 224, patches of 16, 8 blocks of 384 features, 1000 steps of 32: half an hour to an
             hour on 2 CPU cores
   fast      four random masks of three quarters of the patches instead of one mask per block (64
             passes): 38 times as fast, and at least as good on what was measured; can also be set
@@ -85,7 +85,7 @@ def medium(config):
     config.model.decoder_heads = 8
     config.train.optimizer = "adamw"  # no public weights have this size: it is trained
     config.train.learning_rate = 5e-4
-    config.train.steps = 1500
+    config.train.steps = 1000
 
 
 def fast(config):

@@ -11,7 +11,7 @@ The study of noise and of the number of Gaussians (figure 4) is one command on 2
 
 Variants
   small      128 x 128, patches of 16, 3 blocks of 128 features, 20 Gaussians: minutes on 2 cores
-  medium     512 x 512, patches of 64, 6 blocks of 256 features, 50 Gaussians, 2000 steps of 8: half
+  medium     512 x 512, patches of 64, 6 blocks of 256 features, 50 Gaussians, 3000 steps of 8: half
              an hour to an hour on 2 CPU cores
   mnist      32 x 32, patches of 8, score by reconstruction alone (the paper gives no sizes; the
              rest is its table I)
@@ -92,7 +92,7 @@ def medium(config):
     config.train.learning_rate = 5e-4
     config.train.schedule = "cosine"
     config.train.warmup_steps = 100
-    config.train.steps = 2000
+    config.train.steps = 3000
 
 
 def mnist(config):
