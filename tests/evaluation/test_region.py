@@ -252,9 +252,11 @@ def test_a_picture_frames_the_region_and_darkens_the_rest():
 
 def test_the_baseline_of_a_table_sees_the_region_too():
     planned = plan(["vt_adl_3"], variant="small", overrides={"data.root": "/images"})
-    assert planned.configs == ("vt_adl:paper,small,mvtec,no_noise", "pca")
+    assert (planned.configs[0], planned.configs[-1]) == ("vt_adl:paper,small,mvtec,no_noise", "pca")
     region = jaxad.load_config("vt_adl:mvtec").data.region
-    assert planned.own_overrides["pca"]["data.region"] == region
+    assert len(planned.configs) == 5  # with cae twice and vae, which the paper compares with
+    for other in planned.configs[1:]:
+        assert planned.own_overrides[other]["data.region"] == region
     for other in ("vt_adl_4_pro", "vt_adl_2"):
         own = plan([other], overrides={"data.root": "/images"}).own_overrides["pca"]
         assert "data.region" not in own
