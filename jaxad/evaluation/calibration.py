@@ -8,7 +8,7 @@ the final model, which is trained on all of them, since it errs no more than the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxad.data.digests import check_unchanged, contents_of
 from jaxad.data.images import image_dimensions
+from jaxad.data.pipeline import Images
 from jaxad.data.table import Sample, SampleTable
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.thresholds import (
@@ -26,6 +27,7 @@ from jaxad.evaluation.thresholds import (
     pixel_threshold,
 )
 from jaxad.models import architecture
+from jaxad.models.base import Unseen
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_csv
 from jaxad.run.folder import RunFolder
@@ -189,26 +191,43 @@ def _score(
     """Runs each image through a model that has not seen it, in batches."""
     data = detector.config.data
     images = open_images(list(samples), data, tuple(record["range_16bit"]))
-    folds = np.array(record.get("folds") or [0] * len(samples))
     height, width = images.shape[1:3]
     stride = _stride(len(samples), height, width, detector.config.evaluate.memory_limit_mb)
     scores, brightness = np.empty(len(samples), np.float32), np.empty(len(samples))
     pixels = []
     done = 0
     with Progress("image", len(samples)) as progress:
-        for number in np.unique(folds):
-            rows = np.flatnonzero(folds == number)
-            unaware = detector.of_fold(run, int(number)) if record.get("folds") else detector
-            for batch in np.array_split(rows, -(-len(rows) // detector.batch_size)):
-                shown = np.asarray(images[batch])
-                (output,) = unaware.batches(shown)
-                scores[batch] = output.scores[detector.primary_score]
-                brightness[batch] = shown.mean(axis=(1, 2, 3)) / 255.0
-                pixels.append(output.maps[detector.primary_map].ravel()[::stride])
-                done += len(batch)
-                progress.update(done)
+        for places, of_map, of_score in _unseen(run, detector, images, record.get("folds") or []):
+            scores[places] = of_score[detector.primary_score]
+            brightness[places] = np.asarray(images[places]).mean(axis=(1, 2, 3)) / 255.0
+            pixels.append(of_map[detector.primary_map].ravel()[::stride])
+            done += len(places)
+            progress.update(done)
     sizes = np.array([image_dimensions(sample.path) for sample in samples])
     return _Seen(scores, np.concatenate(pixels), brightness, sizes)
+
+
+def _unseen(
+    run: RunFolder, detector: Detector, images: Images, folds: list[int]
+) -> Iterator[Unseen]:
+    """What a model that has not seen it says of each image.
+
+    Args:
+      run: where the models of cross-fitting are, if the model does not leave images out itself.
+      detector: the trained model.
+      images: held-out ones, or all that it was trained on.
+      folds: of each, where they are all; empty where they were held out.
+    """
+    numbers = np.array(folds or [0] * len(images))
+    if folds and detector.model.left_out is not None and not run.has_folds(folds):
+        yield from detector.left_out(images, numbers)
+        return
+    for number in np.unique(numbers):
+        rows = np.flatnonzero(numbers == number)
+        unaware = detector.of_fold(run, int(number)) if folds else detector
+        for batch in np.array_split(rows, -(-len(rows) // detector.batch_size)):
+            (output,) = unaware.batches(np.asarray(images[batch]))
+            yield Unseen(batch, output.maps, output.scores)
 
 
 def _stride(count: int, height: int, width: int, limit_mb: int) -> int:

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from jaxad import models
-from jaxad.data.pipeline import Images, evaluation_batches
+from jaxad.data.pipeline import BatchLoader, Images, evaluation_batches
 from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.evaluation.thresholds import parse_by_hand
-from jaxad.models.base import Model, Variables, parameter_key
+from jaxad.models.base import Model, Unseen, Variables, parameter_key
+from jaxad.ops.arrays import AnyArray, pad_axis
 from jaxad.ops.blur import gaussian_blur
 from jaxad.run import config as config_lib, environment, interruption
 from jaxad.run.errors import UserError, did_you_mean
@@ -169,6 +170,38 @@ class Detector:
         other._placed = self._devices.replicate(other.variables)
         return other
 
+    def left_out(self, images: Images, folds: Int[np.ndarray, " n"]) -> Iterator[Unseen]:
+        """What models that have not seen an image's fold say of it, post-processed.
+
+        Only of a model that has :attr:`jaxad.models.base.Model.left_out`.
+
+        Args:
+          images: all that the model was fitted to, in order.
+          folds: of each.
+
+        Raises:
+          UserError: the model gives values that are not finite.
+        """
+        assert self.model.left_out is not None
+        smoothing = self.config.evaluate.smoothing
+        finish = jax.jit(lambda maps, scores: _finish(maps, scores, smoothing=smoothing))
+        for places, *found in self.model.left_out(self.variables, BatchLoader(images), folds):
+            interruption.check()
+            # Of few sizes, for each of which it is compiled.
+            size = self.size_for(len(places)) if len(places) < self.batch_size else len(places)
+            filled = [_filled(named, size) for named in found]
+            maps, scores = (_first(named, len(places)) for named in finish(*filled))
+            self._check_finite({**maps, **scores})
+            yield Unseen(places, maps, scores)
+
+    def _check_finite(self, found: Mapping[str, np.ndarray]) -> None:
+        for name, values in found.items():
+            if not np.isfinite(values).all():
+                raise UserError(
+                    f"checkpoint {self.step} gives values of {name} that are not finite; "
+                    "take another one with --checkpoint, or train again"
+                )
+
     def _check_names(self) -> tuple[str, str]:
         """The primary map and score, checked without running the model; notes all maps."""
         self.maps = check_primary(self.config, self.model, self.variables)
@@ -204,12 +237,7 @@ class Detector:
             output = DetectorOutput(*self._detect(self._placed, batch.image))
             # The other rows only pad the last batch.
             output = output.rows(slice(int(np.sum(batch.valid))))
-            for name, values in {**output.maps, **output.scores}.items():
-                if not np.isfinite(values).all():
-                    raise UserError(
-                        f"checkpoint {self.step} gives values of {name} that are not finite; "
-                        "take another one with --checkpoint, or train again"
-                    )
+            self._check_finite({**output.maps, **output.scores})
             yield output
 
     def __call__(
@@ -263,17 +291,38 @@ def make_detect(model: Model, *, smoothing: float) -> Callable[..., DeviceOutput
 
     def detect(variables: Variables, images: UInt8[Array, "b h w c"]) -> DeviceOutput:
         detection = model.detect(variables, images)
-        maps = {
-            name: gaussian_blur(values, sigma=smoothing) if smoothing else values
-            for name, values in detection.maps.items()
-        }
-        scores = dict(detection.scores)
-        for name, values in maps.items():
-            scores |= {f"{name}:{r}": v for r, v in _reductions(values).items()}
+        maps, scores = _finish(detection.maps, detection.scores, smoothing=smoothing)
         picture = jnp.round(jnp.clip(detection.reconstruction, 0.0, 1.0) * 255.0)
         return DeviceOutput(maps, scores, picture.astype(jnp.uint8))
 
     return detect
+
+
+def _filled(named: Mapping[str, AnyArray], size: int) -> dict[str, Array]:
+    """With rows of zeros behind."""
+    return {name: pad_axis(x, 0, (0, size - len(x))) for name, x in named.items()}
+
+
+def _first(named: Mapping[str, Array], count: int) -> dict[str, np.ndarray]:
+    """The rows before those."""
+    return {name: np.asarray(x)[:count] for name, x in named.items()}
+
+
+def _finish(
+    maps: Mapping[str, Float[Array, "b h w"]],
+    scores: Mapping[str, Float[Array, " b"]],
+    *,
+    smoothing: float,
+) -> tuple[dict[str, Float[Array, "b h w"]], dict[str, Float[Array, " b"]]]:
+    """Smooths maps, and adds their reductions to the scores."""
+    maps = {
+        name: gaussian_blur(values, sigma=smoothing) if smoothing else values
+        for name, values in maps.items()
+    }
+    scores = dict(scores)
+    for name, values in maps.items():
+        scores |= {f"{name}:{r}": v for r, v in _reductions(values).items()}
+    return maps, scores
 
 
 def _reductions(values: Float[Array, "b h w"]) -> dict[str, Float[Array, " b"]]:

@@ -14,8 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from jaxad.data.batch import Batch
 from jaxad.ops.arrays import AnyArray
@@ -63,6 +64,20 @@ class Detection(NamedTuple):
     reconstruction: Float[Array, "b h w c"]
 
 
+class Unseen(NamedTuple):
+    """What models that have not seen some good images say of these.
+
+    Attributes:
+      places: which images, from 0, in the order in which they were given.
+      maps: as of :class:`Detection`.
+      scores: likewise.
+    """
+
+    places: Int[np.ndarray, " b"]
+    maps: Mapping[str, Float[AnyArray, "b h w"]]
+    scores: Mapping[str, Float[AnyArray, " b"]]
+
+
 class Model(NamedTuple):
     """A model as pure functions (``b h w c`` images throughout).
 
@@ -81,6 +96,9 @@ class Model(NamedTuple):
         can be iterated several times, each pass yielding
         :class:`~jaxad.data.batch.Batch` of good images. With ``backbone`` it also takes
         ``backbone=``, the variables of that network, which become part of the result.
+      left_out: optional, with ``fit``: ``(variables, batches, folds (n,)) -> Unseen`` of all n
+        images, in any order: what models fitted to the other folds say of each, from the variables
+        of the model that is fitted to all of them, without fitting those.
       backbone: name of the pretrained network that ``fit`` builds on
         (:data:`jaxad.models.layers.backbones.BACKBONES`); empty: none.
       diagnostics: optional ``(variables, images) -> {name: array}``, what the model knows and how
@@ -111,6 +129,7 @@ class Model(NamedTuple):
     param_labels: Callable[[Any], Any]
     initialise: Callable[[Variables, Iterable[Batch]], Variables] | None = None
     fit: Callable[..., Variables] | None = None
+    left_out: Callable[..., Iterable[Unseen]] | None = None
     backbone: str = ""
     diagnostics: Callable[[Variables, Array], dict[str, Array]] | None = None
     sample: Callable[[Variables, Array, int], Array] | None = None

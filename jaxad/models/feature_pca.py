@@ -37,33 +37,28 @@ follows the pose and the brightness of the image as far as its features tell the
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Shaped
 
 from jaxad.data.batch import Batch
 from jaxad.models.base import (
     Detection,
     LossOutput,
     Model,
-    ModelOptions,
     Variables,
     apply,
     label_all_trainable,
     to_unit_float,
 )
-from jaxad.models.layers import feature_fit
 from jaxad.models.layers.backbones import Backbone, backbone, check_sides
-from jaxad.models.layers.feature_fit import Features, Layout
-from jaxad.ops.arrays import AnyArray, pad_axis
-from jaxad.run.options import option
+from jaxad.models.layers.feature_fit import Layout
+from jaxad.models.layers.feature_fitting import fit, left_out
+from jaxad.models.layers.feature_reconstruction import FeaturePCA, FeaturePCAOptions, to_image
+from jaxad.ops.arrays import AnyArray
 
 FINEST_STRIDE = 8
 """Pixels between positions of the finest map that is kept."""
@@ -73,142 +68,6 @@ PICTURE_STRIDE = 4
 
 CHANNEL_SEED = 0
 """Of the random channels of the covariances of positions."""
-
-IMAGES_THAT_DECIDE = 64
-"""Good images whose likelihood decides between the covariances, at most."""
-
-IMAGES_AT_ONCE = 16
-"""That pass through the network side by side while it is fitted to: their maps take memory."""
-
-BYTES = 4
-COPIES = 2
-"""Of the features, while the fit changes them."""
-
-
-class FeaturePCA(nn.Module):
-    """A frozen network, the reconstruction of its maps, and the density of what is left.
-
-    Attributes:
-      backbone: images in [0, 1] to feature maps.
-      layout: of the maps.
-      picture: ``(rows, columns, channels)`` of the pictures that stand for a reconstruction.
-      components: axes of the reconstruction; 0: the mean alone.
-      pooled: whether residuals of all channels are mapped by one matrix.
-      channels: those of the covariances of positions; none: there are no such covariances.
-    """
-
-    backbone: nn.Module
-    layout: Layout
-    picture: tuple[int, int, int]
-    components: int
-    pooled: bool
-    channels: tuple[int, ...]
-
-    def setup(self):
-        """Declares the parameters."""
-        values, d, k = self.layout.values, self.layout.channels, self.components
-        rows, columns, colours = self.picture
-        zeros, ones = nn.initializers.zeros, nn.initializers.ones
-        self.mean = self.param("mean", zeros, (values,))
-        self.deviation = self.param("deviation", ones, (values,))
-        self.picture_mean = self.param("picture_mean", zeros, (rows * columns * colours,))
-        if k:
-            self.axes = self.param("axes", zeros, (k, values))
-            self.shrinkage = self.param("shrinkage", zeros, (k,))
-            self.picture_axes = self.param("picture_axes", zeros, (k, rows * columns * colours))
-        if self.pooled:
-            self.whitening = self.param("whitening", lambda _, n: jnp.eye(n), d)
-        if self.channels:
-            p, q = self.layout.grid[0] * self.layout.grid[1], len(self.channels)
-            self.factors = self.param("factors", lambda _: jnp.broadcast_to(jnp.eye(q), (p, q, q)))
-            # 1 where the covariances of positions are used, 0 where the pooled one is.
-            self.by_position = self.param("by_position", zeros, ())
-
-    def initialise(self, images: Float[Array, "b h w c"]) -> Float[Array, "b i j"]:
-        """Calls everything once."""
-        return self.distances(self(images)[0])
-
-    def __call__(
-        self, images: Float[Array, "b h w c"]
-    ) -> tuple[Float[Array, "b v"], Float[Array, "b h2 w2 c"]]:
-        """What the reconstruction leaves of standardised features, and the picture of it."""
-        vectors = to_vectors(self.layout, self.backbone(in_colour(images)))
-        # The network stays as it is.
-        rows = (jax.lax.stop_gradient(vectors) - self.mean[None]) / self.deviation[None]
-        picture = jnp.broadcast_to(self.picture_mean, (rows.shape[0], *self.picture_mean.shape))
-        if self.components:
-            reconstruction, codes = feature_fit.reconstruct(rows, self.axes, self.shrinkage)
-            rows, picture = rows - reconstruction, picture + codes @ self.picture_axes
-        return rows, picture.reshape(-1, *self.picture)
-
-    def distances(self, residuals: Float[Array, "b v"]) -> Float[Array, "b i j"]:
-        """The mean over channels of squared, whitened residuals, on the finest grid."""
-        fine = self.layout.on_finest_grid(residuals)
-
-        def pooled():
-            white = jnp.matmul(fine, self.whitening, precision=feature_fit.MATMUL_PRECISION)
-            return jnp.mean(jnp.square(white), axis=-1)
-
-        def by_position():
-            some = fine[:, :, np.array(self.channels)]
-            return jnp.mean(jnp.square(feature_fit.whiten_positions(some, self.factors)), axis=-1)
-
-        if self.channels and self.pooled:
-            squares = jax.lax.cond(self.by_position > 0.5, by_position, pooled)
-        else:
-            squares = by_position() if self.channels else pooled()
-        return squares.reshape(-1, *self.layout.grid)
-
-
-def in_colour(images: Float[Array, "b h w c"]) -> Float[Array, "b h w 3"]:
-    """Gray images three times over."""
-    return jnp.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
-
-
-def to_vectors(layout: Layout, maps: tuple[Float[Array, "b _ _ _"], ...]) -> Float[Array, "b v"]:
-    """The maps of a network as vectors, those that are too fine averaged."""
-    kept = [_average(x, stage[:2]) for x, stage in zip(maps, layout.stages, strict=True)]
-    return layout.to_vectors(tuple(kept))
-
-
-def _average(maps: Float[Array, "b h w d"], size: tuple[int, int]) -> Float[Array, "b i j d"]:
-    """Means over blocks, for maps finer than the one that is kept."""
-    b, h, w, d = maps.shape
-    blocks = maps.reshape(b, size[0], h // size[0], size[1], w // size[1], d)
-    return jnp.mean(blocks, axis=(2, 4))
-
-
-@dataclasses.dataclass(frozen=True)
-class FeaturePCAOptions(ModelOptions):
-    """Options of ``feature_pca``."""
-
-    backbone: str = option("efficientnet_lite0", "the pretrained network, which stays as it is")
-    components: int = option(
-        200,
-        "axes of the reconstruction; fewer where the images span fewer; 0: the mean",
-        at_least=0,
-    )
-    ridge: float = option(0.03, "shrinkage of the axes, in units of the mean variance", above=0)
-    covariance: str = option(
-        "auto",
-        "of residuals; auto: position where the good images support it, else pooled",
-        choices=("auto", "pooled", "position", "none", "shared"),
-    )
-    floor: float = option(
-        1e-3, "added to the variances of residuals, in units of their mean", above=0
-    )
-    position_channels: int = option(
-        100, "random channels of the covariances of positions", at_least=1
-    )
-    position_weight: float = option(
-        0.5, "of a position's own covariance; the pooled one has the rest", at_least=0, at_most=1
-    )
-    share: float = option(0.97, "shared: of the variance that the subspace holds", above=0, below=1)
-    memory_limit_mb: int = option(
-        1024,
-        "features held by the fit; of more images a random part is the basis of reconstruction",
-        at_least=1,
-    )
 
 
 def layout_of(network: Backbone, size: tuple[int, int]) -> Layout:
@@ -272,7 +131,7 @@ def build(
         residuals, pictures = apply(module, variables, to_unit_float(images))
         squares = apply(module, variables, residuals, method="distances")
         b = images.shape[0]
-        residual = jax.image.resize(squares, (b, h, w), "linear")
+        residual = to_image(squares, (h, w))
         reconstruction = jax.image.resize(pictures, (b, h, w, c), "linear")
         return Detection({"residual": residual}, {}, jnp.clip(reconstruction, 0.0, 1.0))
 
@@ -284,6 +143,7 @@ def build(
         detect=detect,
         param_labels=label_all_trainable,
         fit=functools.partial(fit, module, options),
+        left_out=functools.partial(left_out, module, options, (h, w)),
         backbone=options.backbone,
         diagnostics=lambda variables, images: _describe(variables, module.picture),
     )
@@ -295,151 +155,6 @@ def _channels(layout: Layout, options: FeaturePCAOptions) -> tuple[int, ...]:
         return ()
     drawn = np.random.default_rng(CHANNEL_SEED).permutation(layout.channels)
     return tuple(sorted(drawn[: options.position_channels].tolist()))
-
-
-class _Passes:
-    """Passes over the training images, as features; a part of a batch at a time."""
-
-    def __init__(self, module: FeaturePCA, batches: Iterable[Batch], network: Variables):
-        self._batches = batches
-
-        def features(images: Shaped[AnyArray, "b h w c"]) -> Features:
-            images = to_unit_float(images)
-            size = (images.shape[0], *module.picture)
-            return Features(
-                to_vectors(module.layout, apply(module.backbone, network, in_colour(images))),
-                jax.image.resize(images, size, "linear").reshape(images.shape[0], -1),
-            )
-
-        self._features = jax.jit(features)
-
-    def __iter__(self) -> Iterator[Features]:
-        for batch in self._batches:
-            images = np.asarray(batch.image)[np.asarray(batch.valid)]
-            for begin in range(0, len(images), IMAGES_AT_ONCE):
-                some = images[begin : begin + IMAGES_AT_ONCE]
-                # Of one shape, for which the network is compiled once.
-                filled = pad_axis(some, 0, (0, IMAGES_AT_ONCE - len(some)))
-                found = self._features(filled)
-                yield Features(*(np.asarray(values)[: len(some)] for values in found))
-
-
-def fit(
-    module: FeaturePCA,
-    options: FeaturePCAOptions,
-    batches: Iterable[Batch],
-    *,
-    backbone: Variables | None = None,
-) -> Variables:
-    """Fits everything behind the network.
-
-    Args:
-      module: of the model.
-      options: of the model.
-      batches: of good images; iterated once, or twice where they exceed the budget of memory.
-      backbone: variables of the network.
-
-    Raises:
-      ValueError: fewer than two images, or no network.
-    """
-    if backbone is None:
-        raise ValueError(
-            "feature_pca is fitted to the maps of a pretrained network; give fit its variables, "
-            "backbone=..."
-        )
-    layout, channels = module.layout, np.array(module.channels, np.int64)
-    passes = _Passes(module, batches, backbone)
-    limit = max(2, options.memory_limit_mb * 2**20 // (BYTES * COPIES * layout.values))
-    basis = feature_fit.draw_basis(passes, limit)
-    scale = feature_fit.standardise(
-        basis.vectors, layout, per_position=options.covariance != "shared"
-    )
-    rows = jnp.asarray(basis.vectors)
-    axes = feature_fit.ridge_axes(rows, components=module.components, ridge=options.ridge)
-
-    def residuals() -> Iterator[Float[Array, "b v"]]:
-        if options.covariance == "shared":
-            # No mean of a position is subtracted, so nothing has to be left out.
-            yield from jnp.array_split(rows, -(-len(rows) // feature_fit.ROWS_AT_ONCE))
-        else:
-            yield from feature_fit.left_out_residuals(axes, rows)
-        if not basis.chosen.all():
-            yield from _of_the_others(passes, basis, scale, axes)
-
-    picture_mean = basis.pictures.mean(axis=0)
-    params: dict[str, Any] = {
-        "mean": jnp.asarray(scale.mean),
-        "deviation": jnp.asarray(scale.deviation),
-        "picture_mean": jnp.asarray(picture_mean),
-    }
-    if module.components:
-        pictures = jnp.asarray(axes.mixture @ (basis.pictures - picture_mean), jnp.float32)
-        # Axes that the images do not span are 0.
-        missing = module.components - len(axes.shrinkage)
-        pad = lambda x: jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1)))
-        params["axes"] = pad(axes.axes)
-        params["shrinkage"] = pad(jnp.asarray(axes.shrinkage, jnp.float32))
-        params["picture_axes"] = pad(pictures)
-    moments = feature_fit.moments_of(residuals(), layout, channels, count=len(basis.chosen))
-    if module.pooled:
-        whitening = _pooled_map(moments.pooled, options)
-        params["whitening"] = jnp.asarray(whitening, jnp.float32)
-    if module.channels:
-        params["factors"], params["by_position"] = _of_positions(
-            options, axes, rows, layout, moments, channels
-        )
-    network = {name: {"backbone": tree} for name, tree in backbone.items()}
-    return {**network, "params": {**params, "backbone": backbone["params"]}}
-
-
-def _of_the_others(
-    passes: _Passes, basis: feature_fit.Basis, scale: feature_fit.Scale, axes: feature_fit.Axes
-) -> Iterator[Float[Array, "b v"]]:
-    """Residuals of the images that are not in the basis; 0 for those that are."""
-    seen = 0
-    shrinkage = jnp.asarray(axes.shrinkage, jnp.float32)
-    for part in passes:
-        new = ~basis.chosen[seen : seen + len(part.vectors)]
-        seen += len(part.vectors)
-        standard = (part.vectors - scale.mean) / scale.deviation * new[:, None]
-        standard = jnp.asarray(standard, jnp.float32)
-        yield standard - feature_fit.reconstruct(standard, axes.axes, shrinkage)[0]
-
-
-def _pooled_map(
-    covariance: Float[np.ndarray, "d d"], options: FeaturePCAOptions
-) -> Float[np.ndarray, "d d"]:
-    if options.covariance == "none":
-        return np.eye(len(covariance))
-    if options.covariance == "shared":
-        return feature_fit.outside_subspace(covariance, share=options.share)
-    return feature_fit.whitening(covariance, floor=options.floor)
-
-
-def _of_positions(
-    options: FeaturePCAOptions,
-    axes: feature_fit.Axes,
-    rows: Float[Array, "m v"],
-    layout: Layout,
-    moments: feature_fit.Moments,
-    channels: np.ndarray,
-) -> tuple[Float[Array, "p q q"], Float[Array, ""]]:
-    """Covariances of positions, and whether they are used."""
-    how = {"weight": options.position_weight, "floor": options.floor}
-    covariances = feature_fit.position_covariances(moments, channels, **how)
-    factors = feature_fit.inverse_factors(covariances)
-    used = True
-    if options.covariance == "auto":
-        some = np.unique(np.linspace(0, len(rows) - 1, IMAGES_THAT_DECIDE).astype(int))
-        used = moments.images >= len(channels) and feature_fit.prefers_positions(
-            feature_fit.left_out_residuals(axes, rows, only=some),
-            layout,
-            moments,
-            channels,
-            factors,
-            **how,
-        )
-    return factors, jnp.float32(used)
 
 
 def _describe(variables: Variables, picture: tuple[int, int, int]) -> dict[str, Array]:

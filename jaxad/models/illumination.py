@@ -1,7 +1,7 @@
 """Models that see images in the illumination of good images: ``data.illumination``.
 
 What is fitted, a :class:`~jaxad.ops.illumination.Reference`, is a collection of the variables. So
-each fold of cross-fitting has its own, a checkpoint holds it, and an exported program applies it.
+each fold that is fitted anew has its own, a checkpoint holds it, an exported program applies it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Shaped
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from jaxad.data.batch import Batch
-from jaxad.models.base import Detection, LossOutput, Model, Variables, to_unit_float
+from jaxad.models.base import Detection, LossOutput, Model, Unseen, Variables, to_unit_float
 from jaxad.ops.illumination import MATCH, Reference, level_of, standardise
 
 COLLECTION = "illumination"
@@ -56,6 +57,14 @@ def normalised(model: Model, kind: str) -> Model:
         own = {COLLECTION: fit_reference(batches)._asdict()}
         return {**model.fit(_Corrected(batches, own, corrected), **backbone), **own}
 
+    def left_out(
+        variables: Variables, batches: Iterable[Batch], folds: Int[np.ndarray, " n"]
+    ) -> Iterable[Unseen]:
+        assert model.left_out is not None
+        # The illumination is that of all images, of which one moves it little.
+        own = {COLLECTION: variables[COLLECTION]}
+        return model.left_out(_inner(variables), _Corrected(batches, own, corrected), folds)
+
     def diagnostics(variables: Variables, images: Array) -> dict[str, Array]:
         assert model.diagnostics is not None
         return model.diagnostics(_inner(variables), corrected(variables, images))
@@ -70,6 +79,7 @@ def normalised(model: Model, kind: str) -> Model:
         detect=detect,
         initialise=None if model.fit is not None else initialise,
         fit=fit if model.fit is not None else None,
+        left_out=left_out if model.left_out is not None else None,
         diagnostics=diagnostics if model.diagnostics is not None else None,
         sample=sample if model.sample is not None else None,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jaxad.run import config as config_lib, schema
@@ -85,6 +85,10 @@ class RunFolder:
         return self.checkpoints.is_dir() and any(
             folder.name.isdigit() for folder in self.checkpoints.iterdir()
         )
+
+    def has_folds(self, numbers: Iterable[int]) -> bool:
+        """Whether every fold of these numbers has a model of its own."""
+        return all(self.fold(number).has_checkpoint() for number in set(numbers))
 
     def read_config(self) -> Settings:
         """The settings that the run was started with.

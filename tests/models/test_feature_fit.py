@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.stats import multivariate_normal
 from skimage.transform import resize
 from sklearn.decomposition import PCA
 
-from jaxad.models.layers import feature_fit as ff
+from jaxad.models.layers import feature_covariance as fc, feature_fit as ff
 
 LAYOUT = ff.Layout(((4, 6, 2), (2, 3, 3)))
 COUNT = 12
@@ -153,7 +154,7 @@ CHANNELS = np.array([0, 3, 4])
 @pytest.fixture(scope="module")
 def moments(residuals):
     parts = [jnp.asarray(residuals[:5]), jnp.asarray(residuals[5:])]
-    return ff.moments_of(parts, LAYOUT, CHANNELS, count=COUNT)
+    return fc.moments_of(parts, LAYOUT, CHANNELS, count=COUNT)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ def test_moments_and_whitening(moments, fine):
     for p in (0, 7, 23):
         some = fine[:, p, CHANNELS]
         np.testing.assert_allclose(moments.per_position[p], some.T @ some, rtol=1e-4, atol=1e-4)
-    white = flat @ ff.whitening(moments.pooled, floor=1e-9)
+    white = flat @ fc.whitening(moments.pooled, floor=1e-9)
     np.testing.assert_allclose(white.T @ white / len(flat), np.eye(5), atol=1e-3)
 
 
@@ -179,7 +180,7 @@ def test_a_shared_subspace_is_that_of_scikit_learn(fine):
     for share in (0.5, 0.9):
         fitted = PCA(share, svd_solver="full").fit(centred)
         left = centred - fitted.inverse_transform(fitted.transform(centred))
-        outside = centred @ ff.outside_subspace(covariance, share=share)
+        outside = centred @ fc.outside_subspace(covariance, share=share)
         np.testing.assert_allclose(
             np.sum(np.square(outside), axis=1), np.sum(np.square(left), axis=1), atol=1e-9
         )
@@ -189,25 +190,25 @@ HOW = {"weight": 0.5, "floor": 1e-2}
 
 
 def test_distances_at_a_position(moments, fine):
-    covariances = ff.position_covariances(moments, CHANNELS, **HOW)
+    covariances = fc.position_covariances(moments, CHANNELS, **HOW)
     pooled = moments.pooled[np.ix_(CHANNELS, CHANNELS)]
     some = fine[:, :, CHANNELS]
     own = np.einsum("npi,npj->pij", some, some) / (COUNT - 1)
     floor = 1e-2 * np.mean(np.diag(pooled)) * np.eye(3)
     np.testing.assert_allclose(covariances, 0.5 * own + 0.5 * pooled + floor, rtol=1e-4, atol=1e-5)
-    white = ff.whiten_positions(
-        jnp.asarray(some, jnp.float32), ff.inverse_factors(jnp.asarray(covariances, jnp.float32))
+    white = fc.whiten_positions(
+        jnp.asarray(some, jnp.float32), fc.inverse_factors(jnp.asarray(covariances, jnp.float32))
     )
     expected = np.einsum("npi,pij,npj->np", some, np.linalg.inv(covariances), some)
     np.testing.assert_allclose(jnp.sum(jnp.square(white), axis=-1), expected, rtol=1e-3)
 
 
 def test_likelihoods_are_those_of_covariances_without_each_image(moments, fine):
-    covariances = ff.position_covariances(moments, CHANNELS, **HOW)
+    covariances = fc.position_covariances(moments, CHANNELS, **HOW)
     removed = HOW["weight"] / (COUNT - 1)
     some = fine[:, :, CHANNELS]
-    found = ff.left_out_log_likelihoods(
-        jnp.asarray(some, jnp.float32), ff.inverse_factors(covariances), jnp.float32(removed)
+    found = fc.left_out_log_likelihoods(
+        jnp.asarray(some, jnp.float32), fc.inverse_factors(covariances), jnp.float32(removed)
     )
     constant = 0.5 * 3 * np.log(2 * np.pi)
     for i in (0, 4):
@@ -228,9 +229,9 @@ def test_covariances_of_positions_are_used_where_positions_differ(own, expected)
     noise = rng.normal(size=(40, layout.values))
     scale = np.exp(rng.normal(size=layout.values)) if own else 1.0
     parts = [jnp.asarray(noise * scale, jnp.float32)]
-    moments = ff.moments_of(parts, layout, CHANNELS, count=40)
-    factors = ff.inverse_factors(ff.position_covariances(moments, CHANNELS, **HOW))
-    assert ff.prefers_positions(parts, layout, moments, CHANNELS, factors, **HOW) == expected
+    moments = fc.moments_of(parts, layout, CHANNELS, count=40)
+    factors = fc.inverse_factors(fc.position_covariances(moments, CHANNELS, **HOW))
+    assert fc.prefers_positions(parts, layout, moments, CHANNELS, factors, **HOW) == expected
 
 
 def test_a_basis_does_not_depend_on_batches():
@@ -251,3 +252,11 @@ def test_a_basis_does_not_depend_on_batches():
     assert drawn(7, 50).chosen.all()
     with pytest.raises(ValueError, match="at least 2"):
         ff.draw_basis([ff.Features(vectors[:1], pictures[:1])], 20)
+
+
+def test_one_image_is_reconstructed_without_a_copy_of_the_axes():
+    """A transposed copy for every image takes a CPU longer than the network itself."""
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 4096), (64, 4096), (64,))]
+    program = jax.jit(ff.reconstruct).lower(*shapes).compile()
+    axes_bytes = 4 * 64 * 4096
+    assert program.memory_analysis().temp_size_in_bytes < axes_bytes / 2

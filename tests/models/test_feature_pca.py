@@ -2,66 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_backbone
 from sklearn.decomposition import PCA
+from tiny_features import SHAPE, D, P, batches_of, build, fitted, images_of, network
 
 from jaxad import models
-from jaxad.data.batch import Batch
-from jaxad.models import feature_pca
-from jaxad.models.base import parameter_key
+from jaxad.models.layers import feature_fitting
 from jaxad.models.layers.backbones import backbone
+from jaxad.models.layers.feature_passes import to_vectors
 from jaxad.run.errors import UserError
-
-SHAPE = (32, 48, 3)
-D = 7
-"""Channels of the tiny network."""
-
-P = 4 * 6
-"""Positions at 8 pixels each."""
-
-
-def images_of(count, seed=0):
-    """A bright square that moves a little and changes its brightness, and noise."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:32, :48]
-    pictures = []
-    for _ in range(count):
-        top, left = 8 + 4 * rng.random(), 16 + 4 * rng.random()
-        square = (abs(y - top - 8) < 8) & (abs(x - left - 8) < 8)
-        picture = 60 + 100 * rng.random() * square[..., None] * np.array([1.0, 0.7, 0.4])
-        pictures.append(picture + rng.normal(0, 6, SHAPE))
-    return np.uint8(np.clip(pictures, 0, 255))
-
-
-def batches_of(images, size=16):
-    """The last batch is padded with white images that are not valid."""
-    batches = []
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
-        padded = np.concatenate([part, np.full((size - len(part), *SHAPE), 255, np.uint8)])
-        batches.append(Batch(padded, np.arange(size, dtype=np.int32), np.arange(size) < len(part)))
-    return batches
-
-
-def build(**options):
-    return models.build("feature_pca", SHAPE, backbone=tiny_backbone.NAME, **options)
-
-
-@functools.cache
-def network():
-    """Variables of the tiny network."""
-    return backbone(tiny_backbone.NAME).module.init(parameter_key(3), jnp.zeros((1, *SHAPE)))
-
-
-def fitted(images, size=16, **options):
-    model = build(**options)
-    return model, model.fit(batches_of(images, size), backbone=network())
 
 
 def fine_maps(images):
@@ -159,7 +112,7 @@ def test_more_images_than_the_budget_holds(good, monkeypatch):
     """A random half is the basis; the other half still counts in the covariance."""
     values = build().module.layout.values
     # A value of this size makes 1 MB hold 20 images.
-    monkeypatch.setattr(feature_pca, "BYTES", 2**20 // (feature_pca.COPIES * values * 20))
+    monkeypatch.setattr(feature_fitting, "BYTES", 2**20 // (feature_fitting.COPIES * values * 20))
     model, variables = fitted(good, components=40, covariance="pooled", memory_limit_mb=1)
     assert np.count_nonzero(variables["params"]["shrinkage"]) == 19
     unseen = squares_of(model, variables, images_of(40, seed=1))
@@ -219,9 +172,7 @@ def test_fre_is_the_squared_residual_of_principal_axes(good):
     new = images_of(3, seed=2)
     module = model.module
     maps = lambda images: np.float64(
-        feature_pca.to_vectors(
-            module.layout, module.backbone.apply(network(), jnp.asarray(images) / 255.0)
-        )
+        to_vectors(module.layout, module.backbone.apply(network(), jnp.asarray(images) / 255.0))
     )
     deviation = np.float64(variables["params"]["deviation"])
     fit = PCA(5).fit(maps(good) / deviation)

@@ -24,7 +24,6 @@ have, which leaves honest residuals too, so all images have a part in 4.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -33,8 +32,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-
-from jaxad.ops.arrays import AnyArray
 
 MATMUL_PRECISION = "highest"
 """An accelerator's default rounds to 10 bits, and residuals are differences."""
@@ -128,11 +125,13 @@ class Basis(NamedTuple):
     Attributes:
       vectors: features, one row per image.
       pictures: of the same images.
+      places: which images these are, from 0.
       chosen: for every image that was seen, whether it is one of them.
     """
 
     vectors: Float[np.ndarray, "m v"]
     pictures: Float[np.ndarray, "m x"]
+    places: Int[np.ndarray, " m"]
     chosen: Bool[np.ndarray, " n"]
 
 
@@ -169,7 +168,7 @@ def draw_basis(parts: Iterable[Features], limit: int) -> Basis:
         raise ValueError(f"feature_pca needs at least 2 training images, it was given {seen}")
     chosen = np.zeros(seen, bool)
     chosen[places] = True
-    return Basis(np.stack(vectors), np.stack(pictures), chosen)
+    return Basis(np.stack(vectors), np.stack(pictures), np.array(places), chosen)
 
 
 class Scale(NamedTuple):
@@ -230,6 +229,44 @@ class Axes(NamedTuple):
     leave_one_out: Float[np.ndarray, "m m"]
 
 
+class Ridge(NamedTuple):
+    """Ridge regression of centred rows on each other.
+
+    Attributes:
+      values: ``e_j``, those that float32 knows; none where the mean alone is fitted.
+      vectors: ``u_j``, as columns.
+      shrinkage: ``e_j / (e_j + ridge s)``.
+      leave_one_out: ``(I - H) / diag(I - H)``.
+    """
+
+    values: Float[np.ndarray, " i"]
+    vectors: Float[np.ndarray, "m i"]
+    shrinkage: Float[np.ndarray, " i"]
+    leave_one_out: Float[np.ndarray, "m m"]
+
+
+def ridge_of(gram: Float[np.ndarray, "m m"], *, ridge: float, mean_alone: bool = False) -> Ridge:
+    """The ridge regression of rows on each other, by their Gram matrix.
+
+    Args:
+      gram: of rows whose mean is 0.
+      ridge: lambda, in units of the mean squared norm of a row.
+      mean_alone: whether no axis is fitted.
+    """
+    m = len(gram)
+    # float64 on the host: small eigenvalues of a large Gram matrix drown in float32.
+    values, vectors = np.linalg.eigh(gram)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    size = max(float(np.trace(gram)) / m, TINY)
+    known = min(m - 1, int(np.sum(values > SMALLEST_SHARE * max(values[0], TINY))))
+    known = 0 if mean_alone else known
+    values, vectors = values[:known], vectors[:, :known]
+    shrinkage = values / (values + ridge * size)
+    mean_kept = MEAN_WEIGHT * m / (ridge + MEAN_WEIGHT * m)
+    left = np.eye(m) - (vectors * shrinkage) @ vectors.T - mean_kept / m
+    return Ridge(values, vectors, shrinkage, left / np.maximum(np.diag(left), TINY)[:, None])
+
+
 def ridge_axes(rows: Float[Array, "m v"], *, components: int, ridge: float) -> Axes:
     """Axes and leave-one-out weights of the ridge reconstruction by centred rows.
 
@@ -238,26 +275,20 @@ def ridge_axes(rows: Float[Array, "m v"], *, components: int, ridge: float) -> A
       components: most axes; all that the rows span where they are fewer. 0: the mean alone.
       ridge: lambda, in units of the mean squared norm of a row.
     """
-    m = rows.shape[0]
-    gram = np.asarray(_matmul_transposed(rows, rows), np.float64)
-    # float64 on the host: small eigenvalues of a large Gram matrix drown in float32.
-    values, vectors = np.linalg.eigh(gram)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    size = max(float(np.trace(gram)) / m, TINY)
-    known = min(m - 1, int(np.sum(values > SMALLEST_SHARE * max(values[0], TINY))))
-    known = known if components else 0
-    values, vectors = values[:known], vectors[:, :known]
-    shrinkage = values / (values + ridge * size)
-    mean_kept = MEAN_WEIGHT * m / (ridge + MEAN_WEIGHT * m)
-    left = np.eye(m) - (vectors * shrinkage) @ vectors.T - mean_kept / m
-    k = min(components, known)
-    mixture = (vectors[:, :k] / np.sqrt(values[:k])).T
+    whole = ridge_of(gram_matrix(rows), ridge=ridge, mean_alone=not components)
+    k = min(components, len(whole.values))
+    mixture = (whole.vectors[:, :k] / np.sqrt(whole.values[:k])).T
     return Axes(
         axes=_matmul(jnp.asarray(mixture, jnp.float32), rows),
-        shrinkage=shrinkage[:k],
+        shrinkage=whole.shrinkage[:k],
         mixture=mixture,
-        leave_one_out=left / np.maximum(np.diag(left), TINY)[:, None],
+        leave_one_out=whole.leave_one_out,
     )
+
+
+def gram_matrix(rows: Float[Array, "m v"]) -> Float[np.ndarray, "m m"]:
+    """Products of the rows, each pair's."""
+    return np.asarray(_matmul_transposed(rows, rows), np.float64)
 
 
 @jax.jit
@@ -283,172 +314,6 @@ def reconstruct(
     return back, codes.T
 
 
-class Moments(NamedTuple):
-    """Second moments of residuals, about 0.
-
-    Attributes:
-      images: how many.
-      pooled: of all channels, a mean over images and positions.
-      per_position: of some channels, a sum over images.
-    """
-
-    images: int
-    pooled: Float[np.ndarray, "d d"]
-    per_position: Float[np.ndarray, "p q q"]
-
-
-@functools.partial(jax.jit, static_argnames="layout")
-def _add_moments(
-    totals: tuple[Float[Array, "d d"], Float[Array, "p q q"]],
-    residuals: Float[Array, "b v"],
-    channels: Int[Array, " q"],
-    layout: Layout,
-) -> tuple[Float[Array, "d d"], Float[Array, "p q q"]]:
-    fine = layout.on_finest_grid(residuals)
-    flat = fine.reshape(-1, layout.channels)
-    some = fine[:, :, channels]
-    pooled = jnp.matmul(flat.T, flat, precision=MATMUL_PRECISION)
-    each = jnp.einsum("bpi,bpj->pij", some, some, precision=MATMUL_PRECISION)
-    return totals[0] + pooled / fine.shape[1], totals[1] + each
-
-
-def moments_of(
-    residuals: Iterable[Float[Array, "_ v"]],
-    layout: Layout,
-    channels: Int[np.ndarray, " q"],
-    *,
-    count: int,
-) -> Moments:
-    """Second moments of residuals.
-
-    Args:
-      residuals: of standardised vectors; rows of zeros do not matter.
-      layout: of the vectors.
-      channels: whose covariance at each position is wanted; may be none.
-      count: of images.
-    """
-    d, q = layout.channels, len(channels)
-    totals = (jnp.zeros((d, d)), jnp.zeros((math.prod(layout.grid), q, q)))
-    for part in residuals:
-        totals = _add_moments(totals, part, jnp.asarray(channels), layout)
-    return Moments(
-        count, np.asarray(totals[0], np.float64) / count, np.asarray(totals[1], np.float64)
-    )
-
-
-def whitening(covariance: Float[np.ndarray, "d d"], *, floor: float) -> Float[np.ndarray, "d d"]:
-    """``W`` such that ``W' r`` has the identity as its covariance, as columns of one scale each.
-
-    Args:
-      covariance: of ``r``.
-      floor: added to every eigenvalue, in units of their mean.
-    """
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors / np.sqrt(np.maximum(values, 0.0) + floor * np.mean(values) + TINY)
-
-
-def outside_subspace(covariance: Float[np.ndarray, "d d"], *, share: float) -> np.ndarray:
-    """Projects on what is left out by the fewest leading axes that hold a share of the variance."""
-    values, vectors = np.linalg.eigh(covariance)
-    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
-    kept = int(np.searchsorted(np.cumsum(values), share * np.sum(values))) + 1
-    return vectors * (np.arange(len(values)) >= kept)
-
-
-def position_covariances(
-    moments: Moments, channels: Int[np.ndarray, " q"], *, weight: float, floor: float
-) -> Float[np.ndarray, "p q q"]:
-    """``weight S_p + (1 - weight) S + floor I``: of each position, shrunk to the pooled one.
-
-    Args:
-      moments: of the residuals.
-      channels: of the covariances.
-      weight: of the position's own, ``S_p``, which divides by one less than the images.
-      floor: in units of the mean variance.
-    """
-    pooled = moments.pooled[np.ix_(channels, channels)]
-    q = len(channels)
-    shared = (1 - weight) * pooled + (floor * np.trace(pooled) / q + TINY) * np.eye(q)
-    return weight / (moments.images - 1) * moments.per_position + shared[None]
-
-
-@jax.jit
-def inverse_factors(covariances: Float[AnyArray, "p q q"]) -> Float[Array, "p q q"]:
-    """The inverse of each lower Cholesky factor: ``|F r|^2`` is the Mahalanobis distance of r."""
-    lower = jnp.linalg.cholesky(jnp.asarray(covariances, jnp.float32))
-    one = jnp.broadcast_to(jnp.eye(lower.shape[-1]), lower.shape)
-    return jax.scipy.linalg.solve_triangular(lower, one, lower=True)
-
-
-def whiten_positions(
-    residuals: Float[Array, "b p q"], factors: Float[Array, "p q q"]
-) -> Float[Array, "b p q"]:
-    """``F_p r`` at every position."""
-    return jnp.einsum("pij,bpj->bpi", factors, residuals, precision=MATMUL_PRECISION)
-
-
-@jax.jit
-def left_out_log_likelihoods(
-    residuals: Float[Array, "b p q"],
-    factors: Float[Array, "p q q"],
-    removed: Float[Array, ""],
-) -> Float[Array, " b"]:
-    """Of images under normal densities that were estimated without each, up to a constant.
-
-    Taking r r' with a factor ``removed`` out of a covariance divides the Mahalanobis distance m by
-    ``1 - removed m`` (Sherman, Morrison) and multiplies the determinant by the same.
-    """
-    white = whiten_positions(residuals, factors)
-    m = jnp.sum(jnp.square(white), axis=-1)
-    left = jnp.maximum(1.0 - removed * m, TINY)
-    log_determinant = -2.0 * jnp.sum(jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)), axis=-1)
-    return -0.5 * jnp.mean(m / left + log_determinant[None] + jnp.log(left), axis=1)
-
-
-def prefers_positions(
-    residuals: Iterable[Float[Array, "_ v"]],
-    layout: Layout,
-    moments: Moments,
-    channels: Int[np.ndarray, " q"],
-    factors: Float[Array, "p q q"],
-    *,
-    weight: float,
-    floor: float,
-) -> bool:
-    """Whether good images are likelier under covariances of positions than under the pooled one.
-
-    Every image is judged by covariances that were estimated without it, so that images which only
-    know themselves by heart decide nothing.
-
-    Args:
-      residuals: of good images that are in the moments.
-      layout: of the vectors.
-      moments: of the residuals.
-      channels: of the covariances.
-      factors: of :func:`position_covariances`, inverted.
-      weight: of :func:`position_covariances`.
-      floor: the same.
-    """
-    pooled = inverse_factors(
-        position_covariances(
-            moments._replace(per_position=np.zeros((1, len(channels), len(channels)))),
-            channels,
-            weight=0.0,
-            floor=floor,
-        )
-    )
-    alike = jnp.broadcast_to(pooled, factors.shape)
-    removed = jnp.float32(weight / (moments.images - 1))
-    gains = []
-    for part in residuals:
-        some = layout.on_finest_grid(part)[:, :, channels]
-        gains.append(
-            left_out_log_likelihoods(some, factors, removed)
-            - left_out_log_likelihoods(some, alike, jnp.float32(0.0))
-        )
-    return float(jnp.mean(jnp.concatenate(gains))) > 0.0
-
-
 def left_out_residuals(
     axes: Axes, rows: Float[Array, "m v"], *, only: Int[np.ndarray, " i"] | None = None
 ) -> Iterator[Float[Array, "b v"]]:
@@ -460,5 +325,12 @@ def left_out_residuals(
       only: the images wanted; all by default.
     """
     weights = axes.leave_one_out if only is None else axes.leave_one_out[only]
+    yield from mixtures(weights, rows)
+
+
+def mixtures(
+    weights: Float[np.ndarray, "i m"], rows: Float[Array, "m v"]
+) -> Iterator[Float[Array, "b v"]]:
+    """``weights @ rows``, some at a time."""
     for begin in range(0, len(weights), ROWS_AT_ONCE):
         yield _matmul(jnp.asarray(weights[begin : begin + ROWS_AT_ONCE], jnp.float32), rows)

@@ -1,0 +1,185 @@
+"""Covariances of the residuals of good images, pooled or of each position, and how they whiten.
+
+The residuals are those of :mod:`jaxad.models.layers.feature_fit`, on the finest grid.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxad.models.layers.feature_fit import MATMUL_PRECISION, TINY, Layout
+from jaxad.ops.arrays import AnyArray
+
+
+class Moments(NamedTuple):
+    """Second moments of residuals, about 0.
+
+    Attributes:
+      images: how many.
+      pooled: of all channels, a mean over images and positions.
+      per_position: of some channels, a sum over images.
+    """
+
+    images: int
+    pooled: Float[np.ndarray, "d d"]
+    per_position: Float[np.ndarray, "p q q"]
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def _add_moments(
+    totals: tuple[Float[Array, "d d"], Float[Array, "p q q"]],
+    residuals: Float[Array, "b v"],
+    channels: Int[Array, " q"],
+    layout: Layout,
+) -> tuple[Float[Array, "d d"], Float[Array, "p q q"]]:
+    fine = layout.on_finest_grid(residuals)
+    flat = fine.reshape(-1, layout.channels)
+    some = fine[:, :, channels]
+    pooled = jnp.matmul(flat.T, flat, precision=MATMUL_PRECISION)
+    each = jnp.einsum("bpi,bpj->pij", some, some, precision=MATMUL_PRECISION)
+    return totals[0] + pooled / fine.shape[1], totals[1] + each
+
+
+def moments_of(
+    residuals: Iterable[Float[Array, "_ v"]],
+    layout: Layout,
+    channels: Int[np.ndarray, " q"],
+    *,
+    count: int,
+) -> Moments:
+    """Second moments of residuals.
+
+    Args:
+      residuals: of standardised vectors; rows of zeros do not matter.
+      layout: of the vectors.
+      channels: whose covariance at each position is wanted; may be none.
+      count: of images.
+    """
+    d, q = layout.channels, len(channels)
+    totals = (jnp.zeros((d, d)), jnp.zeros((math.prod(layout.grid), q, q)))
+    for part in residuals:
+        totals = _add_moments(totals, part, jnp.asarray(channels), layout)
+    return Moments(
+        count, np.asarray(totals[0], np.float64) / count, np.asarray(totals[1], np.float64)
+    )
+
+
+def whitening(covariance: Float[np.ndarray, "d d"], *, floor: float) -> Float[np.ndarray, "d d"]:
+    """``W`` such that ``W' r`` has the identity as its covariance, as columns of one scale each.
+
+    Args:
+      covariance: of ``r``.
+      floor: added to every eigenvalue, in units of their mean.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors / np.sqrt(np.maximum(values, 0.0) + floor * np.mean(values) + TINY)
+
+
+def outside_subspace(covariance: Float[np.ndarray, "d d"], *, share: float) -> np.ndarray:
+    """Projects on what is left out by the fewest leading axes that hold a share of the variance."""
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+    kept = int(np.searchsorted(np.cumsum(values), share * np.sum(values))) + 1
+    return vectors * (np.arange(len(values)) >= kept)
+
+
+def position_covariances(
+    moments: Moments, channels: Int[np.ndarray, " q"], *, weight: float, floor: float
+) -> Float[np.ndarray, "p q q"]:
+    """``weight S_p + (1 - weight) S + floor I``: of each position, shrunk to the pooled one.
+
+    Args:
+      moments: of the residuals.
+      channels: of the covariances.
+      weight: of the position's own, ``S_p``, which divides by one less than the images.
+      floor: in units of the mean variance.
+    """
+    pooled = moments.pooled[np.ix_(channels, channels)]
+    q = len(channels)
+    shared = (1 - weight) * pooled + (floor * np.trace(pooled) / q + TINY) * np.eye(q)
+    return weight / (moments.images - 1) * moments.per_position + shared[None]
+
+
+@jax.jit
+def inverse_factors(covariances: Float[AnyArray, "p q q"]) -> Float[Array, "p q q"]:
+    """The inverse of each lower Cholesky factor: ``|F r|^2`` is the Mahalanobis distance of r."""
+    lower = jnp.linalg.cholesky(jnp.asarray(covariances, jnp.float32))
+    one = jnp.broadcast_to(jnp.eye(lower.shape[-1]), lower.shape)
+    return jax.scipy.linalg.solve_triangular(lower, one, lower=True)
+
+
+def whiten_positions(
+    residuals: Float[Array, "b p q"], factors: Float[Array, "p q q"]
+) -> Float[Array, "b p q"]:
+    """``F_p r`` at every position."""
+    return jnp.einsum("pij,bpj->bpi", factors, residuals, precision=MATMUL_PRECISION)
+
+
+@jax.jit
+def left_out_log_likelihoods(
+    residuals: Float[Array, "b p q"],
+    factors: Float[Array, "p q q"],
+    removed: Float[Array, ""],
+) -> Float[Array, " b"]:
+    """Of images under normal densities that were estimated without each, up to a constant.
+
+    Taking r r' with a factor ``removed`` out of a covariance divides the Mahalanobis distance m by
+    ``1 - removed m`` (Sherman, Morrison) and multiplies the determinant by the same.
+    """
+    white = whiten_positions(residuals, factors)
+    m = jnp.sum(jnp.square(white), axis=-1)
+    left = jnp.maximum(1.0 - removed * m, TINY)
+    log_determinant = -2.0 * jnp.sum(jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)), axis=-1)
+    return -0.5 * jnp.mean(m / left + log_determinant[None] + jnp.log(left), axis=1)
+
+
+def prefers_positions(
+    residuals: Iterable[Float[Array, "_ v"]],
+    layout: Layout,
+    moments: Moments,
+    channels: Int[np.ndarray, " q"],
+    factors: Float[Array, "p q q"],
+    *,
+    weight: float,
+    floor: float,
+) -> bool:
+    """Whether good images are likelier under covariances of positions than under the pooled one.
+
+    Every image is judged by covariances that were estimated without it, so that images which only
+    know themselves by heart decide nothing.
+
+    Args:
+      residuals: of good images that are in the moments.
+      layout: of the vectors.
+      moments: of the residuals.
+      channels: of the covariances.
+      factors: of :func:`position_covariances`, inverted.
+      weight: of :func:`position_covariances`.
+      floor: the same.
+    """
+    pooled = inverse_factors(
+        position_covariances(
+            moments._replace(per_position=np.zeros((1, len(channels), len(channels)))),
+            channels,
+            weight=0.0,
+            floor=floor,
+        )
+    )
+    alike = jnp.broadcast_to(pooled, factors.shape)
+    removed = jnp.float32(weight / (moments.images - 1))
+    gains = []
+    for part in residuals:
+        some = layout.on_finest_grid(part)[:, :, channels]
+        gains.append(
+            left_out_log_likelihoods(some, factors, removed)
+            - left_out_log_likelihoods(some, alike, jnp.float32(0.0))
+        )
+    return float(jnp.mean(jnp.concatenate(gains))) > 0.0
