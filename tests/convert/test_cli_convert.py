@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from jaxad.cli import main as cli
+from jaxad.cli import commands, main as cli
 
 
 def test_it_converts_and_says_what_it_did(files, tmp_path, capsys):
@@ -29,6 +29,33 @@ def test_a_file_without_decoder_says_so(files, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "no decoder: this file holds no decoder" in printed
     assert "licence: CC BY-NC 4.0" in printed
+
+
+@pytest.mark.parametrize(
+    "family, network, words",
+    [
+        ("efficientnet-lite1", {"variant": 1}, "feature_pca --config.model.backbone=efficientnet_lite1"),
+        ("dinov2", {"encoder": {"features": 384, "depth": 12}, "registers": 4},
+         "feature_pca:dinov2 --config.model.backbone=dinov2_s14_reg"),
+        ("hf-dinov2", {"encoder": {"features": 768, "depth": 12}},
+         "feature_pca:dinov2 --config.model.backbone=dinov2_b14"),
+    ],
+)  # fmt: skip
+def test_the_next_command_names_what_the_weights_are_for(family, network, words):
+    record = {"family": family, "network": network}
+    said = commands._training_with(record, "out")
+    assert said == f"jaxad train --config={words} --config.train.weights=out"
+
+
+def test_weights_that_several_models_take_name_none():
+    of_size = {"encoder": {"features": 768, "depth": 12}}
+    for family, network in (
+        ("mae", of_size),
+        ("resnet18", {}),
+        ("dinov2", {"encoder": {"features": 1536}}),
+    ):
+        said = commands._training_with({"family": family, "network": network}, "out")
+        assert said == "jaxad train --config.train.weights=out"
 
 
 @pytest.mark.parametrize(

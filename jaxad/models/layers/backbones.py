@@ -9,6 +9,7 @@ stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -177,6 +178,30 @@ def backbone(name: str) -> Backbone:
     if name not in BACKBONES:
         raise UserError(f"there is no backbone named {name!r}" + did_you_mean(name, BACKBONES))
     return BACKBONES[name]
+
+
+def backbone_of_weights(family: str, network: Mapping[str, Any]) -> str:
+    """The backbone that weights of a family are of, where they serve as nothing else.
+
+    Args:
+      family: of ``jaxad convert``.
+      network: what provenance.json says of it.
+
+    Returns:
+      A name of :data:`BACKBONES`; empty where the family is that of a model's own encoder too, or
+      no backbone has this size.
+    """
+    if not family.startswith(("efficientnet-lite", "dinov2", "hf-dinov2")):
+        return ""
+    sizes = {"registers": 0, **network, **network.get("encoder", {})}
+    for name, one in BACKBONES.items():
+        if family in one.families and all(
+            sizes.get(key) == getattr(one.module, key)
+            for key in ("features", "depth", "registers")
+            if hasattr(one.module, key)
+        ):
+            return name
+    return ""
 
 
 def check_sides(name: str, size: tuple[int, int]) -> None:
