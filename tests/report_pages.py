@@ -10,7 +10,10 @@ from html.parser import HTMLParser
 import numpy as np
 from PIL import Image
 
-from jaxad.report.content import Case, ReportContent
+from jaxad.report.content import Case, ReportContent, Scale
+from jaxad.report.gallery import Shown
+from jaxad.report.pictures import store
+from jaxad.report.predictions import PredictionsContent
 
 VOID = {"meta", "img", "input", "br", "wbr"}
 NASTY = "<script>alert('1')</script>\"&"
@@ -157,6 +160,43 @@ def make_content(**changes):
         "curves": {"roc": ([0, 0.5, 1], [0, 1, 1]), "pr": ([0, 1], [1, 0.5])},
     }
     return ReportContent(**fields | changes)
+
+
+SCALE = Scale(0.0, 4.0, 2.0)
+
+
+def make_shown(number, score, *, path="", decision=None):
+    rng = np.random.default_rng(number)
+    heat = rng.uniform(0, 4, (24, 32))
+    case = Case(
+        path=path or f"new/{number:05}.png",
+        label=None,
+        defect="",
+        score=score,
+        decision=score > 3.5 if decision is None else decision,
+        image=rng.integers(0, 256, (24, 32, 3), dtype=np.uint8),
+        heat=heat,
+        predicted=heat > 2,
+        regions=heat > 2,
+    )
+    absent = {"r": "none from this method"}
+    return Shown(number, case.row, store(case, SCALE), absent, "./overlays/a.png", ("a note",))
+
+
+def make_predictions(shown, **changes):
+    rows = [one.row for one in shown]
+    rejected = sum(bool(row.decision) for row in rows)
+    fields = {
+        "title": "pca on parts",
+        "facts": {"run": "runs/pca"},
+        "counts": {"images": len(rows), "rejected": rejected, "accepted": len(rows) - rejected},
+        "complete": True,
+        "calibration": CALIBRATION | {"method": "held_out"},
+        "scale": SCALE,
+        "scores": rows,
+        "shown": shown,
+    }
+    return PredictionsContent(**fields | changes)
 
 
 def assert_self_contained(parsed, text):

@@ -129,6 +129,7 @@ def predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         say(f"{result['unlike_training']} images have a brightness or size that the training "
               "images do not have: see the column notes")  # fmt: skip
     say(f"tables: {arguments.output}/scores.csv, {arguments.output}/predictions.json")
+    say(f"page: {arguments.output}/report.html")
     return FAILED_PARTS if counts["unreadable"] else 0
 
 

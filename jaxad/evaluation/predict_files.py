@@ -1,14 +1,16 @@
-"""Bulk prediction: scores.csv, predictions.json, overlays and float maps of any number of files.
+"""Bulk prediction: tables, a page, overlays and float maps of any number of files.
 
-Every picture is written whole or not at all, as soon as it is made. The two tables are written
-before the first picture, every minute and at the end, also when the end is an interruption or a
-full disk: then they hold what was done so far, and predictions.json says ``"complete": false``.
-Memory does not grow with the number of images but for their rows in the tables.
+Every picture is written whole or not at all, as soon as it is made. The two tables and the page are
+written before the first picture, every minute and at the end, also when the end is an interruption
+or a full disk: then they hold what was done so far, and predictions.json says
+``"complete": false``. Memory does not grow with the number of images but for their rows in the
+tables.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pathlib
 import sys
@@ -27,12 +29,16 @@ from jaxad.data.images import decode
 from jaxad.evaluation.drawing import draw
 from jaxad.evaluation.names import MAPS, OVERLAYS, Source, find_inputs, name_outputs
 from jaxad.evaluation.predict import Predictor, load_detector
+from jaxad.evaluation.predict_page import PageImages, shown_image, write_page
 from jaxad.evaluation.prediction import Prediction
 from jaxad.report.content import VERDICTS, Scale
+from jaxad.report.labels import label
 from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, remove_unfinished, together, write_csv, write_json, writing
 from jaxad.run.progress import Progress
 from jaxad.run.text import from_printable, printable, say
+
+PAGE = "report.html"
 
 SCHEMA = 1
 """Version of predictions.json."""
@@ -58,7 +64,7 @@ def predict_files(
     """Predicts on files and folders of images and writes what was found.
 
     ``OUTPUT/scores.csv`` (path, score, decision, verdict, threshold, regions, notes, error),
-    ``OUTPUT/predictions.json``, ``OUTPUT/overlays/NAME.png`` and
+    ``OUTPUT/predictions.json``, ``OUTPUT/report.html`` (the page), ``OUTPUT/overlays/NAME.png`` and
     ``OUTPUT/anomaly_maps/CATEGORY/test/KIND/STEM.tiff`` (float32, raw values; MVTec's layout for
     submissions). All pictures have the size of the original. NAME is the image's path below the
     folder that all inputs have in common. Of a run with a region
@@ -96,7 +102,7 @@ def predict_files(
     sources = name_outputs(found, predictor.category)
     predictions = predictor.iterate([source.path for source in sources])
     scale, origin = predictor.scale, "good training images that the model has not seen"
-    if scale is None and overlays:
+    if scale is None:
         # Never a scale per image: all pictures of a call can be compared with one another.
         first = list(islice(predictions, predictor.batch_size))
         scale, origin = _scale_of(first), f"the first {len(first)} images of this call"
@@ -114,8 +120,17 @@ def predict_files(
         "reason": predictor.reason,
         "heat_map": scale and {"low": scale.low, "high": scale.high, "from": origin},
     }
-    write = _Writer(output, predictor, scale if overlays else None, tiff=tiff)
-    return _collect(output, head, _rows(sources, predictions, write), len(sources))
+    limit = predictor.detector.config.evaluate.report_images
+    page = PageImages(len(sources), limit=limit, threshold=predictor.image_threshold)
+    write = _Writer(output, predictor, scale, page, overlays=overlays, tiff=tiff)
+
+    def write_tables(rows: Sequence[Row]) -> Row:
+        result = _write_tables(output, head, rows, len(sources))
+        title = f"{predictor.detector.config.model.name} on {predictor.category}: new images"
+        write_page(output / PAGE, title, result, predictor.calibration, scale, page.shown)
+        return result
+
+    return _collect(_rows(sources, predictions, page, write), len(sources), write_tables)
 
 
 def _scale_of(predictions: Sequence[Prediction]) -> Scale:
@@ -129,15 +144,31 @@ class _Writer:
     """Turns a prediction into its files and its row; called from several threads at once."""
 
     def __init__(
-        self, output: pathlib.Path, predictor: Predictor, scale: Scale | None, *, tiff: bool
+        self,
+        output: pathlib.Path,
+        predictor: Predictor,
+        scale: Scale,
+        page: PageImages,
+        *,
+        overlays: bool,
+        tiff: bool,
     ):
-        self._output, self._scale, self._tiff = output, scale, tiff
-        self._range_16bit = predictor.range_16bit
-        self._alpha = predictor.detector.config.data.alpha
-        self._whole = is_whole(predictor.detector.config.data.region)
+        self._output, self._scale, self._page = output, scale, page
+        self._overlays, self._tiff = overlays, tiff
+        data = predictor.detector.config.data
+        self._channels, self._whole = data.channels, is_whole(data.region)
+        self._decode = functools.partial(
+            decode, range_16bit=predictor.range_16bit, alpha=data.alpha
+        )
 
-    def __call__(self, source: Source, prediction: Prediction) -> Row:
+    def __call__(self, source: Source, prediction: Prediction, number: int, on_page: bool) -> Row:
         """Writes the pictures.
+
+        Args:
+          source: of the image.
+          prediction: of it.
+          number: of the image.
+          on_page: it is one of those that the page shows.
 
         Raises:
           UserError: a file cannot be written.
@@ -146,17 +177,17 @@ class _Writer:
         if size is None or seen is None or score is None:
             return _unreadable(source, str(prediction.error))
         files = {}
-        if self._scale is not None:
-            try:
-                photograph = decode(
-                    source.path, channels=1, range_16bit=self._range_16bit, alpha=self._alpha
-                )
-            except UserError as error:  # it has changed since it was read first
-                return _unreadable(source, str(error))
-            if photograph.shape[:2] != size:
-                return _unreadable(source, f"{source.path} has changed while it was read")
+        channels = {*([1] if self._overlays else []), *([self._channels] if on_page else [])}
+        try:
+            photographs = {c: self._decode(source.path, channels=c) for c in channels}
+        except UserError as error:  # it has changed since it was read first
+            return _unreadable(source, str(error))
+        if any(photograph.shape[:2] != size for photograph in photographs.values()):
+            return _unreadable(source, f"{source.path} has changed while it was read")
+        if self._overlays:
             box = None if self._whole else seen
-            picture = draw(photograph, prediction.map, prediction.mask, self._scale, box)
+            picture = draw(photographs[1], prediction.map, prediction.mask, self._scale, box)
+            picture = label(picture, score, prediction.decision, prediction.mask)
             files["overlay"] = source.overlay
             with writing(_inside(self._output, source.overlay)) as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")
@@ -164,6 +195,12 @@ class _Writer:
             files["map"] = source.tiff
             with writing(_inside(self._output, source.tiff)) as temporary:
                 Image.fromarray(prediction.map).save(temporary, format="TIFF")
+        if on_page:
+            photograph, overlay = photographs[self._channels], files.get("overlay", "")
+            shown = shown_image(
+                number, source.path, prediction, photograph, self._scale, overlay=overlay
+            )
+            self._page.add(shown)
         highest = prediction.maximum
         return {
             "path": printable(source.path),
@@ -222,14 +259,16 @@ def _nine_digits(value: float) -> float:
 def _rows(
     sources: Sequence[Source],
     predictions: Iterator[Prediction],
-    write: Callable[[Source, Prediction], Row],
+    page: PageImages,
+    write: Callable[[Source, Prediction, int, bool], Row],
 ) -> Generator[Row, None, None]:
     """Rows in order; pictures are made in parallel, within a budget of pixels."""
     workers = min(16, os.cpu_count() or 1)
     pending: deque[tuple[Future, int]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for source, prediction in zip(sources, predictions, strict=True):
+            for number, (source, prediction) in enumerate(zip(sources, predictions, strict=True)):
+                on_page = prediction.score is not None and page.offer(number, prediction.score)
                 height, width = prediction.size or (0, 0)
                 in_flight = sum(pixels for _, pixels in pending)
                 while pending and (
@@ -238,18 +277,21 @@ def _rows(
                     future, pixels = pending.popleft()
                     in_flight -= pixels
                     yield future.result()
-                pending.append((pool.submit(write, source, prediction), height * width))
+                task = pool.submit(write, source, prediction, number, on_page)
+                pending.append((task, height * width))
             while pending:
                 yield pending.popleft()[0].result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _collect(output: pathlib.Path, head: Row, rows: Generator[Row, None, None], total: int) -> Row:
-    """Gathers the rows into the tables, whatever happens."""
+def _collect(
+    rows: Generator[Row, None, None], total: int, write_tables: Callable[[Sequence[Row]], Row]
+) -> Row:
+    """Gathers the rows into the tables and the page, whatever happens."""
     done: list[Row] = []
     # Before the first picture: tables of an earlier call would not be those of the pictures.
-    _write_tables(output, head, done, total)
+    write_tables(done)
     next_tables = time.monotonic() + _SECONDS_BETWEEN_TABLES
     try:
         with contextlib.closing(rows), Progress("image", total, always=True) as progress:
@@ -263,13 +305,13 @@ def _collect(output: pathlib.Path, head: Row, rows: Generator[Row, None, None], 
                     )
                 progress.update(len(done))
                 if time.monotonic() >= next_tables:
-                    _write_tables(output, head, done, total)
+                    write_tables(done)
                     next_tables = time.monotonic() + _SECONDS_BETWEEN_TABLES
     except BaseException:
         with contextlib.suppress(UserError):  # on a full disk: the first failure is the message
-            _write_tables(output, head, done, total)
+            write_tables(done)
         raise
-    return _write_tables(output, head, done, total)
+    return write_tables(done)
 
 
 def _write_tables(output: pathlib.Path, head: Row, rows: Sequence[Row], total: int) -> Row:

@@ -18,6 +18,7 @@ from jaxad.evaluation.drawing import draw
 from jaxad.evaluation.resize import resize_map
 from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.report.content import VERDICTS, Scale
+from jaxad.report.labels import label
 from jaxad.report.notebook import NotebookRow, predictions_table
 from jaxad.report.page import Picture
 from jaxad.run.errors import UserError
@@ -122,7 +123,7 @@ class Prediction:
         return VERDICTS[self.decision]
 
     def overlay(self, low: float | None = None, high: float | None = None) -> Image.Image:
-        """The map in colours over the photograph, the predicted defects outlined.
+        """The map in colours over the photograph, the predicted defects outlined, the verdict.
 
         The picture of `jaxad predict`, at the original size. Its colours have the scale of the
         run, so that pictures can be compared.
@@ -149,7 +150,8 @@ class Prediction:
         if gray.shape[:2] != size:
             raise UserError(f"{self.path or 'the image'} has changed since it was judged")
         whole = box == Box(0, 0, *size)
-        return Image.fromarray(draw(gray, self.map, self.mask, scale, None if whole else box))
+        picture = draw(gray, self.map, self.mask, scale, None if whole else box)
+        return Image.fromarray(label(picture, self.score or 0.0, self.decision, self.mask))
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

@@ -177,7 +177,7 @@ def cards(
         groups.append(_Group(heading, made, count, "" if kind or not labelled else "good"))
     verdicts = VERDICTS[shown[0].row.label is None]
     kinds = list(dict.fromkeys(one.row.defect for one in order if one.row.defect))
-    return fragment("gallery", "cards", groups, scale, verdicts, kinds, len(shown))
+    return fragment("gallery", "cards", groups, scale, verdicts, kinds, len(shown), "t" in panels)
 
 
 def _card(one: Shown, limits: tuple[float, float, float | None], panels: str) -> _Card:

@@ -19,6 +19,7 @@ from jaxad.report.charts import Chart
 from jaxad.report.content import ReportContent, common_scale, is_known
 from jaxad.report.page import Section, Table, fragment, metric_cell, page
 from jaxad.report.tables import METRIC_TITLES, format_value, metric_title
+from jaxad.report.threshold import told
 from jaxad.run.files import write_text
 
 _HEADLINE = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "image_f1_max")
@@ -137,10 +138,6 @@ def _protocol(metrics: Mapping[str, Any]) -> str:
 
 
 def _threshold(content: ReportContent, shown: Sequence[gallery.Shown]) -> str:
-    # What is None there is as good as absent, and of a run from before they came these are.
-    calibration: dict[str, Any] = {"method": "held_out", "set_by_hand": "", "odd_images": []}
-    calibration |= {key: value for key, value in content.calibration.items() if is_known(value)}
-    smallest, rate = (calibration.get(f"{one}false_positive_rate") for one in ("smallest_", ""))
     verdicts = Counter(row.verdict for row in content.rows)
     found, alarms = verdicts["found"], verdicts["false alarm"]
     bad, fine = found + verdicts["missed"], alarms + verdicts["passed"]
@@ -149,7 +146,7 @@ def _threshold(content: ReportContent, shown: Sequence[gallery.Shown]) -> str:
         svg = charts.score_histogram(
             [row.score for row in content.rows if not row.label],
             [row.score for row in content.rows if row.label],
-            threshold=calibration.get("image_threshold"),
+            threshold=content.calibration.get("image_threshold"),
             leads=gallery.leads_to(shown),
         )
         drawn.append(Chart("Scores of the test images", svg))
@@ -164,13 +161,11 @@ def _threshold(content: ReportContent, shown: Sequence[gallery.Shown]) -> str:
     return fragment(
         "run",
         "threshold",
-        calibration,
-        reason=str(calibration.get("reason", "this run was not calibrated")).rstrip("."),
-        too_few=smallest is not None and rate is not None and smallest > rate,
+        **told(content.calibration),
         outcome={"found": found, "bad": bad, "alarms": alarms, "fine": fine},
         verdicts=[(name, verdicts[name]) for name in gallery.VERDICTS[0]] if bad or fine else [],
         regions=content.metrics.get("regions"),
-        own_scale="heat_map_low" not in calibration and content.cases,
+        own_scale=content.calibration.get("heat_map_low") is None and content.cases,
         drawn=drawn,
     )
 

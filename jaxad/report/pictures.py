@@ -26,20 +26,23 @@ SIDE = 256
 """Longer side of stored pictures, in pixels; smaller ones are stored as they are."""
 
 _QUALITY = {"quality": 85}
+_FEW_COLOURS = 256
 _QUALITY_OF_LAYERS = {"quality": 80, "alpha_quality": 30}
 """Of pictures with opacity, which WebP stores without loss by default: most of their bytes."""
 
 
 def data_uri(pixels: UInt8[np.ndarray, "h w c"]) -> Markup:
-    """A picture as a data URI: WebP, without loss where that is smaller (flat pictures).
+    """A picture as a data URI: WebP, without loss where that is smaller (of few colours).
 
     Args:
       pixels: (h, w, c), c is 1 (gray), 3 (colour) or 4 (colour and opacity).
     """
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     encoded = []
-    lossy = _QUALITY_OF_LAYERS if pixels.shape[2] == 4 else _QUALITY
-    for options in (lossy, {"lossless": True}):
+    kinds: list[dict] = [_QUALITY_OF_LAYERS if pixels.shape[2] == 4 else _QUALITY]
+    if image.getcolors(_FEW_COLOURS):  # None of more: without loss these take long, and more
+        kinds.append({"lossless": True})
+    for options in kinds:
         file = io.BytesIO()
         image.save(file, "WEBP", method=4, **options)
         encoded.append(file.getvalue())

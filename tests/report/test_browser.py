@@ -9,10 +9,18 @@ import shutil
 
 import numpy as np
 import pytest
-from report_pages import CALIBRATION, NASTY, make_cases, make_content
+from report_pages import (
+    CALIBRATION,
+    NASTY,
+    make_cases,
+    make_content,
+    make_predictions,
+    make_shown,
+)
 
 from jaxad.report import html
 from jaxad.report.content import Case, ScoreRow
+from jaxad.report.predictions import render_predictions
 
 pytestmark = pytest.mark.slow
 
@@ -287,6 +295,21 @@ def test_words_are_explained_on_focus(page):
     assert not tip.is_displayed()
     page.script("arguments[0].focus()", term)
     assert tip.is_displayed() and "coin toss" in tip.text
+
+
+def test_the_page_of_a_prediction_moves_too(browser, tmp_path):
+    shown = [make_shown(n, float(n)) for n in range(8)]
+    text = render_predictions(make_predictions(shown))
+    page = browser.open(tmp_path / "page.html", text)
+    assert [one.text for one in page.all("[data-count]")] == ["4", "4"]
+    assert page.cards() == list(range(7, -1, -1))
+    page.slide(5.5)
+    assert [one.text for one in page.all("[data-count]")] == ["2", "6"]
+    assert page.one("#case-5 .badge").text == "accepted" and not page.shown("#case-5 g.predicted")
+    assert page.one("#case-6 .badge").text == "rejected" and page.shown("#case-6 g.predicted")
+    page.click("button[data-verdict=rejected]")
+    assert page.cards() == [7, 6]
+    assert browser.problems() == []
 
 
 @pytest.mark.parametrize("name", HOSTILE)
