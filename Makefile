@@ -49,7 +49,7 @@ mutants: .venv/.mutants
 # Mutated files over every reader, damaged run folders, killed commands; at most an hour on two
 # cores. Each prints a table of what was tried and what came of it.
 chaos: .venv/.development
-	failed=; for part in inputs run_folder kills; do \
+	failed=; for part in inputs reading run_folder kills; do \
 	  $(BIN)/python tests/chaos/$$part.py $(ARGS) || failed="$$failed $$part"; \
 	done; test -z "$$failed" || { echo "goals missed:$$failed"; exit 1; }
 

@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part, count", [("run_folder", 60), ("kills", 24)])
+@pytest.mark.parametrize("part, count", [("reading", 300), ("run_folder", 60), ("kills", 24)])
 def test_commands_survive(part, count, project_root):
     # From a place of its own, so that it is no repetition of `make chaos`.
     words = [f"tests/chaos/{part}.py", f"--count={count}", "--seed=1000"]
