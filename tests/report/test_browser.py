@@ -156,7 +156,7 @@ def test_the_slider_moves_counts_verdicts_outlines_and_the_operating_point(page)
     )
     assert page.one("#case-2 .badge").text == "passed"
     assert page.one("#value").text == "2.5" and "7 of 8" in page.one("#outcome").text
-    assert "evaluate.image_threshold=2.5" in page.one("#tried").text
+    assert "--threshold=2.5" in page.one("#tried").text
     # From (0.75, 0.75) to (0.75, 0.875): to the same place, and up.
     after = page.all(".marker")
     assert after[0].get_attribute("cx") == before[0]
