@@ -178,7 +178,8 @@ def prepare(config_name: str, overrides: Mapping[str, Any], *, shards: str = "")
     arrays = {"training": inputs.train, "held-out": inputs.holdout}
     if table.test():
         range_16bit = tuple(inputs.record["range_16bit"])
-        arrays["test"] = decode(list(table.test()), config.data, range_16bit)
+        if not any(config.data.tiles):  # photographs are judged as they are
+            arrays["test"] = decode(list(table.test()), config.data, range_16bit)
     lines = [
         f"{len(array)} {what} images, {array.nbytes / 2**20:.0f} MiB: {_file(array)}"
         for what, array in arrays.items()
@@ -192,6 +193,11 @@ def _prepare_shards(data: Data, folder: str) -> str:
 
     if not data.root:
         raise UserError("shards are made of images in a folder: set data.root")
+    if any(data.tiles):
+        raise UserError(
+            "shards hold images at the size that a model sees, so no tiles of photographs "
+            "(data.tiles); leave one of the two out, data.stream reads photographs as they are"
+        )
     written = prepare_shards(
         data.root,
         data.name,

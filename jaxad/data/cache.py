@@ -16,8 +16,11 @@ from jaxtyping import UInt8
 from jaxad.data.crop import WHOLE, Crop, crop_record
 from jaxad.data.files import file_of
 from jaxad.data.images import FULL_RANGE, read_image
+from jaxad.data.photographs import Reading
 from jaxad.data.table import Sample
-from jaxad.data.threads import map_ahead
+from jaxad.data.threads import CHUNK, map_ahead
+from jaxad.data.tiled import sizes_of, tiles_of_file
+from jaxad.data.tiles import Tiling
 from jaxad.run.environment import cache_folder
 from jaxad.run.errors import UserError
 from jaxad.run.files import remove_unfinished, writing
@@ -25,6 +28,9 @@ from jaxad.run.files import remove_unfinished, writing
 # Part of every key: to be raised whenever the decoder or the resizer gives other pixels.
 _PIXELS_VERSION = 2
 _DISK = "; free disk space, point JAXAD_CACHE to a larger disk, or raise data.memory_limit_mb"
+
+_PHOTOGRAPHS_AT_ONCE = 4
+"""Files that are cut into tiles at once: each may be of many megapixels."""
 
 _MOST_NAMED = 100
 """Files that an error lists."""
@@ -50,10 +56,11 @@ def prepare_images(
     range_16bit: tuple[float, float] = FULL_RANGE,
     alpha: str = "white",
     crop: Crop = WHOLE,
+    tiling: Tiling | None = None,
     memory_limit_mb: int = 4096,
     cache_dir: str | os.PathLike | None = None,
 ) -> UInt8[np.ndarray, "n h w c"]:
-    """Decodes and resizes images into one array.
+    """Decodes and resizes images, or tiles of them, into one array.
 
     An array above the memory limit is written to ``cache_dir`` and mapped from there; a file that
     an earlier call wrote for the same images and options is used whatever the limit. Its name
@@ -67,6 +74,7 @@ def prepare_images(
       range_16bit: see :func:`jaxad.data.images.resolve_range_16bit`.
       alpha: as of :func:`jaxad.data.images.decode`.
       crop: the part of every image that is kept, see :mod:`jaxad.data.crop`.
+      tiling: whose tiles, photograph after photograph, are the rows; None: whole images are.
       memory_limit_mb: largest array to keep in memory, in MiB; 0 always writes the file.
       cache_dir: folder of the files; None stands for ``images`` in the user's cache folder.
 
@@ -78,7 +86,9 @@ def prepare_images(
       UserError: the cache file cannot be written.
     """
     paths = [os.fspath(s.path if isinstance(s, Sample) else s) for s in samples]
-    shape = (len(paths), *image_size, channels)
+    reading = Reading(channels, range_16bit, alpha, crop)
+    count = len(paths) if tiling is None else sum(map(tiling.count, sizes_of(paths, reading)))
+    shape = (count, *image_size, channels)
     how: dict[str, Any] = {
         "image_size": image_size,
         "channels": channels,
@@ -87,27 +97,43 @@ def prepare_images(
     # Alpha and crop only where they are set: files from before there were these keys have neither.
     how |= {"alpha": alpha} if alpha != "white" else {}
     folder = pathlib.Path(cache_dir) if cache_dir is not None else cache_folder() / "images"
-    file = folder / f"{_key(paths, how | crop_record(crop))}.npy"
+    tiles = {} if tiling is None else {"tiles": list(tiling)}
+    file = folder / f"{_key(paths, how | crop_record(crop) | tiles)}.npy"
     cached = _open_complete(file, shape)
     if cached is not None:
         return cached
-    read = functools.partial(read_image, **how, crop=crop)
+    read: Callable[[str], np.ndarray] = functools.partial(read_image, **how, crop=crop)
+    at_once = CHUNK
+    if tiling is not None:
+        at_once = _PHOTOGRAPHS_AT_ONCE
+        read = functools.partial(
+            tiles_of_file, tiling=tiling, image_size=image_size, reading=reading
+        )
+    rows = _rows(_decoded(paths, read, at_once=at_once))
     if np.prod(shape, dtype=np.int64) <= memory_limit_mb * 2**20:
         images = np.empty(shape, np.uint8)
-        for row, image in enumerate(_decoded(paths, read)):
+        for row, image in enumerate(rows):
             images[row] = image
         return images
-    _write(file, shape, _decoded(paths, read))
+    _write(file, shape, rows)
     written = _open_complete(file, shape)
     if written is None:
         raise UserError(f"{file} was removed while it was being prepared; run again")
     return written
 
 
-def _decoded(
-    paths: Sequence[str], read: Callable[[str], np.ndarray]
+def _rows(
+    read: Iterator[UInt8[np.ndarray, "*k h w c"]],
 ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-    """Yields the images in order; once all are read, says which could not be.
+    """Images one by one, where some came together: the tiles of a photograph."""
+    for images in read:
+        yield from images.reshape(-1, *images.shape[-3:])
+
+
+def _decoded(
+    paths: Sequence[str], read: Callable[[str], np.ndarray], *, at_once: int
+) -> Iterator[UInt8[np.ndarray, "*k h w c"]]:
+    """Yields what is read of the files in order; once all are read, says which could not be.
 
     Raises:
       UnreadableImages: names them.
@@ -120,7 +146,8 @@ def _decoded(
             return error
 
     failures: dict[str, str] = {}
-    for path, image in zip(paths, map_ahead(read_or_fail, paths), strict=True):
+    found = map_ahead(read_or_fail, paths, at_once=at_once)
+    for path, image in zip(paths, found, strict=True):
         if isinstance(image, UserError):
             failures[path] = str(image)
         elif not failures:  # else nothing will come of it

@@ -16,23 +16,24 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from jaxad.data.batch import Batch
 from jaxad.data.rows import ImageRows
 from jaxad.data.split import random_order
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.tensorflow import import_tensorflow
+from jaxad.data.tiled import TiledImages
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.progress import Progress
 
 PIPELINES = ("auto", "memory", "tf")
 _PREFETCH = 3
-_LOADER_BATCH = 64
+_LOADER_BATCH, _LOADER_BYTES = 64, 2**25
 
-Images = UInt8[np.ndarray, "n h w c"] | StreamedImages | ImageRows
-"""An array, in memory or memory-mapped, images that are decoded when rows are asked for, or some of
-either."""
+Images = UInt8[np.ndarray, "n h w c"] | StreamedImages | TiledImages | ImageRows
+"""An array, in memory or memory-mapped, images or tiles that are decoded when rows are asked for,
+or some of either."""
 
 
 def training_batches(
@@ -76,7 +77,7 @@ def training_batches(
 
     @functools.lru_cache(maxsize=2)  # batches of two epochs may be under way
     def rows_of_epoch(epoch: int) -> np.ndarray:
-        order = random_order(n, seed, epoch)
+        order = _order(images, seed, epoch)
         batches = order[: steps * batch_size].reshape(steps, batch_size)
         return batches[:, local_rows].astype(np.int32)
 
@@ -85,6 +86,18 @@ def training_batches(
         return Batch(np.asarray(images[rows]), rows, np.ones(len(rows), bool))
 
     return _started(batch_at, range(start_step, sys.maxsize), pipeline)
+
+
+def _order(images: Images, seed: int, epoch: int) -> Int[np.ndarray, " n"]:
+    """The order of an epoch: at random, where there are groups of rows one after the other."""
+    order = random_order(len(images), seed, epoch)
+    groups = getattr(images, "groups", None)
+    if groups is None:
+        return order
+    # Groups in the order in which the random order first meets them.
+    _, first = np.unique(groups[order], return_index=True)
+    rank = np.argsort(np.argsort(first))
+    return order[np.argsort(rank[np.unique(groups, return_inverse=True)[1][order]], kind="stable")]
 
 
 def evaluation_batches(
@@ -127,7 +140,8 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         count = len(self._images)
-        size = min(_LOADER_BATCH, count)
+        each = int(np.prod(self._images.shape[1:]))
+        size = min(_LOADER_BATCH, count, max(1, _LOADER_BYTES // each))
         with Progress("image", count) as progress:
             # Re-reading an array needs no input pipeline; the memory one starts at once.
             batches = evaluation_batches(self._images, batch_size=size, pipeline="memory")

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from jaxad.data.streamed import StreamedImages
+from jaxad.data.tiled import TiledImages
 
 
 class ImageRows:
@@ -17,13 +18,15 @@ class ImageRows:
     Attributes:
       shape: ``(n, h, w, c)``.
       dtype: uint8.
+      groups: of the rows, see :class:`~jaxad.data.tiled.TiledImages`; None where it does not matter
+        which rows are taken together.
     """
 
     dtype = np.dtype(np.uint8)
 
     def __init__(
         self,
-        images: UInt8[np.ndarray, "m h w c"] | StreamedImages | ImageRows,
+        images: UInt8[np.ndarray, "m h w c"] | StreamedImages | TiledImages | ImageRows,
         rows: Int[np.ndarray, " n"],
     ):
         """Keeps the images and which of them.
@@ -34,6 +37,8 @@ class ImageRows:
         """
         self._images, self._rows = images, rows
         self.shape: tuple[int, ...] = (len(rows), *images.shape[1:])
+        groups = getattr(images, "groups", None)
+        self.groups: Int[np.ndarray, " n"] | None = None if groups is None else groups[rows]
 
     def __len__(self) -> int:
         return len(self._rows)

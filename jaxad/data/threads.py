@@ -19,8 +19,10 @@ def decoding_threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(16, os.cpu_count() or 1))
 
 
-def map_ahead(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Yields ``function(item)`` in order; up to :data:`CHUNK` are made at once, never all."""
+def map_ahead(
+    function: Callable[[Item], Result], items: Sequence[Item], *, at_once: int = CHUNK
+) -> Iterator[Result]:
+    """Yields ``function(item)`` in order; up to ``at_once`` are made at once, never all."""
     with decoding_threads() as pool:
-        for start in range(0, len(items), CHUNK):
-            yield from list(pool.map(function, items[start : start + CHUNK]))
+        for start in range(0, len(items), at_once):
+            yield from list(pool.map(function, items[start : start + at_once]))

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from jaxad.data.digests import check_unchanged, contents_of
 from jaxad.data.images import image_dimensions
 from jaxad.data.pipeline import Images
 from jaxad.data.table import Sample, SampleTable
+from jaxad.data.tiled import Photographs
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.thresholds import (
     conformal_threshold,
@@ -25,6 +26,7 @@ from jaxad.evaluation.thresholds import (
     odd_limit,
     parse_by_hand,
     pixel_threshold,
+    region_threshold,
 )
 from jaxad.models import architecture
 from jaxad.models.base import Unseen
@@ -33,7 +35,10 @@ from jaxad.run.files import write_csv
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
 from jaxad.run.text import printable
-from jaxad.training.inputs import FEWEST_TO_CROSS_FIT, open_images
+from jaxad.training.inputs import FEWEST_TO_CROSS_FIT, open_images, open_photographs
+
+LARGE_MAP = 2**20
+"""Pixels of a map from which on predicted regions have a threshold of their own."""
 
 
 def uncalibrated(detector: Detector, *, held_out: int, reason: str) -> dict[str, Any]:
@@ -56,6 +61,7 @@ def uncalibrated(detector: Detector, *, held_out: int, reason: str) -> dict[str,
         "image_threshold": None,
         "set_by_hand": "",
         "pixel_threshold": None,
+        "region_threshold": None,
         "heat_map_low": None,
         "heat_map_high": None,
         "odd_limit": None,
@@ -134,6 +140,11 @@ def calibrate(
         "image_threshold": threshold.value,
         "set_by_hand": "",
         "pixel_threshold": over,
+        "region_threshold": (
+            region_threshold(seen.peaks, options.image_false_positive_rate)
+            if seen.map_pixels >= LARGE_MAP
+            else None
+        ),
         # Half-way up the scale a pixel is called defective: what is normal stays dark.
         "heat_map_low": low,
         "heat_map_high": low + 2.0 * max(over - low, 1e-12),
@@ -177,12 +188,16 @@ class _Seen(NamedTuple):
       pixels: of the primary map, of all images; evenly chosen ones where all take too much memory.
       brightness: mean over the pixels that the model sees, in [0, 1].
       sizes: original heights and widths.
+      peaks: the highest pixels of the primary map.
+      map_pixels: of the largest map.
     """
 
     scores: Float[np.ndarray, " n"]
     pixels: Float[np.ndarray, " m"]
     brightness: Float[np.ndarray, " n"]
     sizes: Int[np.ndarray, "n size"]
+    peaks: Float[np.ndarray, " n"]
+    map_pixels: int
 
 
 def _score(
@@ -190,27 +205,38 @@ def _score(
 ) -> _Seen:
     """Runs each image through a model that has not seen it, in batches."""
     data = detector.config.data
-    images = open_images(list(samples), data, tuple(record["range_16bit"]))
-    height, width = images.shape[1:3]
+    range_16bit, folds = tuple(record["range_16bit"]), record.get("folds") or []
+    photographs = open_photographs(samples, data, range_16bit)
+    images: Images | Photographs
+    if photographs is None:
+        images = open_images(list(samples), data, range_16bit)
+        height, width = images.shape[1:3]
+    else:
+        images = photographs
+        parts = [image_dimensions(sample.path, crop=data.region) for sample in samples]
+        height, width = max((detector.map_size(size) for size in parts), key=math.prod)
     stride = _stride(len(samples), height, width, detector.config.evaluate.memory_limit_mb)
-    scores, brightness = np.empty(len(samples), np.float32), np.empty(len(samples))
+    scores, peaks = (np.empty(len(samples), np.float32) for _ in range(2))
+    brightness = np.empty(len(samples))
     pixels = []
     done = 0
     with Progress("image", len(samples)) as progress:
-        for places, of_map, of_score in _unseen(run, detector, images, record.get("folds") or []):
+        for (places, of_map, of_score), shown in _unseen(run, detector, images, folds):
+            maps = np.asarray(of_map[detector.primary_map])
             scores[places] = of_score[detector.primary_score]
-            brightness[places] = np.asarray(images[places]).mean(axis=(1, 2, 3)) / 255.0
-            pixels.append(of_map[detector.primary_map].ravel()[::stride])
+            brightness[places] = shown.mean(axis=(1, 2, 3)) / 255.0
+            peaks[places] = maps.max(axis=(1, 2))
+            pixels.append(maps.ravel()[::stride])
             done += len(places)
             progress.update(done)
     sizes = np.array([image_dimensions(sample.path) for sample in samples])
-    return _Seen(scores, np.concatenate(pixels), brightness, sizes)
+    return _Seen(scores, np.concatenate(pixels), brightness, sizes, peaks, height * width)
 
 
 def _unseen(
-    run: RunFolder, detector: Detector, images: Images, folds: list[int]
-) -> Iterator[Unseen]:
-    """What a model that has not seen it says of each image.
+    run: RunFolder, detector: Detector, images: Images | Photographs, folds: list[int]
+) -> Iterator[tuple[Unseen, UInt8[np.ndarray, "b h w c"]]]:
+    """What a model that has not seen it says of each image, and the images (of photographs small).
 
     Args:
       run: where the models of cross-fitting are, if the model does not leave images out itself.
@@ -219,15 +245,23 @@ def _unseen(
       folds: of each, where they are all; empty where they were held out.
     """
     numbers = np.array(folds or [0] * len(images))
-    if folds and detector.model.left_out is not None and not run.has_folds(folds):
-        yield from detector.left_out(images, numbers)
-        return
+    at_once = 1 if isinstance(images, Photographs) else detector.batch_size
+    if not isinstance(images, Photographs):
+        if folds and detector.model.left_out is not None and not run.has_folds(folds):
+            for unseen in detector.left_out(images, numbers):
+                yield unseen, np.asarray(images[unseen.places])
+            return
     for number in np.unique(numbers):
         rows = np.flatnonzero(numbers == number)
         unaware = detector.of_fold(run, int(number)) if folds else detector
-        for batch in np.array_split(rows, -(-len(rows) // detector.batch_size)):
-            (output,) = unaware.batches(np.asarray(images[batch]))
-            yield Unseen(batch, output.maps, output.scores)
+        for batch in np.array_split(rows, -(-len(rows) // at_once)):
+            if isinstance(images, Photographs):
+                (output,) = unaware.batches(images.subset(batch))
+                shown = np.asarray(output.overview)
+            else:
+                shown = np.asarray(images[batch])
+                (output,) = unaware.batches(shown)
+            yield Unseen(batch, output.maps, output.scores), shown
 
 
 def _stride(count: int, height: int, width: int, limit_mb: int) -> int:

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from jaxad.data.crop import Box
+
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
 
@@ -32,6 +34,19 @@ class Component(NamedTuple):
     height: int
     area: int
     peak: float
+
+    def enlarged(self, factor: int, box: Box) -> Component:
+        """The same of a map that is smaller by a factor than the box of a photograph it is of."""
+        bottom, right = box.size
+        top, left = factor * self.y, factor * self.x
+        return Component(
+            x=box.left + left,
+            y=box.top + top,
+            width=min(factor * self.width, right - left),
+            height=min(factor * self.height, bottom - top),
+            area=factor * factor * self.area,
+            peak=self.peak,
+        )
 
 
 def find_components(

@@ -15,8 +15,13 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jaxad import models
 from jaxad.data.pipeline import BatchLoader, Images, evaluation_batches
+from jaxad.data.tiled import Photographs
+from jaxad.data.tiles import tiling_of
+from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.protocols.rules import get_protocol
+from jaxad.evaluation.stitching import reduced_size
 from jaxad.evaluation.thresholds import parse_by_hand
+from jaxad.evaluation.tiled_detection import judge, map_factor
 from jaxad.models.base import Model, Unseen, Variables, parameter_key
 from jaxad.ops.arrays import AnyArray, pad_axis
 from jaxad.ops.blur import gaussian_blur
@@ -35,26 +40,8 @@ REDUCTIONS = ("max", "mean", "top1")
 """How a map becomes an image score: its maximum, its mean, the mean of its highest 1 % pixels."""
 
 
-class DetectorOutput(NamedTuple):
-    """What a detector gives for ``n`` images: a model's `Detection` after post-processing.
-
-    Attributes:
-      maps: name -> ``(n, h, w)`` float32, smoothed as the config says, larger = more anomalous.
-      scores: name -> ``(n,)`` float32: the model's own, and ``MAP:REDUCTION`` for every map.
-      reconstruction: ``(n, h, w, c)`` uint8.
-    """
-
-    maps: dict[str, Float[np.ndarray, "n h w"]]
-    scores: dict[str, Float[np.ndarray, " n"]]
-    reconstruction: UInt8[np.ndarray, "n h w c"]
-
-    def rows(self, index: slice | list[int]) -> DetectorOutput:
-        """The output for some of the images."""
-        return jax.tree.map(lambda values: values[index], self)
-
-
 class DeviceOutput(NamedTuple):
-    """The same of a batch, as :func:`make_detect` computes it on the device."""
+    """A :class:`DetectorOutput` of a batch, as :func:`make_detect` computes it on the device."""
 
     maps: dict[str, Float[Array, "b h w"]]
     scores: dict[str, Float[Array, " b"]]
@@ -220,11 +207,29 @@ class Detector:
         size = 1 << (count - 1).bit_length()
         return min(-(-size // n) * n, self.batch_size)
 
-    def batches(self, images: Images, batch_size: int | None = None) -> Iterator[DetectorOutput]:
-        """Runs the model batch by batch; each yield covers the next images, in order.
+    @property
+    def tiled(self) -> bool:
+        """Whether the model sees tiles of photographs (``data.tiles``)."""
+        return tiling_of(self.config.data.tiles, self.config.data.image_size) is not None
+
+    def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the maps of a photograph of which tiles are seen.
 
         Args:
-          images: ``(n, h, w, c)`` uint8 of the model's size, n at least 1.
+          size: of what is seen of the photograph.
+        """
+        limit = self.config.evaluate.memory_limit_mb
+        return reduced_size(size, map_factor(size, maps=len(self.maps), limit_mb=limit))
+
+    def batches(
+        self, images: Images | Photographs, batch_size: int | None = None
+    ) -> Iterator[DetectorOutput]:
+        """Runs the model batch by batch; each yield covers the next images, in order.
+
+        Of photographs that are seen by tiles each yield covers one.
+
+        Args:
+          images: ``(n, h, w, c)`` uint8 of the model's size, n at least 1, or photographs.
           batch_size: of one call of the model, from :meth:`size_for`; None: ``batch_size``,
             which evaluation has compiled anyway.
 
@@ -232,6 +237,11 @@ class Detector:
           UserError: the model gives values that are not finite.
         """
         size = batch_size or self.batch_size
+        if isinstance(images, Photographs):
+            limit = self.config.evaluate.memory_limit_mb
+            for photograph in images:
+                yield judge(self.batches, images, photograph, batch_size=size, limit_mb=limit)
+            return
         for batch in evaluation_batches(images, batch_size=size, pipeline="memory"):
             interruption.check()
             output = DetectorOutput(*self._detect(self._placed, batch.image))

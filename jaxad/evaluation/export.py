@@ -136,8 +136,17 @@ def write(target: pathlib.Path, data: bytes, record: Mapping[str, Any]) -> None:
 
 
 def program_of(predictor: Predictor) -> Callable[[UInt8[Array, "b h w c"]], dict[str, Array]]:
-    """:func:`make_program` of a run."""
+    """:func:`make_program` of a run.
+
+    Raises:
+      UserError: the run judges photographs by tiles.
+    """
     detector = predictor.detector
+    if detector.tiled:
+        raise UserError(
+            f"{predictor.run.path} judges photographs by tiles (data.tiles), which an exported "
+            "file cannot do yet; use `jaxad predict` or jaxad.load_detector"
+        )
     return make_program(
         detector.model,
         detector.variables,

@@ -12,11 +12,13 @@ from jaxtyping import Bool, UInt8
 from jaxad.data.cache import UnreadableImages
 from jaxad.data.digests import check_unchanged, contents_of
 from jaxad.data.masks import Truth, read_counted_truth
+from jaxad.data.photographs import Photograph
 from jaxad.data.table import Sample, SampleTable
+from jaxad.data.tiled import Photographs
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
-from jaxad.training.inputs import decode, open_table
+from jaxad.training.inputs import decode, open_photographs, open_table
 
 Masks = list[Bool[np.ndarray, "_ _"] | None]
 """Per image its mask, at sizes of their own; None for a defective image without one."""
@@ -28,14 +30,15 @@ class EvaluationInputs(NamedTuple):
     Attributes:
       table: all samples of the data set.
       samples: its n test images.
-      images: ``(n, h, w, c)`` uint8, their pixels as the model takes them.
+      images: ``(n, h, w, c)`` uint8, their pixels as the model takes them; with ``data.tiles`` the
+        photographs, which are opened one after the other.
       record: what data.json says of the run's training images.
       unreadable: test images that were left out because they cannot be read.
     """
 
     table: SampleTable
     samples: list[Sample]
-    images: UInt8[np.ndarray, "n h w c"]
+    images: UInt8[np.ndarray, "n h w c"] | Photographs
     record: dict[str, Any]
     unreadable: tuple[Sample, ...] = ()
 
@@ -60,7 +63,8 @@ def read_inputs(run: RunFolder, config: Settings, data_root: str | None) -> Eval
     _check_training_images(run, table, record)
     range_16bit = tuple(record["range_16bit"])
     try:
-        return EvaluationInputs(table, samples, decode(samples, config.data, range_16bit), record)
+        images = _opened(samples, config, range_16bit)
+        return EvaluationInputs(table, samples, images, record)
     except UnreadableImages as error:
         readable = [sample for sample in samples if sample.path not in error.paths]
         if not readable:
@@ -69,8 +73,33 @@ def read_inputs(run: RunFolder, config: Settings, data_root: str | None) -> Eval
             advice = "restore them, or leave them out with --skip-unreadable"
             raise UserError(f"{error}; {advice}") from None
     unreadable = tuple(sample for sample in samples if sample not in readable)
-    images = decode(readable, config.data, range_16bit)
+    images = _opened(readable, config, range_16bit)
     return EvaluationInputs(table, readable, images, record, unreadable)
+
+
+def _opened(
+    samples: list[Sample], config: Settings, range_16bit: tuple[float, float]
+) -> UInt8[np.ndarray, "n h w c"] | Photographs:
+    """The images, or photographs that are judged by tiles, each of which can be read.
+
+    Raises:
+      UnreadableImages: names those that cannot.
+    """
+    photographs = open_photographs(samples, config.data, range_16bit)
+    if photographs is None:
+        return decode(samples, config.data, range_16bit)
+    errors = {}
+    for sample in samples:
+        try:
+            photograph = Photograph(sample.path, photographs.reading)
+            if config.evaluate.skip_unreadable:  # else whoever judges it will see
+                for top in range(0, photograph.size[0], photographs.tiling.side):
+                    photograph.rows(top, top + photographs.tiling.side)
+        except UserError as error:
+            errors[sample.path] = str(error)
+    if errors:
+        raise UnreadableImages("; ".join(errors.values()), tuple(errors))
+    return photographs
 
 
 def _check_training_images(run: RunFolder, table: SampleTable, record: dict[str, Any]) -> None:
@@ -91,21 +120,39 @@ def run_table(config: Settings, data_root: str | None) -> SampleTable:
     return open_table(data if data_root is None else dataclasses.replace(data, root=data_root))
 
 
-def read_masks(samples: Sequence[Sample], config: Settings) -> Masks:
+def read_masks(
+    samples: Sequence[Sample],
+    config: Settings,
+    sizes: Sequence[tuple[int, int]] | None = None,
+) -> Masks:
     """The masks of :func:`read_truths`; None where a defective image has none."""
-    return [truth.mask for truth in read_truths(samples, config)]
+    return [truth.mask for truth in read_truths(samples, config, sizes)]
 
 
-def read_truths(samples: Sequence[Sample], config: Settings) -> list[Truth]:
+def read_truths(
+    samples: Sequence[Sample],
+    config: Settings,
+    sizes: Sequence[tuple[int, int]] | None = None,
+) -> list[Truth]:
     """Ground truth at the resolution of the evaluation.
 
     It is that of the crop which the model sees. A defect that lies wholly outside leaves an
     empty mask: the pixels that are there are normal, and the image stays an anomalous one.
 
+    Args:
+      samples: the images.
+      config: of the run.
+      sizes: (height, width) of each image's map, where they differ: those of photographs.
+
     Raises:
       UserError: a mask does not fit its image, or marks a defect on a good one.
     """
+    crop = tuple(config.data.region)
+    if sizes is not None:
+        return [
+            read_counted_truth(sample, image_size=size, crop=crop)
+            for sample, size in zip(samples, sizes, strict=True)
+        ]
     at_model_size = config.evaluate.resolution == "model"
     size = config.data.image_size if at_model_size else None
-    crop = tuple(config.data.region)
     return [read_counted_truth(sample, image_size=size, crop=crop) for sample in samples]

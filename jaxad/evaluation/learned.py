@@ -17,7 +17,7 @@ from jaxad.ops.ssim import mean_ssim
 from jaxad.report.content import Learned
 from jaxad.report.diagnostics import kind_of, to_pixels
 from jaxad.run.errors import UserError
-from jaxad.training.inputs import decode
+from jaxad.training.inputs import decode, open_photographs
 
 MOST = 16
 """Images, samples and photographs of each kind, fewer where ``evaluate.batch_size`` is smaller."""
@@ -113,7 +113,11 @@ def _photographs(
         notes.append("No training image is left in the data set to hold beside the samples.")
         return None
     try:
-        pixels = decode(paths, detector.config.data, tuple(test.record["range_16bit"]))
+        data, range_16bit = detector.config.data, tuple(test.record["range_16bit"])
+        photographs = open_photographs(paths, data, range_16bit)
+        pixels = (
+            decode(paths, data, range_16bit) if photographs is None else photographs.middle_tiles()
+        )
     except UserError as error:
         notes.append(f"No training images beside the samples: {_sentence(error)}")
         return None

@@ -3,7 +3,8 @@
 While all maps fit into ``evaluate.memory_limit_mb`` they are kept and the metrics are exact.
 Beyond that, each batch's maps go into one `jaxad.metrics.Accumulator` per map and are forgotten:
 pixel metrics come with bounds, and who needs the maps of some images again (the report, for its
-pictures) runs the detector on these a second time, see `outputs_of`. Scores are kept either way.
+pictures) runs the detector on these a second time, see `shown_of`. Scores are kept either way.
+Photographs that the model sees by tiles are judged one by one, and small pictures of them are kept.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from jaxad import metrics
 from jaxad.data.images import image_dimensions
 from jaxad.data.masks import Truth
 from jaxad.data.table import Sample
-from jaxad.evaluation.detector import REDUCTIONS, Detector, DetectorOutput
+from jaxad.data.tiled import Photographs
+from jaxad.evaluation.detector import REDUCTIONS, Detector
+from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.inputs import EvaluationInputs, Masks, read_truths
-from jaxad.evaluation.resize import at_size
+from jaxad.evaluation.resize import at_size, highest_of
 from jaxad.run.errors import UserError
 from jaxad.run.progress import Progress
 
@@ -35,9 +38,10 @@ class MapMetrics(NamedTuple):
       scores: name -> ``(n,)`` image scores.
       metrics: (map, score) of `map_score_pairs` -> what `jaxad.metrics.evaluate_maps` says.
       curves: of the primary map, see `jaxad.metrics.pixel_curves`; empty where undefined.
-      output: of all n images; None where the maps were too many to keep.
+      output: of all n images; None where the maps were too many to keep, or of photographs.
       components: of the masks, before and after they were resized.
       marked: share in [0, 1] of each image that its mask marks; 0 without a mask.
+      photographs: what a page shows of every one, where the model sees tiles of them.
     """
 
     scores: dict[str, Float[np.ndarray, " n"]]
@@ -46,6 +50,21 @@ class MapMetrics(NamedTuple):
     output: DetectorOutput | None
     components: Components
     marked: tuple[float, ...]
+    photographs: tuple[Shown, ...] = ()
+
+
+class Shown(NamedTuple):
+    """What a page shows of one image.
+
+    Attributes:
+      image: ``(h, w, c)`` uint8 as the model sees it, or a small picture of a photograph.
+      heat: ``(h, w)`` float32, the primary map.
+      reconstruction: ``(h, w, c)`` uint8.
+    """
+
+    image: UInt8[np.ndarray, "h w c"]
+    heat: Float[np.ndarray, "h w"]
+    reconstruction: UInt8[np.ndarray, "h w c"]
 
 
 class Components(NamedTuple):
@@ -85,6 +104,13 @@ def map_metrics(
       UserError: the protocol of the run needs more maps than may be kept, or a mask is wrong.
     """
     options = detector.config.evaluate
+    if detector.tiled:
+        if options.protocol != "jaxad":
+            raise UserError(
+                f"evaluate.protocol {options.protocol!r} judges whole images at the model's size; "
+                "with data.tiles take the protocol 'jaxad'"
+            )
+        return _batch_by_batch(detector, test, pixel_threshold)
     needed = required_mb(detector, test.samples)
     if needed <= options.memory_limit_mb:
         return _in_memory(detector, test, pixel_threshold)
@@ -119,16 +145,30 @@ def map_score_pairs(detector: Detector) -> list[tuple[str, str]]:
     return [(detector.primary_map, detector.primary_score), *pairs]
 
 
-def outputs_of(
+def shown_of(
     detector: Detector, test: EvaluationInputs, computed: MapMetrics, indices: Sequence[int]
-) -> DetectorOutput:
-    """The detector's output for some of the test images, in the order of ``indices``.
+) -> dict[int, Shown]:
+    """What a page shows of some of the test images, by index.
 
     Taken from what was kept; where nothing was, the detector runs on these images again.
     """
-    if computed.output is None:
-        return detector(test.images[list(indices)])
-    return computed.output.rows(list(indices))
+    if isinstance(test.images, Photographs):
+        return {i: computed.photographs[i] for i in indices}
+    rows = list(indices)
+    output = detector(test.images[rows]) if computed.output is None else computed.output.rows(rows)
+    heats, pictures = output.maps[detector.primary_map], output.reconstruction
+    return {i: Shown(test.images[i], heats[k], pictures[k]) for k, i in enumerate(rows)}
+
+
+def _photograph_shown(output: DetectorOutput, primary_map: str) -> Shown:
+    """A photograph, small: of the map every pixel has the highest that it stands for."""
+    assert output.overview is not None
+    (picture,), (heat,), (rebuilt,) = (
+        output.overview,
+        output.maps[primary_map],
+        output.reconstruction,
+    )
+    return Shown(picture, highest_of(heat, picture.shape[:2]), rebuilt)
 
 
 def next_float(threshold: float | None) -> float | None:
@@ -147,6 +187,7 @@ def _in_memory(
 ) -> MapMetrics:
     truths = read_truths(test.samples, detector.config)
     masks = [truth.mask for truth in truths]
+    assert isinstance(test.images, np.ndarray)
     output = detector(test.images)
     pairs = map_score_pairs(detector)
     found, curves = {}, {}
@@ -179,11 +220,14 @@ def _batch_by_batch(
     accumulators[pairs[0]] = metrics.Accumulator(threshold=next_float(pixel_threshold))
     scores: list[dict[str, Float[np.ndarray, " b"]]] = []
     counted: list[Truth] = []
+    photographs: list[Shown] = []
     done = 0
     with Progress("image", len(test.samples)) as progress:
         for output in detector.batches(test.images):
             samples = test.samples[done : done + len(output.reconstruction)]
-            truths = read_truths(samples, detector.config)
+            maps_shape = output.maps[detector.primary_map].shape[1:]
+            sizes = [maps_shape] * len(samples) if detector.tiled else None
+            truths = read_truths(samples, detector.config, sizes)
             masks = [truth.mask for truth in truths]
             counted += [truth._replace(mask=None) for truth in truths]  # the masks are forgotten
             for (map_name, score_name), accumulator in accumulators.items():
@@ -195,6 +239,8 @@ def _batch_by_batch(
                     image_scores=output.scores[score_name],
                     defects=[sample.defect for sample in samples],
                 )
+            if detector.tiled:
+                photographs.append(_photograph_shown(output, detector.primary_map))
             scores.append(output.scores)
             done += len(samples)
             progress.update(done)
@@ -206,6 +252,7 @@ def _batch_by_batch(
         output=None,
         components=Components.of(counted),
         marked=tuple(truth.marked for truth in counted),
+        photographs=tuple(photographs),
     )
 
 

@@ -35,6 +35,7 @@ from jaxad.report.content import Scale
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import OnProgress, Progress, reporting_to
+from jaxad.training.inputs import open_photographs
 
 _MOST_READERS = 8
 """Each holds one image at its original size."""
@@ -124,6 +125,11 @@ class Predictor:
         return self.calibration["pixel_threshold"]
 
     @property
+    def region_threshold(self) -> float | None:
+        """The highest pixel of a region exceeds it; None for small maps or without calibration."""
+        return self.calibration.get("region_threshold")
+
+    @property
     def reason(self) -> str | None:
         """Why there is no threshold; None when there is one."""
         return self.calibration["reason"]
@@ -177,6 +183,54 @@ class Predictor:
         return self._predictions(given_images(images))
 
     def _predictions(self, sources: Iterator[Given]) -> Iterator[Prediction]:
+        if self.detector.tiled:
+            return map(self._by_tiles, sources)
+        return self._by_batches(sources)
+
+    def _by_tiles(self, source: Given) -> Prediction:
+        """One photograph, which is read some rows at a time."""
+        data = self.detector.config.data
+        try:
+            pixels = self._decode(source, data.channels) if source.path is None else source.path
+            photographs = open_photographs([pixels], data, self.range_16bit)
+            assert photographs is not None
+            (photograph,) = photographs
+            (output,) = self.detector.batches(photographs)
+        except UserError as error:
+            return Prediction(path=source.path, error=str(error))
+        except MemoryError:
+            reason = f"{source.name} is too large for the memory of this machine"
+            return Prediction(path=source.path, error=reason)
+        assert output.overview is not None
+        (overview,), (reconstruction,) = output.overview, output.reconstruction
+        (score,) = output.scores[self.detector.primary_score]
+        (model_map,) = output.maps[self.detector.primary_map]
+        return Prediction(
+            path=source.path,
+            size=photograph.whole,
+            box=photograph.box,
+            score=float(score),
+            model_map=model_map,
+            reconstruction=reconstruction,
+            reduced=-(-photograph.size[0] // model_map.shape[0]),
+            overview=overview,
+            notes=notes_on(self.calibration.get("trained_on"), overview, photograph.whole),
+            **self._verdict(source, float(score)),
+        )
+
+    def _verdict(self, source: Given, score: float) -> dict[str, Any]:
+        """What a prediction has of the run's thresholds, and how its image is read again."""
+        threshold = self.image_threshold
+        return {
+            "decision": None if threshold is None else score > threshold,
+            "image_threshold": threshold,
+            "pixel_threshold": self.pixel_threshold,
+            "region_threshold": self.region_threshold,
+            "scale": self.scale,
+            "photograph": functools.partial(self._decode, source),
+        }
+
+    def _by_batches(self, sources: Iterator[Given]) -> Iterator[Prediction]:
         with ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1)) as pool:
             # One batch is being decoded while the one before it is on the device.
             ahead: deque[list[tuple[Given, Future]]] = deque()
@@ -216,7 +270,6 @@ class Predictor:
             (output,) = detector.batches(np.stack(images), size)
             maps, scores = output.maps[detector.primary_map], output.scores[detector.primary_score]
             found = zip(images, maps, scores, output.reconstruction, strict=True)
-        threshold = self.image_threshold
         for source, answer in answers:
             if isinstance(answer, str):
                 yield Prediction(path=source.path, error=answer)
@@ -227,12 +280,8 @@ class Predictor:
                 size=answer[1],
                 box=box_of(data.region, answer[1]),
                 score=float(score),
-                decision=None if threshold is None else bool(score > threshold),
-                image_threshold=threshold,
                 model_map=model_map,
                 reconstruction=reconstruction,
-                pixel_threshold=self.pixel_threshold,
-                scale=self.scale,
                 notes=notes_on(self.calibration.get("trained_on"), image, answer[1]),
-                photograph=functools.partial(self._decode, source),
+                **self._verdict(source, float(score)),
             )

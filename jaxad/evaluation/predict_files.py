@@ -66,8 +66,10 @@ def predict_files(
     ``OUTPUT/scores.csv`` (path, score, decision, verdict, threshold, regions, notes, error),
     ``OUTPUT/predictions.json``, ``OUTPUT/report.html`` (the page), ``OUTPUT/overlays/NAME.png`` and
     ``OUTPUT/anomaly_maps/CATEGORY/test/KIND/STEM.tiff`` (float32, raw values; MVTec's layout for
-    submissions). All pictures have the size of the original. NAME is the image's path below the
-    folder that all inputs have in common. Of a run with a region
+    submissions). All pictures have the size of the original; where a photograph is so large that
+    its map is kept smaller (``"reduced"``, with ``data.tiles``), the map is of what is seen of it
+    at that size and the overlay a small picture. NAME is the image's path below the folder that all
+    inputs have in common. Of a run with a region
     (``data.region``) the pictures show its frame, and the map has its smallest value outside.
 
     Args:
@@ -116,6 +118,7 @@ def predict_files(
         "primary_score": predictor.detector.primary_score,
         "image_threshold": predictor.image_threshold,
         "pixel_threshold": predictor.pixel_threshold,
+        "region_threshold": predictor.region_threshold,
         "threshold_set_by_hand": predictor.calibration["set_by_hand"],
         "reason": predictor.reason,
         "heat_map": scale and {"low": scale.low, "high": scale.high, "from": origin},
@@ -177,7 +180,9 @@ class _Writer:
         if size is None or seen is None or score is None:
             return _unreadable(source, str(prediction.error))
         files = {}
-        channels = {*([1] if self._overlays else []), *([self._channels] if on_page else [])}
+        small = prediction.reduced > 1  # the pictures of a very large photograph
+        on_overlay, on_page_again = self._overlays and not small, prediction.overview is None
+        channels = {*([1] if on_overlay else []), *([self._channels] * (on_page and on_page_again))}
         try:
             photographs = {c: self._decode(source.path, channels=c) for c in channels}
         except UserError as error:  # it has changed since it was read first
@@ -185,20 +190,25 @@ class _Writer:
         if any(photograph.shape[:2] != size for photograph in photographs.values()):
             return _unreadable(source, f"{source.path} has changed while it was read")
         if self._overlays:
-            box = None if self._whole else seen
-            picture = draw(photographs[1], prediction.map, prediction.mask, self._scale, box)
-            picture = label(picture, score, prediction.decision, prediction.mask)
+            box = None if self._whole or small else seen
+            photograph, heat, mask = (
+                prediction.small if small else (photographs[1], prediction.map, prediction.mask)
+            )
+            picture = draw(photograph, heat, mask, self._scale, box)
+            picture = label(picture, score, prediction.decision, mask)
             files["overlay"] = source.overlay
             with writing(_inside(self._output, source.overlay)) as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")
         if self._tiff:
             files["map"] = source.tiff
             with writing(_inside(self._output, source.tiff)) as temporary:
-                Image.fromarray(prediction.map).save(temporary, format="TIFF")
+                values = prediction.model_map if small else prediction.map
+                assert values is not None
+                Image.fromarray(values).save(temporary, format="TIFF")
         if on_page:
-            photograph, overlay = photographs[self._channels], files.get("overlay", "")
+            again, overlay = photographs.get(self._channels), files.get("overlay", "")
             shown = shown_image(
-                number, source.path, prediction, photograph, self._scale, overlay=overlay
+                number, source.path, prediction, again, self._scale, overlay=overlay
             )
             self._page.add(shown)
         highest = prediction.maximum
@@ -207,6 +217,7 @@ class _Writer:
             "height": size[0],
             "width": size[1],
             **({} if self._whole else {"box": _box(seen)}),
+            **({} if prediction.reduced == 1 else {"reduced": prediction.reduced}),
             "score": _nine_digits(score),
             "decision": prediction.decision,
             "maximum": highest._asdict() | {"value": _nine_digits(highest.value)},

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from jaxad.data.images import resize
 from jaxad.evaluation.prediction import Prediction
-from jaxad.evaluation.resize import resize_map
+from jaxad.evaluation.resize import highest_of, resize_map
 from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.report.content import Case, Scale, ScoreRow
 from jaxad.report.figures import fit
@@ -92,7 +92,7 @@ def shown_image(
     number: int,
     path: str,
     prediction: Prediction,
-    photograph: UInt8[np.ndarray, "H W c"],
+    photograph: UInt8[np.ndarray, "H W c"] | None,
     scale: Scale,
     *,
     overlay: str = "",
@@ -103,17 +103,20 @@ def shown_image(
       number: of the image.
       path: the file.
       prediction: of an image that was read.
-      photograph: the whole image.
+      photograph: the whole image; None where the prediction has a small picture of it.
       scale: of the heat maps.
       overlay: the picture at full size, relative to the page; empty without one.
     """
     box, model_map, score = prediction.box, prediction.model_map, prediction.score
     assert box is not None and model_map is not None and score is not None
-    seen = photograph[box.slices]
+    seen = prediction.overview if photograph is None else photograph[box.slices]
+    assert seen is not None
     small = fit(seen, side=SIDE, smooth=True) if max(seen.shape[:2]) > SIDE else seen
     size = (small.shape[0], small.shape[1])
-    heat = resize_map(model_map, size)
+    # A small defect must not fade where a map is made many times smaller.
+    heat = resize_map(model_map, size) if photograph is not None else highest_of(model_map, size)
     rebuilt = prediction.reconstruction
+    thresholds = prediction.pixel_threshold, prediction.region_threshold
     case = Case(
         path=printable(path),
         label=None,
@@ -123,8 +126,8 @@ def shown_image(
         image=small,
         heat=heat,
         reconstruction=None if rebuilt is None else resize(rebuilt, size),
-        predicted=predicted_pixels(heat, prediction.decision, prediction.pixel_threshold),
-        regions=predicted_pixels(heat, True, prediction.pixel_threshold),
+        predicted=predicted_pixels(heat, prediction.decision, *thresholds),
+        regions=predicted_pixels(heat, True, *thresholds),
     )
     absent = {"o": "no threshold"} if prediction.pixel_threshold is None else {}
     if rebuilt is None:

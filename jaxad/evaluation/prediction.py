@@ -15,7 +15,7 @@ from PIL import Image
 from jaxad.data.crop import Box, put_back
 from jaxad.evaluation.connected_components import Component, find_components
 from jaxad.evaluation.drawing import draw
-from jaxad.evaluation.resize import resize_map
+from jaxad.evaluation.resize import highest_of, resize_map
 from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.report.content import VERDICTS, Scale
 from jaxad.report.labels import label
@@ -46,9 +46,16 @@ class Prediction:
       score: image score, larger = more anomalous; None when the file cannot be read.
       decision: True = rejected (the score exceeds the image threshold); None without a threshold.
       image_threshold: of the run; None without one.
-      model_map: ``(h, w)`` float32, the primary map at the size that the model sees.
-      reconstruction: ``(h, w, c)`` uint8, what the model makes of the image, at that size.
+      model_map: ``(h, w)`` float32, the primary map at the size that the model sees; where it sees
+        tiles, at the size of the box, or smaller by ``reduced``.
+      reconstruction: ``(h, w, c)`` uint8, what the model makes of the image, at that size; where it
+        sees tiles, at that of ``overview``.
+      reduced: by which factor the map of a very large photograph is kept smaller than its box;
+        regions are then right to as many pixels.
+      overview: ``(h, w, c)`` uint8, a small picture of the box; None where the model sees all of
+        it at once.
       pixel_threshold: of the run; None without one.
+      region_threshold: that the highest pixel of a region must exceed; None for small maps.
       scale: of the run's heat maps; None without calibration.
       notes: sentences on brightness or size outside what was trained: scores of such images do not
         mean what they mean of others.
@@ -64,8 +71,11 @@ class Prediction:
     decision: bool | None = None
     image_threshold: float | None = None
     model_map: Float[np.ndarray, "h w"] | None = field(default=None, repr=False)
-    reconstruction: UInt8[np.ndarray, "h w c"] | None = field(default=None, repr=False)
+    reconstruction: UInt8[np.ndarray, "i j c"] | None = field(default=None, repr=False)
+    reduced: int = 1
+    overview: UInt8[np.ndarray, "i j c"] | None = field(default=None, repr=False)
     pixel_threshold: float | None = None
+    region_threshold: float | None = None
     scale: Scale | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
     error: str | None = None
@@ -93,24 +103,32 @@ class Prediction:
         """The predicted defects, at the original size; None without a threshold.
 
         An accepted image has none; a rejected one has the pixels over the pixel threshold or, where
-        there are none, its highest hundredth. None of them lies outside the box.
+        there are none, its highest hundredth. On a large map only regions count whose highest pixel
+        exceeds the region threshold or, where there is none, that of the highest pixel. None of
+        them lies outside the box.
         """
         _, box, size = self._require_read()
-        inside = predicted_pixels(self._seen, self.decision, self.pixel_threshold)
+        inside = self._predicted(self._seen)
         return None if inside is None else put_back(inside, box, size, outside=False)
 
     @functools.cached_property
     def maximum(self) -> Maximum:
         """The highest pixel of the map, in original pixels."""
-        y, x = np.unravel_index(np.argmax(self._seen), self._seen.shape)
-        _, box, _ = self._require_read()
-        return Maximum(box.left + int(x), box.top + int(y), float(self._seen[y, x]))
+        model_map, box, _ = self._require_read()
+        seen, scale = (self._seen, 1) if self.reduced == 1 else (model_map, self.reduced)
+        y, x = np.unravel_index(np.argmax(seen), seen.shape)
+        return Maximum(box.left + scale * int(x), box.top + scale * int(y), float(seen[y, x]))
 
     @functools.cached_property
     def components(self) -> tuple[Component, ...]:
         """The predicted defects, highest peak first; none without a threshold."""
-        mask = self.mask
-        return () if mask is None else find_components(self.map, mask)
+        model_map, box, _ = self._require_read()
+        if self.reduced == 1:
+            mask = self.mask
+            return () if mask is None else find_components(self.map, mask)
+        mask = self._predicted(model_map)
+        found = () if mask is None else find_components(model_map, mask)
+        return tuple(one.enlarged(self.reduced, box) for one in found)
 
     @property
     def regions(self) -> tuple[Component, ...]:
@@ -125,7 +143,8 @@ class Prediction:
     def overlay(self, low: float | None = None, high: float | None = None) -> Image.Image:
         """The map in colours over the photograph, the predicted defects outlined, the verdict.
 
-        The picture of `jaxad predict`, at the original size. Its colours have the scale of the
+        The picture of `jaxad predict`, at the original size; small, where the photograph is so
+        large that its map is. Its colours have the scale of the
         run, so that pictures can be compared.
 
         Args:
@@ -146,6 +165,8 @@ class Prediction:
                 "the run has no heat-map scale, since it has no calibration; give low and high, "
                 "for example the range of all maps to be compared"
             )
+        if self.reduced > 1:
+            return Image.fromarray(draw(*self.small, scale))
         gray = self.photograph(channels=1)
         if gray.shape[:2] != size:
             raise UserError(f"{self.path or 'the image'} has changed since it was judged")
@@ -174,6 +195,28 @@ class Prediction:
             notes=self.error or "; ".join(self.notes),
             shown=picture,
         )
+
+    @property
+    def small(
+        self,
+    ) -> tuple[
+        UInt8[np.ndarray, "a b 1"], Float[np.ndarray, "a b"], Bool[np.ndarray, "a b"] | None
+    ]:
+        """Picture (gray), map and predicted defects of a photograph that is judged by tiles, small.
+
+        Of the map and the defects every pixel has the highest that it stands for.
+        """
+        model_map, _, _ = self._require_read()
+        assert self.overview is not None
+        size = self.overview.shape[:2]
+        gray = np.rint(self.overview.mean(axis=2, keepdims=True)).astype(np.uint8)
+        mask = self._predicted(model_map)
+        return gray, highest_of(model_map, size), None if mask is None else highest_of(mask, size)
+
+    def _predicted(self, heat: Float[np.ndarray, "a b"]) -> Bool[np.ndarray, "a b"] | None:
+        """Of a map at any size."""
+        thresholds = self.pixel_threshold, self.region_threshold
+        return predicted_pixels(heat, self.decision, *thresholds)
 
     def _require_read(self) -> tuple[Float[np.ndarray, "h w"], Box, tuple[int, int]]:
         """The model's map, the box and the size, which a file that was read has."""

@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float, UInt8
 from jaxad import metrics
 from jaxad.data.crop import Crop, crop_in_words, is_whole
 from jaxad.data.masks import resize_mask
+from jaxad.data.tiled import Photographs
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import EvaluationInputs, read_masks
 from jaxad.evaluation.learned import examine, images_to_examine
-from jaxad.evaluation.map_metrics import Curves, MapMetrics, outputs_of
+from jaxad.evaluation.map_metrics import Curves, MapMetrics, shown_of
 from jaxad.evaluation.names import unique_names
 from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.report.cases import save_cases
@@ -56,21 +57,20 @@ def present(
     compared = images_to_compare(rows, PANEL_STRIPS)
     origin, examined = images_to_examine(test.samples, detector)
     indices = list(dict.fromkeys([*shown, *compared, *examined]))
-    output = outputs_of(detector, test, computed, indices)
-    masks = read_masks([test.samples[i] for i in indices], detector.config)
-    cases, reconstructions = {}, {}
-    for k, i in enumerate(indices):
-        heat, reconstructions[i] = output.maps[detector.primary_map][k], output.reconstruction[k]
-        cases[i] = make_case(
-            rows[i], test.images[i], heat, reconstructions[i], masks[k], calibration
-        )
-    learned = examine(
-        detector,
-        test,
-        origin=origin,
-        images=test.images[examined],
-        reconstructions=np.stack([reconstructions[i] for i in examined]),
-    )
+    views = shown_of(detector, test, computed, indices)
+    sizes = [views[i].heat.shape for i in indices] if detector.tiled else None
+    masks = read_masks([test.samples[i] for i in indices], detector.config, sizes)
+    cases = {
+        i: make_case(rows[i], *views[i], mask, calibration)
+        for i, mask in zip(indices, masks, strict=True)
+    }
+    if isinstance(test.images, Photographs):  # of which the model knows tiles
+        origin, images = f"tiles of {origin}", test.images.subset(examined).middle_tiles()
+        rebuilt = detector(images).reconstruction
+    else:
+        images = test.images[examined]
+        rebuilt = np.stack([views[i].reconstruction for i in examined])
+    learned = examine(detector, test, origin=origin, images=images, reconstructions=rebuilt)
     content = report_content(
         run,
         detector.config,
@@ -169,7 +169,7 @@ def make_case(
     calibration: Mapping[str, Any],
 ) -> Case:
     """One test image for a page, at the resolution of the model."""
-    threshold = calibration["pixel_threshold"]
+    threshold, region = calibration["pixel_threshold"], calibration.get("region_threshold")
     if mask is not None:
         mask = resize_mask(mask, heat.shape)
     return Case(
@@ -178,8 +178,8 @@ def make_case(
         reconstruction=reconstruction,
         heat=heat,
         mask=mask,
-        predicted=predicted_pixels(heat, row.decision, threshold),
-        regions=predicted_pixels(heat, True, threshold),
+        predicted=predicted_pixels(heat, row.decision, threshold, region),
+        regions=predicted_pixels(heat, True, threshold, region),
     )
 
 

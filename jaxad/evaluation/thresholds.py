@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats
+from scipy import ndimage, stats
 
 from jaxad.run.errors import UserError
 
@@ -96,8 +96,37 @@ def pixel_threshold(values: Float[np.ndarray, " n"], rate: float) -> float:
     return float(np.partition(values, len(values) - 1 - allowed)[len(values) - 1 - allowed])
 
 
+def region_threshold(peaks: Float[np.ndarray, " n"], rate: float) -> float:
+    """The value that the highest pixel of a predicted region must exceed on a large map.
+
+    A pixel threshold lets a share of all good pixels pass: hundreds of specks of a map of millions.
+    The region of a defect has a pixel that no good image, or but a share of them, has anywhere.
+
+    Args:
+      peaks: the highest pixel of each of n good images.
+      rate: share of new good images that may have a region.
+
+    Returns:
+      The conformal quantile of the peaks (:func:`conformal_threshold`).
+    """
+    return conformal_threshold(peaks, rate).value
+
+
+def with_peak(
+    over: Bool[np.ndarray, "h w"], heat: Float[np.ndarray, "h w"], threshold: float
+) -> Bool[np.ndarray, "h w"]:
+    """The connected components (of eight neighbours) that have a pixel over a threshold."""
+    labels, count = ndimage.label(over, np.ones((3, 3), bool))
+    kept = np.zeros(count + 1, bool)
+    kept[labels[over & (heat > threshold)]] = True
+    return kept[labels]
+
+
 def predicted_pixels(
-    heat: Float[np.ndarray, "h w"], decision: bool | None, threshold: float | None
+    heat: Float[np.ndarray, "h w"],
+    decision: bool | None,
+    threshold: float | None,
+    region: float | None = None,
 ) -> Bool[np.ndarray, "h w"] | None:
     """The pixels that are outlined, which never contradict the decision about the image.
 
@@ -105,16 +134,25 @@ def predicted_pixels(
       heat: the map, at any size.
       decision: True = rejected; None without an image threshold.
       threshold: of pixels.
+      region: that the highest pixel of a region must exceed (:func:`region_threshold`); None: every
+        pixel over the threshold counts.
 
     Returns:
       None without a threshold. None of the pixels of an accepted image; of a rejected one those
-      over the threshold or, where there are none, the highest :data:`SHOWN_SHARE`.
+      over the threshold or, where there are none, the highest :data:`SHOWN_SHARE`; with a threshold
+      of regions those of such regions or, where there are none, the region of the highest pixel.
     """
     if threshold is None:
         return None
     over = heat > threshold
     if decision is False:
         return np.zeros_like(over)
+    if region is not None and over.any():
+        found = with_peak(over, heat, region)
+        if decision is None or found.any():
+            return found
+        highest = float(np.nextafter(heat.max(), np.float32(-np.inf)))
+        return with_peak(over, heat, highest)
     if decision is None or over.any():
         return over
     count = max(1, int(SHOWN_SHARE * heat.size))

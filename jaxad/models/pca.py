@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from jaxad.data.batch import Batch
 from jaxad.models.base import (
@@ -44,7 +44,7 @@ from jaxad.models.base import (
 )
 from jaxad.ops.arrays import AnyArray
 from jaxad.ops.ssim import ssim_map
-from jaxad.ops.tiles import average_tiles, extract_tiles
+from jaxad.ops.tiles import average_tiles, bands, extract_tiles
 from jaxad.run.options import option
 
 EXACT_UP_TO = 2048
@@ -55,6 +55,9 @@ MATMUL_PRECISION = "highest"
 
 AXES_SHOWN = 16
 """Principal axes among the diagnostics."""
+
+BLOCK_VALUES = 2**26
+"""Values of overlapping patches that a fit holds at once (256 MiB)."""
 
 OVERSAMPLING = 16
 SUBSPACE_ITERATIONS = 6
@@ -190,7 +193,10 @@ def build(
         return Detection(maps, {"nll": -log_likelihood}, reconstruction)
 
     def fit(batches: Iterable[Batch]) -> Variables:
-        vectors = _VectorPasses(batches, to_vectors, dimension)
+        def parts(images: Shaped[np.ndarray, "b h w c"]):
+            return bands(images, patch, stride, values=BLOCK_VALUES) if patch else [images]
+
+        vectors = _VectorPasses(batches, to_vectors, dimension, parts)
         with jax.default_matmul_precision(MATMUL_PRECISION):
             params = _fit(vectors, module.components, streaming=patch > 0)
         return {"params": params}
@@ -246,11 +252,18 @@ def _describe(variables: Variables, pictures_of: Callable[[Array], Array]) -> di
 class _VectorPasses:
     """Passes over the training vectors, one block of an image batch at a time.
 
-    Only one block is held as floats, so memory does not grow with the number of images.
+    Only one block is held as floats, so memory does not grow with the number of images. Overlapping
+    patches hold every pixel many times: of large images a block is a band.
     """
 
-    def __init__(self, batches: Iterable[Batch], to_vectors, dimension: int):
-        self._batches = batches
+    def __init__(
+        self,
+        batches: Iterable[Batch],
+        to_vectors: Callable[[Array], Array],
+        dimension: int,
+        parts: Callable[[Shaped[np.ndarray, "b h w c"]], Iterable[Shaped[np.ndarray, "b i w c"]]],
+    ):
+        self._batches, self._parts = batches, parts
         self._to_vectors = jax.jit(lambda images: to_vectors(to_unit_float(images)))
         self.dimension = dimension
 
@@ -258,7 +271,7 @@ class _VectorPasses:
         for batch in self._batches:
             images = np.asarray(batch.image)[np.asarray(batch.valid)]
             if len(images):
-                yield self._to_vectors(images)
+                yield from map(self._to_vectors, self._parts(images))
 
 
 def _fit(vectors: _VectorPasses, components: int, *, streaming: bool) -> dict[str, Array]:

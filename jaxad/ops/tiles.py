@@ -7,6 +7,8 @@ to overlapping tiles, whose results are averaged.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +61,39 @@ def extract_tiles(
     positions = np.asarray(tile_positions(h, w, tile, stride))
     cut = lambda start: lax.dynamic_slice(images, (0, start[0], start[1], 0), (b, tile, tile, c))
     return jax.vmap(cut, out_axes=1)(positions)
+
+
+def bands(
+    images: Shaped[np.ndarray, "b h w c"], tile: int, stride: int, *, values: int
+) -> Iterator[Shaped[np.ndarray, "b i w c"]]:
+    """Parts of images that have all tiles between them, each tile once and in order.
+
+    Overlapping tiles hold a pixel many times; those of a part are few enough to be held at once.
+
+    Args:
+      images: images of any dtype.
+      tile: side of a tile in pixels.
+      stride: distance of neighbouring tiles in pixels.
+      values: that the tiles of a part hold at most, unless one row of tiles holds more.
+
+    Yields:
+      All images where they fit, else bands of rows of one image after the other.
+
+    Raises:
+      ValueError: as of `tile_positions`.
+    """
+    b, h, w, c = images.shape
+    positions = tile_positions(h, w, tile, stride)
+    tops = sorted({top for top, _ in positions})
+    a_row = len(positions) // len(tops) * tile * tile * c
+    if b * len(tops) * a_row <= values:
+        yield images
+        return
+    rows = max(1, values // a_row)
+    for image in images:
+        for first in range(0, len(tops), rows):
+            some = tops[first : first + rows]
+            yield image[None, some[0] : some[-1] + tile]
 
 
 def average_tiles(

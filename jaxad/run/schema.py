@@ -239,6 +239,7 @@ CALIBRATION = Schema(
         "held_out_rejected": optional(COUNT),
         "calibrated_threshold": optional(NUMBER),
         "set_by_hand": TEXT,
+        "region_threshold": optional(NUMBER),
         "odd_limit": optional(NUMBER),
         "odd_images": list_of(object_of(PLAIN)),
         "trained_on": optional(object_of(list_of(NUMBER, 2))),

@@ -33,6 +33,12 @@ class Data(Options):
     region: tuple[float, float, float, float] = option(
         (0.0, 0.0, 1.0, 1.0), "part of the image that is seen: (top, left, bottom, right), shares"
     )
+    tiles: tuple[int, int] = option(
+        (0, 0),
+        "(side, overlap) in pixels of the photographs: tiles of them are what the model sees, each "
+        "at image_size; 0,0: whole images",
+        at_least=0,
+    )
     channels: int = option(3, "3 (RGB) or 1 (gray)", at_least=1)
     range_16bit: str = option("full", '16-bit images: full, a bit depth ("12") or percentiles')
     limit: int = option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +17,14 @@ from jaxad.data.digests import contents_of
 from jaxad.data.images import resolve_range_16bit
 from jaxad.data.limits import limit_images
 from jaxad.data.notes import look_at_masks, page_notes, range_notes
+from jaxad.data.photographs import Reading
 from jaxad.data.pipeline import Images
 from jaxad.data.split import random_order, split_folds, split_holdout
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.data.table import Sample, SampleTable
+from jaxad.data.tiled import Photographs, TiledImages, check_large_enough, sizes_of
+from jaxad.data.tiles import tiling_of
 from jaxad.run.errors import UserError
 from jaxad.run.files import listed_paths
 from jaxad.run.settings import Data, Settings
@@ -36,11 +39,11 @@ class Inputs(NamedTuple):
 
     Attributes:
       train: ``(n, h, w, c)`` uint8, decoded, or decoded batch by batch where the data is streamed;
-        n is 0 where nothing is trained.
+        n is 0 where nothing is trained. With ``data.tiles`` rows are tiles.
       holdout: ``(m, h, w, c)`` uint8, good images that training does not see; m may be 0.
       record: what data.json says: where the images are, which were held out, how 16-bit values
         are read, what the files hold.
-      folds: the fold of each training image, for cross-fitting; None without.
+      folds: the fold of each row of ``train``, for cross-fitting; None without.
     """
 
     train: Images
@@ -79,14 +82,31 @@ def open_table(data: Data) -> SampleTable:
 
 
 def decode(samples: list[Any], data: Data, range_16bit: tuple[float, float]) -> np.ndarray:
-    """Decodes, cuts and resizes samples or paths as the config says.
+    """Decodes, cuts and resizes samples or paths as the config says, or tiles of them.
+
+    Tiles do not overlap here.
 
     Raises:
       UserError: names every file that cannot be read.
     """
+    tiling = tiling_of(data.tiles, data.image_size)
     return prepare_images(
-        samples, **_reading(data, range_16bit), memory_limit_mb=data.memory_limit_mb
+        samples,
+        **_reading(data, range_16bit),
+        tiling=tiling and tiling._replace(overlap=0),
+        memory_limit_mb=data.memory_limit_mb,
     )
+
+
+def open_photographs(
+    samples: Sequence[Any], data: Data, range_16bit: tuple[float, float]
+) -> Photographs | None:
+    """Samples, paths or pixels to be judged by tiles; None without ``data.tiles``."""
+    tiling = tiling_of(data.tiles, data.image_size)
+    if tiling is None:
+        return None
+    reading = Reading(data.channels, range_16bit, data.alpha, tuple(data.region))
+    return Photographs(samples, tiling=tiling, image_size=data.image_size, reading=reading)
 
 
 def _reading(data: Data, range_16bit: tuple[float, float]) -> dict[str, Any]:
@@ -118,8 +138,13 @@ def _drawn(good: list[Sample], data: Data) -> list[Sample]:
 
 def open_images(
     samples: list[Sample], data: Data, range_16bit: tuple[float, float]
-) -> UInt8[np.ndarray, "n h w c"] | StreamedImages:
+) -> UInt8[np.ndarray, "n h w c"] | StreamedImages | TiledImages:
     """Like :func:`decode`; with ``data.stream`` batch by batch, when rows are asked for."""
+    tiling = tiling_of(data.tiles, data.image_size)
+    if data.stream and tiling is not None:
+        reading = Reading(data.channels, range_16bit, data.alpha, tuple(data.region))
+        apart, size = tiling._replace(overlap=0), data.image_size
+        return TiledImages(samples, tiling=apart, image_size=size, reading=reading)
     if data.stream:
         return StreamedImages(samples, **_reading(data, range_16bit))
     return decode(samples, data, range_16bit)
@@ -168,6 +193,7 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
             *look_at_masks(table),
         ]
     )
+    rows_each = _rows_each(good, config.data)
     cross_fitted = train and is_cross_fitted(config.data, closed_form=closed_form)
     share = 0.0 if cross_fitted else config.data.holdout
     kept, held_out = split_holdout(len(good), share=share, seed=config.seed)
@@ -205,7 +231,21 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
         "folds": [] if folds is None else folds.tolist(),
         **contents,
     }
-    return Inputs(images, holdout, record, folds)
+    return Inputs(images, holdout, record, None if folds is None else np.repeat(folds, rows_each))
+
+
+def _rows_each(good: list[Sample], data: Data) -> list[int]:
+    """How many rows each image is: its tiles, or 1.
+
+    Raises:
+      UserError: no image is as large as a tile, or ``data.tiles`` is wrong.
+    """
+    tiling = tiling_of(data.tiles, data.image_size)
+    if tiling is None:
+        return [1] * len(good)
+    sizes = sizes_of(good, Reading(data.channels, crop=tuple(data.region)))
+    check_large_enough(sizes, tiling)
+    return [tiling._replace(overlap=0).count(size) for size in sizes]
 
 
 def _told(notes: list[str]) -> list[str]:

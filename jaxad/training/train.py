@@ -17,6 +17,7 @@ from jaxad.data.crop import check_crop
 from jaxad.data.given import ImageLike
 from jaxad.data.pipeline import BatchLoader, evaluation_batches
 from jaxad.data.rows import ImageRows
+from jaxad.data.tiles import tiling_of
 from jaxad.models.base import Model, Variables, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
@@ -74,6 +75,7 @@ def train(
         config = with_images(config, RunFolder(workdir), images)
     config = config_lib.with_absolute_root(config)
     check_crop(config.data.region)
+    tiling_of(config.data.tiles, config.data.image_size)
     environment.enable_compilation_cache()
     with (
         reporting_to(on_progress),
@@ -101,10 +103,12 @@ def _train_model(setup: Setup) -> None:
 def _train_folds(setup: Setup) -> None:
     """For cross-fitting: one model per fold, trained on all others; each has a run folder.
 
-    A model that says itself what the others would need none.
+    A model that says itself what the others would needs none; of tiles it leaves out one, not all
+    of a photograph, so there every fold has a model.
     """
     inputs, folds = setup.inputs, setup.inputs.folds
-    if folds is None or setup.model.left_out is not None:
+    leaves_out = setup.model.left_out is not None and not any(setup.config.data.tiles)
+    if folds is None or leaves_out:
         return
     count, begun = int(folds.max()) + 1, time.perf_counter()
     for number in range(count):
@@ -132,7 +136,7 @@ def _fit(setup: Setup, fit: Callable[..., Variables]) -> None:
     """A closed-form model: one checkpoint, no steps."""
     checkpoints, images = setup.checkpoints, setup.inputs.train
     assert checkpoints is not None  # a closed form is fitted by one process
-    is_fold = len(images) < len(setup.inputs.record["training"])
+    is_fold = isinstance(images, ImageRows)  # the rows of the other folds
     if _has_model(setup.model, checkpoints):
         if not is_fold:
             log("already fitted")
@@ -145,7 +149,8 @@ def _fit(setup: Setup, fit: Callable[..., Variables]) -> None:
     _save_untrained(setup, checkpoints, variables, begun=begun)
     seconds = time.perf_counter() - begun
     if not is_fold:
-        log(f"fitted {setup.config.model.name} to {len(images)} images in {seconds:.1f} s")
+        what = "tiles" if any(setup.config.data.tiles) else "images"
+        log(f"fitted {setup.config.model.name} to {len(images)} {what} in {seconds:.1f} s")
 
 
 def _pretrained(setup: Setup) -> dict[str, Variables]:

@@ -29,6 +29,8 @@ from jaxad.evaluation.thresholds import (
     parse_by_hand,
     pixel_threshold,
     predicted_pixels,
+    region_threshold,
+    with_peak,
 )
 from jaxad.run.config import with_absolute_root, with_keys
 from jaxad.run.errors import UserError
@@ -344,3 +346,26 @@ def test_a_calibration_from_before_cross_fitting_is_read_as_it_was(run, edited):
     assert evaluate(run)["image_threshold"] == 0.123
     by_hand = with_threshold_by_hand(before, "2")
     assert with_threshold_by_hand(by_hand, "")["image_threshold"] == 0.123
+
+
+def test_regions_of_large_maps_need_a_peak():
+    heat = np.zeros((8, 9), np.float32)
+    heat[1:3, 1:3] = 2.0  # a speck of a good image
+    heat[5:8, 4:7] = 2.0  # a defect: as high around, higher in its middle
+    heat[6, 5] = 5.0
+    defect = np.zeros_like(heat, bool)
+    defect[5:8, 4:7] = True
+    np.testing.assert_array_equal(with_peak(heat > 1, heat, 3.0), defect)
+    np.testing.assert_array_equal(predicted_pixels(heat, True, 1.0, 3.0), defect)
+    np.testing.assert_array_equal(predicted_pixels(heat, None, 1.0, 3.0), defect)
+    assert not predicted_pixels(heat, False, 1.0, 3.0).any()
+    # Rejected without such a region: that of the highest pixel, never none.
+    np.testing.assert_array_equal(predicted_pixels(heat, True, 1.0, 9.0), defect)
+    assert not predicted_pixels(heat, None, 1.0, 9.0).any()
+    assert predicted_pixels(heat, True, 9.0, 9.0).any()
+
+
+def test_the_threshold_of_regions_is_the_conformal_one_of_peaks():
+    peaks = np.random.default_rng(0).normal(5, 1, 60).astype(np.float32)
+    assert region_threshold(peaks, 0.05) == conformal_threshold(peaks, 0.05).value
+    assert (peaks > region_threshold(peaks, 0.05)).sum() == 2  # (2 + 1) / 61 is within 5 %

@@ -407,3 +407,14 @@ def test_bytes_and_floats_give_the_same_fit():
     of_floats = model.fit([batch_of(np.float32(images) / np.float32(255))])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), of_bytes, of_floats)
     assert jnp.all(of_bytes["params"]["log_noise"] > np.log(1e-4))
+
+
+def test_large_images_are_fitted_in_bands_to_the_same_model(patches, monkeypatch):
+    model, images, variables, _, _ = patches
+    monkeypatch.setattr(pca, "BLOCK_VALUES", 1000)  # of 50 in a patch, 4 in a row
+    parted = model.fit(batches_of(images, 4))
+    one, other = (jax.device_get(v["params"]) for v in (parted, variables))
+    for name in ("mean", "log_variances", "log_noise"):
+        # Sums of float32 in another order.
+        np.testing.assert_allclose(one[name], other[name], atol=1e-5)
+    assert_same_axes(one["axes"], other["axes"], 1e-4)

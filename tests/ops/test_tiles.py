@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.ops.tiles import average_tiles, extract_tiles, random_crops, tile_positions
+from jaxad.ops.tiles import (
+    average_tiles,
+    bands as tile_bands,
+    extract_tiles,
+    random_crops,
+    tile_positions,
+)
 
 
 @pytest.fixture
@@ -119,3 +125,17 @@ def test_bad_arguments_are_named(images):
         average_tiles(np.zeros((1, 9, 5, 4, 1), np.float32), (13, 11), 3)
     with pytest.raises(ValueError, match="does not fit"):
         random_crops(images, jax.random.split(jax.random.key(0), 2), 12)
+
+
+@pytest.mark.parametrize(("size", "stride"), [((41, 30), 4), ((24, 17), 3), ((33, 33), 8)])
+def test_bands_have_every_tile_once(size, stride):
+    images = np.random.default_rng(0).integers(0, 256, (3, *size, 2), dtype=np.uint8)
+    cut = lambda part: np.asarray(extract_tiles(part, tile=8, stride=stride)).reshape(-1, 128)
+    whole = cut(images)
+    (all_of_them,) = tile_bands(images, 8, stride, values=whole.size)
+    assert all_of_them is images
+    limit = whole.size // 9
+    found = list(tile_bands(images, 8, stride, values=limit))
+    assert all(len(band) == 1 for band in found) and len(found) > 8
+    np.testing.assert_array_equal(np.concatenate([cut(band) for band in found]), whole)
+    assert max(cut(band).size for band in found) <= limit

@@ -15,7 +15,7 @@ from jaxad.data.crop import WHOLE, Crop
 from jaxad.data.images import image_dimensions
 from jaxad.data.masks import read_mask_levels
 from jaxad.data.table import Sample
-from jaxad.evaluation.detector import DetectorOutput
+from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.protocols.masks import MASK_RESIZINGS
 from jaxad.evaluation.protocols.rules import (
     IMAGE_METRICS,

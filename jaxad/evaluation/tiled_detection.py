@@ -1,0 +1,93 @@
+"""Detection on photographs by tiles: one map, one score and one small picture of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from jaxtyping import UInt8
+
+from jaxad.data.crop import Box
+from jaxad.data.photographs import Photograph
+from jaxad.data.tiled import Photographs
+from jaxad.evaluation.detector_output import DetectorOutput
+from jaxad.evaluation.stitching import MapStitcher, Overview, reduction_factor
+
+Detect = Callable[[UInt8[np.ndarray, "b h w c"]], Iterator[DetectorOutput]]
+"""Runs a model on a batch of tiles."""
+
+
+def map_factor(size: tuple[int, int], *, maps: int, limit_mb: int) -> int:
+    """By which factor the maps of a photograph are kept smaller than it is; 1 for most.
+
+    Args:
+      size: (height, width) of what is seen of it.
+      maps: how many a model has.
+      limit_mb: ``evaluate.memory_limit_mb``, of which an eighth is theirs.
+    """
+    return reduction_factor(size, bytes_per_pixel=4 * maps, limit_mb=limit_mb)
+
+
+def judge(
+    detect: Detect,
+    photographs: Photographs,
+    photograph: Photograph,
+    *,
+    batch_size: int,
+    limit_mb: int,
+) -> DetectorOutput:
+    """Runs a model over all tiles of one photograph.
+
+    Args:
+      detect: of the model; smoothed maps of tiles.
+      photographs: says how tiles are cut.
+      photograph: one of them.
+      batch_size: tiles in one call.
+      limit_mb: see :func:`map_factor`.
+
+    Returns:
+      The output for one image. Its maps have the size of what is seen of the photograph (or that
+      by :func:`map_factor`), ``max``, ``mean`` and ``top1`` are of the whole map, ``top1`` the mean
+      of as many of its highest pixels as 1 % of a tile has, and a score that is no reduction of a
+      map is the highest of all tiles.
+    """
+    tiling, size = photographs.tiling, photograph.size
+    stitchers: dict[str, MapStitcher] = {}
+    own: dict[str, float] = {}
+    shown, rebuilt = (Overview(size, photographs.reading.channels) for _ in range(2))
+
+    def take(batch: list[tuple[Box, UInt8[np.ndarray, "h w c"]]]) -> None:
+        (output,) = detect(np.stack([tile for _, tile in batch]))
+        if not stitchers:
+            factor = map_factor(size, maps=len(output.maps), limit_mb=limit_mb)
+            for name in output.maps:
+                stitchers[name] = MapStitcher(size, tiling, factor=factor)
+        for name, values in output.maps.items():
+            for tile_map in values:
+                stitchers[name].add(tile_map)
+        for name, scores in output.scores.items():
+            if name.rpartition(":")[0] not in output.maps:
+                own[name] = max(own.get(name, -np.inf), float(scores.max()))
+        for (box, tile), reconstruction in zip(batch, output.reconstruction, strict=True):
+            shown.add(tile, box)
+            rebuilt.add(reconstruction, box)
+
+    waiting = []
+    for each in photographs.tiles(photograph):
+        waiting.append(each)
+        if len(waiting) == batch_size:
+            take(waiting)
+            waiting = []
+    if waiting:
+        take(waiting)
+    scores = own | {
+        f"{name}:{reduction}": value
+        for name, stitcher in stitchers.items()
+        for reduction, value in stitcher.reductions.items()
+    }
+    return DetectorOutput(
+        {name: stitcher.map[None] for name, stitcher in stitchers.items()},
+        {name: np.array([value], np.float32) for name, value in scores.items()},
+        rebuilt.picture[None],
+        shown.picture[None],
+    )
