@@ -246,11 +246,11 @@ def _unseen(
     """
     numbers = np.array(folds or [0] * len(images))
     at_once = 1 if isinstance(images, Photographs) else detector.batch_size
-    if not isinstance(images, Photographs):
-        if folds and detector.model.left_out is not None and not run.has_folds(folds):
-            for unseen in detector.left_out(images, numbers):
-                yield unseen, np.asarray(images[unseen.places])
-            return
+    leaves_out = detector.model.left_out is not None and not run.has_folds(folds)
+    if folds and leaves_out and not isinstance(images, Photographs):
+        for unseen in detector.left_out(images, numbers):
+            yield unseen, np.asarray(images[unseen.places])
+        return
     for number in np.unique(numbers):
         rows = np.flatnonzero(numbers == number)
         unaware = detector.of_fold(run, int(number)) if folds else detector

@@ -12,7 +12,7 @@ from jaxad.data import read_image, read_mask, read_table
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.evaluation.inputs import read_inputs
-from jaxad.evaluation.map_metrics import map_metrics, outputs_of, required_mb
+from jaxad.evaluation.map_metrics import map_metrics, required_mb, shown_of
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 
@@ -130,10 +130,13 @@ def test_outputs_that_were_not_kept_are_those_that_were(run):
     forgotten = map_metrics(little, test, pixel_threshold=None)
     assert kept.output is not None and forgotten.output is None
     for computed in (kept, forgotten):
-        some = outputs_of(detector, test, computed, [4, 1])
-        np.testing.assert_array_equal(some.reconstruction, kept.output.reconstruction[[4, 1]])
-        for name, values in kept.output.maps.items():
-            np.testing.assert_allclose(some.maps[name], values[[4, 1]], rtol=1e-6, atol=1e-6)
+        some = shown_of(detector, test, computed, [4, 1])
+        assert list(some) == [4, 1]
+        heats = kept.output.maps[detector.primary_map]
+        for i, shown in some.items():
+            np.testing.assert_array_equal(shown.image, test.images[i])
+            np.testing.assert_array_equal(shown.reconstruction, kept.output.reconstruction[i])
+            np.testing.assert_allclose(shown.heat, heats[i], rtol=1e-6, atol=1e-6)
     for name, values in kept.scores.items():
         np.testing.assert_allclose(forgotten.scores[name], values, rtol=1e-6, atol=1e-6)
 
