@@ -172,7 +172,7 @@ BELOW: dict[str, set[str]] = {
     "training": {"run", "data", "ops", "models", "convert"},
     "evaluation": {"run", "data", "ops", "metrics", "report", "models", "training"},
     "benchmark": {"run", "data", "metrics", "report", "models", "training", "evaluation"},
-    "export": {"run", "data", "evaluation"},
+    "export": {"run", "data", "report", "evaluation"},
     "cli": {
         "run", "data", "ops", "metrics", "report", "models", "convert", "training", "evaluation",
         "benchmark", "export",

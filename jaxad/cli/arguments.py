@@ -146,10 +146,13 @@ def _add_convert(command: argparse.ArgumentParser) -> None:
 def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
     command.add_argument("--output", required=True, metavar="FILE",
-                     help="the file; FILE.json beside it describes it")  # fmt: skip
-    command.add_argument("--format", default="stablehlo", metavar="stablehlo|onnx",
-                     help="stablehlo (default): needs jax; onnx: for onnxruntime and "
-                     "others, takes images of any size")  # fmt: skip
+                     help="the file; FILE.json beside it describes it; web: a folder")  # fmt: skip
+    command.add_argument("--format", default="stablehlo", metavar="stablehlo|onnx|web",
+                     help="stablehlo (default): needs jax; onnx: for onnxruntime and others, takes "
+                     "images of any size; web: a folder that judges in the browser")  # fmt: skip
+    command.add_argument("--runtime", metavar="FOLDER",
+                     help="web: the npm package onnxruntime-web (default: "
+                     "node_modules/onnxruntime-web)")  # fmt: skip
     command.add_argument("--checkpoint", default="last", help="last (default), best or a step")
     command.add_argument(
         "--data-root", help="where the training images are now, if they have moved"

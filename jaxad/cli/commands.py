@@ -202,6 +202,7 @@ def export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         arguments.workdir,
         arguments.output,
         format=arguments.format,
+        runtime=arguments.runtime,
         checkpoint=arguments.checkpoint,
         data_root=arguments.data_root,
         overrides=overrides,
@@ -211,7 +212,10 @@ def export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         f"({record['format']})")  # fmt: skip
     if record["image_threshold"] is None:
         say(f"no threshold inside: {record['no_threshold_because']}")
-    say(f"described in {arguments.output}.json")
+    if arguments.format == "web":
+        say(f"try it: python -m http.server --directory {arguments.output}")
+    else:
+        say(f"described in {arguments.output}.json")
 
 
 def data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

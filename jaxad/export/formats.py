@@ -12,6 +12,7 @@ from jaxad.run.errors import UserError
 FORMATS = {
     "stablehlo": ("jaxad.evaluation.export", "export"),
     "onnx": ("jaxad.export.onnx_file", "export"),
+    "web": ("jaxad.export.web", "export"),
 }
 """Name of a format -> the module and function that write it."""
 
@@ -24,17 +25,19 @@ def export(
     checkpoint: str | int = "last",
     data_root: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    runtime: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """Writes a run's detector to a file, and a description beside it.
 
     Args:
       workdir: the run folder.
-      output: the file.
+      output: the file; of the format web, the folder.
       format: of :data:`FORMATS`.
       checkpoint: ``"last"``, ``"best"`` or a step number.
       data_root: where the training images are now, when they have moved; they are read only if
         the run has no calibration yet.
       overrides: keys as of :func:`jaxad.evaluate` that take the place of the run's.
+      runtime: of the format web alone: folder of the npm package onnxruntime-web.
 
     Returns:
       The content of FILE.json.
@@ -52,6 +55,11 @@ def export(
         if error.name != "onnx":
             raise
         raise UserError(
-            "the format onnx needs the package onnx: pip install 'jaxad[onnx]'"
+            f"the format {format} needs the package onnx: pip install 'jaxad[onnx]'"
         ) from error
-    return write(workdir, output, checkpoint=checkpoint, data_root=data_root, overrides=overrides)
+    own = {} if runtime is None else {"runtime": runtime}
+    if own and format != "web":
+        raise UserError(f"the format {format} needs no runtime; leave --runtime out")
+    return write(
+        workdir, output, checkpoint=checkpoint, data_root=data_root, overrides=overrides, **own
+    )

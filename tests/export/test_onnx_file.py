@@ -126,5 +126,5 @@ def test_what_cannot_be_converted_is_one_sentence(run, tmp_path, monkeypatch, ca
 
 
 def test_a_format_that_there_is_not(run, tmp_path):
-    with pytest.raises(UserError, match="none of stablehlo, onnx"):
+    with pytest.raises(UserError, match="none of stablehlo, onnx, web"):
         export(run, tmp_path / "x", format="torch")

@@ -178,7 +178,8 @@ class EfficientNetLite(nn.Module):
         On a CPU image by image: what a block makes of several does not fit into the cache, and
         they take twice as long.
         """
-        if self.is_initializing() or len(images) == 1:
+        # An export is traced with a free number of images, of which len() makes an error.
+        if self.is_initializing() or images.shape[0] == 1:
             return self.together(images)
         variables, alone = self.variables, self.clone(parent=None)
         together = lambda images: apply(alone, variables, images, method="together")
