@@ -77,7 +77,7 @@ def test_regions_found_are_those_of_the_predicted_pixels(run, data):
     assert found["coverage"] == pytest.approx(np.mean(shares), abs=1e-12)
     assert found["false_positive_rate"] == false / normal
     assert set(found["per_defect"]) == {"box"}
-    assert "The pixel threshold finds" in (run / "report.html").read_text()
+    assert "defect regions, by one pixel at least" in (run / "report.html").read_text()
 
 
 def test_few_pixels_are_exact_even_when_streamed(run):
