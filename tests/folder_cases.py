@@ -5,65 +5,23 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import pathlib
 import re
+import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-import numpy as np
-from PIL import Image
+from folder_case import Case, write
+from published_folder_cases import PUBLISHED, SPLIT
 
 from jaxad.data.datasets import read_table
-from jaxad.data.table import SampleTable
+from jaxad.data.table import ALL_SPLITS, SampleTable
 from jaxad.run.errors import UserError
 
-SIZE = (12, 16)
-
-
-def photo(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A picture of many colours."""
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
-
-
-def mask(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A box of defective pixels."""
-    marked = np.zeros(size, np.uint8)
-    marked[3:7, 4 : 8 + seed % 3] = 255
-    return marked
-
-
-def empty(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A mask of nothing."""
-    return np.zeros(size, np.uint8)
-
-
-PICTURES = {"photo": photo, "mask": mask, "empty": empty}
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A folder and what is made of it.
-
-    Attributes:
-      files: patterns such as ``good/{0-4}.png`` -> what the files are, of `PICTURES`.
-      read: what `summary` says of the table; of an error, a part of its sentence.
-      notes: a part of each note that the table must have.
-      options: of `read_table`.
-      refused: reading ends in an error.
-    """
-
-    files: Mapping[str, str]
-    read: str
-    notes: tuple[str, ...] = ()
-    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    refused: bool = False
-
-
 GOOD_BAD = {"good/{0-4}.png": "photo", "bad/{0-1}.png": "photo"}
-SPLIT = {"train/good/{0-4}.png": "photo", "test/good/{0-1}.png": "photo"}
 
-CASES: dict[str, Case] = {
+OWN: dict[str, Case] = {
     "nothing but images": Case({"{0-4}.png": "photo"}, "train: 5 good"),
     "good beside a kind": Case(GOOD_BAD, "train: 4 good; test: 1 good, 2 bad"),
     "good beside a kind, masks": Case(
@@ -132,18 +90,54 @@ CASES: dict[str, Case] = {
         SPLIT | {"test/hole/{0-1}.png": "photo", "ground_truth/hole/{0-1}_mask_{1-2}.png": "mask"},
         "train: 5 good; test: 2 good, 2 hole (2 masks)",
     ),
-    "a folder of masks for every image (MVTec LOCO)": Case(
-        SPLIT | {"test/logical_anomalies/{0-1}.png": "photo",
-                 "ground_truth/logical_anomalies/{0-1}/{0-2}.png": "mask"},
-        "train: 5 good; test: 2 good, 2 logical_anomalies (2 masks)",
+    "kinds with folders `rgb`, `gt` and `xyz`": Case(
+        {"good/rgb/{0-4}.png": "photo", "good/xyz/{0-4}.tiff": "photo",
+         "hole/rgb/{0-1}.png": "photo", "hole/gt/{0-1}.png": "mask"},
+        "train: 4 good; test: 1 good, 2 hole (2 masks)",
+        ("point clouds", "the folder hole/gt holds masks"),
     ),
-    "`rgb`, `gt` and `xyz` inside each kind (MVTec 3D-AD)": Case(
-        {"train/good/rgb/{0-4}.png": "photo", "train/good/xyz/{0-4}.tiff": "photo",
-         "test/good/rgb/{0-1}.png": "photo", "test/good/gt/{0-1}.png": "empty",
-         "test/hole/rgb/{0-1}.png": "photo", "test/hole/gt/{0-1}.png": "mask",
-         "test/hole/xyz/{0-1}.tiff": "photo"},
-        "train: 5 good; test: 2 good (2 masks), 2 hole (2 masks)",
-        ("point clouds", "the folder test/hole/gt holds masks"),
+    "validation images beside training images": Case(
+        SPLIT | {"val/good/{0-1}.png": "photo", "test/hole/{0-1}.png": "photo"},
+        "train: 5 good; validation: 2 good; test: 2 good, 2 hole",
+    ),
+    "folders in capitals": Case(
+        {"Train/OK/{0-4}.png": "photo", "Test/OK/{0-1}.png": "photo", "Test/NG/{0-1}.png": "photo",
+         "GT/NG/{0-1}.png": "mask"},
+        "train: 5 good; test: 2 good, 2 NG (2 masks)",
+        ("the folder GT holds masks",),
+    ),
+    "a list of images (CSV), as `data.root`": Case(
+        {"images/{0-5}.png": "photo", "masks/5.png": "mask"},
+        "train: 4 good; test: 1 good, 1 scratch (1 mask)",
+        ("listed in",),
+        options={"root": "parts.csv"},
+        texts={"parts.csv": "image;label;mask;split\n" + "".join(
+            f"images/{n}.png;good;;{'train' if n < 4 else 'test'}\n" for n in range(5)
+        ) + "images/5.png;scratch;masks/5.png;test\n"},
+    ),
+    "a list without a split (JSON lines)": Case(
+        {"{0-5}.png": "photo", "5_drawn.png": "mask"},
+        "train: 4 good; test: 1 good, 1 defect (1 mask)",
+        ("no split is listed",),
+        options={"root": "parts.jsonl"},
+        texts={"parts.jsonl": "".join(
+            json.dumps({"path": f"{n}.png", "label": n // 5,
+                        "mask": "5_drawn.png" if n == 5 else None}) + "\n" for n in range(6)
+        )},
+    ),
+    "a list of images that are not all there": Case(
+        {"{0-3}.png": "photo"},
+        "train: 4 good",
+        ("1 of 5 listed images are not there, first 4.png",),
+        options={"root": "parts.csv"},
+        texts={"parts.csv": "path,split\n" + "".join(f"{n}.png,train\n" for n in range(5))},
+    ),
+    "a list with an unknown split": Case(
+        {"{0-3}.png": "photo"},
+        "line 2: the split 'apart' is none of train, validation, test",
+        options={"root": "parts.csv"},
+        refused=True,
+        texts={"parts.csv": "path,split\n0.png,apart\n"},
     ),
     "other formats among the images": Case(
         GOOD_BAD | {"good/{5-6}.gif": "photo", "bad/9.tga": "photo"},
@@ -165,57 +159,54 @@ CASES: dict[str, Case] = {
     ),
 }  # fmt: skip
 
-
-def write(root: pathlib.Path, case: Case) -> None:
-    """Writes the files of a case."""
-    seed = 0
-    for pattern, content in case.files.items():
-        for path in expanded(pattern):
-            place = root / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(PICTURES[content](seed)).save(place)
-            seed += 1
-
-
-def expanded(pattern: str) -> list[str]:
-    """``a{0-2}`` -> ``a0``, ``a1``, ``a2``."""
-    match = re.search(r"\{(\d)-(\d)\}", pattern)
-    if match is None:
-        return [pattern]
-    numbers = range(int(match[1]), int(match[2]) + 1)
-    before, after = pattern[: match.start()], pattern[match.end() :]
-    return [path for n in numbers for path in expanded(f"{before}{n}{after}")]
+CASES = OWN | PUBLISHED
 
 
 def summary(table: SampleTable) -> str:
     """Such as ``train: 4 good; test: 1 good, 2 bad (2 masks)``."""
     parts = []
-    for split in ("train", "test"):
+    for split in ALL_SPLITS:
         kinds = []
         for kind, some in table.by_kind(split).items():
             masks = Counter(sample.mask is not None for sample in some)[True]
-            kinds.append(f"{len(some)} {kind}" + (f" ({masks} masks)" if masks else ""))
+            told = f" ({masks} mask{'s' * (masks > 1)})" if masks else ""
+            kinds.append(f"{len(some)} {kind}{told}")
         parts += [f"{split}: {', '.join(kinds)}"] if kinds else []
     return "; ".join(parts)
 
 
+def data_keys(root: pathlib.Path, case: Case) -> dict[str, str]:
+    """The keys of ``data`` that a case needs."""
+    return {**case.options, "root": str(root / case.options.get("root", ""))}
+
+
 def answer(root: pathlib.Path, case: Case) -> tuple[str, tuple[str, ...]]:
     """What is read, or the sentence with which reading ends, without the place; and the notes."""
+    placeless = lambda text: text.replace(f"{root}/", "").replace(str(root), "the folder")
     try:
-        table = read_table(root, **case.options)
+        table = read_table(**data_keys(root, case))
     except UserError as error:
-        return str(error).replace(f"{root}/", "").replace(str(root), "the folder"), ()
-    return summary(table), table.notes
+        return placeless(str(error)), ()
+    return summary(table), tuple(map(placeless, table.notes))
 
 
 def page() -> str:
-    """The table of docs/folders.md."""
+    """The table of docs/folders.md: every case, written and read."""
     rows = ["| your folder | holds | what jaxad makes of it |", "|---|---|---|"]
     for name, case in CASES.items():
-        files = ", ".join(f"`{path}`" for path in case.files)
-        read = f"refused: {case.read}" if case.refused else case.read
-        rows.append(f"| {name} | {files} | {'; '.join((read, *case.notes))} |")
+        with tempfile.TemporaryDirectory() as root:
+            write(pathlib.Path(root), case)
+            read, notes = answer(pathlib.Path(root), case)
+        files = ", ".join(f"`{path}`" for path in (*case.files, *case.texts))
+        told = [f"refused: {read}" if case.refused else read, *_worth_telling(notes)]
+        rows.append(f"| {name} | {files} | {'; '.join(told)} |")
     return "\n".join(rows)
+
+
+def _worth_telling(notes: Sequence[str]) -> list[str]:
+    """Without what differs from a published data set, which a few files of one always do."""
+    told = [re.sub(r"; data.name=\w+ compares it with what is published", "", n) for n in notes]
+    return [note for note in told if "published" not in note]
 
 
 if __name__ == "__main__":

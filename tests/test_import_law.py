@@ -144,7 +144,8 @@ def test_files_are_written_by_one_rule():
     """Whole or not at all, tables alike: see ``jaxad.run.files``."""
     for file in FILES:
         if module_name(file) != "jaxad.run.files":
-            assert not imports(file, lazy=True) & {"csv", "tempfile"}, file
+            allowed = {"csv"} if module_name(file) == "jaxad.run.lists" else set()  # which reads
+            assert not imports(file, lazy=True) & {"csv", "tempfile"} - allowed, file
             assert "os.replace" not in file.read_text(), file
 
 
@@ -184,6 +185,7 @@ RUN = (
     "schema",
     "pickles",
     "files",
+    "lists",
     "progress",
     "environment",
     "options",

@@ -90,6 +90,9 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     command.add_argument("--checkpoint", default="last", help="last (default), best or a step")
     command.add_argument("--tiff", action="store_true",
                      help="also write the raw maps as float TIFF in MVTec's layout")  # fmt: skip
+    command.add_argument("--submission", action="store_true",
+                     help="also write maps and thresholded maps as the server of MVTec AD 2 reads "
+                     "them")  # fmt: skip
     command.add_argument("--no-overlays", action="store_true", help="write no pictures")
     command.add_argument(
         "--data-root", help="where the training images are now, if they have moved"
@@ -166,7 +169,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
                      "masks of a folder; prepare: decode a config's images once; defects: draw "
                      "defects on good images")  # fmt: skip
     command.add_argument(
-        "--name", default="", help="auto (default), mvtec, folder, or of `data list`"
+        "--name", default="", help="auto (default), mvtec, folder, listing, or of `data list`"
     )
     command.add_argument("--root", default="", help="inspect: folder of the images")
     command.add_argument("--category", default="", help="inspect: sub-folder of root, normal class")
@@ -175,6 +178,8 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--masks", default="", metavar="FOLDER",
                      help="inspect: folders of masks, as the key data.masks")  # fmt: skip
+    command.add_argument("--pages", default="first", choices=["first", "each"],
+                     help="inspect: of TIFF files, as the key data.pages")  # fmt: skip
     command.add_argument("--sheet", default="", metavar="FILE",
                      help="inspect, defects: write a contact sheet (PNG)")  # fmt: skip
     command.add_argument("--seed", type=int, default=0, help="defects: of what is drawn")

@@ -118,6 +118,7 @@ def predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
             data_root=arguments.data_root,
             overlays=not arguments.no_overlays,
             tiff=arguments.tiff,
+            submission=arguments.submission,
             overrides=overrides,
         )
     except KeyboardInterrupt:
@@ -251,6 +252,7 @@ def data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
                 category=arguments.category,
                 anomalous=arguments.anomalous,
                 masks=arguments.masks,
+                pages=arguments.pages,
                 sheet=arguments.sheet,
             )
         )
@@ -275,6 +277,7 @@ def score(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     columns = ["category", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "method"]
     say(f"compared at the resolution of the {result['resolution']}s; image score: "
           f"{result['image_score']}; AUPRO to {result['aupro_limit']:g}")  # fmt: skip
+    columns += ["au_spro"] * any("au_spro" in row for row in rows)
     say(format_metrics_table(rows, columns))
     for name, metrics in result["categories"].items():
         for metric, reason in metrics["undefined"].items():

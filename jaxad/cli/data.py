@@ -65,6 +65,7 @@ def inspect(
     category: str = "",
     anomalous: str = "",
     masks: str = "",
+    pages: str = "first",
     sheet: str = "",
 ) -> str:
     """Reads a data set and says what it holds.
@@ -76,6 +77,7 @@ def inspect(
         are counted, without a look into the files.
       anomalous: as ``data.anomalous``.
       masks: as ``data.masks``.
+      pages: as ``data.pages``.
       sheet: file of a contact sheet (PNG); empty for none.
 
     Raises:
@@ -86,7 +88,9 @@ def inspect(
     categories = list_categories(root, name=name)
     if not category and len(categories) > 1 and (name not in CATALOGUE or _in_folders(name)):
         return _overview(root, name, categories, masks)
-    table = read_table(root, name=name, category=category, anomalous=anomalous, masks=masks)
+    table = read_table(
+        root, name=name, category=category, anomalous=anomalous, masks=masks, pages=pages
+    )
     found = inspect_table(table)
     headings = {
         "split": "split", "kind": "kind", "images": "images", "masks": "masks",
@@ -204,6 +208,7 @@ def _prepare_shards(data: Data, folder: str) -> str:
         category=data.category,
         anomalous=data.anomalous,
         masks=data.masks,
+        pages=data.pages,
         # Whole images, of which a run cuts its region as it does of photographs: prepared larger,
         # so that the region comes out at the size of the config.
         image_size=size_of_whole(data.region, data.image_size),

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from jaxad.data.images import decode
 from jaxad.data.masks import read_mask
-from jaxad.data.table import SPLITS, Sample, SampleTable
+from jaxad.data.table import ALL_SPLITS, Sample, SampleTable
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_bytes
 
@@ -41,7 +41,7 @@ def contact_sheet(table: SampleTable, *, columns: int = _COLUMNS) -> bytes:
     """
     rows = [
         (f"{split}/{kind}: {len(some)} images, {sum(s.mask is not None for s in some)} masks", some)
-        for split in SPLITS
+        for split in ALL_SPLITS
         for kind, some in table.by_kind(split).items()
     ][:_MOST_KINDS]
     return sheet_of_rows(

@@ -1,11 +1,11 @@
 """Data sets to sample tables: the published ones by name, and any folder.
 
-``mvtec``, ``folder`` and ``auto`` read whatever lies in a folder layout, see
-:mod:`jaxad.data.layouts`; ``shards``, and ``auto`` where there are any, what `jaxad data prepare
---shards` made of one. The names of :data:`~jaxad.data.published.catalogue.CATALOGUE` read one
-published
-data set as its authors ship it, hold it against the published counts, and put what differs, and
-what was chosen in reading it, into the table's notes.
+``mvtec`` and ``folder`` read whatever lies in a folder layout, see :mod:`jaxad.data.layouts`;
+``listing`` a list of images (:mod:`jaxad.data.listing`); ``shards`` what `jaxad data prepare
+--shards` made of a data set. The names of :data:`~jaxad.data.published.catalogue.CATALOGUE` read
+one published data set as its authors ship it, hold it against the published counts, and put what
+differs, and what was chosen in reading it, into the table's notes. ``auto`` takes what it finds: a
+list, shards, a published data set that is known by a sign of its own, or a folder layout.
 """
 
 from __future__ import annotations
@@ -14,18 +14,33 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from jaxad.data.files import image_files, split_member, unread_note
-from jaxad.data.layouts import LAYOUTS, category_folder, is_mvtec, read_layout, subfolders
+from jaxad.data.files import image_files, split_member, split_page, unread_note
+from jaxad.data.layouts import (
+    LAYOUTS,
+    category_folder,
+    is_mvtec,
+    read_layout,
+    subfolders,
+    without_depth,
+)
+from jaxad.data.listing import ENDINGS, is_listing, listed_categories, read_listing
 from jaxad.data.mask_folders import without_masks
+from jaxad.data.pages import pages_of, with_pages
 from jaxad.data.published.catalogue import CATALOGUE, published_categories
 from jaxad.data.published.counts import differences
-from jaxad.data.published.readers import READERS, read_shards, shard_categories
+from jaxad.data.published.readers import (
+    READERS,
+    read_shards,
+    recognised,
+    shard_categories,
+    shipped_categories,
+)
 from jaxad.data.published.readers.elpv import installed_elpv
 from jaxad.data.shards import find_shards, is_shards
 from jaxad.data.table import SampleTable
 from jaxad.run.errors import UserError, did_you_mean
 
-NAMES = (*LAYOUTS, "shards", *CATALOGUE)
+NAMES = (*LAYOUTS, "listing", "shards", *CATALOGUE)
 """What ``data.name`` may be, ``"synthetic"`` apart."""
 
 
@@ -36,6 +51,7 @@ def read_table(
     category: str = "",
     anomalous: str = "",
     masks: str = "",
+    pages: str = "first",
 ) -> SampleTable:
     """Reads a data set into a sample table. No image is decoded, but masks that tell kinds are.
 
@@ -46,6 +62,7 @@ def read_table(
       category: of the data set: a sub-folder of ``root``, or a class; ``""`` where there is one.
       anomalous: for ``elpv``, which defect probabilities count as anomalous.
       masks: for folders of your own, which of them hold masks, as ``data.masks``.
+      pages: ``"each"`` makes every page of a file an image, as ``data.pages``.
 
     Returns:
       The table, in natural order of the relative paths.
@@ -62,11 +79,15 @@ def read_table(
         raise UserError(f"data.masks is for folders of your own, not for data.name={name}")
     wanted = os.fspath(root) or name != "elpv"
     place = pathlib.Path(root) if wanted else installed_elpv()
-    if name == "shards" or (name == "auto" and find_shards(place)):
+    # Who says which folders hold masks knows better than any sign.
+    form = _form_of(place) if name == "auto" and not masks else name
+    if form == "shards":
         table = read_shards(place, category)
-    elif name in LAYOUTS:
+    elif form == "listing":
+        table = read_listing(_listing(place), category)
+    elif form in LAYOUTS:
         base, category = category_folder(place, category)
-        read = read_layout(base, name, masks=masks)
+        read = read_layout(base, form, masks=masks)
         table = SampleTable(
             root=str(base),
             name=read.name,
@@ -77,16 +98,22 @@ def read_table(
     else:
         if not place.exists():
             raise UserError(f"data.root {place} does not exist")
-        _check_category(name, category, place)
+        _check_category(form, category, place)
         options = {"anomalous": anomalous} if anomalous else {}
-        table = READERS[name](place, category, **options)
-        table = table.with_notes(differences(table, CATALOGUE[name], some_left_out=bool(anomalous)))
+        table = READERS[form](place, category, **options)
+        published = CATALOGUE[form]
+        if name == form:
+            notes = differences(table, published, some_left_out=bool(anomalous))
+        else:
+            notes = [f"recognised as {published.title}; data.name={form} compares it with what is "
+                     "published"]  # fmt: skip
+        table = table.with_notes(notes)
     if not table.train_good():
         raise UserError(
             f"{table.root} holds no good training image: put good images in train/good, "
             "or in a folder of nothing but good images"
         )
-    return table
+    return with_pages(table) if pages == "each" else table
 
 
 def list_categories(root: str | os.PathLike, *, name: str = "auto") -> tuple[str, ...]:
@@ -101,23 +128,55 @@ def list_categories(root: str | os.PathLike, *, name: str = "auto") -> tuple[str
     """
     if name not in NAMES:
         raise UserError(f"unknown data.name {name!r}{did_you_mean(name, (*NAMES, 'synthetic'))}")
-    if name in CATALOGUE and not CATALOGUE[name].folders:
-        return published_categories(name)
     place = pathlib.Path(root)
-    if name == "shards" or (name == "auto" and find_shards(place)):
+    form = _form_of(place) if name == "auto" else name
+    if form in CATALOGUE and not CATALOGUE[form].folders:
+        return published_categories(form)
+    if form == "shards":
         return shard_categories(place)
+    if form == "listing":
+        return listed_categories(_listing(place))
+    if form in CATALOGUE:
+        return shipped_categories(place, form)
     if not place.is_dir() or is_mvtec(place):
         return ()
     return tuple(folder.name for folder in subfolders(place) if is_mvtec(folder))
 
 
-def find_images(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[str]:
+def _form_of(place: pathlib.Path) -> str:
+    """What ``auto`` stands for: a list, shards, a data set by its sign, or any folder."""
+    if is_listing(place):
+        return "listing"
+    return "shards" if find_shards(place) else recognised(place) or "auto"
+
+
+def _listing(place: pathlib.Path) -> pathlib.Path:
+    """The list that ``data.root`` is, or that alone lies in it.
+
+    Raises:
+      UserError: there is none, or several.
+    """
+    if not place.is_dir():
+        if not place.exists():
+            raise UserError(f"data.root {place} does not exist")
+        return place
+    lists = [file for file in sorted(place.iterdir()) if is_listing(file)]
+    if len(lists) != 1:
+        found = f"holds {len(lists)} lists" if lists else "holds no list"
+        raise UserError(f"{place} {found} ({', '.join(ENDINGS)}): set data.root to the file")
+    return lists[0]
+
+
+def find_images(
+    path: str | os.PathLike | Sequence[str | os.PathLike], *, pages: str = "first"
+) -> list[str]:
     """Finds the images to predict on.
 
     Args:
-      path: a file, a folder (read recursively, in natural order, without folders of masks), a
-        folder of shards (its test images), an image in a file of many (``mnist.npz::test/0``), or
-        a list of these.
+      path: a file, a folder (read recursively, in natural order, without masks and point clouds), a
+        folder of shards (its test images), an image in a file of many (``mnist.npz::test/0``), a
+        page of a file (``scan.tif[3]``), or a list of these.
+      pages: as ``data.pages``.
 
     Returns:
       Paths. A file that is named itself is returned whatever its extension.
@@ -126,19 +185,37 @@ def find_images(path: str | os.PathLike | Sequence[str | os.PathLike]) -> list[s
       UserError: a path does not exist, or a folder holds no image.
     """
     if not isinstance(path, str | os.PathLike):
-        return [image for item in path for image in find_images(item)]
+        return [image for item in path for image in find_images(item, pages=pages)]
     place = pathlib.Path(path)
     if is_shards(place):
         return [sample.path for sample in read_shards(place, "").test()]
     if place.is_dir():
-        images = [str(place / image) for image in without_masks(place, image_files(place))]
+        images, _ = _images_below(place)
         if not images:
             unread = unread_note(place)
             raise UserError(f"{place}: {unread}" if unread else f"{place} holds no image")
-        return images
-    if not place.exists() and split_member(place) is None:
-        raise UserError(f"{place} does not exist")
-    return [str(place)]
+        found = [str(place / image) for image in images]
+    else:
+        if not place.exists() and not split_member(place) and not split_page(place):
+            raise UserError(f"{place} does not exist")
+        found = [str(place)]
+    return [page for image in found for page in pages_of(image)] if pages == "each" else found
+
+
+def left_out(path: str | os.PathLike) -> list[str]:
+    """Says what `find_images` leaves out of a folder; nothing of anything else."""
+    place = pathlib.Path(path)
+    return _images_below(place)[1] if place.is_dir() and not is_shards(place) else []
+
+
+def _images_below(folder: pathlib.Path) -> tuple[list[str], list[str]]:
+    """The images in a folder, relative, and what is left out."""
+    files, notes = without_depth(image_files(folder))
+    images = without_masks(folder, files)
+    masks = len(files) - len(images)
+    unread = unread_note(folder)
+    notes += [f"{masks} masks are left out"] if masks else []
+    return images, notes + ([unread] if unread else [])
 
 
 def _check_category(name: str, category: str, place: pathlib.Path) -> None:

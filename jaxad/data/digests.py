@@ -40,7 +40,7 @@ def contents_of(
     names = [_name(file, table.root) for file in files]
     try:
         sizes = [os.stat(file).st_size for file in files]
-        digests = list(map_ahead(_sha256, files)) if hashed else []
+        digests = list(map_ahead(sha256_of, files)) if hashed else []
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
     return {
@@ -93,6 +93,11 @@ def _name(file: str, root: str) -> str:
     return absolute.name if str(absolute) == base else absolute.relative_to(base).as_posix()
 
 
-def _sha256(file: str) -> str:
+def sha256_of(file: str) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits.
+
+    Raises:
+      OSError: it cannot be read.
+    """
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -30,6 +30,7 @@ SEPARATOR = "::"
 """In the path of an image in a file of many, see :mod:`jaxad.data.containers`."""
 
 _DIGITS = re.compile(r"(\d+)")
+_PAGE = re.compile(r"(.+)\[(\d{1,9})\]", re.DOTALL)
 
 
 def natural_key(path: str) -> tuple:
@@ -96,9 +97,18 @@ def split_member(path: str | os.PathLike) -> tuple[str, str] | None:
     return container, member
 
 
+def split_page(path: str | os.PathLike) -> tuple[str, int] | None:
+    """Parts a page's path (``FILE[3]``) into file and number; None for any other path."""
+    match = _PAGE.fullmatch(os.fspath(path))
+    # A file whose own name ends so is a file.
+    if match is None or not os.path.isfile(match[1]) or os.path.lexists(path):
+        return None
+    return match[1], int(match[2])
+
+
 def file_of(path: str | os.PathLike) -> str:
-    """Returns the file that has to be there for a path to be read: the container, or the path."""
-    parts = split_member(path)
+    """Returns the file that a path is read from: a container, a file of pages, or the path."""
+    parts = split_member(path) or split_page(path)
     return os.fspath(path) if parts is None else parts[0]
 
 

@@ -77,7 +77,9 @@ class Given(NamedTuple):
             return pixels_of(picture, self.name, **how)
 
 
-def given_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[Given]:
+def given_images(
+    images: ImageLike | Iterable[ImageLike], *, pages: str = "first"
+) -> Iterator[Given]:
     """One :class:`Given` per image; a list is checked before anything of it is read.
 
     Args:
@@ -85,13 +87,14 @@ def given_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[Given]:
         Folders are read recursively. Arrays are ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)`` or, with
         alpha, ``(h, w, 4)``, red before green before blue: uint8, floats in [0, 1], or uint16
         without channels. Arrays of other libraries do that NumPy can read.
+      pages: of files that are named, as ``data.pages``.
 
     Raises:
       UserError: a path does not exist, a folder holds no image, an array has another type, shape
         or range, or something is no image at all.
     """
     if _is_one(images):
-        return iter(_expand(images, "the image"))
+        return iter(_expand(images, "the image", pages))
     array = _as_array(images)
     if array is not None:
         if array.ndim in (2, 3):
@@ -104,7 +107,7 @@ def given_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[Given]:
         images = list(array)
     if not isinstance(images, Iterable):
         raise UserError(f"{_described(images)} is no image; give {_IMAGES}")
-    expanded = (one for i, item in enumerate(images) for one in _expand(item, f"image {i}"))
+    expanded = (one for i, item in enumerate(images) for one in _expand(item, f"image {i}", pages))
     return iter(list(expanded)) if isinstance(images, list | tuple) else expanded
 
 
@@ -116,10 +119,10 @@ def _is_one(item: Any) -> bool:
     return isinstance(item, str | os.PathLike | bytes | Image.Image | OpenFile)
 
 
-def _expand(item: Any, name: str) -> list[Given]:
+def _expand(item: Any, name: str, pages: str) -> list[Given]:
     """One image, or those of a folder."""
     if isinstance(item, str | os.PathLike):
-        return [Given(path, path, path) for path in find_images(item)]
+        return [Given(path, path, path) for path in find_images(item, pages=pages)]
     if isinstance(item, bytes | Image.Image):
         return [Given(item, name)]
     if isinstance(item, OpenFile):

@@ -12,7 +12,7 @@ input pipelines see the same pixels. What happens to unusual files:
   that belongs to the training set, never to the single image. Float images must lie in [0, 1]
   and are treated as 16-bit images of full range.
 * 16-bit colour is read by its high bytes; a range other than the full one is an error for it.
-* Of a file with several frames the first is read.
+* Of a file with several pages or frames the first is read; ``FILE[3]`` is another, counted from 0.
 * ``FILE::MEMBER`` is an image in a file of many, see :mod:`jaxad.data.containers`.
 * Images above ``data.limit_megapixels`` are refused by their header, and all that are decoded at
   once share one budget of memory, see :mod:`jaxad.data.limits`.
@@ -32,8 +32,8 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from jaxad.data.containers import open_member
 from jaxad.data.crop import WHOLE, Crop, box_of, cut
-from jaxad.data.files import split_member
-from jaxad.data.limits import decoding, open_image
+from jaxad.data.files import split_member, split_page
+from jaxad.data.limits import check_pixels, decoding, open_image
 from jaxad.run.errors import UserError
 
 Item = TypeVar("Item")
@@ -255,12 +255,16 @@ def opened(path: str | os.PathLike, *, header_only: bool = False) -> Iterator[Im
             with open_member(*member) as image, aside(image):
                 yield image
             return
-        if os.path.getsize(path) == 0:
+        file, page = split_page(path) or (path, 0)
+        if os.path.getsize(file) == 0:
             raise UserError(f"{path} is empty (0 bytes)")
         # As a stream: Pillow maps an uncompressed file that it opens by name into memory, and
         # scrambles a TIFF whose sides its orientation exchanges.
-        with open(path, "rb") as stream, open_image(stream, path) as image, aside(image):
-            yield image
+        with open(file, "rb") as stream, open_image(stream, path) as image:
+            if page:
+                _turn_to(image, page, path)
+            with aside(image):
+                yield image
 
 
 @contextlib.contextmanager
@@ -280,6 +284,14 @@ def naming_failures(name: str) -> Iterator[None]:
         # A damaged file makes Pillow's decoders raise nearly anything (OSError, SyntaxError,
         # struct.error, zlib.error, IndexError ...): all of it means that the file is unreadable.
         raise UserError(f"{name} cannot be read, it may be damaged: {error}") from error
+
+
+def _turn_to(image: Image.Image, page: int, path: str) -> None:
+    count = getattr(image, "n_frames", 1)
+    if page >= count:
+        raise UserError(f"{path}: the file has {count} page{'s' * (count > 1)}, counted from 0")
+    image.seek(page)
+    check_pixels(path, image.width, image.height)
 
 
 def is_deep(image: Image.Image) -> bool:

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxad.data.files import split_member
+from jaxad.data.files import file_of, split_member
 from jaxad.data.images import decode, resolve_range_16bit
 from jaxad.data.masks import count_vanishing, read_mask
 from jaxad.data.notes import mask_notes, named, page_notes, range_notes
-from jaxad.data.table import SPLITS, Sample, SampleTable
+from jaxad.data.repeats import find_repeats
+from jaxad.data.table import ALL_SPLITS, Sample, SampleTable
 from jaxad.data.threads import map_ahead
 from jaxad.run.errors import UserError
 
@@ -25,7 +26,7 @@ class KindRow(NamedTuple):
     """One kind of image in one split.
 
     Attributes:
-      split: ``"train"`` or ``"test"``.
+      split: ``"train"``, ``"validation"`` or ``"test"``.
       kind: ``"good"`` or a kind of defect.
       images: their number.
       masks: how many have a mask.
@@ -76,7 +77,7 @@ def inspect_table(table: SampleTable) -> Inspection:
     """Decodes every image and every mask."""
     measured = dict(zip(table.samples, map_ahead(_measure, table.samples), strict=True))
     rows = []
-    for split in SPLITS:
+    for split in ALL_SPLITS:
         for kind, some in table.by_kind(split).items():
             shares = [100 * m for s in some if (m := measured[s].share)]
             median = float(np.median(shares)) if shares else None
@@ -126,7 +127,7 @@ def _measure(sample: Sample) -> _Measured:
 
 
 def _ending(path: str) -> str:
-    container, member = split_member(path) or (None, path)
+    container, member = split_member(path) or (None, file_of(path))
     ending = pathlib.PurePath(member).suffix.lower()
     # Rows of an array have no ending of their own.
     return ending or pathlib.PurePath(container or path).suffix.lower() or "none"
@@ -154,23 +155,5 @@ def _oddities(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str
         notes.append("there are no anomalous test images, so no ROC can be measured")
     elif all(s.label for s in test):
         notes.append("there are no good test images, so no image ROC can be measured")
-    return notes + _repeated(table, measured)
-
-
-def _repeated(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str]:
-    """Pictures that are there more than once, equal to the last pixel."""
-    same: dict[bytes, list[Sample]] = {}
-    for sample, found in measured.items():
-        if found.pixels is not None:
-            same.setdefault(found.pixels, []).append(sample)
-    notes = []
-    for what, odd in (
-        ("in training and test", lambda some: {"train", "test"} <= {s.split for s in some}),
-        ("good and defective", lambda some: {0, 1} <= {s.label for s in some}),
-        ("more than once in training", lambda some: sum(s.split == "train" for s in some) > 1),
-    ):
-        groups = [some for some in same.values() if len(some) > 1 and odd(some)]
-        if groups:
-            first = ", ".join(table.relative(s) for s in groups[0][:3])
-            notes.append(f"pictures {what}, equal to the last pixel: {len(groups)}, first {first}")
-    return notes
+    pictures = {sample: m.pixels for sample, m in measured.items() if m.pixels is not None}
+    return notes + find_repeats(pictures).notes(table, "equal to the last pixel")

@@ -4,14 +4,16 @@ Two layouts are known; ``auto`` takes the first where it fits.
 
 ``mvtec``
     ``train/good``, ``test/<good or kind>`` and optionally ``ground_truth/<kind>``, below
-    ``root/category`` or in ``root`` itself. ``ok`` and ``normal`` are accepted for ``good``.
+    ``root/category`` or in ``root`` itself. ``ok`` and ``normal`` are accepted for ``good``, and
+    good images may lie in ``validation/good`` (``val``) too.
 
 ``folder``
     Any other folder of images, read recursively:
 
-    * ``train`` and ``test``, as far as present. Under ``train`` all images are good unless there
-      are sub-folders ``good`` (``ok``, ``normal``) and others. Images directly in ``test`` need
-      masks, which tell the good ones from the others.
+    * ``train``, ``validation`` (``val``) and ``test``, as far as present. Under the first two all
+      images are good unless there are sub-folders ``good`` (``ok``, ``normal``) and others, or
+      masks that mark something. Images directly in ``test`` need masks, which tell the good ones
+      from the others.
     * ``good`` (``ok``, ``normal``) beside sub-folders of other kinds: the others are test images,
       and so is a fifth of the good ones, chosen by a fixed seed, because without good test
       images nothing can be measured. The rest of the good ones is for training.
@@ -26,8 +28,9 @@ the image: with it). Folders whose name begins with a dot are not read, nor ``xy
 
 from __future__ import annotations
 
+import os
 import pathlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from jaxad.data.files import image_files, natural_key, unread_note
@@ -35,7 +38,7 @@ from jaxad.data.mask_folders import CERTAIN_FOLDERS, part_masks, refuse_unnamed_
 from jaxad.data.mask_pairs import Masks
 from jaxad.data.masks import read_mask
 from jaxad.data.split import split_holdout
-from jaxad.data.table import GOOD, GOOD_NAMES, SPLITS, Sample, Split
+from jaxad.data.table import ALL_SPLITS, GOOD, GOOD_NAMES, Sample, Split, split_of
 from jaxad.run.errors import UserError, did_you_mean
 
 LAYOUTS = ("auto", "mvtec", "folder")
@@ -48,8 +51,8 @@ GOOD_TEST_SHARE = 0.2
 _BAD_NAMES = ("abnormal", "anomalies", "anomalous", "anomaly", "bad", "defect", "defective",
               "defects", "ko", "ng", "nok")  # fmt: skip
 
-# What a layout reader finds out about an image before masks are matched: path, split, kind.
-_Found = list[tuple[str, Split, str]]
+Found = list[tuple[str, Split, str]]
+"""What a layout reader finds out about images before masks are matched: path, split, kind."""
 
 
 class Layout(NamedTuple):
@@ -82,11 +85,11 @@ def read_layout(base: pathlib.Path, layout: str = "auto", *, masks: str = "") ->
     """
     if layout == "auto":
         layout = "mvtec" if is_mvtec(base) else "folder"
-    files, notes = _without_depth(image_files(base))
+    files, notes = without_depth(image_files(base))
     tops = {path.split("/")[0] for path in files}
     if layout == "mvtec" and not masks and tops & set(CERTAIN_FOLDERS):
         # MIAD has a folder `mask` beside `ground_truth`, of what the parts themselves cover.
-        files = [path for path in files if path.split("/")[0] in (*SPLITS, *CERTAIN_FOLDERS)]
+        files = [p for p in files if _split(p) or p.split("/")[0] in CERTAIN_FOLDERS]
     unread = unread_note(base)
     notes += [unread] if unread else []
     parted = part_masks(base, files, masks)
@@ -94,14 +97,36 @@ def read_layout(base: pathlib.Path, layout: str = "auto", *, masks: str = "") ->
         raise UserError(f"{base}: {unread}" if unread else f"{base} holds no image")
     if layout == "mvtec":
         found = _read_mvtec(base, parted.images)
+        notes += _outside_note(parted.images)
     else:
         found = _read_folder(base, parted.images, parted.masks, sure=bool(masks))
     samples = make_samples(base, found, parted.masks)
-    return Layout(layout, samples, (*notes, *parted.notes))
+    return Layout(layout, samples, (*notes, *parted.notes, *unused_notes(base, samples)))
 
 
-def _without_depth(files: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Leaves out the point clouds that MVTec 3D-AD has beside its photographs."""
+def unused_notes(base: pathlib.Path, samples: Sequence[Sample]) -> list[str]:
+    """Says which images are neither good ones to train with nor for testing."""
+    unused = [s.path for s in samples if s.split != "test" and s.label]
+    if not unused:
+        return []
+    first = os.path.relpath(unused[0], base)
+    return [f"defective images outside test, which are not used: {len(unused)}, first {first}"]
+
+
+def _outside_note(images: Sequence[str]) -> list[str]:
+    outside = [path for path in images if not _split(path)]
+    if not outside:
+        return []
+    return [f"{len(outside)} images outside train and test are not read, first {outside[0]}"]
+
+
+def _split(path: str) -> Split | None:
+    """The split that the outermost folder of a relative path is called after."""
+    return split_of(path.split("/")[0]) if "/" in path else None
+
+
+def without_depth(files: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Leaves out the point clouds beside photographs, and says how many."""
     beside = {path.rpartition("/rgb/")[0] for path in files if "/rgb/" in path}
     clouds = [path for path in files if path.rpartition("/xyz/")[0] in beside and "/xyz/" in path]
     if not clouds:
@@ -111,7 +136,7 @@ def _without_depth(files: Sequence[str]) -> tuple[list[str], list[str]]:
     return [path for path in files if path not in left_out], [note]
 
 
-def make_samples(base: pathlib.Path, found: _Found, masks: Masks) -> tuple[Sample, ...]:
+def make_samples(base: pathlib.Path, found: Found, masks: Masks) -> tuple[Sample, ...]:
     """Makes samples, in natural order of their paths.
 
     Args:
@@ -130,12 +155,18 @@ def _mask(base: pathlib.Path, files: tuple[str, ...]) -> str | tuple[str, ...] |
     return paths if len(paths) > 1 else next(iter(paths), None)
 
 
-def category_folder(root: pathlib.Path, category: str) -> tuple[pathlib.Path, str]:
-    """Finds the folder of a category in the MVTec layout.
+def category_folder(
+    root: pathlib.Path,
+    category: str,
+    *,
+    is_category: Callable[[pathlib.Path], bool] | None = None,
+) -> tuple[pathlib.Path, str]:
+    """Finds the folder of a category.
 
     Args:
       root: folder of the data set or of the category itself.
       category: its name; empty where ``root`` is the category, or holds but one.
+      is_category: whether a folder is one; by default :func:`is_mvtec`.
 
     Returns:
       ``(folder, name)``; the name is empty where the folder was named itself.
@@ -143,18 +174,19 @@ def category_folder(root: pathlib.Path, category: str) -> tuple[pathlib.Path, st
     Raises:
       UserError: ``root`` is no folder, the category is not there, or has to be chosen.
     """
+    is_category = is_category or is_mvtec
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
         raise UserError(f"data.root {root} {problem}")
-    known = [folder.name for folder in subfolders(root) if is_mvtec(folder)]
+    known = [folder.name for folder in subfolders(root) if is_category(folder)]
     if category:
         if (root / category).is_dir():
             return root / category, category
-        if root.resolve().name == category and is_mvtec(root):
+        if root.resolve().name == category and is_category(root):
             return root, category
         known = known or [folder.name for folder in subfolders(root)]
         raise UserError(f"{root} has no category {category!r}{did_you_mean(category, known)}")
-    if is_mvtec(root) or not known:
+    if is_category(root) or not known:
         return root, ""
     if len(known) == 1:
         return root / known[0], known[0]
@@ -165,31 +197,38 @@ def category_folder(root: pathlib.Path, category: str) -> tuple[pathlib.Path, st
 
 def is_mvtec(folder: pathlib.Path) -> bool:
     """True where a folder is a category in the MVTec layout."""
-    return any((folder / "train" / good).is_dir() for good in GOOD_NAMES)
+    try:
+        trains = [split for split in subfolders(folder) if split_of(split.name) == "train"]
+        return any(kind_of(kind.name) == GOOD for split in trains for kind in subfolders(split))
+    except OSError:  # no folder, or one that may not be looked into
+        return False
 
 
 def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the folders in a folder, without hidden ones, in natural order."""
-    found = [f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")]
-    return sorted(found, key=lambda f: natural_key(f.name))
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
+    return [folder / name for name in sorted(names, key=natural_key)]
 
 
-def _kind(folder_name: str) -> str:
+def kind_of(folder_name: str) -> str:
+    """The kind of the images in a folder of this name: ``"good"``, or the name itself."""
     return GOOD if folder_name.lower() in GOOD_NAMES else folder_name
 
 
-def _read_mvtec(base: pathlib.Path, files: Iterable[str]) -> _Found:
-    found: _Found = []
+def _read_mvtec(base: pathlib.Path, files: Iterable[str]) -> Found:
+    found: Found = []
     for path in files:
-        split, *folders, _ = path.split("/") if "/" in path else ("", path)
-        if split not in SPLITS:
+        split = _split(path)
+        if split is None:
             continue
+        top, *folders, _ = path.split("/")
         if not folders:
             raise UserError(
-                f"{base / path} lies outside any kind: put good images in {split}/good and "
-                f"others in {split}/<kind>"
+                f"{base / path} lies outside any kind: put good images in {top}/good and "
+                f"others in {top}/<kind>"
             )
-        found.append((path, split, _kind(folders[0])))
+        found.append((path, split, kind_of(folders[0])))
     if not found:
         raise UserError(
             f"{base} has no images in train/good and test/<kind>: this is not the mvtec layout, "
@@ -198,11 +237,11 @@ def _read_mvtec(base: pathlib.Path, files: Iterable[str]) -> _Found:
     return found
 
 
-def _read_folder(base: pathlib.Path, files: Sequence[str], masks: Masks, *, sure: bool) -> _Found:
+def _read_folder(base: pathlib.Path, files: Sequence[str], masks: Masks, *, sure: bool) -> Found:
     top = {path.split("/")[0] for path in files if "/" in path}
-    if top & set(SPLITS):
+    if any(map(split_of, top)):
         return _read_splits(base, files, masks)
-    if {_kind(name) for name in top} & {GOOD}:
+    if {kind_of(name) for name in top} & {GOOD}:
         loose = [path for path in files if "/" not in path]
         if loose:
             raise UserError(
@@ -211,47 +250,53 @@ def _read_folder(base: pathlib.Path, files: Sequence[str], masks: Masks, *, sure
             )
         if not sure:
             refuse_unnamed_masks(base, files)
-        kinds = {path: _kind(path.split("/")[0]) for path in files}
+        kinds = {path: kind_of(path.split("/")[0]) for path in files}
     else:
         _refuse_named_folders(base, files)
-        kinds = _kinds_by_mask(base, files, masks)
+        kinds = kinds_by_mask(base, files, masks)
     return share_out(kinds)
 
 
-def _read_splits(base: pathlib.Path, files: Iterable[str], masks: Masks) -> _Found:
-    parts: dict[str, list[str]] = {"train": [], "test": []}
+def _read_splits(base: pathlib.Path, files: Iterable[str], masks: Masks) -> Found:
+    parts: dict[Split, list[str]] = {split: [] for split in ALL_SPLITS}
     for path in files:
-        split = path.split("/")[0]
-        if split not in SPLITS or "/" not in path:
+        split = _split(path)
+        if split is None:
             raise UserError(f"{base / path} lies outside the folders train and test")
         parts[split].append(path)
-    train = parts["train"]
-    kinds = [_kind(p.split("/")[1]) if p.count("/") > 1 else "" for p in train]
-    # Sub-folders of train are kinds as soon as one of them is called good, else just folders.
-    sorted_by_kind = GOOD in kinds
-    if not sorted_by_kind:
-        _refuse_named_folders(base, [path.partition("/")[2] for path in train])
-    found: _Found = [
-        (path, "train", (kind or GOOD) if sorted_by_kind else GOOD)
-        for path, kind in zip(train, kinds, strict=True)
-    ]
+    found: Found = []
+    for good in ALL_SPLITS[:2]:
+        kinds = _kinds_of_good(base, parts[good], masks)
+        found += [(path, good, kind) for path, kind in kinds.items()]
     loose = [path for path in parts["test"] if path.count("/") == 1]
     if loose and not any(path in masks for path in loose):
         raise UserError(
             f"{base / loose[0]} has neither a kind nor a mask: put good test images in test/good "
             "and others in test/<kind>"
         )
-    loose_kinds = _kinds_by_mask(base, loose, masks)
+    loose_kinds = kinds_by_mask(base, loose, masks)
     for path in parts["test"]:
-        found.append((path, "test", loose_kinds.get(path) or _kind(path.split("/")[1])))
+        found.append((path, "test", loose_kinds.get(path) or kind_of(path.split("/")[1])))
     return found
+
+
+def _kinds_of_good(base: pathlib.Path, files: Sequence[str], masks: Masks) -> dict[str, str]:
+    """The kinds of images of a split that should hold good ones.
+
+    Sub-folders are kinds as soon as one of them is called good, else just folders; then masks tell.
+    """
+    kinds = {path: kind_of(path.split("/")[1]) for path in files if path.count("/") > 1}
+    if GOOD in kinds.values():
+        return {path: kinds.get(path, GOOD) for path in files}
+    _refuse_named_folders(base, [path.partition("/")[2] for path in files])
+    return kinds_by_mask(base, files, masks)
 
 
 def _refuse_named_folders(base: pathlib.Path, files: Iterable[str]) -> None:
     """Stops before images are taken as good whose folders say otherwise."""
     for path in files:
         for folder in path.split("/")[:-1]:
-            if folder.lower() in (*_BAD_NAMES, *GOOD_NAMES, *SPLITS):
+            if folder.lower() in (*_BAD_NAMES, *GOOD_NAMES) or split_of(folder):
                 raise UserError(
                     f"{base} holds no good training image that is marked as such, but a folder "
                     f"{folder!r} ({path}): put good images in a folder 'good' beside the others, "
@@ -259,7 +304,7 @@ def _refuse_named_folders(base: pathlib.Path, files: Iterable[str]) -> None:
                 )
 
 
-def _kinds_by_mask(base: pathlib.Path, files: Iterable[str], masks: Masks) -> dict[str, str]:
+def kinds_by_mask(base: pathlib.Path, files: Iterable[str], masks: Masks) -> dict[str, str]:
     """Good or ``"defect"`` for images that lie in no kind's folder: what their masks say."""
     return {
         path: "defect" if any(read_mask(base / m).any() for m in masks.get(path, ())) else GOOD
@@ -267,7 +312,7 @@ def _kinds_by_mask(base: pathlib.Path, files: Iterable[str], masks: Masks) -> di
     }
 
 
-def share_out(kinds: Mapping[str, str], test: Collection[str] | None = None) -> _Found:
+def share_out(kinds: Mapping[str, str], test: Collection[str] | None = None) -> Found:
     """Splits a pool without a test split: defects and some of the good ones are for testing.
 
     Args:

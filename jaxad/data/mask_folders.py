@@ -152,14 +152,32 @@ def _mask_folders(
 
 
 def without_masks(base: pathlib.Path, files: Sequence[str]) -> list[str]:
-    """The files outside folders that are called like masks and hold what looks like it."""
+    """The files that are no masks, of any number of data sets, told by names and content.
+
+    Masks are files in folders that are called so and hold what looks like it, files beside their
+    images (``a.jpg`` and ``a_mask.png``), and those of an image's own name and another ending.
+    """
     named = dict.fromkeys(filter(None, map(_named_folder, files)))
     masks = []
     for folder in named:
         own = [path for path in files if path.startswith(f"{folder}/")]
-        if folder in CERTAIN_FOLDERS or _look_like_masks(base, own):
+        certain = folder in CERTAIN_FOLDERS or folder.endswith("/ground_truth")
+        if certain or _look_like_masks(base, own):
             masks.append(folder)
-    return [path for path in files if not _folder_of(path, masks)]
+    left = split_sibling_masks([path for path in files if not _folder_of(path, masks)])[0]
+    return _without_twins(base, left)
+
+
+def _without_twins(base: pathlib.Path, files: Sequence[str]) -> list[str]:
+    """Leaves out masks that differ from their images in the ending alone (Real-IAD)."""
+    stems = grouped(files, lambda path: path.rpartition(".")[0])
+    twins = [path for paths in stems.values() if len(paths) > 1 for path in paths]
+    endings = grouped(twins, lambda path: path.rpartition(".")[2].lower())
+    looks = {ending: _look_like_masks(base, own) for ending, own in endings.items()}
+    if all(looks.values()):
+        return list(files)
+    masks = {path for ending, own in endings.items() if looks[ending] for path in own}
+    return [path for path in files if path not in masks]
 
 
 def refuse_unnamed_masks(base: pathlib.Path, images: Sequence[str]) -> None:

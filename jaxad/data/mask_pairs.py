@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from jaxad.data.table import GOOD_NAMES
+from jaxad.data.table import GOOD_NAMES, split_of
 from jaxad.run.errors import UserError
 
 _SUFFIXES = ("_mask", "_gt", "-mask", "-gt", "_label", "_seg")
@@ -61,6 +61,12 @@ class ImageIndex:
     def __init__(self, images: Sequence[str]):
         self._by_stem = grouped(images, _place)
         self._by_name = grouped(images, _name)
+        tops = {path.split("/")[0]: split_of(path.split("/")[0]) for path in images if "/" in path}
+        # Masks are those of test images as a rule, and of training images if of no such.
+        self._splits = sorted(
+            (top for top, split in tops.items() if split),
+            key=lambda top: (tops[top] != "test", top),
+        )
 
     def image_of(self, mask: str, folder: str) -> tuple[str, bool] | None:
         """Finds the image of a mask that lies in a folder of masks.
@@ -88,7 +94,7 @@ class ImageIndex:
     def _candidates(self, before: str, stem: str) -> Iterator[list[str]]:
         """Images that a mask may belong to; the first answer that is not empty counts."""
         prefix = f"{before}/" if before else ""
-        for middle in ("", "test/", "train/"):
+        for middle in ("", *(f"{split}/" for split in self._splits)):
             yield self._by_stem.get(f"{prefix}{middle}{stem}", [])
         if "/" not in stem:
             yield [i for i in self._by_name.get(stem, ()) if i.startswith(prefix)]

@@ -80,8 +80,8 @@ def page_notes(paths: Sequence[str | os.PathLike]) -> list[str]:
         return []
     return [
         f"{len(several)} of {len(looked_at)} files that were looked at hold several pages or "
-        f"frames (first {os.path.basename(several[0])}); only the first page of each is read, so "
-        "save the others as files of their own"
+        f"frames (first {os.path.basename(several[0])}); only the first page of each is read: "
+        "data.pages=each reads all, FILE[1] is the second"
     ]
 
 

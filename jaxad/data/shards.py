@@ -48,6 +48,11 @@ def is_shards(folder: str | os.PathLike) -> bool:
         return False
 
 
+def shard_digest(folder: str, member: str) -> str | None:
+    """The digest of an image's pixels that was written with shards; None elsewhere, or without."""
+    return open_shards(folder).digests.get(member.removeprefix("/")) if is_shards(folder) else None
+
+
 def find_shards(root: str | os.PathLike) -> list[pathlib.Path]:
     """Returns the folders of shards at or below ``root``, as `jaxad data prepare` lays them out."""
     root = pathlib.Path(root)
@@ -79,7 +84,10 @@ class Shards:
     Attributes:
       folder: where they are.
       table: what the builder wrote: ``dataset``, ``category``, ``image_size``, ``channels``,
-        ``range_16bit``, ``notes`` and per split its rows ``[path, label, defect, has a mask]``.
+        ``range_16bit``, ``notes`` and per split its rows ``[path, label, defect, has a mask]``;
+        since there are digests also ``pixels``, one per row, and ``validation``, the paths of
+        training rows that are kept apart.
+      digests: path of an image -> digest of its pixels; empty for shards without.
     """
 
     def __init__(self, folder: str):
@@ -114,6 +122,12 @@ class Shards:
             path: (split, row)
             for split, samples in rows.items()
             for row, (path, *_) in enumerate(samples)
+        }
+        pixels = self.table.get("pixels", {})
+        self.digests: dict[str, str] = {
+            row[0]: digest
+            for split in SPLITS
+            for row, digest in zip(rows[split], pixels.get(split, ()), strict=False)
         }
         self._readers: dict[tuple[str, int], Any] = {}
         self._lock = threading.Lock()
@@ -198,10 +212,15 @@ def _check_table(table: dict[str, Any], lengths: dict[str, list[int]]) -> None:
     low, high = map(float, table["range_16bit"])
     if not 0 <= low < high < math.inf:
         raise ValueError(f"range_16bit is {table['range_16bit']}")
+    if not all(isinstance(path, str) for path in table.get("validation", [])):
+        raise ValueError("validation is no list of paths")
     for split in SPLITS:
         for row in table[split]:
             if [type(part) for part in row] != [str, int, str, bool]:
                 raise ValueError(f"a row of {split} is not [path, label, defect, has a mask]")
+        digests = table.get("pixels", {split: []})[split]
+        if [type(d) for d in digests] not in ([], [str] * len(table[split])):
+            raise ValueError(f"the digests of {split} are not one for each row")
         if sum(lengths.get(split, [])) != len(table[split]):
             raise ValueError(f"{split} has {len(table[split])} rows and another number of records")
 

@@ -11,6 +11,7 @@ from jaxtyping import Int, UInt8
 
 from jaxad.data.crop import WHOLE, Crop
 from jaxad.data.images import FULL_RANGE, read_image
+from jaxad.data.repeats import pixel_digest
 from jaxad.data.table import Sample
 from jaxad.data.threads import decoding_threads
 
@@ -25,6 +26,7 @@ class StreamedImages:
     Attributes:
       shape: ``(n, h, w, c)``.
       dtype: uint8.
+      digests: row -> digest of its pixels, of the rows that have been decoded.
     """
 
     dtype = np.dtype(np.uint8)
@@ -58,6 +60,7 @@ class StreamedImages:
             alpha=alpha,
             crop=crop,
         )
+        self.digests: dict[int, str] = {}
         self.shape = (len(self._paths), *image_size, channels)
         # They end with the pool, which ends with this object.
         self._pool = decoding_threads()
@@ -75,7 +78,10 @@ class StreamedImages:
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
 
         def read(place: int) -> None:
-            images[place] = self._read(self._paths[rows[place]])
+            row = int(rows[place])
+            images[place] = self._read(self._paths[row])
+            if row not in self.digests:
+                self.digests[row] = pixel_digest(images[place])
 
         for _ in self._pool.map(read, range(len(rows))):
             pass  # a failure is raised here

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 from jaxad.data.files import SEPARATOR, natural_key
 
@@ -14,8 +14,22 @@ GOOD = "good"
 GOOD_NAMES = ("good", "ok", "normal")
 """What a folder of good images may be called, in any case."""
 
-Split = Literal["train", "test"]
+Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
+"""That any data set may have."""
+
+ALL_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+"""With that of the good images which some data sets keep apart: a run holds these out."""
+
+_SPLIT_NAMES: dict[str, Split] = {
+    "train": "train", "training": "train", "val": "validation", "valid": "validation",
+    "validation": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def split_of(name: str) -> Split | None:
+    """The split that a folder's name or a word in a list stands for, in any case."""
+    return _SPLIT_NAMES.get(name.strip().casefold())
 
 
 @dataclass(frozen=True)
@@ -24,7 +38,7 @@ class Sample:
 
     Attributes:
       path: of the image.
-      split: ``"train"`` or ``"test"``.
+      split: ``"train"``, ``"validation"`` or ``"test"``.
       defect: ``"good"`` or the kind of the defect.
       mask: path of the ground-truth mask, or None; several paths where they are united.
     """
@@ -40,6 +54,20 @@ class Sample:
         return int(self.defect != GOOD)
 
 
+class Saturation(NamedTuple):
+    """How much of a defect of one kind has to be found, see :mod:`jaxad.data.saturation`.
+
+    Attributes:
+      kind: its name.
+      threshold: pixels, or a share of the defect's area in (0, 1].
+      relative: which of the two.
+    """
+
+    kind: str
+    threshold: float
+    relative: bool
+
+
 @dataclass(frozen=True)
 class SampleTable:
     """All samples of one category, in a fixed order.
@@ -52,6 +80,7 @@ class SampleTable:
       notes: sentences on what was chosen in reading, and on what is missing or odd.
       range_16bit: that the images were brought to 8 bits with, where they are copies (shards) and
         not the files themselves.
+      saturations: pixel value of masks -> saturation of the kind of defect; empty without.
     """
 
     root: str
@@ -60,14 +89,15 @@ class SampleTable:
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
     range_16bit: tuple[float, float] | None = None
+    saturations: Mapping[int, Saturation] = field(default_factory=dict)
 
     def with_notes(self, notes: Iterable[str]) -> SampleTable:
         """Returns the table with more notes."""
         return replace(self, notes=(*self.notes, *notes))
 
     def train_good(self) -> tuple[Sample, ...]:
-        """Returns the good training images: all that training ever sees."""
-        return tuple(s for s in self.samples if s.split == "train" and s.label == 0)
+        """Returns the good images that are not for testing: all that training ever sees."""
+        return tuple(s for s in self.samples if s.split != "test" and s.label == 0)
 
     def test(self) -> tuple[Sample, ...]:
         """Returns the test images, good and anomalous."""

@@ -16,6 +16,7 @@ from jaxad.data.digests import contents_of
 from jaxad.data.files import split_member
 from jaxad.data.masks import MASK_RULE
 from jaxad.data.notes import mask_notes, named
+from jaxad.data.repeats import Repeats, find_repeats, pixel_digests
 from jaxad.data.table import Sample
 from jaxad.evaluation.calibration import calibration_of, with_threshold_by_hand
 from jaxad.evaluation.detector import Detector, override_detection
@@ -90,13 +91,15 @@ def _evaluate(
         crop=detector.config.data.region,
     )
     marked = zip(test.samples, computed.marked, strict=True)
+    leaks, about_leaks = find_leaks(test)
     odd = [
         *unreadable_notes(test),
         *mask_notes(test.table, {sample: share for sample, share in marked if sample.mask}),
-        *leak_notes(test),
+        *about_leaks,
     ]
     result["notes"] += [printable(note) for note in odd]
     result["counts"]["unreadable_images"] = len(test.unreadable)
+    result["counts"]["test_images_seen_in_training"] = leaks
     result |= {
         "image_threshold": calibration["image_threshold"],
         "pixel_threshold": calibration["pixel_threshold"],
@@ -168,23 +171,36 @@ def unreadable_notes(test: EvaluationInputs) -> list[str]:
     ]
 
 
-def leak_notes(test: EvaluationInputs) -> list[str]:
-    """Names test images that the run was trained on or calibrated with, by what the files hold."""
-    trained = {digest: name for name, digest in test.record.get("sha256", {}).items()}
-    # Of a file that holds many images, all of them are in one file.
-    files = [sample for sample in test.samples if split_member(sample.path) is None]
-    if not trained or not files:
-        return []
-    held = contents_of(test.table, files)["sha256"]
+def find_leaks(test: EvaluationInputs) -> tuple[int, list[str]]:
+    """Names test images that are images of the run, or good and defective at once.
+
+    Compared are pixels as the model sees them; with runs that have no record of them, files.
+
+    Returns:
+      How many test images the run was trained on or calibrated with, and sentences.
+    """
+    trained = {digest: name for name, digest in test.record.get("pixels", {}).items()}
+    # Photographs that are judged in tiles are not decoded as a whole: their files are compared.
+    digests = pixel_digests(test.images) if isinstance(test.images, np.ndarray) else []
+    held = {test.table.relative(s): d for s, d in zip(test.samples, digests, strict=False)}
+    contradicting = find_repeats(dict(zip(test.samples, digests, strict=False))).contradicting
+    how = "equal to the last pixel as the model sees them"
+    notes = Repeats((), contradicting, ()).notes(test.table, how)
+    if not trained or not digests:
+        trained = {digest: name for name, digest in test.record.get("sha256", {}).items()}
+        # Of a file that holds many images, all of them are in one file.
+        files = [sample for sample in test.samples if split_member(sample.path) is None]
+        held = contents_of(test.table, files)["sha256"] if trained else {}
+        how = "byte for byte"
     leaked = {name: trained[digest] for name, digest in held.items() if digest in trained}
-    if not leaked:
-        return []
-    name, twin = next(iter(leaked.items()))
-    return [
-        f"{len(leaked)} of {len(test.samples)} test images are, byte for byte, images that the run "
-        f"was trained on or calibrated with (first {name} is {twin}): "
-        "figures on them say nothing of new images"
-    ]
+    if leaked:
+        name, twin = next(iter(leaked.items()))
+        notes.append(
+            f"{len(leaked)} of {len(test.samples)} test images are images that the run was trained "
+            f"on or calibrated with, {how} (first {name} is {twin}): figures on them say nothing "
+            "of new images"
+        )
+    return len(leaked), notes
 
 
 def component_notes(detector: Detector, components: Components) -> list[str]:

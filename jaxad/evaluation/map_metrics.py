@@ -25,6 +25,7 @@ from jaxad.evaluation.detector import REDUCTIONS, Detector
 from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.inputs import EvaluationInputs, Masks, read_truths
 from jaxad.evaluation.resize import at_size, highest_of
+from jaxad.evaluation.saturated import SaturatedFigures
 from jaxad.run.errors import UserError
 from jaxad.run.progress import Progress
 
@@ -127,14 +128,26 @@ def required_mb(detector: Detector, samples: Sequence[Sample]) -> float:
     """About how much memory an evaluation takes that keeps every map, in 2**20 bytes."""
     height, width, channels = detector.model.image_shape
     maps = height * width * (4 * len(detector.maps) + channels)
-    if detector.config.evaluate.resolution == "model":
-        compared = [detector.config.data.image_size] * len(samples)
-    else:
-        crop = detector.config.data.region
-        compared = [image_dimensions(sample.path, crop=crop) for sample in samples]
     # A mask, the map at its size, and the copy that is sorted.
-    pixels = sum((1 + 4 + 4) * height * width for height, width in compared)
-    return (maps * len(samples) + pixels) / 2**20
+    return (maps * len(samples) + (1 + 4 + 4) * _pixels(detector, samples)) / 2**20
+
+
+def _pixels(detector: Detector, samples: Sequence[Sample]) -> int:
+    """Of all images at the size at which they are judged."""
+    if detector.config.evaluate.resolution == "model":
+        return len(samples) * math.prod(detector.config.data.image_size)
+    crop = detector.config.data.region
+    return sum(math.prod(image_dimensions(sample.path, crop=crop)) for sample in samples)
+
+
+def _saturated(detector: Detector, test: EvaluationInputs) -> SaturatedFigures:
+    crop = tuple(detector.config.data.region)
+    pixels = 0
+    if test.table.saturations and detector.tiled:  # maps are of no more pixels than photographs
+        pixels = sum(math.prod(image_dimensions(sample.path)) for sample in test.samples)
+    elif test.table.saturations:
+        pixels = _pixels(detector, test.samples)
+    return SaturatedFigures(test.table, pixels=pixels, crop=crop)
 
 
 def map_score_pairs(detector: Detector) -> list[tuple[str, str]]:
@@ -191,6 +204,7 @@ def _in_memory(
     output = detector(test.images)
     pairs = map_score_pairs(detector)
     found, curves = {}, {}
+    saturated = _saturated(detector, test)
     for name in detector.maps:
         maps = [at_size(values, m) for values, m in zip(output.maps[name], masks, strict=True)]
         for pair in dict.fromkeys(pairs):
@@ -208,8 +222,17 @@ def _in_memory(
             )
         if name == detector.primary_map:
             curves = _curves(maps, masks)
+            saturated.update(test.samples, maps)
+    found[pairs[0]] = saturated.added_to(found[pairs[0]])
     marked = tuple(truth.marked for truth in truths)
-    return MapMetrics(output.scores, found, curves, output, Components.of(truths), marked)
+    return MapMetrics(
+        output.scores,
+        found,
+        curves,
+        output,
+        Components.of(truths),
+        marked,
+    )
 
 
 def _batch_by_batch(
@@ -218,6 +241,7 @@ def _batch_by_batch(
     pairs = map_score_pairs(detector)
     accumulators = {pair: metrics.Accumulator() for pair in dict.fromkeys(pairs)}
     accumulators[pairs[0]] = metrics.Accumulator(threshold=next_float(pixel_threshold))
+    saturated = _saturated(detector, test)
     scores: list[dict[str, Float[np.ndarray, " b"]]] = []
     counted: list[Truth] = []
     photographs: list[Shown] = []
@@ -241,13 +265,17 @@ def _batch_by_batch(
                 )
             if detector.tiled:
                 photographs.append(_photograph_shown(output, detector.primary_map))
+            primary = output.maps[detector.primary_map]
+            saturated.update(samples, list(map(at_size, primary, masks)))
             scores.append(output.scores)
             done += len(samples)
             progress.update(done)
     limit = detector.config.evaluate.aupro_limit
+    found = {pair: one.compute(limit=limit) for pair, one in accumulators.items()}
+    found[pairs[0]] = saturated.added_to(found[pairs[0]])
     return MapMetrics(
         scores={name: np.concatenate([batch[name] for batch in scores]) for name in scores[0]},
-        metrics={pair: one.compute(limit=limit) for pair, one in accumulators.items()},
+        metrics=found,
         curves=accumulators[pairs[0]].curves(),
         output=None,
         components=Components.of(counted),

@@ -14,6 +14,8 @@ from jaxad.data.shards import is_shards
 from jaxad.run.errors import UserError
 
 OVERLAYS, MAPS = "overlays", "anomaly_maps"
+SUBMITTED = ("anomaly_images", "anomaly_images_thresholded")
+WRITTEN = (OVERLAYS, MAPS, *SUBMITTED)
 """Folders of pictures in the output folder."""
 
 _LONGEST = 200
@@ -46,7 +48,7 @@ def find_inputs(
         is the output folder itself.
     """
     real_output = os.path.realpath(output)
-    written = tuple(os.path.join(real_output, name, "") for name in (OVERLAYS, MAPS))
+    written = tuple(os.path.join(real_output, name, "") for name in WRITTEN)
     folders: dict[str, None] = {}
     found: dict[str, str] = {}
     several = sum(os.path.exists(given) for given in inputs) > 1

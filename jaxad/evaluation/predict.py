@@ -167,7 +167,8 @@ class Predictor:
           UserError: a path does not exist, a folder holds no image, or an array has another type,
             shape or range.
         """
-        given, found = list(given_images(images)), Predictions()
+        pages = self.detector.config.data.pages
+        given, found = list(given_images(images, pages=pages)), Predictions()
         with reporting_to(on_progress), Progress("image", len(given)) as progress:
             for prediction in self._predictions(iter(given)):
                 found.append(prediction)
@@ -180,7 +181,7 @@ class Predictor:
         At most two batches of images are held, at the model's size; an iterator of images is
         read that far ahead.
         """
-        return self._predictions(given_images(images))
+        return self._predictions(given_images(images, pages=self.detector.config.data.pages))
 
     def _predictions(self, sources: Iterator[Given]) -> Iterator[Prediction]:
         if self.detector.tiled:

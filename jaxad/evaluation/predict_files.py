@@ -25,12 +25,16 @@ import numpy as np
 from PIL import Image
 
 from jaxad.data.crop import Box, crop_record, is_whole
+from jaxad.data.datasets import left_out
 from jaxad.data.images import decode
+from jaxad.data.notes import page_notes
+from jaxad.data.pages import pages_of
 from jaxad.evaluation.drawing import draw
-from jaxad.evaluation.names import MAPS, OVERLAYS, Source, find_inputs, name_outputs
+from jaxad.evaluation.names import WRITTEN, Source, find_inputs, name_outputs
 from jaxad.evaluation.predict import Predictor, load_detector
 from jaxad.evaluation.predict_page import PageImages, shown_image, write_page
 from jaxad.evaluation.prediction import Prediction
+from jaxad.evaluation.submission import Submission
 from jaxad.report.content import VERDICTS, Scale
 from jaxad.report.labels import label
 from jaxad.run.errors import UserError
@@ -59,6 +63,7 @@ def predict_files(
     data_root: str | None = None,
     overlays: bool = True,
     tiff: bool = False,
+    submission: bool = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Predicts on files and folders of images and writes what was found.
@@ -80,6 +85,7 @@ def predict_files(
       data_root: where the training images are now; only for a run without calibration.
       overlays: write the pictures.
       tiff: write the maps.
+      submission: write what MVTec AD 2's server reads, see :mod:`jaxad.evaluation.submission`.
       overrides: keys as of :func:`jaxad.evaluate`, for this call only.
 
     Returns:
@@ -91,8 +97,10 @@ def predict_files(
     """
     output = pathlib.Path(output)
     found = find_inputs(inputs, output)
+    for note in dict.fromkeys(note for given in inputs for note in left_out(given)):
+        say(f"note: {note}", one_line=True, file=sys.stderr)
     make_folder(output, what=f"--output {output}")
-    for folder in (OVERLAYS, MAPS):
+    for folder in WRITTEN:
         _inside(output, f"{folder}/a")  # told before anything is computed
     _remove_unfinished(output)
     predictor = load_detector(workdir, checkpoint, data_root=data_root, overrides=overrides)
@@ -101,7 +109,13 @@ def predict_files(
             f"scores without decisions, for there is no threshold: {predictor.reason}",
             file=sys.stderr,
         )
+    found = _with_pages(found, predictor.detector.config.data.pages)
     sources = name_outputs(found, predictor.category)
+    submitted = None
+    if submission:
+        paths = [source.path for source in sources]
+        threshold = predictor.pixel_threshold
+        submitted = Submission(paths, predictor.category, threshold, predictor.reason)
     predictions = predictor.iterate([source.path for source in sources])
     scale, origin = predictor.scale, "good training images that the model has not seen"
     if scale is None:
@@ -126,6 +140,7 @@ def predict_files(
     limit = predictor.detector.config.evaluate.report_images
     page = PageImages(len(sources), limit=limit, threshold=predictor.image_threshold)
     write = _Writer(output, predictor, scale, page, overlays=overlays, tiff=tiff)
+    write.submission = submitted
 
     def write_tables(rows: Sequence[Row]) -> Row:
         result = _write_tables(output, head, rows, len(sources))
@@ -136,6 +151,20 @@ def predict_files(
     return _collect(_rows(sources, predictions, page, write), len(sources), write_tables)
 
 
+def _with_pages(found: list[tuple[str, str]], pages: str) -> list[tuple[str, str]]:
+    """Every page of every file, as the run takes them; where it takes the first, a note on it."""
+    if pages == "each":
+        numbers = [[page[len(path) :] for page in pages_of(path)] for path, _ in found]
+        return [
+            (path + number, name + number)
+            for (path, name), own in zip(found, numbers, strict=True)
+            for number in own
+        ]
+    for note in page_notes([path for path, _ in found]):
+        say(f"note: {note}", one_line=True, file=sys.stderr)
+    return found
+
+
 def _scale_of(predictions: Sequence[Prediction]) -> Scale:
     """Median to 99.9th percentile of the maps, for a run that has no scale of its own."""
     maps = [p.model_map.ravel() for p in predictions if p.model_map is not None]
@@ -144,7 +173,11 @@ def _scale_of(predictions: Sequence[Prediction]) -> Scale:
 
 
 class _Writer:
-    """Turns a prediction into its files and its row; called from several threads at once."""
+    """Turns a prediction into its files and its row; called from several threads at once.
+
+    Attributes:
+      submission: what writes files for a server too; None: nothing does.
+    """
 
     def __init__(
         self,
@@ -158,6 +191,7 @@ class _Writer:
     ):
         self._output, self._scale, self._page = output, scale, page
         self._overlays, self._tiff = overlays, tiff
+        self.submission: Submission | None = None
         data = predictor.detector.config.data
         self._channels, self._whole = data.channels, is_whole(data.region)
         self._decode = functools.partial(
@@ -205,6 +239,9 @@ class _Writer:
                 values = prediction.model_map if small else prediction.map
                 assert values is not None
                 Image.fromarray(values).save(temporary, format="TIFF")
+        if self.submission is not None:
+            place = functools.partial(_inside, self._output)
+            files |= self.submission.write(source.path, prediction, place)
         if on_page:
             again, overlay = photographs.get(self._channels), files.get("overlay", "")
             shown = shown_image(
@@ -362,6 +399,6 @@ def _write_tables(output: pathlib.Path, head: Row, rows: Sequence[Row], total: i
 def _remove_unfinished(output: pathlib.Path) -> None:
     """Of a prediction that was killed, in all of the output."""
     remove_unfinished(output)
-    for pictures in (OVERLAYS, MAPS):
+    for pictures in WRITTEN:
         for place, _, _ in os.walk(output / pictures):
             remove_unfinished(pathlib.Path(place))

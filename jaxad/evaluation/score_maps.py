@@ -10,6 +10,7 @@ image at a time is in memory beyond the pixels that `jaxad.metrics.Accumulator` 
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -22,9 +23,11 @@ from jaxad import metrics
 from jaxad.data.datasets import read_table
 from jaxad.data.files import natural_key
 from jaxad.data.images import image_dimensions
+from jaxad.data.layouts import is_mvtec, subfolders
 from jaxad.data.masks import MASK_RULE, read_truth
-from jaxad.data.table import GOOD_NAMES, Sample, SampleTable
+from jaxad.data.table import Sample, SampleTable
 from jaxad.evaluation.float_tiff import read_float_tiff
+from jaxad.evaluation.saturated import SaturatedFigures
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_json
 from jaxad.run.progress import Progress
@@ -65,7 +68,8 @@ def score_maps(
     Returns:
       ``maps``, ``root``, ``resolution``, ``mask_rule``, ``image_score``, ``aupro_limit``;
       ``categories``: name -> the figures of `jaxad.metrics.evaluate_maps` and ``intervals`` (of 95
-      %, stratified bootstrap over images, for the image-level figures); ``mean``: the mean over
+      %, stratified bootstrap over images, for the image-level figures), with saturation thresholds
+      also `SaturatedFigures`; ``mean``: the mean over
       categories of every figure that all of them have.
 
     Raises:
@@ -113,18 +117,13 @@ def _tables(root: str | os.PathLike, category: str) -> list[SampleTable]:
     """The data set's categories with test images."""
     root = pathlib.Path(root)
     names = [category]
-    if not category and root.is_dir() and not _has_training_images(root):
-        below = sorted((f.name for f in root.iterdir() if f.is_dir()), key=natural_key)
-        names = [name for name in below if _has_training_images(root / name)] or [""]
+    if not category and root.is_dir() and not is_mvtec(root):
+        names = [folder.name for folder in subfolders(root) if is_mvtec(folder)] or [""]
     tables = [read_table(root, category=name) for name in names]
     for table in tables:
         if not table.test():
             raise UserError(f"{table.root} holds no test images, so there is nothing to score")
     return tables
-
-
-def _has_training_images(folder: pathlib.Path) -> bool:
-    return any((folder / "train" / good).is_dir() for good in GOOD_NAMES)
 
 
 def _name(table: SampleTable) -> str:
@@ -191,11 +190,13 @@ def _score(
     kept_pixels: int,
 ) -> dict[str, Any]:
     accumulator = metrics.Accumulator(kept_pixels=kept_pixels)
+    saturated = SaturatedFigures(table, pixels=_pixels(table, files, resolution))
     labels, scores = [], []
     with Progress("map", len(files)) as progress:
         for done, (sample, file) in enumerate(files.items(), start=1):
             values = read_float_tiff(file)
             mask = _mask_for(sample, values, file, resolution)
+            saturated.update([sample], [values])
             labels.append(sample.label)
             scores.append(values.max())
             try:
@@ -208,7 +209,15 @@ def _score(
     if 0 < sum(labels) < len(labels):
         estimates = metrics.bootstrap_image_metrics(labels, np.array(scores, np.float64))
         intervals = {name: [e.low, e.high] for name, e in estimates.items()}
-    return result | {"intervals": intervals}
+    return saturated.added_to(result) | {"intervals": intervals}
+
+
+def _pixels(table: SampleTable, files: Mapping[Sample, pathlib.Path], resolution: str) -> int:
+    """Of all maps, as far as they are needed."""
+    if not table.saturations:
+        return 0
+    paths = files.values() if resolution == "map" else [sample.path for sample in files]
+    return sum(math.prod(image_dimensions(path)) for path in paths)
 
 
 def _mask_for(

@@ -23,12 +23,15 @@ from jaxad.metrics.roc import (
     precision_recall_curve,
     roc_curve,
 )
+from jaxad.metrics.spro import SaturatedOverlap, au_spro, saturation_area
 from jaxad.metrics.streaming import Accumulator
 from jaxad.metrics.summary import evaluate_maps, image_metrics, pixel_curves, pixel_metrics
 
 __all__ = [
     "Accumulator",
+    "SaturatedOverlap",
     "UndefinedMetric",
+    "au_spro",
     "aupimo",
     "aupro",
     "auroc",
@@ -47,5 +50,6 @@ __all__ = [
     "pro_curve",
     "region_recall",
     "roc_curve",
+    "saturation_area",
     "threshold_at_fpr",
 ]

@@ -22,7 +22,8 @@ from jaxad.report.tables import METRIC_TITLES, format_value, metric_title
 from jaxad.report.threshold import told
 from jaxad.run.files import write_text
 
-_HEADLINE = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "image_f1_max")
+_HEADLINE = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "au_spro",
+             "image_f1_max")  # fmt: skip
 _FACTS = {
     "primary_map": "primary map",
     "primary_score": "primary score",
@@ -93,9 +94,10 @@ def _plain(key: str, value: Any) -> str:
 
 def _summary(content: ReportContent) -> str:
     metrics, undefined = content.metrics, content.metrics.get("undefined") or {}
+    shown = [key for key in _HEADLINE if key != "au_spro" or key in metrics]
     why = {
         key: str(undefined[key])
-        for key in _HEADLINE
+        for key in shown
         if not is_known(metrics.get(key)) and undefined.get(key)
     }
     reasons = list(dict.fromkeys(why.values()))
@@ -106,7 +108,7 @@ def _summary(content: ReportContent) -> str:
             format_value(metrics.get(key), digits=3),
             reasons.index(why[key]) + 1 if key in why else None,
         )
-        for key in _HEADLINE
+        for key in shown
     ]
     defective = [row for row in content.rows if row.label]
     counts = {

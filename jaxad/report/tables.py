@@ -18,6 +18,7 @@ METRIC_TITLES = {
     "pixel_auroc": "Pixel AUROC",
     "pixel_ap": "Pixel AP",
     "aupro": "AUPRO",
+    "au_spro": "AU-sPRO",
     "image_f1_max": "Best image F1 on the test set",
     "image_pr_auc_trapezoid": "Image PR-AUC (trapezoid)",
     "image_fpr95": "Image FPR at 95\u00a0% recall",

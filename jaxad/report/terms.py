@@ -16,6 +16,8 @@ TERMS = {
     "aupro": "How much of every defect the map covers while few good pixels are marked. Each "
     "defect counts the same, small or large. 1 is perfect, guessing gives half of the limit: 0.15 "
     "for the usual 0.3.",
+    "au_spro": "Like AUPRO for defects of which a part is enough: each counts as found once as "
+    "many of its pixels are covered as its saturation threshold says. 1 is perfect.",
     "image_f1_max": "The best balance of defects found and false alarms avoided that any threshold "
     "reaches on these images. It is known only afterwards.",
     "score": "One number per image, larger is more anomalous. “:top1” is the mean of the highest "

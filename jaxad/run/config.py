@@ -22,7 +22,8 @@ from ml_collections import ConfigDict
 
 from jaxad.run import schema
 from jaxad.run.errors import UserError, did_you_mean, meant, nearest
-from jaxad.run.files import listed_paths, plain
+from jaxad.run.files import plain
+from jaxad.run.lists import listed_paths
 from jaxad.run.options import converted
 from jaxad.run.settings import ModelChoice, Settings
 

@@ -1,6 +1,7 @@
 """How folders are made and files are written, whole or not at all; tables as csv; locks.
 
-This file alone names ``csv``, ``tempfile`` and ``os.replace`` (kept by the import law's test).
+This file alone names ``tempfile`` and ``os.replace``; it and :mod:`jaxad.run.lists`, which reads
+what users write, name ``csv`` (kept by the import law's test).
 """
 
 from __future__ import annotations
@@ -306,33 +307,6 @@ def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
         ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-
-
-def listed_paths(text: str, *, key: str) -> list[str]:
-    """The paths that a config's key names, each once.
-
-    Args:
-      text: paths separated by commas or line breaks; one that ends in ``.txt`` or ``.csv`` is a
-        file that lists more, one a line, or in its column ``path``.
-      key: named in errors.
-
-    Raises:
-      UserError: a list cannot be read.
-    """
-    paths: list[str] = []
-    for entry in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
-        if not entry.lower().endswith((".txt", ".csv")):
-            paths.append(entry)
-            continue
-        try:
-            content = pathlib.Path(entry).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"the list {entry} of {key} cannot be read: {error}") from None
-        rows = [row for row in csv.reader(io.StringIO(content, newline="")) if any(row)]
-        column = rows[0].index("path") if rows and "path" in rows[0] else None
-        listed = rows if column is None else rows[1:]
-        paths += [row[column or 0].strip() for row in listed]
-    return list(dict.fromkeys(filter(None, paths)))
 
 
 @contextlib.contextmanager

@@ -194,7 +194,12 @@ DATA = Schema(
         "training": list_of(TEXT),
         "holdout": list_of(TEXT),
     },
-    more={"folds": list_of(COUNT), "bytes": object_of(COUNT), "sha256": object_of(TEXT)},
+    more={
+        "folds": list_of(COUNT),
+        "bytes": object_of(COUNT),
+        "sha256": object_of(TEXT),
+        "pixels": object_of(TEXT),
+    },
     advice=_AGAIN,
 )
 ENVIRONMENT = Schema(

@@ -20,8 +20,10 @@ class Data(Options):
 
     group: ClassVar[str] = "data."
 
-    name: str = option("auto", "auto, mvtec, folder, shards, synthetic, or of `jaxad data list`")
-    root: str = option("", "folder of the images; empty: generated images")
+    name: str = option(
+        "auto", "auto, mvtec, folder, listing, shards, synthetic, or of `jaxad data list`"
+    )
+    root: str = option("", "folder of the images, or a list of them; empty: generated images")
     category: str = option("", "sub-folder of root, normal class, or generated category")
     anomalous: str = option("", 'elpv: defect probabilities that are anomalous; "": 1/3,2/3,1')
     masks: str = option(
@@ -54,9 +56,15 @@ class Data(Options):
         "of light too",
         choices=("none", "level", "gradient"),
     )
+    pages: str = option(
+        "first",
+        "of TIFF files and animations: the first, or each an image",
+        choices=("first", "each"),
+    )
     holdout: float = option(
         0.1,
-        "share of the good training images kept for calibration; 1: all, where none is trained on",
+        "share of the good training images kept for calibration (below 1, a data set's validation "
+        "images instead); 1: all, where none is trained on",
         at_least=0,
         at_most=1,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from jaxad.data.limits import limit_images
 from jaxad.data.notes import look_at_masks, page_notes, range_notes
 from jaxad.data.photographs import Reading
 from jaxad.data.pipeline import Images
+from jaxad.data.repeats import find_repeats, keys_of_files, pixel_digests
 from jaxad.data.split import random_order, split_folds, split_holdout
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
@@ -26,7 +26,7 @@ from jaxad.data.table import Sample, SampleTable
 from jaxad.data.tiled import Photographs, TiledImages, check_large_enough, sizes_of
 from jaxad.data.tiles import tiling_of
 from jaxad.run.errors import UserError
-from jaxad.run.files import listed_paths
+from jaxad.run.lists import listed_paths
 from jaxad.run.settings import Data, Settings
 from jaxad.training.processes import log
 
@@ -78,6 +78,7 @@ def open_table(data: Data) -> SampleTable:
         category=data.category,
         anomalous=data.anomalous,
         masks=data.masks,
+        pages=data.pages,
     )
 
 
@@ -120,20 +121,37 @@ def _reading(data: Data, range_16bit: tuple[float, float]) -> dict[str, Any]:
     }
 
 
+def _parted(good: list[Sample], share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on and rows to hold out.
+
+    A data set's own validation images are those held out, whatever share is asked for, unless all
+    images are asked for.
+    """
+    apart = np.array([sample.split == "validation" for sample in good], bool)
+    if not apart.any() or share == 1 or apart.all():
+        return split_holdout(len(good), share=share, seed=seed)
+    return np.flatnonzero(~apart), np.flatnonzero(apart)
+
+
 def _drawn(good: list[Sample], data: Data) -> list[Sample]:
     """As many of the good training images as ``data.limit`` says, in their order.
+
+    Those that a data set keeps apart for validation are not counted, and all stay.
 
     Raises:
       UserError: there are not so many.
     """
     if not data.limit:
         return good
+    apart = [sample for sample in good if sample.split == "validation"]
+    good = [sample for sample in good if sample.split != "validation"]
     if data.limit > len(good):
         raise UserError(
             f"data.limit is {data.limit}, but there are {len(good)} good training images; give a "
             "smaller one, or 0 for all"
         )
-    return [good[i] for i in np.sort(random_order(len(good), data.limit_seed, 0)[: data.limit])]
+    rows = np.sort(random_order(len(good), data.limit_seed, 0)[: data.limit])
+    return [*(good[i] for i in rows), *apart]
 
 
 def open_images(
@@ -150,15 +168,16 @@ def open_images(
     return decode(samples, data, range_16bit)
 
 
-def is_cross_fitted(data: Data, *, closed_form: bool) -> bool:
-    """Whether thresholds come from all good images (``data.calibration``).
+def is_cross_fitted(data: Data, *, closed_form: bool, apart: bool = False) -> bool:
+    """Whether thresholds come from the images that are trained on (``data.calibration``).
 
     Args:
       data: ``config.data``.
       closed_form: whether the model is fitted without steps.
+      apart: whether the data set keeps validation images apart.
     """
     if data.calibration == "auto":
-        return closed_form and not data.holdout
+        return closed_form and not data.holdout and not apart
     return data.calibration == "cross_fitted"
 
 
@@ -189,14 +208,17 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
         [
             *table.notes,
             *range_notes(paths, range_16bit),
-            *page_notes(paths),
+            *([] if config.data.pages == "each" else page_notes(paths)),
             *look_at_masks(table),
         ]
     )
     rows_each = _rows_each(good, config.data)
-    cross_fitted = train and is_cross_fitted(config.data, closed_form=closed_form)
+    apart = any(sample.split == "validation" for sample in good)
+    cross_fitted = train and is_cross_fitted(config.data, closed_form=closed_form, apart=apart)
     share = 0.0 if cross_fitted else config.data.holdout
-    kept, held_out = split_holdout(len(good), share=share, seed=config.seed)
+    kept, held_out = _parted(good, share, config.seed)
+    if cross_fitted:
+        held_out = held_out[:0]
     if not train:
         kept = kept[:0]
     elif not len(kept):
@@ -204,8 +226,8 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
             "data.holdout=1 leaves no image to train on; give the share to keep for calibration"
         )
     folds = None
-    if cross_fitted and len(good) >= FEWEST_TO_CROSS_FIT:
-        folds = split_folds(len(good), folds=config.data.folds, seed=config.seed)
+    if cross_fitted and len(kept) >= FEWEST_TO_CROSS_FIT:
+        folds = split_folds(len(kept), folds=config.data.folds, seed=config.seed)
     if share and not len(held_out):
         raise UserError(
             f"{table.root} holds 1 good training image, so none is left for calibration; add "
@@ -218,7 +240,11 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
     # reading all of it here would take as long as an epoch.
     used = [good[i] for i in (*held_out, *kept)]
     contents = contents_of(table, used, hashed=not config.data.stream)
-    notes += _told([*_equality_notes(images), *_repetition_notes(contents["sha256"])])
+    # Tiles are no images: of these the files alone are compared.
+    whole = len(holdout) + len(images) == len(used)
+    pixels = _pixel_record(table, used, holdout, images) if whole else {}
+    repeats = _repeat_notes(table, used, contents["sha256"], pixels)
+    notes += _told([*_equality_notes(images), *repeats])
     record = {
         "name": table.name,
         "root": table.root,
@@ -230,8 +256,11 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
         # The fold of each training image.
         "folds": [] if folds is None else folds.tolist(),
         **contents,
+        "pixels": pixels,
     }
-    return Inputs(images, holdout, record, None if folds is None else np.repeat(folds, rows_each))
+    if folds is not None:
+        folds = np.repeat(folds, [rows_each[i] for i in kept])
+    return Inputs(images, holdout, record, folds)
 
 
 def _rows_each(good: list[Sample], data: Data) -> list[int]:
@@ -267,20 +296,37 @@ def _equality_notes(images: Images) -> list[str]:
     ]
 
 
-def _repetition_notes(digests: Mapping[str, str]) -> list[str]:
-    """Says when files are there several times over.
+def _repeat_notes(
+    table: SampleTable, used: list[Sample], digests: Mapping[str, str], pixels: Mapping[str, str]
+) -> list[str]:
+    """Names pictures that are there several times over: files, and training images as seen.
 
     Args:
-      digests: of every good training image that is used, by name.
+      table: of the data set, whose test images are looked at too.
+      used: its good training images that are used.
+      digests: relative path -> digest of what the file holds, of those that were read.
+      pixels: relative path -> digest of the decoded image, of those that were decoded.
     """
-    repeats = [number for number in Counter(digests.values()).values() if number > 1]
-    if not repeats:
-        return []
-    return [
-        f"{sum(repeats)} of {len(digests)} good training images are {len(repeats)} files several "
-        "times over, byte for byte: `jaxad data inspect` names them; a copy among the held-out "
-        "images makes thresholds too low"
-    ]
+    unused = set(table.train_good()) - set(used)
+    compared = [sample for sample in table.samples if sample not in unused]
+    known = {s.path: digests[n] for s in used if (n := table.relative(s)) in digests}
+    files = find_repeats(keys_of_files(compared, known))
+    notes = files.notes(table, "byte for byte")
+    seen = find_repeats({s: pixels[n] for s in used if (n := table.relative(s)) in pixels})
+    if sum(map(len, seen.trained)) > sum(map(len, files.trained)):
+        notes += seen.notes(table, "equal to the last pixel as the model sees them")
+    if seen.trained or files.trained:
+        notes.append("a copy among the held-out images makes thresholds too low")
+    return notes
+
+
+def _pixel_record(
+    table: SampleTable, used: list[Sample], holdout: np.ndarray, images: Images
+) -> dict[str, str]:
+    """Digests of the decoded images by name; of streamed ones there are none yet."""
+    decoded = pixel_digests(images) if isinstance(images, np.ndarray) else []
+    names = map(table.relative, used)
+    return dict(zip(names, [*pixel_digests(holdout), *decoded], strict=False))
 
 
 def _without_excluded(table: SampleTable, exclude: str) -> list[Sample]:

@@ -17,6 +17,7 @@ from jaxad.data.crop import check_crop
 from jaxad.data.given import ImageLike
 from jaxad.data.pipeline import BatchLoader, evaluation_batches
 from jaxad.data.rows import ImageRows
+from jaxad.data.streamed import StreamedImages
 from jaxad.data.tiles import tiling_of
 from jaxad.models.base import Model, Variables, parameter_key
 from jaxad.run import config as config_lib, environment
@@ -88,7 +89,23 @@ def train(
         )
         _train_model(setup)
         _train_folds(setup)
+        if processes.is_first():
+            _record_streamed(setup)
     return setup.run
+
+
+def _record_streamed(setup: Setup) -> None:
+    """Adds what was decoded batch by batch to data.json, so that an evaluation can name leaks.
+
+    Of several processes each decodes its own rows, and those of the first are recorded.
+    """
+    images = setup.inputs.train
+    if not isinstance(images, StreamedImages) or not images.digests:
+        return
+    record = setup.run.read_json(setup.run.data)
+    names = record["training"]
+    seen = {names[row]: digest for row, digest in sorted(images.digests.items())}
+    setup.run.write_json(setup.run.data, record | {"pixels": record.get("pixels", {}) | seen})
 
 
 def _train_model(setup: Setup) -> None:

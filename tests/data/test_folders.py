@@ -1,12 +1,20 @@
 """Folders as people have them are read as a careful person would read them."""
 
 import pytest
-from folder_cases import CASES, Case, answer, expanded, page, summary, write
+from folder_case import Case, expanded, write
+from folder_cases import CASES, answer, data_keys, page, summary
+from PIL import Image
 
-from jaxad.data.datasets import find_images, read_table
+from jaxad.cli import main as cli
+from jaxad.data.datasets import find_images, left_out, read_table
 from jaxad.data.mask_folders import MASK_NAMES
 from jaxad.data.masks import read_mask
+from jaxad.data.table import ALL_SPLITS
+from jaxad.evaluation.inputs import read_inputs, read_truths
+from jaxad.run.config import load_settings
 from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
+from jaxad.training.inputs import prepare_inputs
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -38,6 +46,65 @@ def test_several_masks_of_an_image_are_united(tmp_path):
     one, other = map(read_mask, sample.mask)
     assert (one != other).any()
     assert (read_mask(sample.mask) == (one | other)).all()
+
+
+READ = [name for name, case in CASES.items() if not case.refused]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_inspection_training_evaluation_and_prediction_agree(tmp_path, name, capsys):
+    """On what is trained on, held out, tested, judged and told."""
+    case = CASES[name]
+    write(tmp_path, case)
+    keys = data_keys(tmp_path, case)
+    table = read_table(**keys)
+    words = [f"--{key}={value}" for key, value in keys.items()]
+    assert cli.main(["data", "inspect", *words]) == 0
+    shown = capsys.readouterr().out
+    rows = [line.split()[:4] for line in shown.splitlines() if line.startswith(ALL_SPLITS)]
+    expected = [
+        [split, kind, str(len(some)), str(sum(s.mask is not None for s in some))]
+        for split in ALL_SPLITS
+        for kind, some in table.by_kind(split).items()
+    ]
+    assert rows == expected
+    assert all(f"note: {note}" in shown for note in table.notes)
+
+    overrides = {f"data.{key}": value for key, value in keys.items()} | {"data.image_size": (8, 8)}
+    config = load_settings("pca", overrides)
+    inputs = prepare_inputs(config)
+    names = {part: set(inputs.record[part]) for part in ("training", "holdout")}
+    apart = {table.relative(s) for s in table.train_good() if s.split == "validation"}
+    assert names["training"] | names["holdout"] == set(map(table.relative, table.train_good()))
+    assert not names["training"] & names["holdout"] and names["holdout"] >= apart
+    assert set(inputs.record["notes"]) >= set(table.notes)
+    if table.test():
+        run = RunFolder(tmp_path / "run")
+        run.create()
+        run.write_json(run.data, inputs.record)
+        test = read_inputs(run, config, None)
+        assert test.samples == list(table.test())
+        assert all(
+            (truth.mask is None) == (sample.mask is None and sample.label == 1)
+            for sample, truth in zip(test.samples, read_truths(test.samples, config), strict=True)
+        )
+    if not {"root", "masks"} & case.options.keys():
+        # What lies outside the table is predicted on too: test images without labels, say.
+        assert {s.path for s in table.samples} <= set(find_images(tmp_path))
+        masks = {str(tmp_path / p) for pattern, what in case.files.items() if what != "photo"
+                 for p in expanded(pattern)}  # fmt: skip
+        assert not masks & set(find_images(tmp_path))
+
+
+def test_prediction_says_what_it_leaves_out(tmp_path):
+    write(tmp_path, CASES["MVTec 3D-AD: `rgb`, `gt` and `xyz` inside each kind"])
+    Image.new("L", (2, 2)).save(tmp_path / "train/good/rgb/9.gif")
+    assert left_out(tmp_path) == [
+        "7 files in folders xyz beside rgb (point clouds) are left out",
+        "4 masks are left out",
+        "1 of 21 image files are not read: 1 .gif",
+    ]
+    assert left_out(tmp_path / "train/good/rgb/0.png") == []
 
 
 def test_a_folder_of_other_formats_to_predict_on(tmp_path):

@@ -37,7 +37,7 @@ def has(notes, *words):
 
 def test_every_name_has_a_reader_and_numbers():
     assert set(READERS) == set(CATALOGUE)
-    assert set(NAMES) == {"auto", "mvtec", "folder", "shards", *CATALOGUE}
+    assert set(NAMES) == {"auto", "mvtec", "folder", "listing", "shards", *CATALOGUE}
     for published in CATALOGUE.values():
         assert published.needs and published.source and published.licence and published.counts_from
     assert published_categories("elpv") == ("mono", "poly")

@@ -164,11 +164,34 @@ def test_masks_that_mark_most_of_an_image_or_nothing_are_named(run, data, tiny, 
 
 def test_test_images_that_were_trained_on_are_named(run, data, tmp_path):
     moved = shutil.copytree(data, tmp_path / "leak")
-    shutil.copy(moved / "train/good/003.png", moved / "test/good/999.png")
+    Image.open(moved / "train/good/003.png").save(moved / "test/good/999.bmp")
+    result = evaluate(run, data_root=str(moved))
+    (note,) = result["notes"]
+    how = "equal to the last pixel as the model sees them"
+    assert (
+        f"1 of 9 test images are images that the run was trained on or calibrated with, {how}"
+        in note
+    )
+    assert "test/good/999.bmp is train/good/003.png" in note
+    assert result["counts"]["test_images_seen_in_training"] == 1
+    assert "1 of 9 test images are images" in (run / "report.html").read_text()
+    # A run from before there were digests of pixels: only files of equal content.
+    record = json.loads((run / "data.json").read_text())
+    for key in ("pixels", "content_sha256"):
+        del record[key]
+    (run / "data.json").write_text(json.dumps(record))
+    assert evaluate(run, data_root=str(moved))["counts"]["test_images_seen_in_training"] == 0
+    shutil.copy(moved / "train/good/003.png", moved / "test/good/999.bmp")
     (note,) = evaluate(run, data_root=str(moved))["notes"]
-    assert "1 of 9 test images are, byte for byte" in note
-    assert "test/good/999.png is train/good/003.png" in note
-    assert "byte for byte" in (run / "report.html").read_text()
+    assert "calibrated with, byte for byte (first test/good/999.bmp" in note
+
+
+def test_test_images_that_are_good_and_defective_are_named(run, data, tmp_path):
+    moved = shutil.copytree(data, tmp_path / "both")
+    shutil.copy(moved / "test/box/001.png", moved / "test/good/999.png")
+    (note,) = evaluate(run, data_root=str(moved))["notes"]
+    assert note.startswith("pictures good and defective, equal to the last pixel as the model sees")
+    assert "1, first test/box/001.png, test/good/999.png" in note
 
 
 def test_only_good_test_images_leave_figures_undefined_and_nothing_else(run, data, tmp_path):

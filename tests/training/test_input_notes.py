@@ -17,7 +17,7 @@ def notes(root):
     ("pictures", "expected"),
     [
         ([10, 20, 30], None),
-        ([10, 20, 10], "2 of 3 good training images are 1 files several times over"),
+        ([10, 20, 10], "pictures more than once in training, byte for byte: 1, first 0.png, 2.png"),
         ([10, 10, 10], "training images are equal to the last pixel"),
     ],
 )
@@ -50,3 +50,35 @@ def test_odd_masks(tmp_path, level, expected):
                 pixels[:2] = 255 if i == 2 else pixels[:2]
             Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
     assert notes(tmp_path) == [f"{expected} of 3 that were looked at"]
+
+
+def write(root, path, level):
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 8), level, np.uint8)).save(root / path)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_leaks_are_named_before_training(tmp_path, stream):
+    for i in range(6):
+        write(tmp_path, f"train/good/{i}.png", 10 + i)
+    write(tmp_path, "test/good/0.png", 12)
+    write(tmp_path, "test/hole/0.png", 13)
+    write(tmp_path, "test/hole/1.png", 200)
+    keys = {"data.root": str(tmp_path), "data.image_size": "8,8", "data.stream": stream}
+    found = prepare_inputs(load_settings("vqvae:small", keys)).record
+    assert found["notes"] == [
+        "pictures in training and test, byte for byte: 2, first test/good/0.png, train/good/2.png",
+        "pictures good and defective, byte for byte: 1, first test/hole/0.png, train/good/3.png",
+    ]
+    assert len(found["pixels"]) == (1 if stream else 6)
+
+
+def test_pictures_in_several_formats_are_one_as_the_model_sees_them(tmp_path):
+    for i in range(4):
+        write(tmp_path, f"{i}.png", 10 + i)
+    write(tmp_path, "4.bmp", 12)
+    assert notes(tmp_path) == [
+        "pictures more than once in training, equal to the last pixel as the model sees them: 1, "
+        "first 2.png, 4.bmp",
+        "a copy among the held-out images makes thresholds too low",
+    ]

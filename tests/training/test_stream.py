@@ -51,6 +51,25 @@ def test_a_streamed_run_is_the_run_in_memory(
     assert named[0] == named[1]
 
 
+@pytest.mark.parametrize("source", ["folder", "shards"])
+def test_leaks_of_a_streamed_run_are_named(source, train_tiny, tiny_data, tmp_path, finished):
+    from jaxad.data.published.tfds_builders import prepare_shards
+
+    leaking = shutil.copytree(tiny_data, tmp_path / "leaking")
+    first = sorted((leaking / "train/good").iterdir())[0]
+    shutil.copy(first, leaking / "test/good/999.png")
+    root = leaking
+    if source == "shards":
+        place = tmp_path / "shards"
+        root = prepare_shards(leaking, "mvtec", image_size=(16, 16), data_dir=place)
+    run = train_tiny(tmp_path / "run", data__stream=True, data__root=str(root))
+    record = json.loads(run.data.read_text())
+    assert any(note.startswith("pictures in training and test") for note in record["notes"])
+    in_memory = json.loads(finished.data.read_text())
+    assert record["pixels"] == in_memory["pixels"]
+    assert jaxad.evaluate(run.path)["counts"]["test_images_seen_in_training"] == 1
+
+
 def test_a_run_in_memory_goes_on_streamed(finished, train_tiny, same_run, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxad.data.published.counts import Counts, Published
+from jaxad.data.published.forms import Form
 from jaxad.run.errors import UserError, did_you_mean
 
 
@@ -35,10 +36,13 @@ def _counts(size: Sequence[int] | None = None, **fields: Any) -> Counts:
 def _published(
     classes: Mapping[str, Any] | None = None,
     categories: Mapping[str, Mapping[str, Any]] | None = None,
+    form: Mapping[str, Any] | None = None,
     **facts: Any,
 ) -> Published:
     parts = {name: _counts(**fields) for name, fields in (categories or {}).items()}
-    return Published(categories=_one_class(**classes) if classes else parts, **facts)
+    return Published(
+        categories=_one_class(**classes) if classes else parts, form=Form(**(form or {})), **facts
+    )
 
 
 CATALOGUE: Mapping[str, Published] = {

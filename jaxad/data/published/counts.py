@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jaxad.data.images import image_dimensions
-from jaxad.data.table import GOOD, SampleTable
+from jaxad.data.published.forms import Form
+from jaxad.data.table import ALL_SPLITS, GOOD, SampleTable
 from jaxad.run.errors import UserError, did_you_mean
 
 
@@ -17,6 +18,7 @@ class Counts:
 
     Attributes:
       train: kind -> images of the training split.
+      validation: kind -> images that are kept apart for validation.
       test: kind -> images of the test split, all kinds.
       pool: kind -> images, of data sets that are shipped without a split.
       size: ``(height, width)`` where all images have one.
@@ -24,6 +26,7 @@ class Counts:
     """
 
     train: Mapping[str, int] = field(default_factory=dict)
+    validation: Mapping[str, int] = field(default_factory=dict)
     test: Mapping[str, int] = field(default_factory=dict)
     pool: Mapping[str, int] = field(default_factory=dict)
     size: tuple[int, int] | None = None
@@ -44,6 +47,7 @@ class Published:
       categories: what ``data.category`` may be -> numbers; ``""`` where none need be named.
       counts_from: where the numbers come from, and which could not be verified.
       folders: categories are sub-folders of the root.
+      form: where the files lie; one without a sign is the MVTec layout.
     """
 
     title: str
@@ -55,6 +59,7 @@ class Published:
     categories: Mapping[str, Counts]
     counts_from: str
     folders: bool = False
+    form: Form = field(default_factory=Form)
 
 
 def differences(
@@ -80,10 +85,15 @@ def differences(
         ]
     found = {
         split: Counter(s.defect for s in table.samples if split in ("all", s.split))
-        for split in ("train", "test", "all")
+        for split in (*ALL_SPLITS, "all")
     }
     notes = []
-    for split, expected in (("train", counts.train), ("test", counts.test), ("all", counts.pool)):
+    for split, expected in (
+        ("train", counts.train),
+        ("validation", counts.validation),
+        ("test", counts.test),
+        ("all", counts.pool),
+    ):
         if expected:
             notes += _count_notes(split, found[split], expected, some_left_out)
     if counts.masks:

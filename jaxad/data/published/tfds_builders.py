@@ -28,6 +28,7 @@ from jaxtyping import UInt8
 from jaxad.data.datasets import NAMES, read_table
 from jaxad.data.images import read_image, resolve_range_16bit
 from jaxad.data.masks import read_truth
+from jaxad.data.repeats import pixel_digest
 from jaxad.data.shards import PREFIX, TABLE_KEY, is_shards, open_shards
 from jaxad.data.table import Sample
 from jaxad.data.tensorflow import import_tensorflow_datasets
@@ -47,6 +48,7 @@ def prepare_shards(
     category: str = "",
     anomalous: str = "",
     masks: str = "",
+    pages: str = "first",
     image_size: tuple[int, int],
     channels: int = 3,
     range_16bit: str | int = "full",
@@ -61,6 +63,7 @@ def prepare_shards(
       category: as ``data.category``.
       anomalous: as ``data.anomalous``.
       masks: as ``data.masks``.
+      pages: as ``data.pages``.
       image_size: ``(h, w)`` that images and masks are resized to.
       channels: 1 or 3.
       range_16bit: as ``data.range_16bit``; the numbers that come of it are written down.
@@ -78,7 +81,9 @@ def prepare_shards(
     if dataset not in known:
         raise UserError(f"no folder data set {dataset!r}{did_you_mean(dataset, known)}")
     tfds = import_tensorflow_datasets("writing shards")
-    table = read_table(root, name=dataset, category=category, anomalous=anomalous, masks=masks)
+    table = read_table(
+        root, name=dataset, category=category, anomalous=anomalous, masks=masks, pages=pages
+    )
     splits = {"train": table.train_good(), "test": table.test()}
     rows = {
         split: [[table.relative(s), s.label, s.defect, s.mask is not None] for s in samples]
@@ -87,9 +92,9 @@ def prepare_shards(
     size = "x".join(map(str, (*image_size, channels)))
     depth = "" if str(range_16bit) == "full" else f"_range_{range_16bit}"
 
-    def examples(
-        samples: tuple[Sample, ...], limits: tuple[float, float]
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    digests: dict[str, list[str]] = {split: [] for split in splits}
+
+    def examples(split: str, limits: tuple[float, float]) -> Iterator[tuple[int, dict[str, Any]]]:
         decode = functools.partial(
             read_image, image_size=image_size, channels=channels, range_16bit=limits, alpha=alpha
         )
@@ -101,7 +106,8 @@ def prepare_shards(
             "defect": sample.defect,
             "path": table.relative(sample),
         }
-        for index, example in enumerate(map_ahead(read, samples)):
+        for index, example in enumerate(map_ahead(read, splits[split])):
+            digests[split].append(pixel_digest(example["image"]))
             yield index, {**example, "index": index}
 
     builder_class: Any = tfds.core.GeneratorBasedBuilder
@@ -141,16 +147,23 @@ def prepare_shards(
                 "channels": channels,
                 "range_16bit": list(limits),
                 "notes": list(table.notes),
+                "validation": [
+                    row[0]
+                    for row, s in zip(rows["train"], splits["train"], strict=True)
+                    if s.split == "validation"
+                ],
+                # Filled while the examples are made; written once they are.
+                "pixels": digests,
                 **rows,
             }
             return {
-                split: self._generate_examples(samples, limits)
+                split: self._generate_examples(split, limits)
                 for split, samples in splits.items()
                 if samples  # TensorFlow Datasets refuses to write nothing
             }
 
-        def _generate_examples(self, samples, limits):
-            yield from examples(samples, limits)
+        def _generate_examples(self, split, limits):
+            yield from examples(split, limits)
 
     # Records that can be read one by one, in any order.
     builder = FolderBuilder(data_dir=os.fspath(data_dir), file_format="array_record")

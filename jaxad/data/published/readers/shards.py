@@ -18,10 +18,11 @@ def read_shards(root: pathlib.Path, category: str) -> SampleTable:
     """
     shards = _choose(root, category)
     table, folder = shards.table, shards.folder
+    apart = frozenset(table.get("validation", ()))
     samples = tuple(
         Sample(
             path=member_path(folder, f"/{path}"),
-            split=split,
+            split="validation" if split == "train" and path in apart else split,
             defect=defect,
             mask=member_path(folder, f"/{path}{MASK}") if has_mask else None,
         )
