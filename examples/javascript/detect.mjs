@@ -1,0 +1,43 @@
+// Judges a PNG by an exported run, without Python:
+//
+//   npm install onnxruntime-node pngjs
+//   node detect.mjs bottle.onnx photograph.png map.png
+//
+// Prints the score and the verdict, and writes the anomaly map as a gray PNG on the run's scale.
+import fs from "node:fs";
+import ort from "onnxruntime-node";
+import { PNG } from "pngjs";
+
+const [model, photograph, output] = process.argv.slice(2);
+if (!output) {
+  console.error("use: node detect.mjs MODEL.onnx IMAGE.png MAP.png");
+  process.exit(2);
+}
+const record = JSON.parse(fs.readFileSync(`${model}.json`, "utf8"));
+const session = await ort.InferenceSession.create(model);
+
+// pngjs gives red, green, blue and opacity of every pixel; transparent ones lie on white.
+const { width, height, data } = PNG.sync.read(fs.readFileSync(photograph));
+const pixels = new Uint8Array(width * height * 3);
+for (let i = 0; i < width * height; i++) {
+  const opacity = data[4 * i + 3] / 255;
+  for (let c = 0; c < 3; c++) {
+    pixels[3 * i + c] = Math.round(opacity * data[4 * i + c] + (1 - opacity) * 255);
+  }
+}
+const image = new ort.Tensor("uint8", pixels, [1, height, width, 3]);
+const { score, map } = await session.run({ image }, ["score", "map"]);
+
+const value = score.data[0];
+const threshold = record.image_threshold;
+console.log(value, threshold === null ? "no threshold" : value > threshold ? "reject" : "accept");
+
+const [, rows, columns] = map.dims;
+const low = record.heat_map_low ?? Math.min(...map.data);
+const high = record.heat_map_high ?? Math.max(...map.data);
+const picture = new PNG({ width: columns, height: rows });
+map.data.forEach((one, i) => {
+  const shade = Math.round(255 * Math.min(Math.max((one - low) / (high - low || 1), 0), 1));
+  picture.data.set([shade, shade, shade, 255], 4 * i);
+});
+fs.writeFileSync(output, PNG.sync.write(picture));
