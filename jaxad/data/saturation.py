@@ -2,7 +2,7 @@
 
 A file beside the images (``defects_config.json``) gives each kind of defect the pixel value with
 which masks draw it, and a threshold: a number of pixels, or a share of the defect's area. Every
-file of masks holds one defect. What is measured with them: :mod:`jaxad.metrics.spro`.
+file of masks holds one defect. What is measured with them: ``jaxad.metrics.spro``.
 """
 
 from __future__ import annotations

@@ -41,7 +41,10 @@ REDUCTIONS = ("max", "mean", "top1")
 
 
 class DeviceOutput(NamedTuple):
-    """A :class:`DetectorOutput` of a batch, as :func:`make_detect` computes it on the device."""
+    """What :func:`make_detect` computes of a batch, on the device.
+
+    See :class:`~jaxad.evaluation.detector_output.DetectorOutput`.
+    """
 
     maps: dict[str, Float[Array, "b h w"]]
     scores: dict[str, Float[Array, " b"]]
@@ -160,7 +163,7 @@ class Detector:
     def left_out(self, images: Images, folds: Int[np.ndarray, " n"]) -> Iterator[Unseen]:
         """What models that have not seen an image's fold say of it, post-processed.
 
-        Only of a model that has :attr:`jaxad.models.base.Model.left_out`.
+        Only of a model that has ``left_out`` (:class:`jaxad.models.base.Model`).
 
         Args:
           images: all that the model was fitted to, in order.

@@ -36,8 +36,8 @@ _USER_ERROR = 2
 def watch() -> None:
     """Forks: the child returns, the parent stays here and ends with the child's status.
 
-    Only for a command that was started from a shell (:func:`interruption.listen`), before it
-    starts threads; elsewhere, and where processes cannot be forked, nothing happens.
+    Only for a command that was started from a shell (:func:`jaxad.run.interruption.listen`), before
+    it starts threads; elsewhere, and where processes cannot be forked, nothing happens.
     """
     if not interruption.is_listening() or not hasattr(os, "fork"):
         return

@@ -39,3 +39,4 @@ KINDS = {
     "warp": Kind("a bent part", shapes.blob, contents.warped, 1.5),
     "blur": Kind("a part out of focus", shapes.blob, contents.blurred, 1.5),
 }  # fmt: skip
+"""Name of a kind -> what it is."""

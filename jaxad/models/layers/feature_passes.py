@@ -1,4 +1,4 @@
-"""Passes over good images as features: what fits and calibrations of :mod:`feature_fit` read."""
+"""Passes over good images as features: what fits and calibrations of ``feature_fit`` read."""
 
 from __future__ import annotations
 
