@@ -116,8 +116,28 @@ def build(
         raise UserError(f"model {name!r}: {error}") from error
 
 
+def _check_ssim_window(settings: Settings) -> None:
+    """Says before training what detection would stumble over."""
+    choice = settings.model
+    options = architecture(choice.name).options.of(
+        choice.options, what=f"the model {choice.name!r}"
+    )
+    window = getattr(options, "ssim_window", 0)
+    height, width, _ = settings.image_shape
+    if min(height, width) < window:
+        raise UserError(
+            f"images of {height} x {width} pixels are smaller than model.ssim_window={window}; "
+            "enlarge data.image_size, or take a smaller window (3 is the smallest)"
+        )
+
+
 def build_from(settings: Settings, *, axis_name: str | None = None) -> Model:
-    """The model of a run's settings, ``data.illumination`` in it; errors as of :func:`build`."""
+    """The model of a run's settings, ``data.illumination`` in it.
+
+    Raises:
+      UserError: as of :func:`build`; images are smaller than the window of the SSIM map.
+    """
+    _check_ssim_window(settings)
     choice, kind = settings.model, settings.data.illumination
     model = build(choice.name, settings.image_shape, axis_name=axis_name, **choice.options)
     return model if kind == "none" else normalised(model, kind)

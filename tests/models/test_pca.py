@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from jaxad import models
 from jaxad.data.batch import Batch
 from jaxad.models import pca
+from jaxad.run.config import load_settings
 from jaxad.run.errors import UserError
 
 K = 5
@@ -418,3 +419,10 @@ def test_large_images_are_fitted_in_bands_to_the_same_model(patches, monkeypatch
         # Sums of float32 in another order.
         np.testing.assert_allclose(one[name], other[name], atol=1e-5)
     assert_same_axes(one["axes"], other["axes"], 1e-4)
+
+
+def test_images_below_the_ssim_window_are_refused_before_training():
+    small = {"data.image_size": (8, 128)}
+    with pytest.raises(UserError, match=r"8 x 128 pixels are smaller than model\.ssim_window=11"):
+        models.build_from(load_settings("pca", small))
+    models.build_from(load_settings("pca", {**small, "model.ssim_window": 7}))
