@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pathlib
 import sys
 
@@ -35,7 +36,13 @@ def only_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
-def imports(file: pathlib.Path, *, lazy: bool) -> set[str]:
+@functools.cache
+def tree(file: pathlib.Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+@functools.cache
+def imports(file: pathlib.Path, *, lazy: bool) -> frozenset[str]:
     """All imports of a file, or only those that run when it is imported."""
     found: set[str] = set()
 
@@ -47,8 +54,8 @@ def imports(file: pathlib.Path, *, lazy: bool) -> set[str]:
             if (lazy or not inside) and not only_for_types(child):
                 visit(child)
 
-    visit(ast.parse(file.read_text()))
-    return found
+    visit(tree(file))
+    return frozenset(found)
 
 
 def outside(file: pathlib.Path, *, lazy: bool = True) -> set[str]:
@@ -134,7 +141,7 @@ def test_pmap_is_named_in_one_file():
     def names_it(file):
         return any(
             "pmap" in (getattr(node, "attr", None), getattr(node, "id", None))
-            for node in ast.walk(ast.parse(file.read_text()))
+            for node in ast.walk(tree(file))
         )
 
     assert [module_name(file) for file in FILES if names_it(file)] == ["jaxad.training.parallel"]
@@ -155,7 +162,7 @@ def test_what_is_printed_goes_through_one_filter():
     def prints(file):
         return any(
             isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
-            for node in ast.walk(ast.parse(file.read_text()))
+            for node in ast.walk(tree(file))
         )
 
     assert [module_name(file) for file in FILES if prints(file)] == ["jaxad.run.text"]
