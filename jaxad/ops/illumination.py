@@ -63,7 +63,7 @@ def gain_planes(
     v, u = jnp.meshgrid(jnp.linspace(-1, 1, height), jnp.linspace(-1, 1, width), indexing="ij")
     basis = jnp.stack([jnp.ones_like(u), u, v])
     terms = (basis * luminance[None]).reshape(3, -1)
-    own = jnp.mean(images, axis=-1).reshape(len(images), -1)
+    own = jnp.mean(images, axis=-1).reshape(images.shape[0], -1)
     gram = terms @ terms.T + 1e-6 * jnp.eye(3) * height * width
     planes = jnp.linalg.solve(gram, terms @ own.T)
     return jnp.einsum("kb,khw->bhw", planes, basis)

@@ -135,7 +135,14 @@ def test_two_processes_fail_together_go_on_and_learn_the_same(
     assert "going on from step 1 of 3" in first.stderr and "trained; next" in first.stdout
     assert own_words(second) == []
     assert json.loads(run.environment.read_text())["processes"] == 2
-    assert json.loads(run.data.read_text()) == json.loads(alone.data.read_text())
+    recorded, expected = (json.loads(one.data.read_text()) for one in (run, alone))
+    # Each process decodes its own rows; the first one writes down what it saw.
+    seen, all_seen = recorded.pop("pixels"), expected.pop("pixels")
+    assert len(all_seen) > len(seen) > 2
+    assert seen.items() <= all_seen.items()
+    for one in (recorded, expected):
+        one.pop("content_sha256")
+    assert recorded == expected
     # float32 sums in another order, carried on through three steps of Adam.
     pairs = zip(read_csv(run.history), read_csv(alone.history), strict=True)
     for mine, other in pairs:

@@ -96,7 +96,7 @@ class FeaturePCA(nn.Module):
 
 def to_image(squares: Float[Array, "b i j"], size: tuple[int, int]) -> Float[Array, "b h w"]:
     """Squares on the grid of features, interpolated to the image."""
-    return jax.image.resize(squares, (len(squares), *size), "linear")
+    return jax.image.resize(squares, (squares.shape[0], *size), "linear")
 
 
 @dataclasses.dataclass(frozen=True)
