@@ -216,7 +216,9 @@ class Chaos:
         before: int,
         place: pathlib.Path,
     ) -> str:
-        if first.has_traceback or second.has_traceback or first.status != STATUS[number]:
+        # Killed by the signal itself: it came when the command was done and Python was leaving.
+        has_meaning = first.status in (STATUS[number], -number)
+        if first.has_traceback or second.has_traceback or not has_meaning:
             return "traceback"
         if second.status:
             return "lost"
