@@ -18,21 +18,19 @@ Signals that came after the command had ended are not counted. A case is repeate
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import random
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from campaign import main, side_by_side, started
 from world import FILES_OF_EVALUATION, Tally, World, digests, litter, training_results
 from zygote import PROJECT, Ended, Zygote
 
@@ -243,18 +241,13 @@ def newest_checkpoint(run: pathlib.Path) -> int:
 
 def run(count: int, seed: int, workers: int, only: str = "", json_file: str = "") -> list[str]:
     """Prints the table; returns a note for every bad outcome."""
-    with tempfile.TemporaryDirectory(prefix="jaxad-chaos-") as scratch:
-        folder = pathlib.Path(scratch)
-        zygotes = [Zygote(folder / f"zygote{number}") for number in range(workers)]
-        world = World(folder)
-        world.make_runs(zygotes[0])
+    with started(workers) as (world, zygotes):
         known = scenes(world)
         chaos = Chaos(world, {n: known[n] for n in only.split(",")} if only else known)
         shares = {name: scene.share for name, scene in chaos.scenes.items()}
         tally = Tally("killed", COLUMNS, shares, count, seed=seed, json_file=json_file)
 
-        def work(number: int) -> None:
-            zygote, place = zygotes[number], folder / f"try{number}"
+        def work(zygote: Zygote, place: pathlib.Path) -> None:
             for name, case in tally.cases():
                 chaos.refer(name, zygote, place)
                 outcome, note = chaos.attempt(name, case, zygote, place)
@@ -263,27 +256,11 @@ def run(count: int, seed: int, workers: int, only: str = "", json_file: str = ""
                 else:
                     tally.add(name, outcome, note)
 
-        with ThreadPoolExecutor(workers) as pool:
-            for future in [pool.submit(work, number) for number in range(workers)]:
-                future.result()
-        for zygote in zygotes:
-            zygote.close()
+        side_by_side(world, zygotes, work)
     tally.show()
     return tally.notes
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=240, help="of all scenes together")
-    parser.add_argument("--seed", type=int, default=0, help="number of the first case")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument("--only", default="", help="names of scenes, separated by commas")
-    parser.add_argument("--json", default="", help="file for the table")
-    arguments = parser.parse_args()
-    chosen = (arguments.workers, arguments.only, arguments.json)
-    return 1 if run(arguments.count, arguments.seed, *chosen) else 0
-
-
 if __name__ == "__main__":
     sys.path.insert(0, str(PROJECT))
-    sys.exit(main())
+    sys.exit(main(run, __doc__, count=240, tried="scenes"))

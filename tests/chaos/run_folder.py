@@ -18,18 +18,16 @@ A case is repeated by `--only=COMMAND --seed=CASE --count=1`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import pathlib
 import random
 import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from campaign import main, side_by_side, started
 from world import FILES_OF_EVALUATION, Tally, World, digests, training_results
 from zygote import PROJECT, Ended, Zygote
 
@@ -216,11 +214,7 @@ def _outcome(
 
 def run(count: int, seed: int, workers: int, only: str = "", json_file: str = "") -> list[str]:
     """Prints the table; returns a note for every bad outcome."""
-    with tempfile.TemporaryDirectory(prefix="jaxad-chaos-") as scratch:
-        folder = pathlib.Path(scratch)
-        zygotes = [Zygote(folder / f"zygote{number}") for number in range(workers)]
-        world = World(folder)
-        world.make_runs(zygotes[0])
+    with started(workers) as (world, zygotes):
         known = uses(world, zygotes[0])
         known = {name: known[name] for name in only.split(",")} if only else known
         shares = {name: use.share for name, use in known.items()}
@@ -228,8 +222,7 @@ def run(count: int, seed: int, workers: int, only: str = "", json_file: str = ""
         references: dict[str, dict[str, str]] = {}
         locks = {name: threading.Lock() for name in known}
 
-        def work(number: int) -> None:
-            zygote, place = zygotes[number], folder / f"try{number}"
+        def work(zygote: Zygote, place: pathlib.Path) -> None:
             for name, case in tally.cases():
                 use = known[name]
                 with locks[name]:
@@ -238,11 +231,7 @@ def run(count: int, seed: int, workers: int, only: str = "", json_file: str = ""
                 outcome, note = attempt(use, references[name], case, name, zygote, place)
                 tally.add(name, outcome, note if outcome in BAD else "")
 
-        with ThreadPoolExecutor(workers) as pool:
-            for future in [pool.submit(work, number) for number in range(workers)]:
-                future.result()
-        for zygote in zygotes:
-            zygote.close()
+        side_by_side(world, zygotes, work)
     tally.show()
     return tally.notes
 
@@ -259,18 +248,6 @@ def undamaged(use: Use, world: World, zygote: Zygote, place: pathlib.Path) -> di
     return reference
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=800, help="of all commands together")
-    parser.add_argument("--seed", type=int, default=0, help="number of the first case")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument("--only", default="", help="names of commands, separated by commas")
-    parser.add_argument("--json", default="", help="file for the table")
-    arguments = parser.parse_args()
-    chosen = (arguments.workers, arguments.only, arguments.json)
-    return 1 if run(arguments.count, arguments.seed, *chosen) else 0
-
-
 if __name__ == "__main__":
     sys.path.insert(0, str(PROJECT))
-    sys.exit(main())
+    sys.exit(main(run, __doc__, count=800, tried="commands"))

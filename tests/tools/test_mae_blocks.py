@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ FILE = pathlib.Path(__file__).parents[2] / "tools" / "studies" / "mae_blocks.py"
 
 @pytest.fixture(scope="module")
 def study():
+    sys.path.insert(0, str(FILE.parent))  # as when it is run as a script
     spec = importlib.util.spec_from_file_location("mae_blocks", FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -27,6 +27,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from mae_schedules import chosen
 
 from jaxad import metrics, models
 from jaxad.evaluation.detector import Detector
@@ -44,18 +45,6 @@ BLOCKS = (1, 2, 3, 4)
 FUSED = ((1, 2), (2, 4), (1, 2, 4), BLOCKS)
 WINDOWS, FILTERS = (7, 9, 11), (2, 4)
 MAP = "ssim+l1"
-
-
-def chosen(labels: np.ndarray, most: int) -> np.ndarray:
-    """At most so many images, spread over each class in proportion."""
-    if not most or len(labels) <= most:
-        return np.arange(len(labels))
-    parts = []
-    for label in (0, 1):
-        members = np.flatnonzero(labels == label)
-        count = max(1, round(most * len(members) / len(labels)))
-        parts.append(members[np.linspace(0, len(members) - 1, count).astype(int)])
-    return np.sort(np.concatenate(parts))
 
 
 def reconstructions(
