@@ -26,6 +26,7 @@ from jaxad.data.files import member_path, remembered
 from jaxad.data.limits import open_image
 from jaxad.data.table import SPLITS
 from jaxad.run.errors import UserError
+from jaxad.run.schema import DIGEST, digest_of
 
 INFO, METADATA = "dataset_info.json", "metadata.json"
 TABLE_KEY = "jaxad"
@@ -44,7 +45,7 @@ def is_shards(folder: str | os.PathLike) -> bool:
     """Whether a folder holds shards of jaxad, of whatever version."""
     try:
         return json.loads((pathlib.Path(folder) / INFO).read_text())["name"].startswith(PREFIX)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
@@ -205,6 +206,11 @@ def _check_table(table: dict[str, Any], lengths: dict[str, list[int]]) -> None:
       ValueError: a part is of another kind than it should be.
       KeyError: a part is missing.
     """
+    if not isinstance(table, dict):
+        raise ValueError("it is no object")
+    digest = table.pop(DIGEST, None)  # older tables have none
+    if digest is not None and digest != digest_of(table):
+        raise ValueError("its content is not what was written")
     for key, kind in (("dataset", str), ("category", str), ("image_size", list), ("channels", int),
                       ("range_16bit", list), ("notes", list)):  # fmt: skip
         if not isinstance(table[key], kind):
@@ -228,7 +234,7 @@ def _check_table(table: dict[str, Any], lengths: dict[str, list[int]]) -> None:
 def _read_json(folder: str, name: str) -> dict[str, Any]:
     try:
         content = json.loads((pathlib.Path(folder) / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{folder} is damaged: {name} cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{folder} is damaged: {name} holds no object of JSON")

@@ -105,8 +105,7 @@ class Schema:
         Args:
           values: plain, as JSON gives them back.
         """
-        versioned = {VERSION: self.version, **values}
-        return json.dumps({**versioned, DIGEST: _digest(versioned)}, indent=2) + "\n"
+        return json.dumps(with_digest({VERSION: self.version, **values}), indent=2) + "\n"
 
     def read(self, text: str, source: str) -> dict[str, Any]:
         """The values in a file's text, without version and digest.
@@ -131,7 +130,7 @@ class Schema:
                 f"{source} has schema {_shown(version)}, this jaxad reads {self.version}; use the "
                 "version of jaxad that wrote it (a run's is in its environment.json)"
             )
-        if digest is not None and digest != _digest(values):
+        if digest is not None and digest != digest_of(values):
             raise self._damaged(
                 source,
                 "its content is not what was written; if it was edited on purpose, remove the line "
@@ -157,7 +156,13 @@ class Schema:
         return UserError(f"{source} is damaged ({how}); {self.advice}")
 
 
-def _digest(values: Mapping[str, Any]) -> str:
+def with_digest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values and, as another one, their digest."""
+    return {**values, DIGEST: digest_of(values)}
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """The digest of plain values, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -149,6 +149,8 @@ def shards() -> dict[str, bytes]:
     """The files of a folder of shards, by name: two pictures, one with a mask."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
+    from jaxad.run.schema import with_digest
+
     rows = {"train": [["a.png", 0, "good", False]], "test": [["b/a.png", 1, "b", True]]}
     features = b"".join(
         message(1, message(1, key) + message(2, message(1, message(1, encoded("PNG", mode)))))
@@ -156,6 +158,7 @@ def shards() -> dict[str, bytes]:
     )
     table = {"dataset": "x", "category": "", "image_size": [24, 20], "channels": 3,
              "range_16bit": [0.0, 65535.0], "notes": [], **rows}  # fmt: skip
+    table = with_digest(table)
     splits = [{"name": split, "shardLengths": ["1"]} for split in rows]
     info = {"name": "jaxad_x", "fileFormat": "array_record", "splits": splits}
     files = {"metadata.json": json.dumps({"jaxad": table}).encode(),
@@ -179,7 +182,11 @@ def read_shards(path: pathlib.Path) -> bool:
     for name, content in shards().items():
         if name != path.name:
             (path.parent / name).write_bytes(content)
-    samples = read_table(path.parent, name="shards").samples
+    table = read_table(path.parent, name="shards")
+    samples = table.samples
+    named = [(table.relative(s), s.label, s.defect) for s in samples]
+    if named != [("a.png", 0, "good"), ("b/a.png", 1, "b")]:
+        return False
     masks = [read_mask(sample.mask) for sample in samples if sample.mask]
     return all(np.array_equal(decode(s.path, channels=3), picture()) for s in samples) and all(
         mask.shape == (24, 20) for mask in masks

@@ -31,7 +31,7 @@ KEYS = {
     "train.devices": "1",
     "evaluate.batch_size": "4",
 }
-LITTER = re.compile(r"[0-9a-f]{16}\.tmp$|orbax-checkpoint-tmp|\.incomplete")
+LITTER = re.compile(r"[0-9a-f]{16}\.tmp$|orbax-checkpoint-tmp|incomplete\.")
 """Names of what is being written: none may be left behind a command that has ended."""
 FILES_OF_EVALUATION = ("metrics.json", "scores.csv", "calibration.json", "odd_images.csv",
                        "config.json", "report.html")  # fmt: skip

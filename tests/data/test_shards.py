@@ -47,6 +47,7 @@ def records(folder, split="train"):
 def test_a_table_that_is_not_whole_is_damaged(copy, change):
     file = copy / "metadata.json"
     content = json.loads(file.read_text())
+    del content["jaxad"]["content_sha256"]
     content["jaxad"] |= change
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match="its table is not whole"):
@@ -57,10 +58,45 @@ def test_a_table_that_is_not_whole_is_damaged(copy, change):
 def test_a_table_of_which_a_key_is_missing_is_damaged(copy, key):
     file = copy / "metadata.json"
     content = json.loads(file.read_text())
-    del content["jaxad"][key]
+    del content["jaxad"]["content_sha256"], content["jaxad"][key]
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match=f"its table is not whole .'{key}'"):
         read_table(copy, name="shards")
+
+
+def test_a_changed_letter_of_the_table_is_noticed(copy):
+    file = copy / "metadata.json"
+    content = file.read_text()
+    file.write_text(content.replace('"hole"', '"mole"'))
+    assert file.read_text() != content
+    with pytest.raises(UserError, match="its content is not what was written"):
+        read_table(copy, name="shards")
+
+
+KILLED = """
+import os, signal, sys, types
+import jaxad.data.published.tfds_builders as builders
+from array_record.python import array_record_module
+class Writer(array_record_module.ArrayRecordWriter):
+    def close(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+array_record_module.ArrayRecordWriter = Writer
+builders.prepare_shards(sys.argv[1], "mvtec", image_size=(16, 16), data_dir=sys.argv[2])
+"""
+
+
+def test_what_a_killed_call_left_is_removed_by_the_next(tiny_data, project_root, tmp_path):
+    from jaxad.data.published.tfds_builders import prepare_shards
+
+    command = [sys.executable, "-c", KILLED, str(tiny_data), str(tmp_path)]
+    assert subprocess.run(command, cwd=project_root, stderr=subprocess.PIPE).returncode == -9
+    left = [p for p in tmp_path.rglob("*") if "incomplete" in p.name]
+    assert left, "the kill came before anything was written"
+    folder = prepare_shards(tiny_data, "mvtec", image_size=SIZE, data_dir=tmp_path)
+    assert is_shards(folder)
+    assert not any(p.exists() for p in left)
+    assert {p.parent for p in tmp_path.rglob("*") if p.is_file()} == {folder}
+    assert all(p.is_file() for p in folder.iterdir())
 
 
 def described(table):
@@ -112,7 +148,9 @@ def test_shards_are_found_below_the_folder_of_several(prepared, tmp_path, tiny_d
     with pytest.raises(UserError, match="several shards that fit"):
         read_table(both)
     table = next((both / "jaxad_other").glob("*/*/metadata.json"))
-    table.write_text(table.read_text().replace('"stripes"', '"dots"'))
+    record = json.loads(table.read_text())["jaxad"] | {"category": "dots"}
+    del record["content_sha256"]
+    table.write_text(json.dumps({"jaxad": record}))
     assert list_categories(both) == ("dots", "stripes")
     assert read_table(both, category="dots").root == str(table.parent)
     with pytest.raises(UserError, match=r"several categories; set data.category=dots\|stripes"):

@@ -16,10 +16,12 @@ folder's ``metadata.json`` too.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,16 +31,20 @@ from jaxad.data.datasets import NAMES, read_table
 from jaxad.data.images import read_image, resolve_range_16bit
 from jaxad.data.masks import read_truth
 from jaxad.data.repeats import pixel_digest
-from jaxad.data.shards import PREFIX, TABLE_KEY, is_shards, open_shards
-from jaxad.data.table import Sample
+from jaxad.data.shards import METADATA, PREFIX, TABLE_KEY, is_shards, open_shards
+from jaxad.data.table import Sample, SampleTable
 from jaxad.data.tensorflow import import_tensorflow_datasets
 from jaxad.data.threads import map_ahead
 from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.files import remove_unfinished, writing
+from jaxad.run.schema import with_digest
 
 SHARDS_VERSION = "2.0.0"
 
 # TensorFlow Datasets has builders of its own for the first two; the last are shards already.
 _NOT_FOLDERS = ("mnist", "cifar10", "shards")
+
+_Splits = Mapping[str, tuple[Sample, ...]]
 
 
 def prepare_shards(
@@ -55,7 +61,9 @@ def prepare_shards(
     alpha: str = "white",
     data_dir: str | os.PathLike,
 ) -> pathlib.Path:
-    """Writes the shards of one category, unless they are there already.
+    """Writes the shards of one category, unless they are there already: all of them or none.
+
+    What earlier calls that were killed left behind is removed.
 
     Args:
       root: of the data set.
@@ -75,7 +83,7 @@ def prepare_shards(
 
     Raises:
       UserError: the name is unknown, TensorFlow Datasets is not installed, the data set cannot be
-        read, or the shards that are there are of other images.
+        read, the shards that are there are of other images, or the disk is full.
     """
     known = [each for each in NAMES if each not in _NOT_FOLDERS]
     if dataset not in known:
@@ -84,46 +92,132 @@ def prepare_shards(
     table = read_table(
         root, name=dataset, category=category, anomalous=anomalous, masks=masks, pages=pages
     )
-    splits = {"train": table.train_good(), "test": table.test()}
-    rows = {
-        split: [[table.relative(s), s.label, s.defect, s.mask is not None] for s in samples]
-        for split, samples in splits.items()
-    }
-    size = "x".join(map(str, (*image_size, channels)))
+    content = _Content(table, image_size, channels, range_16bit, alpha)
     depth = "" if str(range_16bit) == "full" else f"_range_{range_16bit}"
+    size = "x".join(map(str, (*image_size, channels)))
+    name, config = PREFIX + _identifier(dataset, category, anomalous), f"size_{size}{depth}"
+    folder = pathlib.Path(data_dir, name, config, SHARDS_VERSION)
+    remove_unfinished(folder.parent, folder.name)
+    if is_shards(folder):
+        _check_same(folder, content)
+        return folder
+    # TensorFlow Datasets has temporary folders of its own, which nobody removes after a kill; so
+    # all of it happens inside one of ours.
+    with writing(folder, what=f"the shards {folder}", durable=True) as partial:
+        making = partial / "making"
+        try:
+            builder = _builder(tfds, content, name, config)(
+                data_dir=os.fspath(making), file_format="array_record"
+            )
+            builder.download_and_prepare()
+        except RuntimeError as error:  # of the writer of records: the disk is full
+            raise OSError(str(error)) from error
+        for file in pathlib.Path(builder.data_dir).iterdir():
+            file.rename(partial / file.name)
+        shutil.rmtree(making)
+        (partial / METADATA).write_text(json.dumps({TABLE_KEY: with_digest(content.record())}))
+    return folder
 
-    digests: dict[str, list[str]] = {split: [] for split in splits}
 
-    def examples(split: str, limits: tuple[float, float]) -> Iterator[tuple[int, dict[str, Any]]]:
-        decode = functools.partial(
-            read_image, image_size=image_size, channels=channels, range_16bit=limits, alpha=alpha
+def _check_same(folder: pathlib.Path, content: _Content) -> None:
+    """Whether shards that are there are those that would be written now.
+
+    Raises:
+      UserError: they are of other images.
+    """
+    if any(open_shards(folder).table[split] != rows for split, rows in content.rows.items()):
+        raise UserError(
+            f"{folder} holds shards of other images than those in {content.table.root}; remove it, "
+            "or give --shards another folder"
         )
-        read = lambda sample: {
-            "image": decode(sample.path),
-            "mask": _mask(sample, image_size),
+
+
+class _Content:
+    """What the shards of a table hold.
+
+    Attributes:
+      table: of the samples.
+      splits: the samples of each, in the order of the records.
+      rows: split -> one ``[path, label, defect, has a mask]`` for each sample.
+      image_size: ``(h, w)``.
+      channels: 1 or 3.
+    """
+
+    def __init__(
+        self,
+        table: SampleTable,
+        image_size: tuple[int, int],
+        channels: int,
+        range_16bit: str | int,
+        alpha: str,
+    ):
+        self.table, self.image_size, self.channels = table, image_size, channels
+        self.splits: _Splits = {"train": table.train_good(), "test": table.test()}
+        self.rows = {
+            split: [[table.relative(s), s.label, s.defect, s.mask is not None] for s in samples]
+            for split, samples in self.splits.items()
+        }
+        self._range_16bit, self._alpha = range_16bit, alpha
+        self._digests: dict[str, list[str]] = {split: [] for split in self.splits}
+
+    @functools.cached_property
+    def limits(self) -> tuple[float, float]:
+        """The values of 16-bit images that become 0 and 255; some of the images are read."""
+        return resolve_range_16bit([s.path for s in self.splits["train"]], self._range_16bit)
+
+    def examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The records of a split, decoded ahead, and their numbers."""
+        for index, example in enumerate(map_ahead(self._example, self.splits[split])):
+            self._digests[split].append(pixel_digest(example["image"]))
+            yield index, {**example, "index": index}
+
+    def _example(self, sample: Sample) -> dict[str, Any]:
+        return {
+            "image": read_image(
+                sample.path,
+                image_size=self.image_size,
+                channels=self.channels,
+                range_16bit=self.limits,
+                alpha=self._alpha,
+            ),
+            "mask": _mask(sample, self.image_size),
             "has_mask": sample.mask is not None,
             "label": sample.label,
             "defect": sample.defect,
-            "path": table.relative(sample),
+            "path": self.table.relative(sample),
         }
-        for index, example in enumerate(map_ahead(read, splits[split])):
-            digests[split].append(pixel_digest(example["image"]))
-            yield index, {**example, "index": index}
 
+    def record(self) -> dict[str, Any]:
+        """What :mod:`jaxad.data.shards` reads of the table, once the examples are made."""
+        train = zip(self.rows["train"], self.splits["train"], strict=True)
+        return {
+            "dataset": self.table.name,
+            "category": self.table.category or pathlib.Path(self.table.root).resolve().name,
+            "image_size": list(self.image_size),
+            "channels": self.channels,
+            "range_16bit": list(self.limits),
+            "notes": list(self.table.notes),
+            "validation": [row[0] for row, sample in train if sample.split == "validation"],
+            "pixels": self._digests,
+            **self.rows,
+        }
+
+
+def _builder(tfds: Any, content: _Content, name_: str, config: str) -> Any:
+    """The class of the data set: it depends on the content, and may be made more than once."""
     builder_class: Any = tfds.core.GeneratorBasedBuilder
 
-    # Not registered: its name depends on the arguments, and it may be made more than once.
     class FolderBuilder(builder_class, skip_registration=True):  # type: ignore[call-arg]
-        name = PREFIX + _identifier(dataset, category, anomalous)
+        name = name_
         VERSION = tfds.core.Version(SHARDS_VERSION)
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=f"size_{size}{depth}")]  # noqa: RUF012
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=config)]  # noqa: RUF012
         # Made here and not in a file of checksums and metadata that would have to be looked for.
         code_path = None
 
         def _info(self):
-            height, width = image_size
+            height, width = content.image_size
             features = {
-                "image": tfds.features.Image(shape=(height, width, channels)),
+                "image": tfds.features.Image(shape=(height, width, content.channels)),
                 "mask": tfds.features.Image(shape=(height, width, 1)),
                 "has_mask": np.bool_,
                 "label": tfds.features.ClassLabel(names=["good", "anomalous"]),
@@ -135,47 +229,19 @@ def prepare_shards(
                 builder=self,
                 features=tfds.features.FeaturesDict(features),
                 disable_shuffling=True,
-                metadata=tfds.core.MetadataDict(),
             )
 
         def _split_generators(self, dl_manager):
-            limits = resolve_range_16bit([s.path for s in splits["train"]], range_16bit)
-            self.info.metadata[TABLE_KEY] = {
-                "dataset": table.name,
-                "category": table.category or pathlib.Path(table.root).resolve().name,
-                "image_size": list(image_size),
-                "channels": channels,
-                "range_16bit": list(limits),
-                "notes": list(table.notes),
-                "validation": [
-                    row[0]
-                    for row, s in zip(rows["train"], splits["train"], strict=True)
-                    if s.split == "validation"
-                ],
-                # Filled while the examples are made; written once they are.
-                "pixels": digests,
-                **rows,
-            }
             return {
-                split: self._generate_examples(split, limits)
-                for split, samples in splits.items()
+                split: self._generate_examples(split)
+                for split, samples in content.splits.items()
                 if samples  # TensorFlow Datasets refuses to write nothing
             }
 
-        def _generate_examples(self, split, limits):
-            yield from examples(split, limits)
+        def _generate_examples(self, split):
+            yield from content.examples(split)
 
-    # Records that can be read one by one, in any order.
-    builder = FolderBuilder(data_dir=os.fspath(data_dir), file_format="array_record")
-    folder = pathlib.Path(builder.data_dir)
-    if not is_shards(folder):
-        builder.download_and_prepare()
-    elif any(open_shards(folder).table[split] != rows[split] for split in splits):
-        raise UserError(
-            f"{folder} holds shards of other images than those in {table.root}; remove it, or "
-            "give --shards another folder"
-        )
-    return folder
+    return FolderBuilder
 
 
 def _mask(sample: Sample, image_size: tuple[int, int]) -> UInt8[np.ndarray, "h w 1"]:
