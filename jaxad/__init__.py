@@ -24,6 +24,7 @@ _PLACES = {
     "evaluate": "jaxad.evaluation.evaluate",
     "load_config": "jaxad.run.config",
     "load_detector": "jaxad.evaluation.predict",
+    "read_exported": "jaxad.run.exported",
     "train": "jaxad.training.train",
 }
 _MODULES = ("metrics", "models", "ops", "data", "report")

@@ -4,6 +4,7 @@
 //   node detect.mjs bottle.onnx photograph.png map.png
 //
 // Prints the score and the verdict, and writes the anomaly map as a gray PNG on the run's scale.
+import crypto from "node:crypto";
 import fs from "node:fs";
 import ort from "onnxruntime-node";
 import { PNG } from "pngjs";
@@ -13,8 +14,19 @@ if (!output) {
   console.error("use: node detect.mjs MODEL.onnx IMAGE.png MAP.png");
   process.exit(2);
 }
-const record = JSON.parse(fs.readFileSync(`${model}.json`, "utf8"));
-const session = await ort.InferenceSession.create(model);
+
+// What the export wrote, or nothing: one changed bit may give other scores, and no error.
+const digests = fs.readFileSync(`${model}.sha256`, "utf8").split("\n");
+const [network, description] = [model, `${model}.json`].map((file, i) => {
+  const content = fs.readFileSync(file);
+  if (crypto.createHash("sha256").update(content).digest("hex") !== digests[i].slice(0, 64)) {
+    console.error(`${file} is damaged: its digest is not that in ${model}.sha256`);
+    process.exit(1);
+  }
+  return content;
+});
+const record = JSON.parse(description);
+const session = await ort.InferenceSession.create(network);
 
 // pngjs gives red, green, blue and opacity of every pixel; transparent ones lie on white.
 const { width, height, data } = PNG.sync.read(fs.readFileSync(photograph));

@@ -2,13 +2,13 @@
 
 The file is StableHLO with its calling convention, as ``jax.export`` writes it. Inside are the
 parameters, the preprocessing (division by 255, the model's own normalisation), detection,
-smoothing, the image score and the thresholds. Beside it, FILE.json says what it is.
+smoothing, the image score and the thresholds. Beside it, FILE.json says what it is, and
+FILE.sha256 holds the digests of both (:mod:`jaxad.run.exported`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ from jaxad.evaluation.predict import Predictor, load_detector
 from jaxad.evaluation.thresholds import SHOWN_SHARE
 from jaxad.models.base import Model, Variables
 from jaxad.run.errors import UserError
-from jaxad.run.files import write_bytes
+from jaxad.run.exported import write_exported
 
 PLATFORMS = ("cpu", "cuda")
 """What an exported program is compiled for."""
@@ -46,11 +46,11 @@ def export(
     data_root: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes a run's detector to one file, and a description beside it.
+    """Writes a run's detector to one file, and a description and digests beside it.
 
     Args:
       workdir: the run folder.
-      output: the file; FILE.json is written beside it.
+      output: the file; FILE.json and FILE.sha256 are written beside it.
       checkpoint: ``"last"``, ``"best"`` or a step number.
       data_root: where the training images are now, when they have moved; they are read only if
         the run has no calibration yet.
@@ -78,7 +78,7 @@ def export(
         "input": {"shape": ["batch", *model.image_shape], "dtype": "uint8"},
         "outputs": outputs,
     }
-    write(target, data, record)
+    write_exported(target, data, record)
     return record
 
 
@@ -121,18 +121,6 @@ def described(predictor: Predictor, data: bytes) -> dict[str, Any]:
         "threshold_set_by_hand": predictor.calibration["set_by_hand"],
         "no_threshold_because": predictor.reason,
     }
-
-
-def write(target: pathlib.Path, data: bytes, record: Mapping[str, Any]) -> None:
-    """Writes the file, and FILE.json beside it.
-
-    Raises:
-      UserError: the output cannot be written.
-    """
-    write_bytes(target, data, what=f"--output {target}")
-    description = target.with_name(target.name + ".json")
-    text = json.dumps(record, indent=1) + "\n"
-    write_bytes(description, text.encode(), what=f"--output {description}")
 
 
 def program_of(predictor: Predictor) -> Callable[[UInt8[Array, "b h w c"]], dict[str, Array]]:

@@ -2,7 +2,7 @@
 
 Inside are the preprocessing (the region of interest, the antialiased resizing from any size, the
 model's own normalisation), the model, smoothing, the image score and the thresholds. What the run
-says of itself stands in the file's metadata, and in FILE.json beside it.
+says of itself stands in the file's metadata, and in FILE.json beside it; FILE.sha256 holds digests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from jaxad.evaluation.export import (
     checked_target,
     described,
     program_of,
-    write,
 )
 from jaxad.evaluation.predict import Predictor, load_detector
 from jaxad.export import arithmetic, control, indexing, products, shapes
@@ -29,6 +28,7 @@ from jaxad.export.graph import Graph, described as described_value
 from jaxad.export.lowering import BATCH, NotConvertible, lower
 from jaxad.export.preprocessing import preprocess
 from jaxad.run.errors import UserError
+from jaxad.run.exported import write_exported
 
 OPSET = 18
 """Of ONNX's operators; onnxruntime has it since 1.14."""
@@ -66,7 +66,7 @@ def export(
         workdir, checkpoint=checkpoint, data_root=data_root, overrides=overrides
     )
     data, record = file_of(predictor)
-    write(target, data, record)
+    write_exported(target, data, record)
     return record
 
 

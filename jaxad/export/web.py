@@ -6,27 +6,27 @@ npm package ``onnxruntime-web`` that the user has installed: jaxad carries no co
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from jaxad.evaluation.predict import load_detector
 from jaxad.export.onnx_file import file_of
 from jaxad.report.figures import colour_table
-from jaxad.report.page import text_page
+from jaxad.report.page import integrity, text_page
 from jaxad.run.errors import UserError
+from jaxad.run.exported import write_exported
 from jaxad.run.files import make_folder, write_bytes, write_text
 
 RUNTIME = "node_modules/onnxruntime-web"
 """Where npm puts the package."""
 
-RUNTIME_FILES = (
-    "ort.wasm.min.js",
-    "ort-wasm-simd-threaded.mjs",
-    "ort-wasm-simd-threaded.wasm",
-)
+_LOADER, _WASM = "ort.wasm.min.js", "ort-wasm-simd-threaded.wasm"
+RUNTIME_FILES = (_LOADER, "ort-wasm-simd-threaded.mjs", _WASM)
 """What the page needs of the package's folder ``dist``."""
 
 
@@ -65,13 +65,21 @@ def export(
     make_folder(target / "runtime", what=f"--output {target}")
     for name, content in parts.items():
         write_bytes(target / "runtime" / name, content)
-    write_bytes(target / "model.onnx", data)
-    write_text(target / "model.onnx.json", json.dumps(record, indent=1) + "\n")
+    write_exported(target / "model.onnx", data, record)
+    loaded = {"model.onnx": data, f"runtime/{_WASM}": parts[_WASM]}
+    script = text_page(
+        "detect.js.j2",
+        record=record,
+        colours=colour_table().tolist(),
+        digests={name: hashlib.sha256(content).hexdigest() for name, content in loaded.items()},
+    )
     page = text_page(
         "detect.html.j2",
         title=f"{predictor.category}: {record['model']}",
-        record=record,
-        colours=colour_table().tolist(),
+        script=Markup(script),
+        digest=integrity(script),
+        runtime=_LOADER,
+        runtime_digest=integrity(parts[_LOADER]),
     )
     write_text(target / "index.html", page)
     return record

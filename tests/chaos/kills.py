@@ -120,7 +120,7 @@ def scenes(world: World) -> dict[str, Scene]:
         ),
         "export": Scene(
             ["export", "--workdir=run", "--output=program"],
-            lambda at: digests(at, ["program", "program.json"]),
+            lambda at: digests(at, ["program", "program.json", "program.sha256"]),
             evaluated,
             share=1,
         ),

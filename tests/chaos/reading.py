@@ -1,11 +1,11 @@
-"""Damage to every file of a run folder, as it is read: `make chaos`; many tries without commands.
+"""Damage to every file of run folders, weights and exports, as it is read: `make chaos`; many tries without commands.
 
     python tests/chaos/reading.py [--count=3000] [--seed=0] [--json=FILE]
 
-One file of a trained and evaluated run, or of converted weights, is damaged as in run_folder.py.
-Then what a later command takes from such files is read: the JSON files, the history,
-the cases of the report, the variables of the last and of the best checkpoint, and the newest whole
-training state. Each must be what was written, or be refused with a UserError; what is read without
+One file of a trained and evaluated run, of converted weights or of the run's exports (StableHLO and
+ONNX) is damaged as in run_folder.py. Then what is taken from such files is read: the JSON files, the
+history, the cases of the report, the variables of the last and of the best checkpoint, the newest
+whole training state, weights, and exported programs. Each must be what was written, or be refused with a UserError; what is read without
 one is compared. The names of outcomes are those of run_folder.py.
 """
 
@@ -29,10 +29,12 @@ from run_folder import BAD, COLUMNS, REMOVABLE, damage
 from world import PROJECT, Tally, World
 from zygote import Zygote
 
+EXPORTS = ("stablehlo", "onnx")
 PARTS = {
     "run": ("config", "json", "history", "cases"),
     "run/checkpoints": ("last", "best", "newest"),
     "weights": ("weights",),
+    "exported": EXPORTS,
 }
 """Folder -> what is read of its files; of the longest folder that a file lies in."""
 NAMES = [part for parts in PARTS.values() for part in parts]
@@ -67,6 +69,7 @@ def state_like() -> tuple[Any, Any]:
 def read(place: pathlib.Path, part: str) -> str:
     """What a part of the folder holds, as text to be compared."""
     from jaxad.report.cases import load_cases
+    from jaxad.run.exported import read_exported
     from jaxad.run.folder import RunFolder
     from jaxad.training.checkpoints import Checkpoints, digest_of
     from jaxad.training.history import read_history
@@ -86,6 +89,8 @@ def read(place: pathlib.Path, part: str) -> str:
         case "weights":
             weights = place / "weights"
             return repr(read_provenance(weights)) + digest_of(read_tree(weights))
+        case "stablehlo" | "onnx":
+            return repr(read_exported(place / "exported" / part))
     like, state = state_like()
     with contextlib.closing(Checkpoints(run.checkpoints, read_only=part != "newest")) as found:
         if part == "newest":
@@ -119,7 +124,7 @@ def run_child(template: pathlib.Path, first: int, count: int) -> None:
             within = max((f for f in PARTS if file.is_relative_to(f)), key=len)
             for part in PARTS[within]:
                 outcome, why = attempt(functools.partial(read, place, part), good[part], UserError)
-                if how == "remove" and REMOVABLE.get(file.name) == f"{part}.csv":
+                if how == "remove" and file.name in REMOVABLE and file.stem == part:
                     outcome = "refused"
                 outcomes.append([part, outcome, f"{file}: {how}. {why}"])
             print(json.dumps([case, outcomes]), flush=True)
@@ -150,6 +155,10 @@ def run(count: int, seed: int, json_file: str) -> list[str]:
         convert = ["convert", "--from=hf-mae", f"--input={source}", "--output=template/weights"]
         shutil.copytree(world.evaluated, template / "run")
         world.succeed(zygote, convert, folder)
+        (template / "exported").mkdir()
+        for form in EXPORTS:
+            words = ["--workdir=template/run", f"--output=template/exported/{form}"]
+            world.succeed(zygote, ["export", *words, f"--format={form}"], folder)
         zygote.close()
         first, end = seed, seed + count
         while first < end:

@@ -37,6 +37,8 @@ MEBIBYTES, SECONDS = 1536, 900.0
 REMOVABLE = {
     # Documented ways out of damage: the run goes on without the rows so far, counts time anew.
     "history.csv": "history.csv",
+    # A page over several runs shows no pictures of this one.
+    "cases.npz": "cases.npz",
 }
 """File -> the result that may differ when it is removed."""
 
@@ -109,7 +111,7 @@ def uses(world: World, zygote: Zygote) -> dict[str, Use]:
         ),
         "export": Use(
             ["export", "--workdir=run", "--output=program"], run, evaluated,
-            lambda at: digests(at, ["program", "program.json"]), share=2,
+            lambda at: digests(at, ["program", "program.json", "program.sha256"]), share=2,
         ),
         "benchmark": Use(benchmark, "grid", grid, _benchmark_results, share=3),
         "converted": Use(

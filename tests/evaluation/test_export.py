@@ -59,7 +59,8 @@ def test_alone_it_gives_the_detectors_bits(own_trained, exported, tmp_path):
     predictor = load_detector(own_trained[0])
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     np.save(tmp_path / "images.npy", images)
-    shutil.copy(file, tmp_path / "bottle.jaxexport")
+    for part in ("", ".sha256"):
+        shutil.copy(f"{file}{part}", tmp_path / f"bottle.jaxexport{part}")
     (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     done = subprocess.run(
         [sys.executable, "-c", BEFORE + example + AFTER],

@@ -49,3 +49,7 @@ def test_node_gives_the_scores_of_predict(run, folder):
         share = (prediction.model_map - scale.low) / (scale.high - scale.low)
         drawn = np.asarray(Image.open(folder / "map.png").convert("L"), int)
         assert np.abs(drawn - 255 * np.clip(share, 0, 1)).max() <= 1
+    description = folder / "waves.onnx.json"
+    description.write_text(description.read_text().replace('"pca"', '"pcb"'))
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 1 and "waves.onnx.json is damaged" in done.stderr

@@ -97,13 +97,23 @@ def test_the_example_of_the_page(project_root, run, file, tmp_path, monkeypatch,
     (tmp_path / "new").mkdir()
     image = waves(101, defect=True)
     Image.fromarray(image).save(tmp_path / "new" / "001.png")
-    shutil.copy(file, tmp_path / "bottle.onnx")
+    for part in ("", ".sha256"):
+        shutil.copy(f"{file}{part}", tmp_path / f"bottle.onnx{part}")
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "page", "exec", dont_inherit=True), {})
+    program = compile(example, "page", "exec", dont_inherit=True)
+    exec(program, {})
     [prediction] = load_detector(run).predict([image])
     score, verdict = capsys.readouterr().out.split("\n")[0].split()
     assert verdict == "reject" and prediction.decision
     assert float(score) == pytest.approx(prediction.score, rel=1e-5)
+    # One bit of a weight: onnxruntime takes the file, the example does not.
+    copy = tmp_path / "bottle.onnx"
+    content = bytearray(copy.read_bytes())
+    content[len(content) // 2] ^= 64
+    copy.write_bytes(content)
+    assert answers(copy, image[None])["score"].shape == (1,)
+    with pytest.raises(SystemExit, match="damaged"):
+        exec(program, {})
 
 
 def test_without_its_package_it_says_what_to_install(run, tmp_path, monkeypatch, capsys):

@@ -38,6 +38,7 @@ def test_the_folder_holds_all_that_the_page_needs(run, tmp_path, capsys):
         "index.html",
         "model.onnx",
         "model.onnx.json",
+        "model.onnx.sha256",
         *(f"runtime/{name}" for name in RUNTIME_FILES),
     }
     page = (tmp_path / "web" / "index.html").read_text()
@@ -141,6 +142,28 @@ def test_chromium_gives_the_scores_of_predict(run, package, browser, tmp_path):
         files.append(tmp_path / f"{seed}.png")
         Image.fromarray(waves(seed, size, defect=defect)).save(files[-1])
     judged_as_by_predict(run, files, tmp_path / "web", browser)
+    damaged_files_are_not_used(tmp_path / "web", browser)
+
+
+def damaged_files_are_not_used(folder, browser):
+    status = "return document.getElementById('status').textContent"
+    wasm = "runtime/ort-wasm-simd-threaded.wasm"
+    for name, said in (("model.onnx", "model.onnx is damaged"), (wasm, "wasm is damaged"),
+                       ("runtime/ort.wasm.min.js", "Loading"), ("index.html", "Loading")):  # fmt: skip
+        good = (folder / name).read_bytes()
+        content = bytearray(good)
+        # Of the page, the sign that makes a verdict.
+        place = good.index(b"score > threshold") + 6 if name == "index.html" else len(good) // 2
+        content[place] ^= 2
+        (folder / name).write_bytes(content)
+        with served(folder) as address:
+            browser.call("/url", {"url": f"{address}?{name}"})
+            if said != "Loading":
+                browser.wait(f"{status}.includes('cannot be loaded')", 30)
+            time.sleep(1)
+            assert said in browser.run(status)
+            assert browser.run("return document.getElementById('files').disabled")
+        (folder / name).write_bytes(good)
 
 
 def judged_as_by_predict(run, files, folder, browser):
