@@ -25,6 +25,7 @@ _PLACES = {
     "load_config": "jaxad.run.config",
     "load_detector": "jaxad.evaluation.predict",
     "read_exported": "jaxad.run.exported",
+    "select": "jaxad.selection.select",
     "train": "jaxad.training.train",
 }
 _MODULES = ("metrics", "models", "ops", "data", "report")

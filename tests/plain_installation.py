@@ -86,6 +86,9 @@ def main() -> None:
         weights = ["--from=timm-vit", f"--input={GOLDEN / 'timm_vit.pth'}", "--heads=2"]
         call("convert", *weights, f"--output={place / 'weights'}")
         call("benchmark", "--configs", "pca", f"--workdir={place / 'grid'}", *tiny)
+        squares = [f"--root={data.parent}", "--category=squares", "--configs", "pca"]
+        call("select", *squares, f"--workdir={place / 'select'}")
+        assert (place / "select/report.html").is_file()
         call("demo", f"--workdir={place / 'demo'}")
     assert called == set(COMMANDS), f"not tried: {set(COMMANDS) - called}"
     print(f"all {len(called)} commands work on Python {sys.version.split()[0]}")

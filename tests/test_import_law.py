@@ -180,10 +180,13 @@ BELOW: dict[str, set[str]] = {
     "training": {"run", "data", "ops", "models", "convert"},
     "evaluation": {"run", "data", "ops", "metrics", "report", "models", "training"},
     "benchmark": {"run", "data", "metrics", "report", "models", "training", "evaluation"},
+    "selection": {
+        "run", "data", "metrics", "report", "models", "convert", "training", "evaluation",
+    },
     "export": {"run", "data", "report", "evaluation"},
     "cli": {
         "run", "data", "ops", "metrics", "report", "models", "convert", "training", "evaluation",
-        "benchmark", "export",
+        "benchmark", "selection", "export",
     },
 }  # fmt: skip
 RUN = (

@@ -189,6 +189,22 @@ def _add_data(command: argparse.ArgumentParser) -> None:
                      help="prepare: write record shards here, for streaming")  # fmt: skip
 
 
+def _add_select(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--root", required=True, help="folder of the images")
+    command.add_argument("--minutes", type=float, default=10.0, metavar="N",
+                     help="budget of all models together, those of earlier calls among them "
+                     "(default 10)")  # fmt: skip
+    command.add_argument("--workdir", default="jaxad-select",
+                     help="folder of the page, the ranking and the runs; resumes there (default: "
+                     "jaxad-select)")  # fmt: skip
+    command.add_argument("--configs", default=[], nargs="+", metavar="CONFIG",
+                     help="models to try in place of the usual ones: pca vqvae:small")  # fmt: skip
+    command.add_argument("--name", default="", help="of the layout, as the key data.name")
+    command.add_argument("--category", default="", help="sub-folder of root, as data.category")
+    command.add_argument("--seed", type=int, default=0,
+                     help="of the images left out, the defects and the training")  # fmt: skip
+
+
 def _add_score(command: argparse.ArgumentParser) -> None:
     command.add_argument("--maps", required=True, metavar="DIR",
                      help="float TIFFs: anomaly_maps/CATEGORY/test/KIND/NAME.tiff")  # fmt: skip
@@ -285,6 +301,14 @@ COMMANDS = {
         _add_data,
         commands.data,
         takes_overrides=True,
+    ),
+    "select": _Command(
+        "choose a model by defects drawn on your good images",
+        _add_select,
+        commands.select,
+        takes_overrides=True,
+        more="Only good images are needed. Models are fitted without some of them, and judged on "
+        "these and on defects drawn there. Keys --config.data.KEY=VALUE hold for all of them.",
     ),
     "score": _Command(
         "measure anomaly maps of any tool against a data set", _add_score, commands.score

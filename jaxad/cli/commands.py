@@ -258,6 +258,26 @@ def data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         )
 
 
+def select(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+    """Chooses a model by defects drawn on good images."""
+    from jaxad.run.environment import keep_freed_memory
+
+    keep_freed_memory()
+    from jaxad.cli import select as select_command
+
+    for flag in ("name", "category"):
+        if value := getattr(arguments, flag):
+            overrides = {f"data.{flag}": value, **overrides}
+    select_command.run(
+        arguments.root,
+        arguments.workdir,
+        overrides,
+        minutes=arguments.minutes,
+        configs=[config for words in arguments.configs for config in words.split()],
+        seed=arguments.seed,
+    )
+
+
 def score(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     """Prints the metrics of maps."""
     from jaxad.evaluation.score_maps import score_maps
