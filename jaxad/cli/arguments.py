@@ -77,8 +77,8 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--checkpoint", default="last", help="last (default), best or a step")
     command.add_argument("--data-root", help="where the data set is now, if it has moved")
     command.add_argument("--skip-unreadable", action="store_const", const="True",
-                     help="go on without test images that cannot be read, which are counted and "
-                     "named (evaluate.skip_unreadable)")  # fmt: skip
+                     help="go on without test images that cannot be read, or whose masks cannot; "
+                     "they are counted and named (evaluate.skip_unreadable)")  # fmt: skip
     _add_threshold(command)
 
 

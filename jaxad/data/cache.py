@@ -22,7 +22,7 @@ from jaxad.data.threads import CHUNK, map_ahead
 from jaxad.data.tiled import sizes_of, tiles_of_file
 from jaxad.data.tiles import Tiling
 from jaxad.run.environment import cache_folder
-from jaxad.run.errors import UserError
+from jaxad.run.errors import UserError, joined
 from jaxad.run.files import remove_unfinished, writing
 
 # Part of every key: to be raised whenever the decoder or the resizer gives other pixels.
@@ -31,9 +31,6 @@ _DISK = "; free disk space, point JAXAD_CACHE to a larger disk, or raise data.me
 
 _PHOTOGRAPHS_AT_ONCE = 4
 """Files that are cut into tiles at once: each may be of many megapixels."""
-
-_MOST_NAMED = 100
-"""Files that an error lists."""
 
 
 class UnreadableImages(UserError):
@@ -154,12 +151,8 @@ def _decoded(
             yield image
     if failures:
         sentences = list(failures.values())
-        shown = "; ".join(sentences[:_MOST_NAMED])
-        more = len(sentences) - _MOST_NAMED
         count = f"{len(sentences)} of {len(paths)} images cannot be read: " * (len(sentences) > 1)
-        raise UnreadableImages(
-            f"{count}{shown}" + (f"; and {more} more" if more > 0 else ""), tuple(failures)
-        )
+        raise UnreadableImages(count + joined(sentences), tuple(failures))
 
 
 def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:

@@ -78,7 +78,7 @@ def read_table(
     if masks and name not in LAYOUTS:
         raise UserError(f"data.masks is for folders of your own, not for data.name={name}")
     wanted = os.fspath(root) or name != "elpv"
-    place = pathlib.Path(root) if wanted else installed_elpv()
+    place = pathlib.Path(os.path.expanduser(root)) if wanted else installed_elpv()
     # Who says which folders hold masks knows better than any sign.
     form = _form_of(place) if name == "auto" and not masks else name
     if form == "shards":
@@ -128,7 +128,7 @@ def list_categories(root: str | os.PathLike, *, name: str = "auto") -> tuple[str
     """
     if name not in NAMES:
         raise UserError(f"unknown data.name {name!r}{did_you_mean(name, (*NAMES, 'synthetic'))}")
-    place = pathlib.Path(root)
+    place = pathlib.Path(os.path.expanduser(root))
     form = _form_of(place) if name == "auto" else name
     if form in CATALOGUE and not CATALOGUE[form].folders:
         return published_categories(form)
@@ -186,7 +186,7 @@ def find_images(
     """
     if not isinstance(path, str | os.PathLike):
         return [image for item in path for image in find_images(item, pages=pages)]
-    place = pathlib.Path(path)
+    place = pathlib.Path(os.path.expanduser(path))
     if is_shards(place):
         return [sample.path for sample in read_shards(place, "").test()]
     if place.is_dir():
@@ -204,7 +204,7 @@ def find_images(
 
 def left_out(path: str | os.PathLike) -> list[str]:
     """Says what `find_images` leaves out of a folder; nothing of anything else."""
-    place = pathlib.Path(path)
+    place = pathlib.Path(os.path.expanduser(path))
     return _images_below(place)[1] if place.is_dir() and not is_shards(place) else []
 
 

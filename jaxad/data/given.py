@@ -78,15 +78,16 @@ class Given(NamedTuple):
 
 
 def given_images(
-    images: ImageLike | Iterable[ImageLike], *, pages: str = "first"
+    images: ImageLike | Iterable[ImageLike | Given], *, pages: str = "first"
 ) -> Iterator[Given]:
     """One :class:`Given` per image; a list is checked before anything of it is read.
 
     Args:
       images: one image, an array ``(n, h, w, c)`` of n images, or anything that yields images.
-        Folders are read recursively. Arrays are ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)`` or, with
-        alpha, ``(h, w, 4)``, red before green before blue: uint8, floats in [0, 1], or uint16
-        without channels. Arrays of other libraries do that NumPy can read.
+        Folders are read recursively; what :func:`named_file` gives is not looked for. Arrays are
+        ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)`` or, with alpha, ``(h, w, 4)``, red before green
+        before blue: uint8, floats in [0, 1], or uint16 without channels. Arrays of other
+        libraries do that NumPy can read.
       pages: of files that are named, as ``data.pages``.
 
     Raises:
@@ -111,6 +112,11 @@ def given_images(
     return iter(list(expanded)) if isinstance(images, list | tuple) else expanded
 
 
+def named_file(path: str) -> Given:
+    """An image of a file that a listing names: if it is gone, its reading fails, not the call."""
+    return Given(path, path, path)
+
+
 _IMAGES = "a path, the bytes of a file, an open file, a Pillow image or an array"
 
 
@@ -121,8 +127,10 @@ def _is_one(item: Any) -> bool:
 
 def _expand(item: Any, name: str, pages: str) -> list[Given]:
     """One image, or those of a folder."""
+    if isinstance(item, Given):
+        return [item]
     if isinstance(item, str | os.PathLike):
-        return [Given(path, path, path) for path in find_images(item, pages=pages)]
+        return [named_file(path) for path in find_images(item, pages=pages)]
     if isinstance(item, bytes | Image.Image):
         return [Given(item, name)]
     if isinstance(item, OpenFile):

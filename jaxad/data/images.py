@@ -277,7 +277,8 @@ def naming_failures(name: str) -> Iterator[None]:
     except MemoryError:
         raise UserError(f"{name} is too large for the memory of this machine") from None
     except FileNotFoundError as error:
-        raise UserError(f"{name} does not exist") from error
+        where = f" is a link to {os.readlink(name)}, which" if os.path.islink(name) else ""
+        raise UserError(f"{name}{where} does not exist") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{name} is not an image in a format that is read") from error
     except Exception as error:

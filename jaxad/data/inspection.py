@@ -16,7 +16,7 @@ from jaxad.data.notes import mask_notes, named, page_notes, range_notes
 from jaxad.data.repeats import find_repeats
 from jaxad.data.table import ALL_SPLITS, Sample, SampleTable
 from jaxad.data.threads import map_ahead
-from jaxad.run.errors import UserError
+from jaxad.run.errors import UserError, joined
 
 _SIDES = (128, 256, 512, 1024)
 """Of the square images for which small defects are counted; 128 is the configs' default."""
@@ -139,7 +139,7 @@ def _oddities(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str
     marked = {s: m.share for s, m in measured.items() if m.share is not None}
     bare = [s for s in test if s.label and s.mask is None] if any(s.mask for s in test) else []
     full = [s for s, share in marked.items() if not s.label and share]
-    notes = [f"{len(faults)} files cannot be used, first: {faults[0]}"] if faults else []
+    notes = [f"{len(faults)} files cannot be used: {joined(faults)}"] if faults else []
     notes += [
         f"{what}: {named(table, some)}"
         for what, some in (

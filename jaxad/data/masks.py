@@ -27,16 +27,23 @@ from scipy import ndimage
 from jaxad.data.crop import WHOLE, Crop, box_of, cut
 from jaxad.data.images import image_dimensions, is_deep, opened
 from jaxad.data.table import Sample
+from jaxad.data.threads import map_ahead
 from jaxad.run.errors import UserError
 
 _LOSSY = ("AVIF", "JPEG", "JPEG2000", "MPO", "WEBP")
 MaskPath = str | os.PathLike | Sequence[str | os.PathLike]
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+_MASKS_AT_ONCE = 8
+"""Masks that are decoded at once to be checked: each may be of many megapixels."""
 
 MASK_RULE = (
     "nearest neighbour, above zero is defective; a component that would vanish keeps one pixel"
 )
 """What :func:`read_truth` does, as results state it."""
+
+
+class MisfitMask(UserError):
+    """A mask can be read, but is not one of its image."""
 
 
 class Truth(NamedTuple):
@@ -77,7 +84,8 @@ def read_mask_levels(
       than 8 bits, and in formats with loss.
 
     Raises:
-      UserError: a file cannot be read or has another size than expected, or than the first.
+      UserError: a file cannot be read.
+      MisfitMask: one has another size than expected, or than the first.
     """
     if not isinstance(path, str | os.PathLike):
         parts = []
@@ -90,7 +98,7 @@ def read_mask_levels(
         image = ImageOps.exif_transpose(image)
         size = (image.height, image.width)
         if expected_size is not None and size != tuple(expected_size):
-            raise UserError(
+            raise MisfitMask(
                 f"mask {path} is {size[0]} x {size[1]} (height x width) but its image is "
                 f"{expected_size[0]} x {expected_size[1]} (after EXIF rotation): "
                 "a mask must have the size of its image"
@@ -151,22 +159,48 @@ def read_counted_truth(
       crop: what is cut out before resizing, as of the image.
 
     Raises:
-      UserError: a file cannot be read, the mask has another size than the image, or it marks a
-        defect on a good image.
+      UserError: a file cannot be read.
+      MisfitMask: the mask has another size than the image, or marks a defect on a good one.
     """
-    size = image_dimensions(sample.path)
     if sample.mask is None:
+        size = image_dimensions(sample.path)
         return Truth(
             None if sample.label else np.zeros(image_size or box_of(crop, size).size, bool)
         )
-    whole = read_mask(sample.mask, expected_size=size)
+    whole = _whole_mask(sample, sample.mask, crop)
     mask = cut(whole, crop)
-    if mask.any() and not sample.label:
-        raise UserError(
-            f"{sample.mask} marks a defect on {sample.path}, which is in a folder of good images; "
+    return shrink_mask(mask, image_size or mask.shape)._replace(marked=float(whole.mean()))
+
+
+def _whole_mask(sample: Sample, file: MaskPath, crop: Crop) -> Bool[np.ndarray, "h w"]:
+    """The mask of an image, of which no part may be marked inside the crop where it is good."""
+    mask = read_mask(file, expected_size=image_dimensions(sample.path))
+    if not sample.label and cut(mask, crop).any():
+        raise MisfitMask(
+            f"{file} marks a defect on {sample.path}, which is in a folder of good images; "
             "empty the mask, or move the image to its kind of defect"
         )
-    return shrink_mask(mask, image_size or mask.shape)._replace(marked=float(whole.mean()))
+    return mask
+
+
+def mask_faults(samples: Sequence[Sample], *, crop: Crop = WHOLE) -> dict[Sample, UserError]:
+    """Why masks cannot be used, of the samples whose mask cannot be.
+
+    Args:
+      samples: whose images can be read.
+      crop: the part of every image that counts.
+    """
+
+    def fault(sample: Sample) -> UserError | None:
+        try:
+            if sample.mask is not None:
+                _whole_mask(sample, sample.mask, crop)
+        except UserError as error:
+            return error
+        return None
+
+    faults = zip(samples, map_ahead(fault, samples, at_once=_MASKS_AT_ONCE), strict=True)
+    return {sample: error for sample, error in faults if error is not None}
 
 
 def shrink_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Truth:

@@ -162,11 +162,11 @@ def metrics_record(
 
 
 def unreadable_notes(test: EvaluationInputs) -> list[str]:
-    """Names the test images that could not be read, which `evaluate.skip_unreadable` leaves out."""
+    """Names the test images that `evaluate.skip_unreadable` has left out."""
     if not test.unreadable:
         return []
     return [
-        "test images that cannot be read and are left out of every figure: "
+        "test images that cannot be read, or whose masks cannot, and are left out of every figure: "
         + named(test.table, test.unreadable, at_most=100)
     ]
 

@@ -11,11 +11,11 @@ from jaxtyping import Bool, UInt8
 
 from jaxad.data.cache import UnreadableImages
 from jaxad.data.digests import check_unchanged, contents_of
-from jaxad.data.masks import Truth, read_counted_truth
+from jaxad.data.masks import MisfitMask, Truth, mask_faults, read_counted_truth
 from jaxad.data.photographs import Photograph
 from jaxad.data.table import Sample, SampleTable
 from jaxad.data.tiled import Photographs
-from jaxad.run.errors import UserError
+from jaxad.run.errors import UserError, joined
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
 from jaxad.training.inputs import decode, open_photographs, open_table
@@ -33,7 +33,7 @@ class EvaluationInputs(NamedTuple):
       images: ``(n, h, w, c)`` uint8, their pixels as the model takes them; with ``data.tiles`` the
         photographs, which are opened one after the other.
       record: what data.json says of the run's training images.
-      unreadable: test images that were left out because they cannot be read.
+      unreadable: test images that were left out because they, or their masks, cannot be read.
     """
 
     table: SampleTable
@@ -46,11 +46,13 @@ class EvaluationInputs(NamedTuple):
 def read_inputs(run: RunFolder, config: Settings, data_root: str | None) -> EvaluationInputs:
     """Reads the test images of a run, from its own place or where the data set is now.
 
-    With ``evaluate.skip_unreadable`` test images that cannot be read are left out.
+    Masks are looked at as well, before the model judges the first image. With
+    ``evaluate.skip_unreadable`` test images that cannot be read, or whose mask cannot, are left
+    out.
 
     Raises:
-      UserError: the data set has no test image, files cannot be read, or its training images are
-        not those of the run.
+      UserError: the data set has no test image, its training images are not those of the run,
+        files cannot be read, or masks do not fit their images; all such files are named.
     """
     table = run_table(config, data_root)
     samples = list(table.test())
@@ -62,19 +64,49 @@ def read_inputs(run: RunFolder, config: Settings, data_root: str | None) -> Eval
     record = run.read_json(run.data)
     _check_training_images(run, table, record)
     range_16bit = tuple(record["range_16bit"])
+    images, error = None, None
     try:
         images = _opened(samples, config, range_16bit)
-        return EvaluationInputs(table, samples, images, record)
-    except UnreadableImages as error:
-        readable = [sample for sample in samples if sample.path not in error.paths]
-        if not readable:
-            raise
-        if not config.evaluate.skip_unreadable:
-            advice = "restore them, or leave them out with --skip-unreadable"
-            raise UserError(f"{error}; {advice}") from None
-    unreadable = tuple(sample for sample in samples if sample not in readable)
-    images = _opened(readable, config, range_16bit)
-    return EvaluationInputs(table, readable, images, record, unreadable)
+    except UnreadableImages as unreadable:
+        error = unreadable
+    usable = _usable(samples, config, error)
+    left_out = tuple(sample for sample in samples if sample not in usable)
+    if images is None or left_out:
+        images = _opened(usable, config, range_16bit)
+    return EvaluationInputs(table, usable, images, record, left_out)
+
+
+def _usable(
+    samples: list[Sample], config: Settings, unreadable: UnreadableImages | None
+) -> list[Sample]:
+    """The samples whose images and masks can be read.
+
+    Args:
+      samples: to choose from.
+      config: of the run.
+      unreadable: what was said of images that cannot be read.
+
+    Raises:
+      UserError: names all files that cannot be used, where they may not be left out: masks that
+        do not fit never may.
+    """
+    damaged = set() if unreadable is None else set(unreadable.paths)
+    sentences = [] if unreadable is None else [str(unreadable)]
+    usable = [sample for sample in samples if sample.path not in damaged]
+    faults = mask_faults(usable, crop=tuple(config.data.region))
+    misfits = [str(fault) for fault in faults.values() if isinstance(fault, MisfitMask)]
+    broken = {s: str(fault) for s, fault in faults.items() if not isinstance(fault, MisfitMask)}
+    if broken:
+        count = f"{len(broken)} masks cannot be read: " * (len(broken) > 1)
+        sentences.append(count + joined(list(broken.values())))
+    usable = [sample for sample in usable if sample not in broken]
+    if sentences and usable:
+        sentences.append("restore them, or leave them out with --skip-unreadable")
+    if misfits:
+        raise UserError("; ".join([*sentences, joined(misfits)]))
+    if not usable or (sentences and not config.evaluate.skip_unreadable):
+        raise UserError("; ".join(sentences))
+    return usable
 
 
 def _opened(

@@ -51,8 +51,9 @@ def find_inputs(
     written = tuple(os.path.join(real_output, name, "") for name in WRITTEN)
     folders: dict[str, None] = {}
     found: dict[str, str] = {}
-    several = sum(os.path.exists(given) for given in inputs) > 1
-    for place in [os.fspath(given) for given in inputs]:
+    places = [os.path.expanduser(given) for given in inputs]
+    several = sum(map(os.path.exists, places)) > 1
+    for place in places:
         is_folder, real = os.path.isdir(place), os.path.realpath(place)
         if real == real_output or os.path.join(real, "").startswith(written):
             raise UserError(

@@ -175,7 +175,7 @@ class Predictor:
                 progress.update(len(found))
         return found
 
-    def iterate(self, images: ImageLike | Iterable[ImageLike]) -> Iterator[Prediction]:
+    def iterate(self, images: ImageLike | Iterable[ImageLike | Given]) -> Iterator[Prediction]:
         """Like :meth:`predict`, one prediction after the other, in bounded memory.
 
         At most two batches of images are held, at the model's size; an iterator of images is

@@ -26,6 +26,7 @@ from PIL import Image
 
 from jaxad.data.crop import Box, crop_record, is_whole
 from jaxad.data.datasets import left_out
+from jaxad.data.given import named_file
 from jaxad.data.images import decode
 from jaxad.data.notes import page_notes
 from jaxad.data.pages import pages_of
@@ -95,7 +96,7 @@ def predict_files(
       UserError: an input does not exist, there is no such run or checkpoint, or the output cannot
         be written. Files that cannot be read are no error: they have a row with the reason.
     """
-    output = pathlib.Path(output)
+    output = pathlib.Path(os.path.expanduser(output))
     found = find_inputs(inputs, output)
     for note in dict.fromkeys(note for given in inputs for note in left_out(given)):
         say(f"note: {note}", one_line=True, file=sys.stderr)
@@ -116,7 +117,7 @@ def predict_files(
         paths = [source.path for source in sources]
         threshold = predictor.pixel_threshold
         submitted = Submission(paths, predictor.category, threshold, predictor.reason)
-    predictions = predictor.iterate([source.path for source in sources])
+    predictions = predictor.iterate([named_file(source.path) for source in sources])
     scale, origin = predictor.scale, "good training images that the model has not seen"
     if scale is None:
         # Never a scale per image: all pictures of a call can be compared with one another.

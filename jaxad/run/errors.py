@@ -14,6 +14,16 @@ class UserError(Exception):
     """
 
 
+_MOST_JOINED = 100
+"""Sentences that one error holds."""
+
+
+def joined(sentences: Sequence[str]) -> str:
+    """Sentences of one kind as one; of more than a hundred the first, and how many more."""
+    more = len(sentences) - _MOST_JOINED
+    return "; ".join(sentences[:_MOST_JOINED]) + (f"; and {more} more" if more > 0 else "")
+
+
 _NEAR = 0.6
 """How alike two names must be, from 0 to 1: "l3" is not taken for "l1", but answered by a list."""
 _AS_NEAR = 0.02

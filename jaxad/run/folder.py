@@ -35,7 +35,7 @@ class RunFolder:
     """
 
     def __init__(self, workdir: str | os.PathLike):
-        self.path = pathlib.Path(workdir)
+        self.path = pathlib.Path(os.path.expanduser(workdir))
 
     config = property(lambda self: self.path / "config.json")
     data = property(lambda self: self.path / "data.json")

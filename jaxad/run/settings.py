@@ -199,7 +199,8 @@ class Evaluate(Options):
     )
     report_images: int = option(100, "most images shown in report.html", at_least=0)
     skip_unreadable: bool = option(
-        False, "go on without test images that cannot be read, which are counted and named"
+        False,
+        "go on without test images that cannot be read, or whose masks cannot; they are named",
     )
 
 

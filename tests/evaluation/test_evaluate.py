@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -121,28 +122,36 @@ def test_defects_smaller_than_a_pixel_are_judged_and_told(run, data, tiny, tmp_p
     assert original["counts"]["defect_components"] == 8 and original["notes"] == []
 
 
-def test_damaged_test_images_are_all_named_and_may_be_left_out(run, data, tmp_path):
+def test_damaged_test_images_and_masks_are_all_named_and_may_be_left_out(run, data, tmp_path):
     moved = shutil.copytree(data, tmp_path / "damaged")
-    damaged = [moved / "test/box/001.png", moved / "test/good/002.png"]
-    for file in damaged:
+    images = [moved / "test/box/001.png", moved / "test/good/002.png"]
+    masks = [moved / "ground_truth/box/000_mask.png", moved / "ground_truth/box/002_mask.png"]
+    for file in images + masks:
         file.write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"2 of 8 images.*box/001\.png.*good/002\.png.*--skip-un"):
+    named = (
+        r"2 of 8 images cannot be read: .*box/001\.png.*good/002\.png.*; 2 masks cannot be read: "
+        r".*box/000_mask\.png.*box/002_mask\.png.*; restore them, or .* --skip-unreadable"
+    )
+    with pytest.raises(UserError, match=named):
         evaluate(run, data_root=str(moved))
     result = evaluate(run, data_root=str(moved), overrides={"evaluate.skip_unreadable": True})
     (note,) = result.pop("notes")
-    assert "left out of every figure: 2 (test/box/001.png, test/good/002.png)" in note
+    names = ", ".join(f"test/{name}.png" for name in ("box/000", "box/001", "box/002", "good/002"))
+    assert f"left out of every figure: 4 ({names})" in note
     assert note in (run / "report.html").read_text()
-    assert result["counts"].pop("unreadable_images") == 2
-    assert len(read_scores(run)) == result["counts"]["images"] == 6
+    assert result["counts"].pop("unreadable_images") == 4
+    assert len(read_scores(run)) == result["counts"]["images"] == 4
     # The figures are those of a folder without these images.
-    for file in (*damaged, moved / "ground_truth/box/001_mask.png"):
-        file.unlink()
+    for name in ("box/000", "box/001", "box/002"):
+        (moved / f"ground_truth/{name}_mask.png").unlink()
+        (moved / f"test/{name}.png").unlink()
+    (moved / "test/good/002.png").unlink()
     without = evaluate(run, data_root=str(moved))
     assert without.pop("notes") == [] and without["counts"].pop("unreadable_images") == 0
     assert result == without
     for file in (moved / "test").rglob("*.png"):
         file.write_bytes(b"no image")
-    with pytest.raises(UserError, match="6 of 6 images cannot be read"):
+    with pytest.raises(UserError, match="4 of 4 images cannot be read"):
         evaluate(run, data_root=str(moved))
 
 
@@ -297,15 +306,25 @@ def test_what_detection_alone_reads_may_change_and_is_calibrated_anew(run, data)
         evaluate(run, overrides={"model.components": "3"})
 
 
-def test_a_mask_on_a_good_image_and_a_mask_of_another_size_are_named(run, data, tmp_path, tiny):
+def test_masks_that_do_not_fit_are_all_named_and_never_left_out(run, data, tmp_path, tiny):
     moved = shutil.copytree(data, tmp_path / "data")
     mask = np.full((48, 64), 255, np.uint8)
     tiny.save(moved / "ground_truth" / "good" / "001_mask.png", mask)
-    with pytest.raises(UserError, match=r"good/001_mask\.png marks a defect on .*good/001\.png"):
-        evaluate(run, data_root=str(moved))
-    tiny.save(moved / "ground_truth" / "good" / "001_mask.png", mask[:40] * 0)
-    with pytest.raises(UserError, match=r"001_mask\.png is 40 x 64"):
-        evaluate(run, data_root=str(moved))
+    tiny.save(moved / "ground_truth" / "good" / "000_mask.png", mask[:40] * 0)
+    tiny.save(moved / "ground_truth" / "box" / "000_mask.png", mask[:, :60])
+    (moved / "ground_truth" / "box" / "001_mask.png").write_bytes(b"no image")
+    for skip in (True, False):
+        with pytest.raises(UserError) as refused:
+            evaluate(run, data_root=str(moved), overrides={"evaluate.skip_unreadable": skip})
+        for named in (
+            "good/000_mask.png is 40 x 64",
+            "box/000_mask.png is 48 x 60",
+            "box/001_mask.png is not an image",
+        ):
+            assert named in str(refused.value)
+        assert re.search(
+            r"good/001_mask\.png marks a defect on .*good/001\.png", str(refused.value)
+        )
 
 
 def test_unreadable_test_images_are_all_named(run, data, tmp_path):

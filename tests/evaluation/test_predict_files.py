@@ -370,6 +370,31 @@ def test_a_file_that_vanishes_meanwhile_is_listed(calibrated, photos, tmp_path, 
     assert "does not exist" in entry["error"] and result["counts"]["unreadable"] == 3
 
 
+def test_a_tilde_is_the_home_folder(calibrated, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "here").symlink_to(photos)
+    (tmp_path / "run").symlink_to(calibrated)
+    monkeypatch.chdir(tmp_path)
+    there = predict_files("~/run", ["~/here"], "~/out")
+    assert there["counts"]["images"] == 5 and (tmp_path / "out/scores.csv").is_file()
+    assert len(load_detector("~/run").predict("~/here")) == 5
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_broken_link_and_a_file_that_is_gone_are_rows(calibrated, photos, tmp_path):
+    gone = tmp_path / "gone.png"
+    (photos / "link.png").symlink_to(gone)
+    result = predict_files(calibrated, [photos, gone], tmp_path / "out")
+    errors = {
+        os.path.basename(e["path"]): e["error"] for e in result["images"] if "gone" in e["error"]
+    }
+    assert errors == {
+        "link.png": f"{photos / 'link.png'} is a link to {gone}, which does not exist",
+        "gone.png": f"{gone} does not exist",
+    }
+    assert result["counts"]["unreadable"] == 4 and result["counts"]["images"] == 7
+
+
 @pytest.mark.parametrize("link", ["overlays", "overlays/good", "anomaly_maps"])
 def test_no_link_is_followed_out_of_the_output_folder(calibrated, data, tmp_path, link, capsys):
     (tmp_path / "elsewhere").mkdir()
