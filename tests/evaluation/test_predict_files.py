@@ -384,9 +384,11 @@ def test_a_tilde_is_the_home_folder(calibrated, photos, tmp_path, monkeypatch):
 def test_a_broken_link_and_a_file_that_is_gone_are_rows(calibrated, photos, tmp_path):
     gone = tmp_path / "gone.png"
     (photos / "link.png").symlink_to(gone)
-    result = predict_files(calibrated, [photos, gone], tmp_path / "out")
+    result = predict_files(calibrated, [photos, photos / "a.png", gone], tmp_path / "out")
     errors = {
-        os.path.basename(e["path"]): e["error"] for e in result["images"] if "gone" in e["error"]
+        os.path.basename(e["path"]): e["error"]
+        for e in result["images"]
+        if "gone" in (e["error"] or "")
     }
     assert errors == {
         "link.png": f"{photos / 'link.png'} is a link to {gone}, which does not exist",
