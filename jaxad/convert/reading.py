@@ -13,6 +13,7 @@ import numpy as np
 from jaxad.convert.mapping import Source, listing
 from jaxad.convert.torch_file import LazyTensor, read_torch_file
 from jaxad.run.errors import UserError
+from jaxad.run.text import brief
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder of the Hugging Face hub holds its weights in, the first found is taken."""
@@ -101,13 +102,24 @@ def _in_folder(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
 class _SafeTensor:
     """A tensor of an open .safetensors file."""
 
-    def __init__(self, file: Any, key: str):
-        self._file, self._key = file, key
+    def __init__(self, path: pathlib.Path, file: Any, key: str):
+        self._path, self._file, self._key = path, file, key
         self.shape = tuple(file.get_slice(key).get_shape())
 
     def read(self) -> np.ndarray:
-        """Its values."""
-        return self._file.get_tensor(self._key)
+        """Its values.
+
+        Raises:
+          UserError: they are of a kind that numpy has not, of eight bits say.
+        """
+        try:
+            return self._file.get_tensor(self._key)
+        except (AttributeError, TypeError):
+            kind = self._file.get_slice(self._key).get_dtype()
+            raise UserError(
+                f"{self._path} holds {brief(self._key)} as {kind}, which is not read; save it "
+                "as F32"
+            ) from None
 
 
 def _open_safetensors(path: pathlib.Path) -> dict[str, Source]:
@@ -120,7 +132,7 @@ def _open_safetensors(path: pathlib.Path) -> dict[str, Source]:
     try:
         # Stays open as long as its tensors are around: they are read one by one.
         file = safe_open(path, framework="numpy")
-        return {key: _SafeTensor(file, key) for key in file.keys()}  # noqa: SIM118 - no dict
+        return {key: _SafeTensor(path, file, key) for key in file.keys()}  # noqa: SIM118 - no dict
     except SafetensorError as error:
         raise UserError(
             f"{path} is damaged, or no safetensors file ({error}); was it downloaded whole, and "

@@ -102,7 +102,7 @@ def describe(seed: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": processor_name(),
         "devices": [{"platform": d.platform, "kind": d.device_kind} for d in devices],
-        "commit": _commit(),
+        "commit": commit(),
         "seed": seed,
         "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
     }
@@ -129,7 +129,7 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the clone that jaxad runs from, if it does."""
     try:
         answer = subprocess.run(

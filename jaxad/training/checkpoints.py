@@ -204,11 +204,16 @@ class Checkpoints:
         with contextlib.suppress(Exception):
             self._manager.close()
 
-    def _writing(self) -> contextlib.AbstractContextManager[None]:
-        return explaining(
-            f"a checkpoint could not be written to {self._folder}: ",
-            "; make room there and run the same command again, it goes on from the last one",
-        )
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        before = f"a checkpoint could not be written to {self._folder}: "
+        after = "run the same command again, it goes on from the last one"
+        with explaining(before, f"; make room there and {after}"):
+            try:
+                yield
+            except TimeoutError as error:  # Orbax goes by the time of day
+                reason = "the disk does not answer, or the clock was set forth"
+                raise UserError(f"{before}{reason}; {after}") from error
 
     def _reading(self, step: int) -> contextlib.AbstractContextManager[None]:
         return explaining(

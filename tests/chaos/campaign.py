@@ -14,11 +14,19 @@ from zygote import Zygote
 
 
 @contextlib.contextmanager
-def started(workers: int) -> Iterator[tuple[World, list[Zygote]]]:
-    """Data and runs in a folder that is removed at the end, and processes to fork commands from."""
+def started(
+    workers: int, prepare: Callable[[pathlib.Path], dict[str, str]] = lambda folder: {}
+) -> Iterator[tuple[World, list[Zygote]]]:
+    """Data and runs in a folder that is removed at the end, and processes to fork commands from.
+
+    Args:
+      workers: how many processes.
+      prepare: folder -> variables for the environment of the processes.
+    """
     with tempfile.TemporaryDirectory(prefix="jaxad-chaos-") as scratch:
         folder = pathlib.Path(scratch)
-        zygotes = [Zygote(folder / f"zygote{number}") for number in range(workers)]
+        environment = prepare(folder)
+        zygotes = [Zygote(folder / f"zygote{n}", **environment) for n in range(workers)]
         world = World(folder)
         world.make_runs(zygotes[0])
         yield world, zygotes
@@ -43,7 +51,7 @@ def main(run: Callable[..., list[str]], about: str, *, count: int, tried: str) -
     parser.add_argument("--seed", type=int, default=0, help="number of the first case")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--only", default="", help=f"names of {tried}, separated by commas")
-    parser.add_argument("--json", default="", help="file for the table")
+    parser.add_argument("--json", default="", help="file for the table, which is gone on with")
     arguments = parser.parse_args()
     chosen = (arguments.workers, arguments.only, arguments.json)
     return 1 if run(arguments.count, arguments.seed, *chosen) else 0

@@ -1,6 +1,6 @@
 """Mutated files over every reader: `make chaos`; prints a table and fails where a goal is missed.
 
-    python tests/chaos/inputs.py [--count=20000] [--seed=0] [--only=READER]
+    python tests/chaos/inputs.py [--count=20000] [--seed=0] [--only=READER] [--json=FILE]
 
 Of a good file some bytes are changed, cut off, repeated or replaced by numbers that are likely to
 hurt. A reader may read what is left, or refuse it with a UserError; what else may happen is counted:
@@ -32,13 +32,16 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT))
+
+from tally import Tally  # noqa: E402
+
 GOLDEN = PROJECT / "tests" / "golden" / "convert"
 OUTCOMES = ("read", "refused", "wrong", "traceback", "crash", "memory", "slow")
 BAD = OUTCOMES[2:]
@@ -297,49 +300,34 @@ def run_reader(name: str, first: int, count: int) -> None:
             print(json.dumps([case, outcome, why]), flush=True)
 
 
-def outcomes_of(name: str, first: int, count: int) -> tuple[Counter[str], list[str]]:
+def try_reader(tally: Tally, name: str, first: int, count: int) -> None:
     """Runs a reader, again behind every case that kills it."""
-    found: Counter[str] = Counter()
-    notes, end = [], first + count
+    end = first + count
     while first < end:
         command = [sys.executable, __file__, f"--child={name}", f"--seed={first}",
                    f"--count={end - first}"]  # fmt: skip
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-        for case, *outcome in lines:
-            if outcome:
-                found[outcome[0]] += 1
-                if outcome[0] in BAD:
-                    notes.append(f"{name} {case}: {outcome[0]} {outcome[1]}")
         if not lines:
             raise SystemExit(f"{name}: {done.stderr[-2000:]}")
+        for case, *found in lines:
+            if found:
+                outcome, why = found
+                note = f"{name} {case}: {outcome} {why}" if outcome in BAD else ""
+                tally.add(name, outcome, note)
         first = lines[-1][0] + 1
         if len(lines[-1]) == 1:
-            found["crash"] += 1
-            notes.append(f"{name} {first - 1}: crash, exit status {done.returncode}")
-    return found, notes
+            tally.add(name, "crash", f"{name} {first - 1}: crash, exit status {done.returncode}")
 
 
-def run(count: int, seed: int, only: str = "") -> list[str]:
+def run(count: int, seed: int, only: str = "", json_file: str = "") -> list[str]:
     """Prints the table; returns what went wrong, one line for each case."""
-    names = [only] if only else list(READERS)
-    each = -(-count // len(names))
-    print(f"{'reader':<14}{'tried':>8}" + "".join(f"{o:>10}" for o in OUTCOMES), flush=True)
-    total: Counter[str] = Counter()
-    failures: list[str] = []
-    for name in names:
-        found, notes = outcomes_of(name, seed, each)
-        total += found
-        failures += notes
-        print(row(name, found), flush=True)
-    print(row("all", total))
-    for note in failures[:50]:
-        print(note)
-    return failures
-
-
-def row(name: str, found: Counter[str]) -> str:
-    return f"{name:<14}{found.total():>8}" + "".join(f"{found[o]:>10}" for o in OUTCOMES)
+    shares = dict.fromkeys([only] if only else READERS, 1)
+    tally = Tally("mutated", OUTCOMES, shares, count, seed=seed, json_file=json_file)
+    for name, first, number in tally.batches():
+        try_reader(tally, name, first, number)
+    tally.show()
+    return tally.notes
 
 
 def main() -> int:
@@ -347,14 +335,14 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20_000, help="of all readers together")
     parser.add_argument("--seed", type=int, default=0, help="number of the first case")
     parser.add_argument("--only", default="", choices=["", *READERS])
+    parser.add_argument("--json", default="", help="file for the table, which is gone on with")
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         run_reader(arguments.child, arguments.seed, arguments.count)
         return 0
-    return 1 if run(arguments.count, arguments.seed, arguments.only) else 0
+    return 1 if run(arguments.count, arguments.seed, arguments.only, arguments.json) else 0
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(PROJECT))
     sys.exit(main())

@@ -31,7 +31,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from campaign import main, side_by_side, started
-from world import FILES_OF_EVALUATION, Tally, World, digests, litter, training_results
+from tally import Tally
+from world import FILES_OF_EVALUATION, World, digests, litter, training_results
 from zygote import PROJECT, Ended, Zygote
 
 BAD = ("lost", "silently wrong", "traceback", "left behind", "memory")

@@ -1,6 +1,6 @@
 """Damage to every file of run folders, weights and exports, as it is read: `make chaos`; many tries without commands.
 
-    python tests/chaos/reading.py [--count=3000] [--seed=0] [--json=FILE]
+    python tests/chaos/reading.py [--count=3000] [--seed=0] [--only=FOLDER] [--json=FILE]
 
 One file of a trained and evaluated run, of converted weights or of the run's exports (StableHLO and
 ONNX) is damaged as in run_folder.py. Then what is taken from such files is read: the JSON files, the
@@ -11,7 +11,6 @@ one is compared. The names of outcomes are those of run_folder.py.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import io
@@ -25,8 +24,10 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+from campaign import main, started
 from run_folder import BAD, COLUMNS, REMOVABLE, damage
-from world import PROJECT, Tally, World
+from tally import Tally
+from world import PROJECT, World
 from zygote import Zygote
 
 EXPORTS = ("stablehlo", "onnx")
@@ -37,7 +38,10 @@ PARTS = {
     "exported": EXPORTS,
 }
 """Folder -> what is read of its files; of the longest folder that a file lies in."""
-NAMES = [part for parts in PARTS.values() for part in parts]
+CHILD = "--child="
+SHARES = {"run": 2, "run/checkpoints": 4, "weights": 1, "exported": 1}
+ORDER = (*reversed(BAD), "refused", "same")
+"""From the worst outcome to the best."""
 
 
 @functools.cache
@@ -101,33 +105,35 @@ def read(place: pathlib.Path, part: str) -> str:
         return f"{step} {digest_of(variables)}"
 
 
-def run_child(template: pathlib.Path, first: int, count: int) -> None:
-    """In a process of its own: prints the case before each, and its outcomes behind it."""
+def run_child(template: pathlib.Path, row: str, first: int, count: int) -> None:
+    """In a process of its own: prints the case before each, and its outcome behind it."""
     from jaxad.run.errors import UserError
 
     files = sorted(p.relative_to(template) for p in template.rglob("*") if p.is_file())
     random.Random(0).shuffle(files)
+    damaged = [f for f in files if max(filter(f.is_relative_to, PARTS), key=len) == row]
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder) / "good"
         shutil.copytree(template, place)
-        good = {part: {read(place, part)} for part in NAMES}
-        for name in ("commit_success.txt", "_CHECKPOINT_METADATA"):  # the state before the newest
-            (place / "run" / "checkpoints" / "8" / name).unlink(missing_ok=True)
-        shutil.rmtree(place / "run" / "checkpoints" / "8")
-        good["newest"].add(read(place, "newest"))
+        good = {part: {read(place, part)} for part in PARTS[row]}
+        if "newest" in good:
+            for name in ("commit_success.txt", "_CHECKPOINT_METADATA"):  # the state before it
+                (place / "run" / "checkpoints" / "8" / name).unlink(missing_ok=True)
+            shutil.rmtree(place / "run" / "checkpoints" / "8")
+            good["newest"].add(read(place, "newest"))
         for case in range(first, first + count):
             print(json.dumps([case]), flush=True)
-            place, file = pathlib.Path(folder) / str(case), files[case % len(files)]
+            place, file = pathlib.Path(folder) / str(case), damaged[case % len(damaged)]
             shutil.copytree(template, place)
             how = damage(place / file, [place / f for f in files if f != file], random.Random(case))
             outcomes = []
-            within = max((f for f in PARTS if file.is_relative_to(f)), key=len)
-            for part in PARTS[within]:
+            for part in PARTS[row]:
                 outcome, why = attempt(functools.partial(read, place, part), good[part], UserError)
                 if how == "remove" and file.name in REMOVABLE and file.stem == part:
                     outcome = "refused"
-                outcomes.append([part, outcome, f"{file}: {how}. {why}"])
-            print(json.dumps([case, outcomes]), flush=True)
+                outcomes.append((ORDER.index(outcome), f"{part} of {file}: {how}. {why}"))
+            worst, why = min(outcomes)
+            print(json.dumps([case, ORDER[worst], why]), flush=True)
             shutil.rmtree(place)
 
 
@@ -143,56 +149,69 @@ def attempt(reader: Callable[[], str], good: set[str], refusal: type[Exception])
     return ("same", "") if found in good else ("silently wrong", found[:300])
 
 
-def run(count: int, seed: int, json_file: str) -> list[str]:
+def run(count: int, seed: int, workers: int, only: str = "", json_file: str = "") -> list[str]:
     """Prints the table; returns a note for every bad outcome."""
-    tally = Tally("read", COLUMNS, dict.fromkeys(NAMES, 1), count, seed=seed, json_file=json_file)
-    with tempfile.TemporaryDirectory(prefix="jaxad-chaos-") as scratch:
-        folder = pathlib.Path(scratch)
-        zygote, world = Zygote(folder / "zygote"), World(folder)
-        world.make_runs(zygote)
-        template = folder / "template"
-        source = PROJECT / "tests" / "golden" / "convert" / "hf_mae"
-        convert = ["convert", "--from=hf-mae", f"--input={source}", "--output=template/weights"]
-        shutil.copytree(world.evaluated, template / "run")
-        world.succeed(zygote, convert, folder)
-        (template / "exported").mkdir()
-        for form in EXPORTS:
-            words = ["--workdir=template/run", f"--output=template/exported/{form}"]
-            world.succeed(zygote, ["export", *words, f"--format={form}"], folder)
-        zygote.close()
-        first, end = seed, seed + count
-        while first < end:
-            words = [f"--child={template}", f"--seed={first}", f"--count={end - first}"]
-            done = subprocess.run(
-                [sys.executable, __file__, *words], cwd=PROJECT, capture_output=True, text=True
-            )
-            lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-            if not lines:
-                raise SystemExit(done.stderr[-2000:])
-            for case, *outcomes in lines:
-                for part, outcome, why in outcomes[0] if outcomes else ():
-                    note = f"{part} {case}: {outcome}, {why}" if outcome in BAD else ""
-                    tally.add(part, outcome, note)
-            first = lines[-1][0] + 1
-            if len(lines[-1]) == 1:
-                tally.add("last", "crash", f"{first - 1}: the process died ({done.returncode})")
+    del workers  # a process at a time: a try takes milliseconds
+    shares = {name: SHARES[name] for name in only.split(",")} if only else SHARES
+    tally = Tally("read", COLUMNS, shares, count, seed=seed, json_file=json_file)
+    with started(1) as (world, zygotes):
+        template = make_template(world, zygotes[0])
+        for name, first, number in tally.batches():
+            try_files(tally, template, name, first, number)
     tally.show()
     return tally.notes
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=3000, help="of damaged files")
-    parser.add_argument("--seed", type=int, default=0, help="number of the first case")
-    parser.add_argument("--json", default="", help="file for the table")
-    parser.add_argument("--child", default="", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        run_child(pathlib.Path(arguments.child), arguments.seed, arguments.count)
-        return 0
-    return 1 if run(arguments.count, arguments.seed, arguments.json) else 0
+def make_template(world: World, zygote: Zygote) -> pathlib.Path:
+    """All that is damaged: a run, converted weights, exports of the run."""
+    template = world.folder / "template"
+    source = PROJECT / "tests" / "golden" / "convert" / "hf_mae"
+    convert = ["convert", "--from=hf-mae", f"--input={source}", "--output=template/weights"]
+    shutil.copytree(world.evaluated, template / "run")
+    world.succeed(zygote, convert, world.folder)
+    (template / "exported").mkdir()
+    for form in EXPORTS:
+        words = ["--workdir=template/run", f"--output=template/exported/{form}"]
+        world.succeed(zygote, ["export", *words, f"--format={form}"], world.folder)
+    return template
+
+
+def try_files(tally: Tally, template: pathlib.Path, name: str, first: int, count: int) -> None:
+    """Damages files of a row, again behind every case that kills the process."""
+    end = first + count
+    while first < end:
+        words = [
+            f"{CHILD}{template}",
+            f"--only={name}",
+            f"--seed={first}",
+            f"--count={end - first}",
+        ]
+        done = subprocess.run(
+            [sys.executable, __file__, *words], cwd=PROJECT, capture_output=True, text=True
+        )
+        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+        if not lines:
+            raise SystemExit(done.stderr[-2000:])
+        for case, *found in lines:
+            if found:
+                outcome, why = found
+                tally.add(name, outcome, f"{name} {case}: {outcome}, {why}" * (outcome in BAD))
+        first = lines[-1][0] + 1
+        if len(lines[-1]) == 1:
+            why = f"{name} {first - 1}: the process died ({done.returncode})"
+            tally.add(name, "crash", why)
+
+
+def run_as_child(words: list[str]) -> None:
+    """Reads the words that `try_files` gave."""
+    given = dict(word.removeprefix("--").split("=", 1) for word in words)
+    template, count = pathlib.Path(given["child"]), int(given["count"])
+    run_child(template, given["only"], int(given["seed"]), count)
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(PROJECT))
-    sys.exit(main())
+    if any(word.startswith(CHILD) for word in sys.argv):
+        run_as_child(sys.argv[1:])
+    else:
+        sys.exit(main(run, __doc__, count=3000, tried="rows"))

@@ -28,7 +28,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from campaign import main, side_by_side, started
-from world import FILES_OF_EVALUATION, Tally, World, digests, training_results
+from tally import Tally
+from world import FILES_OF_EVALUATION, World, digests, training_results
 from zygote import PROJECT, Ended, Zygote
 
 BAD = ("silently wrong", "traceback", "crash", "memory")

@@ -11,9 +11,7 @@ import pathlib
 import re
 import shutil
 import sys
-import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
@@ -112,80 +110,3 @@ def training_results(run: pathlib.Path, step: int) -> dict[str, str]:
 
 def litter(folder: pathlib.Path) -> list[str]:
     return [str(p.relative_to(folder)) for p in folder.rglob("*") if LITTER.search(p.name)]
-
-
-class Tally:
-    """What is to be tried, in turn, and what came of it; for several threads."""
-
-    def __init__(self, title: str, columns: Sequence[str], shares: Mapping[str, int], count: int,
-                 *, seed: int, json_file: str = ""):  # fmt: skip
-        """Plans the tries.
-
-        Args:
-          title: of the table, and its key in the JSON file.
-          columns: outcomes, behind the number of tries.
-          shares: name -> share of the tries; each name has one at least.
-          count: of all tries.
-          seed: number of the first case of every name.
-          json_file: written after every try; empty for none.
-        """
-        self._title, self._columns, self._json = title, ("tried", *columns), json_file
-        wanted = {n: max(1, round(count * s / sum(shares.values()))) for n, s in shares.items()}
-        turns = [((i + 0.5) / n, name) for name, n in wanted.items() for i in range(n)]
-        self._names = [name for _, name in sorted(turns)]
-        self._next = dict.fromkeys(shares, seed)
-        self._spare = 2 * len(self._names)
-        self._rows: dict[str, Counter[str]] = {name: Counter() for name in shares}
-        self._lock = threading.Lock()
-        self.notes: list[str] = []
-
-    def cases(self) -> Iterator[tuple[str, int]]:
-        """Names and numbers of cases, until none is left."""
-        while True:
-            with self._lock:
-                if not self._names:
-                    return
-                name = self._names.pop(0)
-                self._next[name] += 1
-                case = self._next[name] - 1
-            yield name, case
-
-    def again(self, name: str) -> None:
-        """Plans another case in place of one that was none."""
-        with self._lock:
-            if self._spare:
-                self._spare -= 1
-                self._names.append(name)
-
-    def add(self, name: str, outcome: str, note: str = "") -> None:
-        """Counts an outcome; a note is printed at once and at the end."""
-        with self._lock:
-            self._rows[name].update(["tried", outcome])
-            if note:
-                self.notes.append(note)
-                print(f"\n{note}", file=sys.stderr, flush=True)
-            if self._json:
-                rows = {**self._rows, "all": sum(self._rows.values(), Counter())}
-                values = {n: {c: counts[c] for c in self._columns} for n, counts in rows.items()}
-                text = json.dumps({self._title: values}, indent=1)
-                pathlib.Path(self._json).write_text(text + "\n")
-
-    def show(self) -> None:
-        """Prints the table and the notes."""
-        print(table(self._title, self._columns, self._rows))
-        for note in self.notes[:30]:
-            print(f"\n{note}")
-
-
-def table(title: str, columns: Sequence[str], rows: dict[str, Counter[str]]) -> str:
-    """Rows and their sum."""
-    width = max(map(len, [title, *rows])) + 2
-    widths = [max(len(column) + 2, 8) for column in columns]
-    total: Counter[str] = sum(rows.values(), Counter())
-    lines = [
-        f"{title:<{width}}" + "".join(f"{c:>{w}}" for c, w in zip(columns, widths, strict=True))
-    ]
-    for name, counts in {**rows, "all": total}.items():
-        cells = (f"{counts[c]:>{w}}" for c, w in zip(columns, widths, strict=True))
-        lines.append(f"{name:<{width}}" + "".join(cells))
-    return "\n".join(lines)

@@ -54,7 +54,13 @@ class Ended:
 class Zygote:
     """The process, to be asked by one thread at a time."""
 
-    def __init__(self, scratch: pathlib.Path):
+    def __init__(self, scratch: pathlib.Path, **more: str):
+        """Starts it.
+
+        Args:
+          scratch: folder for what it prints; that beside it has compiled programs.
+          more: variables of its environment.
+        """
         scratch.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "tests")]),
@@ -62,6 +68,7 @@ class Zygote:
             "JAX_COMPILATION_CACHE_DIR": str(scratch.parent / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            **more,
         }
         self._log = scratch / "printed.txt"
         self._process = subprocess.Popen(

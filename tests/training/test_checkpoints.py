@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import resource
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +49,28 @@ def saved(tmp_path):
 def assert_step(variables, step: int) -> None:
     np.testing.assert_array_equal(variables["params"]["kernel"], np.full((64, 3), float(step)))
     np.testing.assert_array_equal(variables["batch_stats"]["mean"], np.full(3, -float(step)))
+
+
+@pytest.mark.parametrize("seconds", [1e6, -1e6])
+def test_a_clock_that_is_set_while_a_checkpoint_is_written(saved, monkeypatch, seconds):
+    original, looks = time.time, itertools.count()
+    checkpoints = Checkpoints(saved)
+    # At every look, since it is Orbax that looks, and takes the time of day for a duration.
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: original() + seconds * next(looks))
+        ended = pytest.raises(UserError, match="the clock was set forth; run the same command")
+        with ended if seconds > 0 else contextlib.nullcontext():
+            checkpoints.save(make_state(3), validation_loss=1.0)
+            checkpoints.wait()
+    checkpoints.close()
+    checkpoints = Checkpoints(saved)
+    variables, step = checkpoints.restore_variables(like(), "last")
+    assert step == (2 if seconds > 0 else 3)
+    assert_step(variables, step)
+    checkpoints.save(make_state(4), validation_loss=1.0)
+    checkpoints.wait()
+    assert checkpoints.latest_step() == 4
+    checkpoints.close()
 
 
 @pytest.mark.parametrize("which, step", [("last", 2), ("best", 1), ("1", 1), ("2", 2)])
