@@ -46,10 +46,11 @@ plain:
 mutants: .venv/.mutants
 	$(BIN)/python tests/mutants.py $(ARGS)
 
-# Mutated files over every reader, damaged run folders, killed commands; at most an hour on two
-# cores. Each prints a table of what was tried and what came of it.
+# Mutated files over every reader, damaged run folders, killed commands, failing reads; at most an
+# hour on two cores. Each prints a table of what was tried and what came of it; with
+# ARGS=--json=FILE they are kept, and a second call goes on where the first stopped.
 chaos: .venv/.development
-	failed=; for part in inputs reading run_folder kills; do \
+	failed=; for part in inputs reading run_folder kills faults several; do \
 	  $(BIN)/python tests/chaos/$$part.py $(ARGS) || failed="$$failed $$part"; \
 	done; test -z "$$failed" || { echo "goals missed:$$failed"; exit 1; }
 

@@ -1,4 +1,4 @@
-"""A part of `make chaos`: kills of commands and damage to run folders lose nothing, silently or not."""
+"""A part of `make chaos`: kills, failing reads and damage to run folders lose nothing, silently or not."""
 
 import subprocess
 import sys
@@ -7,7 +7,10 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part, count", [("reading", 300), ("run_folder", 60), ("kills", 24)])
+@pytest.mark.parametrize(
+    "part, count",
+    [("reading", 300), ("run_folder", 60), ("kills", 24), ("faults", 12), ("several", 2)],
+)
 def test_commands_survive(part, count, project_root):
     # From a place of its own, so that it is no repetition of `make chaos`.
     words = [f"tests/chaos/{part}.py", f"--count={count}", "--seed=1000"]
