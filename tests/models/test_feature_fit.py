@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -252,6 +254,24 @@ def test_a_basis_does_not_depend_on_batches():
     assert drawn(7, 50).chosen.all()
     with pytest.raises(ValueError, match="at least 2"):
         ff.draw_basis([ff.Features(vectors[:1], pictures[:1])], 20)
+
+
+def test_a_basis_keeps_no_part_in_memory():
+    """With a row of it each part would stay, and the budget of memory would mean nothing."""
+    parts, alive = [], []
+
+    def pass_over():
+        for seed in range(12):
+            arrays = np.random.default_rng(seed).normal(size=(2, 5, 7)).astype(np.float32)
+            alive.append(sum(part() is not None for part in parts))
+            parts.append(weakref.ref(arrays))
+            yield ff.Features(arrays[0], arrays[1])
+            del arrays
+
+    basis = ff.draw_basis(pass_over(), 10)
+    assert basis.vectors.shape == (10, 7)
+    # The loop that draws holds the last part.
+    assert max(alive) <= 1
 
 
 def test_one_image_is_reconstructed_without_a_copy_of_the_axes():

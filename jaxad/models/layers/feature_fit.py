@@ -158,11 +158,12 @@ def draw_basis(parts: Iterable[Features], limit: int) -> Basis:
             np.asarray(part.vectors), np.asarray(part.pictures), strict=True
         ):
             if len(places) < limit:
-                vectors.append(vector)
-                pictures.append(picture)
+                # Copied: a row of the part would keep all of the part in memory.
+                vectors.append(vector.copy())
+                pictures.append(picture.copy())
                 places.append(seen)
             elif (place := int(rng.integers(seen + 1))) < limit:
-                vectors[place], pictures[place], places[place] = vector, picture, seen
+                vectors[place][:], pictures[place][:], places[place] = vector, picture, seen
             seen += 1
     if seen < 2:
         raise ValueError(f"feature_pca needs at least 2 training images, it was given {seen}")
