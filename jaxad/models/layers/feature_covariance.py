@@ -33,7 +33,7 @@ class Moments(NamedTuple):
     per_position: Float[np.ndarray, "p q q"]
 
 
-@functools.partial(jax.jit, static_argnames="layout")
+@functools.partial(jax.jit, static_argnames="layout", donate_argnums=0)
 def _add_moments(
     totals: tuple[Float[Array, "d d"], Float[Array, "p q q"]],
     residuals: Float[Array, "b v"],
@@ -67,9 +67,7 @@ def moments_of(
     totals = (jnp.zeros((d, d)), jnp.zeros((math.prod(layout.grid), q, q)))
     for part in residuals:
         totals = _add_moments(totals, part, jnp.asarray(channels), layout)
-    return Moments(
-        count, np.asarray(totals[0], np.float64) / count, np.asarray(totals[1], np.float64)
-    )
+    return Moments(count, np.asarray(totals[0], np.float64) / count, np.asarray(totals[1]))
 
 
 def whitening(covariance: Float[np.ndarray, "d d"], *, floor: float) -> Float[np.ndarray, "d d"]:
@@ -105,7 +103,10 @@ def position_covariances(
     pooled = moments.pooled[np.ix_(channels, channels)]
     q = len(channels)
     shared = (1 - weight) * pooled + (floor * np.trace(pooled) / q + TINY) * np.eye(q)
-    return weight / (moments.images - 1) * moments.per_position + shared[None]
+    # In place, since these are the largest arrays of the fit.
+    covariances = moments.per_position * np.float32(weight / (moments.images - 1))
+    covariances += shared[None].astype(np.float32)
+    return covariances
 
 
 @jax.jit
@@ -173,13 +174,14 @@ def prefers_positions(
             floor=floor,
         )
     )
-    alike = jnp.broadcast_to(pooled, factors.shape)
     removed = jnp.float32(weight / (moments.images - 1))
     gains = []
     for part in residuals:
         some = layout.on_finest_grid(part)[:, :, channels]
-        gains.append(
-            left_out_log_likelihoods(some, factors, removed)
-            - left_out_log_likelihoods(some, alike, jnp.float32(0.0))
+        # All positions have the pooled one: each is as an image of one position.
+        alike = left_out_log_likelihoods(
+            some.reshape(-1, 1, len(channels)), pooled, jnp.float32(0.0)
         )
+        own = left_out_log_likelihoods(some, factors, removed)
+        gains.append(own - jnp.mean(alike.reshape(len(some), -1), axis=1))
     return float(jnp.mean(jnp.concatenate(gains))) > 0.0

@@ -63,6 +63,7 @@ def fit(
         basis.vectors, layout, per_position=options.covariance != "shared"
     )
     rows = jnp.asarray(basis.vectors)
+    basis = basis._replace(vectors=basis.vectors[:0].copy())  # held once, as rows
     axes = feature_fit.ridge_axes(rows, components=module.components, ridge=options.ridge)
 
     def residuals() -> Iterator[Float[Array, "b v"]]:
@@ -84,7 +85,7 @@ def fit(
         pictures = jnp.asarray(axes.mixture @ (basis.pictures - picture_mean), jnp.float32)
         # Axes that the images do not span are 0.
         missing = module.components - len(axes.shrinkage)
-        pad = lambda x: jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1)))
+        pad = lambda x: jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1))) if missing else x
         params["axes"] = pad(axes.axes)
         params["shrinkage"] = pad(jnp.asarray(axes.shrinkage, jnp.float32))
         params["picture_axes"] = pad(pictures)
