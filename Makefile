@@ -63,7 +63,7 @@ format: .venv/.development
 	$(PYTHON) -m venv .venv
 
 .venv/.runtime: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[features]'
 	touch $@
 
 .venv/.development: .venv/bin/python pyproject.toml constraints.txt
@@ -71,7 +71,7 @@ format: .venv/.development
 	touch $@ .venv/.runtime
 
 .venv/.documentation: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,features]'
 	touch $@ .venv/.runtime
 
 .venv/.mutants: .venv/bin/python pyproject.toml constraints.txt
