@@ -1,5 +1,7 @@
 """What a part of the chaos suite tries, in turn, and what came of it: a table, and a file of it.
 
+    python tests/chaos/tally.py FILE.json    prints the tables of a file as Markdown
+
 The file holds the tables of all parts that were given its name. A part that finds its own table
 there goes on with it: what was tried counts, and is not tried again.
 """
@@ -142,3 +144,21 @@ def table(title: str, columns: Sequence[str], rows: Mapping[str, Counter[str]]) 
         cells = (f"{counts[c]:>{w}}" for c, w in zip(columns, widths, strict=True))
         lines.append(f"{name:<{width}}" + "".join(cells))
     return "\n".join(lines)
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """The tables of a file, each with a row for the sum."""
+    tables = []
+    for title, part in content.items():
+        if not isinstance(part, dict):
+            continue
+        columns = [*part["all"]]
+        lines = ["| " + " | ".join([title, *columns]) + " |", "|---" * (len(columns) + 1) + "|"]
+        for name, row in {**part["rows"], "**all**": part["all"]}.items():
+            lines.append("| " + " | ".join([name, *(f"{row[c]:,}" for c in columns)]) + " |")
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
+
+
+if __name__ == "__main__":
+    print(markdown(_read(sys.argv[1])))
