@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -140,8 +141,7 @@ def _judge_all(
         left = budget - sum(one["seconds"] for one in done)
         expected = _expected(folder, candidate, trial, done)
         if expected > left:
-            needed = (budget - left + expected) / 60
-            left_out[candidate.name] = f"no time was left; --minutes={needed:.0f} is enough for it"
+            left_out[candidate.name] = _no_time(budget - left + expected)
             continue
         say(f"{name}: about {expected:.0f} s", file=sys.stderr)
         begun = time.perf_counter()
@@ -153,8 +153,7 @@ def _judge_all(
                 STOPPED,
                 {"trial": trial.digest, "seconds": error.seconds},
             )
-            needed = (budget - left + error.seconds) / 60
-            left_out[candidate.name] = f"no time was left; --minutes={needed:.0f} is enough for it"
+            left_out[candidate.name] = _no_time(budget - left + error.seconds)
         except UserError as error:
             left_out[candidate.name] = str(error)
             say(f"{name}: {error}", file=sys.stderr)
@@ -166,6 +165,11 @@ def _judge_all(
     if not results:
         raise UserError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
     return results, left_out
+
+
+def _no_time(seconds: float) -> str:
+    """Why a candidate was left out, and what would be enough."""
+    return f"no time was left; --minutes={math.ceil(seconds / 60)} is enough for it"
 
 
 def _known(folder: SelectionFolder, candidate: Candidate, trial: Trial) -> dict[str, Any] | None:
