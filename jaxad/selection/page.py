@@ -145,11 +145,10 @@ def _chosen(
     trial: Trial, rows: Sequence[Row], chosen: Row, reasons: Sequence[str], command: str
 ) -> str:
     tiles = [
-        ("model", _short(chosen.config)),
-        ("score", chosen.score),
-        ("image size", " × ".join(map(str, chosen.image_size))),
         ("AUROC, drawn defects", _of(chosen.value)),
-        ("an image", f"{chosen.milliseconds:.0f} ms"),
+        ("its interval", f"{chosen.low:.2f} to {chosen.high:.2f}"),
+        ("pixel AUROC", _of(chosen.pixel_auroc)),
+        ("ms an image", f"{chosen.milliseconds:.0f}"),
     ]
     notes = []
     others = [row.candidate for row in best_of_each(rows) if not row.clearly_behind]
@@ -168,7 +167,13 @@ def _chosen(
         hidden = _listed([f"{kind} ({count})" for kind, count in trial.faint.items()])
         notes.append(f"Left out, since they could mostly not be seen on these images: {hidden}.")
     about = about_config(chosen.config) if not chosen.config.endswith(".py") else ""
-    return fragment("select", "chosen", tiles, about, reasons, notes, command)
+    size = " × ".join(map(str, chosen.image_size))
+    # A line an argument, which a shell takes as it stands.
+    lines = command.replace(" --", " \\\n  --")
+    return fragment(
+        "select", "chosen", _short(chosen.config), chosen.score, size, tiles, about, reasons,
+        notes, lines,
+    )  # fmt: skip
 
 
 def _ranking(rows: Sequence[Row]) -> str:

@@ -1,11 +1,12 @@
 """The ranking of what candidates gave, and how sure it is.
 
 The figure of a score is the mean over kinds of defect of the AUROC of drawn defects against good
-images, so that a kind which all find, or none, moves no other. Its intervals come from a bootstrap
-over the images left out (a good image and all defects drawn on it are drawn together) and over the
-kinds, since nobody knows how like these the user's own will be. Every resample is the same for all
-scores, so what is hard for all cancels out of their differences (B. Efron, R. J. Tibshirani, "An
-Introduction to the Bootstrap", 1993, section 8.3).
+images, so that a kind which all find, or none, moves no other. A defect is not compared with the
+image that it is drawn on: beside that one, nearly any change stands out. The intervals come from
+a bootstrap over the images left out (a good image and all defects on it are drawn together) and
+over the kinds, since nobody knows how like these the user's own will be. Every resample is the
+same for all scores, so what is hard for all cancels out of their differences (B. Efron, R. J.
+Tibshirani, "An Introduction to the Bootstrap", 1993, section 8.3).
 """
 
 from __future__ import annotations
@@ -117,20 +118,21 @@ def aurocs(
       draws: of :func:`draw`.
 
     Returns:
-      One column per kind; 0.5 where a resample holds no image of it.
+      One column per kind; 0.5 where a resample holds no pair of it.
     """
     names = kinds_of(splits)
     shape = (len(draws.kinds), len(names))
     total, parts = np.zeros(shape), np.zeros(shape)
     for split, of_good, of_drawn, weights in zip(splits, good, drawn, draws.images, strict=True):
-        wins = _wins(np.asarray(of_good), np.asarray(of_drawn))
+        other = np.arange(len(of_good))[:, None] != split.base[None]
+        wins = _wins(np.asarray(of_good), np.asarray(of_drawn)) * other
         of_each = weights[:, split.base]
-        over = (weights @ wins) * of_each / weights.sum(axis=1, keepdims=True)
-        own = np.array([names.index(kind) for kind in split.kinds])
-        member = (own[:, None] == np.arange(len(names))).astype(np.float64)
-        count = of_each @ member
-        total += np.divide(over @ member, count, out=np.zeros(shape), where=count > 0)
-        parts += count > 0
+        kinds = np.array([names.index(kind) for kind in split.kinds])
+        member = (kinds[:, None] == np.arange(len(names))).astype(np.float64)
+        pairs = ((weights @ other) * of_each) @ member
+        won = ((weights @ wins) * of_each) @ member
+        total += np.divide(won, pairs, out=np.zeros(shape), where=pairs > 0)
+        parts += pairs > 0
     return np.where(parts > 0, total / np.maximum(parts, 1), 0.5)
 
 

@@ -48,17 +48,20 @@ def test_every_resample_is_the_weighted_auroc_of_scikit_learn():
         for k, kind in enumerate(KINDS):
             each = []
             for i, split in enumerate(splits):
-                rows = [j for j, one in enumerate(split.kinds) if one == kind]
-                weights = draws.images[i][r]
-                good = result["good"]["l1:max"][i]
-                drawn = [result["drawn"]["l1:max"][i][j] for j in rows]
-                each.append(
-                    roc_auc_score(
-                        [0] * GOOD + [1] * len(rows),
-                        good + drawn,
-                        sample_weight=[*weights, *weights[split.base[rows]]],
+                weights, total, pairs = draws.images[i][r], 0.0, 0.0
+                good = np.array(result["good"]["l1:max"][i])
+                for j in np.flatnonzero(np.array(split.kinds) == kind):
+                    others = np.arange(GOOD) != split.base[j]
+                    count = weights[split.base[j]] * weights[others].sum()
+                    if not count:
+                        continue
+                    auroc = roc_auc_score(
+                        [0] * (GOOD - 1) + [1],
+                        [*good[others], result["drawn"]["l1:max"][i][j]],
+                        sample_weight=[*weights[others], 1.0],
                     )
-                )
+                    total, pairs = total + count * auroc, pairs + count
+                each.append(total / pairs)
             # Sums of a few hundred doubles.
             assert found[r, k] == pytest.approx(np.mean(each), abs=1e-12)
     assert (draws.kinds[0] == 1).all() and (draws.kinds.sum(axis=1) == len(KINDS)).all()
@@ -100,7 +103,7 @@ def test_a_kind_that_all_miss_moves_no_other():
     splits = [make_split()]
     result = result_of("a", splits, {"l1:max": 3.0})
     hidden = [i for i, kind in enumerate(splits[0].kinds) if kind == "blur"]
-    for i in hidden:
+    for i in hidden:  # the image as it was
         result["drawn"]["l1:max"][0][i] = result["good"]["l1:max"][0][splits[0].base[i]]
     (row,) = rank([result], splits)
     assert row.kinds["blur"] < 0.7 < 0.9 < min(row.kinds["scratch"], row.kinds["stain"])

@@ -73,7 +73,12 @@ def test_the_page_is_one_file_with_reasons_pictures_and_the_command(found):
     assert "script-src 'none'" in page and "default-src 'none'" in page
     assert not re.search(r"(?:src|href)=\"?https?:", page) and "<script" not in page
     assert page.count("data:image/webp;base64,") >= 2 * 4 * 5
-    for words in ("What to take", "Ranking", "What this cannot tell", "jaxad train --config="):
+    for words in (
+        "What to take",
+        "Ranking",
+        "What this cannot tell",
+        "jaxad train \\\n  --config=",
+    ):
         assert words in page
     assert str(found.chosen.score) in page
 
