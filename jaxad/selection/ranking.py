@@ -27,6 +27,8 @@ class Row(NamedTuple):
     """One way to judge images: a candidate with one of its scores.
 
     Attributes:
+      order: of the candidate, from 0.
+      own: whether the score is that of its config.
       candidate: its name.
       config: of it.
       overrides: keys of the config.
@@ -45,6 +47,8 @@ class Row(NamedTuple):
       milliseconds: of an image, in batches.
     """
 
+    order: int
+    own: bool
     candidate: str
     config: str
     overrides: Mapping[str, str]
@@ -161,21 +165,23 @@ def rank(
     draws = draw(splits, resamples=resamples, seed=seed)
     names = kinds_of(splits)
     entries = []
-    for result in results:
+    for order, result in enumerate(results):
         for score in _ordered(result):
             each = aurocs(result["good"][score], result["drawn"][score], splits, draws)
             means = (each * draws.kinds).sum(axis=1) / draws.kinds.sum(axis=1)
-            entries.append((result, score, each[0], means))
-    entries.sort(key=lambda entry: -round(float(entry[3][0]), 9))
-    best = entries[0][3]
+            entries.append((order, result, score, each[0], means))
+    entries.sort(key=lambda entry: -round(float(entry[-1][0]), 9))
+    best = entries[0][-1]
     rows = []
-    for result, score, each, means in entries:
+    for order, result, score, each, means in entries:
         low, high = _interval(means[1:])
         behind_low, behind_high = _interval((best - means)[1:])
         shown = score.rpartition(":")[0]
         shown = shown if shown in result["maps"] else result["primary_map"]
         rows.append(
             Row(
+                order=order,
+                own=score == result["primary_score"],
                 candidate=result["candidate"],
                 config=result["config"],
                 overrides=result["overrides"],
@@ -210,31 +216,39 @@ def _interval(values: Float[np.ndarray, " r"]) -> tuple[float, float]:
 
 
 def choose(rows: Sequence[Row]) -> Row:
-    """The row to go on with: the first.
+    """The row to go on with: of those that are not clearly behind the first in the usual order.
+
+    Where drawn defects cannot tell, what did best on data with real ones is the better guess: the
+    order of the candidates, and the score of the config before its others.
 
     Args:
       rows: of :func:`rank`.
     """
-    return rows[0]
+    near = [row for row in rows if not row.clearly_behind]
+    return min(near, key=lambda row: (row.order, not row.own, -row.value))
 
 
 def reasons_for(chosen: Row, rows: Sequence[Row]) -> list[str]:
     """Why a row was chosen, in sentences."""
-    candidates = {row.candidate for row in rows}
+    first, models = rows[0], len({row.candidate for row in rows})
     reasons = [
-        f"Of {len(candidates)} models with {len(rows)} scores in all, {chosen.score} of "
-        f"{chosen.candidate} tells drawn defects from good images best: AUROC {chosen.value:.3f}, "
-        f"mean over {len(chosen.kinds)} kinds."
+        f"Of {models} models with {len(rows)} scores in all, {first.score} of {first.candidate} "
+        f"tells drawn defects from good images best: AUROC {first.value:.3f}, mean over "
+        f"{len(first.kinds)} kinds."
     ]
+    if chosen is not first:
+        reasons.append(
+            f"{chosen.score} of {chosen.candidate} has {chosen.value:.3f}, which is not clearly "
+            "less. Where drawn defects cannot tell, the model is taken that is tried first, since "
+            "it does best on data with real defects, with the score of its config."
+        )
     hardest = min(chosen.kinds, key=lambda kind: chosen.kinds[kind])
     reasons.append(f"The kind that it finds worst is {hardest}: {chosen.kinds[hardest]:.3f}.")
-    faster = [
-        row for row in rows if not row.clearly_behind and row.milliseconds < chosen.milliseconds / 2
-    ]
-    if faster:
-        fast = min(faster, key=lambda row: row.milliseconds)
+    near = [row for row in rows if not row.clearly_behind]
+    fast = min(near, key=lambda row: row.milliseconds)
+    if fast.milliseconds < chosen.milliseconds / 2:
         reasons.append(
-            f"{fast.candidate} ({fast.score}) is not clearly behind it and takes "
+            f"{fast.candidate} ({fast.score}) is not clearly behind either and takes "
             f"{fast.milliseconds:.0f} ms an image instead of {chosen.milliseconds:.0f}."
         )
     return reasons

@@ -92,6 +92,18 @@ def test_equal_scores_are_not_apart_and_stand_in_the_order_given():
     assert (rows[1].behind_low, rows[1].behind_high) == (0, 0) and not rows[1].clearly_behind
 
 
+def test_where_drawn_defects_cannot_tell_the_usual_order_does():
+    splits = [make_split()]
+    usual = result_of("usual", splits, {"l1:max": 1.9, "l1:mean": 1.0}, first="l1:max")
+    other = result_of("other", splits, {"l1:max": 2.2})
+    rows = rank([usual, other], splits)
+    assert rows[0].candidate == "other" and not rows[1].clearly_behind
+    assert (choose(rows).candidate, choose(rows).score) == ("usual", "l1:max")
+    assert any("cannot tell" in reason for reason in reasons_for(choose(rows), rows))
+    weak = result_of("usual", splits, {"l1:max": 0.0})
+    assert choose(rank([weak, other], splits)).candidate == "other"
+
+
 def test_the_same_seed_gives_the_same_intervals():
     splits = [make_split()]
     results = [result_of("a", splits, {"l1:max": 1.0, "l1:mean": 0.8})]
