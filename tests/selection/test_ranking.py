@@ -94,14 +94,19 @@ def test_equal_scores_are_not_apart_and_stand_in_the_order_given():
 
 def test_where_drawn_defects_cannot_tell_the_usual_order_does():
     splits = [make_split()]
-    usual = result_of("usual", splits, {"l1:max": 1.9, "l1:mean": 1.0}, first="l1:max")
-    other = result_of("other", splits, {"l1:max": 2.2})
+    usual = result_of("usual", splits, {"l1:max": 1.0, "l1:mean": 0.5})
+    # The same, but for one kind of defect, of which it finds some that the first one misses.
+    better = [[x + 2 * (i < PER_KIND // 2) for i, x in enumerate(usual["drawn"]["l1:max"][0])]]
+    other = {**usual, "candidate": "other", "drawn": {**usual["drawn"], "l1:max": better}}
     rows = rank([usual, other], splits)
-    assert rows[0].candidate == "other" and not rows[1].clearly_behind
+    assert rows[0].candidate == "other" and rows[1].value < rows[0].value
+    assert (rows[1].candidate, rows[1].score) == ("usual", "l1:max")
+    assert not rows[1].clearly_behind
     assert (choose(rows).candidate, choose(rows).score) == ("usual", "l1:max")
     assert any("cannot tell" in reason for reason in reasons_for(choose(rows), rows))
     weak = result_of("usual", splits, {"l1:max": 0.0})
-    assert choose(rank([weak, other], splits)).candidate == "other"
+    strong = result_of("other", splits, {"l1:max": 2.0})
+    assert choose(rank([weak, strong], splits)).candidate == "other"
 
 
 def test_the_same_seed_gives_the_same_intervals():
