@@ -20,6 +20,8 @@ The options make the members of this family:
   the pooled one; ``auto``: the latter where there are at least as many good images as channels of
   it, and images left out are likelier under it;
 * ``covariance=none``: the plain squared residual, FRE's map;
+* ``plain``: the geometric mean of the whitened map and that one, which outlines thin defects better
+  than the former and separates images better than the latter;
 * ``components=0`` and ``covariance=position``: a normal density per position, as PaDiM has it.
   (PaDiM adds 0.01 to the diagonal of each covariance; here it is shrunk to the pooled one.)
 * ``components=0`` and ``covariance=shared``: one mean and one subspace for the channels of all
@@ -107,6 +109,11 @@ def build(
             "model.covariance=shared describes all positions by one subspace and reconstructs no "
             "image; set model.components=0"
         )
+    if options.plain and options.covariance in ("none", "shared"):
+        raise ValueError(
+            f"model.plain={options.plain} adds the plain residual to a whitened one, and with "
+            f"model.covariance={options.covariance} none is whitened; set model.plain=0"
+        )
     layout = layout_of(network, (h, w))
     module = FeaturePCA(
         backbone=network.module,
@@ -115,6 +122,7 @@ def build(
         components=min(options.components, layout.values - 1),
         pooled=options.covariance != "position",
         channels=_channels(layout, options),
+        plain=options.plain,
     )
 
     def init(key):

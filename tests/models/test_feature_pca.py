@@ -184,6 +184,18 @@ def test_fre_is_the_squared_residual_of_principal_axes(good):
     )
 
 
+def test_the_plain_residual_has_its_share_of_the_map(good):
+    model, variables = fitted(good, components=100, covariance="pooled", plain=0.25)
+    new = images_of(40, seed=1)
+    white = squares_of(*fitted(good, components=100, covariance="pooled"), new)
+    plain = squares_of(*fitted(good, components=100, covariance="none"), new)
+    level = float(variables["params"]["level"])
+    assert 0.8 < plain.mean() / level < 1.3  # these images are as unseen as those left out
+    np.testing.assert_allclose(
+        squares_of(model, variables, new), white**0.75 * (plain / level) ** 0.25, rtol=1e-4
+    )
+
+
 def test_the_picture_follows_the_image(good, default):
     """It is a weighted mean of good images: nearer to the image than their mean is."""
     model, variables = default
@@ -197,6 +209,8 @@ def test_the_picture_follows_the_image(good, default):
 def test_what_does_not_fit_is_refused(good):
     with pytest.raises(UserError, match=r"model\.components=0"):
         build(covariance="shared")
+    with pytest.raises(UserError, match=r"model\.plain=0"):
+        build(covariance="none", plain=0.5)
     with pytest.raises(UserError, match=r"data\.image_size"):
         models.build("feature_pca", (40, 40, 3), backbone=tiny_backbone.NAME)
     with pytest.raises(UserError, match="no backbone named"):

@@ -74,6 +74,7 @@ def good():
 OPTIONS = {
     "pooled": {"components": 10, "covariance": "pooled"},
     "position": {"components": 10, "covariance": "position", "position_channels": D},
+    "plain": {"components": 10, "covariance": "pooled", "plain": 0.5},
     "fre": {"components": 5, "covariance": "none"},
     "padim": {"components": 0, "covariance": "position", "position_channels": D},
     "anywhere": {"components": 0, "covariance": "shared", "share": 0.9},

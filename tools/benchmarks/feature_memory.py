@@ -67,9 +67,9 @@ class Copies:
         return np.uint8(np.clip(np.rint(light * moved), 0, 255))
 
 
-def measure(root: str, count: int, *, fit_alone: bool) -> dict[str, Any]:
+def measure(name: str, overrides: dict[str, str], count: int, *, fit_alone: bool) -> dict[str, Any]:
     """Fits, and leaves images out unless the fit alone is wanted, in this process."""
-    config = settings_of(jaxad.load_config("feature_pca", {"data.root": root}))
+    config = settings_of(jaxad.load_config(name, overrides))
     good = list(open_table(config.data).train_good())
     decoded = decode(good, config.data, (0.0, 65535.0))
     batches = Copies(np.stack([decoded[i] for i in range(len(good))]), count)
@@ -77,6 +77,8 @@ def measure(root: str, count: int, *, fit_alone: bool) -> dict[str, Any]:
     assert model.fit is not None and model.left_out is not None and model.backbone
     weights = load_backbone(model.backbone).variables
     row: dict[str, Any] = {
+        "config": name,
+        "image_size": list(config.data.image_size),
         "images": count,
         "budget_mb": config.model.options["memory_limit_mb"],
         "mb_before": resident("VmRSS"),
@@ -120,17 +122,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--data", required=True, metavar="DIR")
     parser.add_argument("--images", nargs="+", type=int, default=[500, 2000, 10000])
+    parser.add_argument("--config", default="feature_pca")
+    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--fit-alone", action="store_true", help="leave no images out")
     parser.add_argument("--output", type=pathlib.Path)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        print(json.dumps(measure(options.data, options.images[0], fit_alone=options.fit_alone)))
+        overrides = {
+            "data.root": options.data,
+            **dict(pair.split("=", 1) for pair in options.overrides),
+        }
+        count = options.images[0]
+        print(json.dumps(measure(options.config, overrides, count, fit_alone=options.fit_alone)))
         return
     rows = []
     for count in options.images:
         done = subprocess.run(
             [sys.executable, __file__, f"--data={options.data}", f"--images={count}", "--worker",
+             f"--config={options.config}", "--overrides", *options.overrides,
              *(["--fit-alone"] if options.fit_alone else [])],
             stdout=subprocess.PIPE,
             text=True,

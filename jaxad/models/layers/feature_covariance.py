@@ -124,6 +124,24 @@ def whiten_positions(
     return jnp.einsum("pij,bpj->bpi", factors, residuals, precision=MATMUL_PRECISION)
 
 
+def with_plain(
+    squares: Float[Array, "b p"],
+    residuals: Float[Array, "b p d"],
+    level: Float[Array, ""],
+    share: float,
+) -> Float[Array, "b p"]:
+    """The geometric mean of whitened squares and plain ones, both about 1 on good images.
+
+    Args:
+      squares: of whitened residuals, a mean over channels.
+      residuals: as they are.
+      level: mean square of those of good images that were left out.
+      share: weight of the plain ones.
+    """
+    plain = jnp.mean(jnp.square(residuals), axis=-1) / level
+    return jnp.power(squares, 1.0 - share) * jnp.power(plain, share)
+
+
 @jax.jit
 def left_out_log_likelihoods(
     residuals: Float[Array, "b p q"],

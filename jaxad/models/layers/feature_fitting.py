@@ -93,6 +93,8 @@ def fit(
     if module.pooled:
         whitening = _pooled_map(moments.pooled, options)
         params["whitening"] = jnp.asarray(whitening, jnp.float32)
+    if module.plain:
+        params["level"] = jnp.float32(np.trace(moments.pooled) / layout.channels)
     if module.channels:
         params["factors"], params["by_position"] = _of_positions(
             options, axes, rows, layout, moments, channels
@@ -197,6 +199,9 @@ def _unseen_squares(
         )
     else:
         squares = left.pooled_distances(residuals, params["whitening"], layout)
+    if module.plain:
+        fine = layout.on_finest_grid(residuals)
+        squares = feature_covariance.with_plain(squares, fine, params["level"], module.plain)
     return squares.reshape(-1, *layout.grid)
 
 

@@ -27,6 +27,7 @@ class FeaturePCA(nn.Module):
       components: axes of the reconstruction; 0: the mean alone.
       pooled: whether residuals of all channels are mapped by one matrix.
       channels: those of the covariances of positions; none: there are no such covariances.
+      plain: share of the plain residual in the map.
     """
 
     backbone: nn.Module
@@ -35,6 +36,7 @@ class FeaturePCA(nn.Module):
     components: int
     pooled: bool
     channels: tuple[int, ...]
+    plain: float = 0.0
 
     def setup(self):
         """Declares the parameters."""
@@ -55,6 +57,8 @@ class FeaturePCA(nn.Module):
             self.factors = self.param("factors", lambda _: jnp.broadcast_to(jnp.eye(q), (p, q, q)))
             # 1 where the covariances of positions are used, 0 where the pooled one is.
             self.by_position = self.param("by_position", zeros, ())
+        if self.plain:
+            self.level = self.param("level", ones, ())
 
     def initialise(self, images: Float[Array, "b h w c"]) -> Float[Array, "b i j"]:
         """Calls everything once."""
@@ -91,6 +95,8 @@ class FeaturePCA(nn.Module):
             squares = jax.lax.cond(self.by_position > 0.5, by_position, pooled)
         else:
             squares = by_position() if self.channels else pooled()
+        if self.plain:
+            squares = feature_covariance.with_plain(squares, fine, self.level, self.plain)
         return squares.reshape(-1, *self.layout.grid)
 
 
@@ -123,6 +129,12 @@ class FeaturePCAOptions(ModelOptions):
     )
     position_weight: float = option(
         0.5, "of a position's own covariance; the pooled one has the rest", at_least=0, at_most=1
+    )
+    plain: float = option(
+        0.0,
+        "share of the residual that is not whitened in the map, a geometric mean of both",
+        at_least=0,
+        below=1,
     )
     share: float = option(0.97, "shared: of the variance that the subspace holds", above=0, below=1)
     memory_limit_mb: int = option(
