@@ -141,6 +141,35 @@ def as_masks(
     return images
 
 
+def as_valid(
+    valid: Iterable[npt.ArrayLike] | None, maps: Sequence[np.ndarray]
+) -> list[Bool[np.ndarray, "_ _"] | None]:
+    """Returns per map the pixels that count, or None where all do.
+
+    Raises:
+      ValueError: the number of arrays, or the size of one, is not that of the maps; one is not
+        boolean, or no pixel of it counts.
+    """
+    if valid is None:
+        return [None] * len(maps)
+    entries = _entries(valid)
+    if len(entries) != len(maps):
+        raise ValueError(f"there are {len(maps)} maps but {len(entries)} of valid")
+    counted = []
+    for i, (entry, image) in enumerate(zip(entries, maps, strict=True)):
+        pixels = _as_image(entry, f"valid[{i}]")
+        if pixels.dtype != bool:
+            raise ValueError(f"valid[{i}] must be boolean, not {pixels.dtype}")
+        if pixels.shape != image.shape:
+            raise ValueError(
+                f"valid[{i}] is {_size(pixels)} but maps[{i}] is {_size(image)} pixels"
+            )
+        if not pixels.any():
+            raise ValueError(f"valid[{i}] is False everywhere, so nothing of the image counts")
+        counted.append(pixels)
+    return list(counted)
+
+
 def as_maps_with_masks(
     maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None]
 ) -> tuple[list[Shaped[np.ndarray, "_ _"]], list[Shaped[np.ndarray, "_ _"]]]:

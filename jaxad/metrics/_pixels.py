@@ -15,6 +15,7 @@ from jaxad.metrics._curves import PixelCurve
 from jaxad.metrics._inputs import (
     UndefinedMetric,
     as_maps_with_masks,
+    as_valid,
     common_dtype,
     defect_pixels,
     working_dtype,
@@ -111,6 +112,7 @@ def split_pixels(
     maps: Sequence[Shaped[np.ndarray, "_ _"]],
     masks: Sequence[Shaped[np.ndarray, "_ _"]],
     dtype: np.dtype,
+    valid: Sequence[Bool[np.ndarray, "_ _"] | None] | None = None,
 ) -> PixelScores:
     """Splits pixels in one pass over the images, unsorted; the maps are copied once.
 
@@ -118,15 +120,17 @@ def split_pixels(
       maps: per image (h, w), finite.
       masks: per image (h, w), defect pixels > 0.
       dtype: of the result, `common_dtype` of the maps and of whatever it will be merged with.
+      valid: per image the pixels that count, of which defect pixels are some; None: all.
     """
     normal = np.empty(sum(m.size for m in maps), dtype)
     filled = components = 0
     defect = [np.empty(0, dtype)]
     weight = [np.empty(0, np.float64)]
-    for image, mask in zip(maps, masks, strict=True):
+    for image, mask, counted in zip(maps, masks, valid or [None] * len(maps), strict=True):
         inside = defect_pixels(mask)
         has_defect = inside.any()
-        outside = image[~inside] if has_defect else image.reshape(-1)
+        outside = image[_normal(inside, counted)] if has_defect or counted is not None else image
+        outside = outside.reshape(-1)
         normal[filled : filled + outside.size] = outside
         filled += outside.size
         if has_defect:
@@ -139,12 +143,25 @@ def split_pixels(
     )
 
 
+def _normal(
+    defect: Bool[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"] | None
+) -> Bool[np.ndarray, "h w"]:
+    return ~defect if valid is None else valid & ~defect
+
+
 def read_pixels(
-    maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None]
+    maps: Iterable[npt.ArrayLike],
+    masks: Iterable[npt.ArrayLike | None],
+    valid: Iterable[npt.ArrayLike] | None = None,
 ) -> PixelScores:
     """The pixels of what callers hold, checked and unsorted; every map must have its mask."""
     images, truth = as_maps_with_masks(maps, masks)
-    return split_pixels(images, truth, common_dtype(images))
+    counted = as_valid(valid, images)
+    defect = [
+        mask if part is None else defect_pixels(mask) & part
+        for mask, part in zip(truth, counted, strict=True)
+    ]
+    return split_pixels(images, defect, common_dtype(images), counted)
 
 
 def concatenate(parts: Sequence[PixelScores]) -> PixelScores:
@@ -158,16 +175,23 @@ def concatenate(parts: Sequence[PixelScores]) -> PixelScores:
 
 
 def auroc_per_image(
-    images: Iterable[tuple[Shaped[np.ndarray, "_ _"], Shaped[np.ndarray, "_ _"]]],
+    images: Iterable[
+        tuple[Shaped[np.ndarray, "_ _"], Shaped[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"] | None]
+    ],
 ) -> Float[np.ndarray, " m"]:
-    """Pixel AUROC of each (map, mask) with both normal and defect pixels, in their order."""
+    """Pixel AUROC of each image with both normal and defect pixels, in their order.
+
+    Args:
+      images: (map, mask, pixels that count or None for all) of each.
+    """
     areas = []
-    for image, mask in images:
+    for image, mask, valid in images:
         inside = defect_pixels(mask)
-        if not inside.any() or inside.all():
+        normal = _normal(inside, valid)
+        if not inside.any() or not normal.any():
             continue
         scores = image.astype(working_dtype(image.dtype), copy=False)
-        counts = _counts.count(np.sort(scores[inside]), [np.sort(scores[~inside])])
+        counts = _counts.count(np.sort(scores[inside]), [np.sort(scores[normal])])
         areas.append(_counts.auroc_of(counts))
     return np.asarray(areas, np.float64)
 

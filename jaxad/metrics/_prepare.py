@@ -11,7 +11,14 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float, Shaped
 
 from jaxad.metrics import _pixels
-from jaxad.metrics._inputs import as_binary, as_maps, as_masks, as_scores
+from jaxad.metrics._inputs import (
+    as_binary,
+    as_maps,
+    as_masks,
+    as_scores,
+    as_valid,
+    defect_pixels,
+)
 
 
 class Images(NamedTuple):
@@ -45,17 +52,28 @@ def prepare(
     labels: npt.ArrayLike | None,
     image_scores: npt.ArrayLike | None,
     defects: Sequence[str | None] | None,
-) -> tuple[list[np.ndarray], list[np.ndarray | None], Images]:
-    """Checks the arguments of `evaluate_maps`; returns maps, masks and what else is known.
+    valid: Iterable[npt.ArrayLike] | None = None,
+) -> tuple[list[np.ndarray], list[np.ndarray | None], list[np.ndarray | None], Images]:
+    """Checks the arguments of `evaluate_maps`; returns maps, masks, valid pixels and the rest.
 
-    Masks of good images without one are zeros; those of anomalous images stay None.
+    Masks of good images without one are zeros; those of anomalous images stay None. Of others
+    defect pixels that do not count are taken away.
     """
     images = as_maps(maps)
-    truth = as_masks(masks, images)
+    counted = as_valid(valid, images)
+    truth = [
+        mask if mask is None or pixels is None else defect_pixels(mask) & pixels
+        for mask, pixels in zip(as_masks(masks, images), counted, strict=True)
+    ]
     anomalous = _labels(labels, truth)
     kind = _kinds(defects, anomalous)
     if image_scores is None:
-        scores = np.array([float(image.max()) for image in images])
+        scores = np.array(
+            [
+                float((image if pixels is None else image[pixels]).max())
+                for image, pixels in zip(images, counted, strict=True)
+            ]
+        )
     else:
         scores = as_scores(image_scores, "image_scores")
         if scores.shape != anomalous.shape:
@@ -66,14 +84,14 @@ def prepare(
         for image, mask, bad in zip(images, truth, anomalous, strict=True)
     ]
     masked = [
-        (image, mask)
-        for image, mask, bad in zip(images, truth, anomalous, strict=True)
+        (image, mask, pixels)
+        for image, mask, pixels, bad in zip(images, truth, counted, anomalous, strict=True)
         if bad and mask is not None
     ]
     has_mask = np.array([mask is not None for mask in truth], bool)
     empty = anomalous & np.array([m is not None and not m.any() for m in truth], bool)
     areas = _pixels.auroc_per_image(masked)
-    return images, truth, Images(anomalous, scores, kind, has_mask, empty, areas)
+    return images, truth, counted, Images(anomalous, scores, kind, has_mask, empty, areas)
 
 
 def join_images(parts: Sequence[Images]) -> Images:

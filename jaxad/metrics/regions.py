@@ -112,10 +112,26 @@ class RegionCounts:
         self.shares: dict[str | None, list[np.ndarray]] = {}
         self._false = self._normal = 0
 
-    def add(self, image: np.ndarray, mask: np.ndarray, kind: str | None) -> None:
-        """Counts an image; ``mask`` is boolean, ``kind`` only read where it holds a defect."""
+    def add(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray,
+        kind: str | None,
+        valid: np.ndarray | None = None,
+    ) -> None:
+        """Counts an image.
+
+        Args:
+          image: its map.
+          mask: its defect pixels, boolean.
+          kind: only read where there are any.
+          valid: the pixels that count, boolean; None: all.
+        """
         hit = image >= self.threshold
-        self._normal += mask.size - int(np.count_nonzero(mask))
+        if valid is not None:
+            hit &= valid
+        self._normal += mask.size if valid is None else int(np.count_nonzero(valid))
+        self._normal -= int(np.count_nonzero(mask))
         self._false += int(np.count_nonzero(hit & ~mask))
         if mask.any():
             self.shares.setdefault(kind, []).append(_covered(hit, mask))

@@ -85,6 +85,7 @@ class Accumulator:
         labels: npt.ArrayLike | None = None,
         image_scores: npt.ArrayLike | None = None,
         defects: Sequence[str | None] | None = None,
+        valid: Iterable[npt.ArrayLike] | None = None,
     ) -> None:
         """Adds images; arguments as in `evaluate_maps`.
 
@@ -92,7 +93,7 @@ class Accumulator:
           ValueError: as `evaluate_maps` does; kinds of defects are given for some batches only;
             64-bit integers that float64 cannot hold, or long doubles. Nothing is added then.
         """
-        images, truth, record = prepare(maps, masks, labels, image_scores, defects)
+        images, truth, counted, record = prepare(maps, masks, labels, image_scores, defects, valid)
         if not images:
             return
         self._require_same_kinds(record.kind is None)
@@ -101,12 +102,12 @@ class Accumulator:
         self._widen(np.result_type(self._dtype, *{_streamed_dtype(m.dtype) for m in images}))
         self._images.append(record)
         kinds = record.kind or (None,) * len(images)
-        for image, mask, kind in zip(images, truth, kinds, strict=True):
+        for image, mask, part, kind in zip(images, truth, counted, kinds, strict=True):
             if mask is None:
                 continue
             if self._regions is not None:
-                self._regions.add(image, defect_pixels(mask), kind)
-            pixels = _pixels.split_pixels([image], [mask], self._dtype)
+                self._regions.add(image, defect_pixels(mask), kind, part)
+            pixels = _pixels.split_pixels([image], [mask], self._dtype, [part])
             self._components[kind] = self._components.get(kind, 0) + pixels.components
             self._waiting.setdefault(kind, []).append(pixels)
             self._waiting_pixels += image.size

@@ -98,17 +98,25 @@ def pixel_metrics(
     pro.check_limit(limit)
     images, truth = as_maps_with_masks(maps, masks)
     pixels = _pixels.split_pixels(images, truth, common_dtype(images)).sorted()
-    areas = _pixels.auroc_per_image(zip(images, truth, strict=True))
+    areas = _pixels.auroc_per_image(
+        (image, mask, None) for image, mask in zip(images, truth, strict=True)
+    )
     pooled = pooled_result(pixels, limit, NO_DEFECT)
     return pooled.and_also(per_image_result(areas, MIXED))[:2]
 
 
-def pixel_curves(maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | None]) -> Curves:
+def pixel_curves(
+    maps: Iterable[npt.ArrayLike],
+    masks: Iterable[npt.ArrayLike | None],
+    *,
+    valid: Iterable[npt.ArrayLike] | None = None,
+) -> Curves:
     """The curves behind the pixel metrics, from one sort, corner by corner.
 
     Args:
       maps: (n, h, w), (n, 1, h, w) or a sequence of (h, w) arrays of any sizes; raw scores.
       masks: one per map, same size, defect pixels > 0; all zeros for a good image.
+      valid: as of `evaluate_maps`.
 
     Returns:
       ``"roc"`` (false-positive rate, recall), ``"pr"`` (recall, precision) and ``"pro"``
@@ -124,7 +132,7 @@ def pixel_curves(maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike | 
       >>> [axis.tolist() for axis in curves["pr"]]
       [[0.0, 0.5, 1.0], [1.0, 1.0, 0.5]]
     """
-    pixels = _pixels.read_pixels(maps, masks)
+    pixels = _pixels.read_pixels(maps, masks, valid)
     pixels.totals().require_both(NO_DEFECT)
     return pixels.sorted().curve().curves()
 
@@ -138,6 +146,7 @@ def evaluate_maps(
     limit: float = 0.3,
     defects: Sequence[str | None] | None = None,
     threshold: float | None = None,
+    valid: Iterable[npt.ArrayLike] | None = None,
     memory_limit_mb: float = 4096.0,
 ) -> Metrics:
     """Evaluates anomaly maps: image-level, pixel-level and per-defect metrics.
@@ -157,6 +166,8 @@ def evaluate_maps(
       limit: false-positive rate up to which AUPRO integrates, in (0, 1].
       defects: (n,) kind of defect of each image; only read for anomalous images.
       threshold: score from which a pixel is called anomalous, for ``regions``.
+      valid: one boolean array per map, same size: the pixels that count; what lies elsewhere is
+        neither normal nor defective, and no part of a connected component. None: all.
       memory_limit_mb: 2**20 bytes that a copy of the maps may take; 0 always streams.
 
     Returns:
@@ -190,23 +201,26 @@ def evaluate_maps(
     dtype = common_dtype(images)
     if sum(m.size for m in images) * dtype.itemsize > memory_limit_mb * 2**20:
         accumulator = Accumulator(threshold=threshold)
-        accumulator.update(images, masks, labels=labels, image_scores=image_scores, defects=defects)
+        accumulator.update(
+            images, masks, labels=labels, image_scores=image_scores, defects=defects, valid=valid
+        )
         return accumulator.compute(limit=limit)
-    images, truth, record = prepare(images, masks, labels, image_scores, defects)
+    images, truth, counted, record = prepare(images, masks, labels, image_scores, defects, valid)
     kind_of = record.kind or (None,) * len(images)
     with_mask = [
-        (image, mask, kind)
-        for image, mask, kind in zip(images, truth, kind_of, strict=True)
+        (image, mask, part, kind)
+        for image, mask, part, kind in zip(images, truth, counted, kind_of, strict=True)
         if mask is not None
     ]
     groups = {}
     for group in dict.fromkeys((None, *kind_of)):
-        members = [(image, mask) for image, mask, kind in with_mask if kind == group]
-        pixels = _pixels.split_pixels([m for m, _ in members], [t for _, t in members], dtype)
+        members = [each[:3] for each in with_mask if each[3] == group]
+        maps_of, masks_of, parts_of = zip(*members, strict=True) if members else ((), (), ())
+        pixels = _pixels.split_pixels(maps_of, masks_of, dtype, parts_of)
         groups[group] = pixels.sorted()
     regions = None
     if threshold is not None:
         regions = RegionCounts(threshold)
-        for image, mask, kind in with_mask:
-            regions.add(image, defect_pixels(mask), kind)
+        for image, mask, part, kind in with_mask:
+            regions.add(image, defect_pixels(mask), kind, part)
     return assemble(record, groups, limit, regions)
