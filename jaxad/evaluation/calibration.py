@@ -84,6 +84,7 @@ def _settings(detector: Detector) -> dict[str, Any]:
         "primary_map": detector.primary_map,
         "primary_score": detector.primary_score,
         "smoothing": options.smoothing,
+        "region_mask": detector.region and detector.region.sha256,
         "false_positive_rate": options.image_false_positive_rate,
         "pixel_false_positive_rate": options.pixel_false_positive_rate,
     }
@@ -223,10 +224,13 @@ def _score(
     with Progress("image", len(samples)) as progress:
         for (places, of_map, of_score), shown in _unseen(run, detector, images, folds):
             maps = np.asarray(of_map[detector.primary_map])
+            judged = maps.reshape(len(maps), -1)
+            if detector.region is not None:
+                judged = judged[:, detector.region.at(maps.shape[1:]).ravel()]
             scores[places] = of_score[detector.primary_score]
             brightness[places] = shown.mean(axis=(1, 2, 3)) / 255.0
-            peaks[places] = maps.max(axis=(1, 2))
-            pixels.append(maps.ravel()[::stride])
+            peaks[places] = judged.max(axis=1)
+            pixels.append(judged.ravel()[::stride])
             done += len(places)
             progress.update(done)
     sizes = np.array([image_dimensions(sample.path) for sample in samples])

@@ -6,25 +6,27 @@ import copy
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Int, UInt8
 
 from jaxad import models
 from jaxad.data.pipeline import BatchLoader, Images, evaluation_batches
+from jaxad.data.region_mask import RegionMask, read_region_mask
 from jaxad.data.tiled import Photographs
 from jaxad.data.tiles import tiling_of
 from jaxad.evaluation.detector_output import DetectorOutput
+from jaxad.evaluation.postprocess import REDUCTIONS, finish, make_detect
 from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.evaluation.stitching import reduced_size
 from jaxad.evaluation.thresholds import parse_by_hand
 from jaxad.evaluation.tiled_detection import judge, map_factor
 from jaxad.models.base import Model, Unseen, Variables, parameter_key
 from jaxad.ops.arrays import AnyArray, pad_axis
-from jaxad.ops.blur import gaussian_blur
 from jaxad.run import config as config_lib, environment, interruption
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.folder import RunFolder
@@ -35,20 +37,6 @@ from jaxad.training.parallel import Devices
 
 _LIMIT = "data.limit_megapixels"
 """Says which images are refused, not what is seen of those that are read."""
-
-REDUCTIONS = ("max", "mean", "top1")
-"""How a map becomes an image score: its maximum, its mean, the mean of its highest 1 % pixels."""
-
-
-class DeviceOutput(NamedTuple):
-    """What :func:`make_detect` computes of a batch, on the device.
-
-    See :class:`~jaxad.evaluation.detector_output.DetectorOutput`.
-    """
-
-    maps: dict[str, Float[Array, "b h w"]]
-    scores: dict[str, Float[Array, " b"]]
-    reconstruction: UInt8[Array, "b h w c"]
 
 
 def check_primary(config: Settings, model: Model, variables: Any) -> tuple[str, ...]:
@@ -67,7 +55,15 @@ def check_primary(config: Settings, model: Model, variables: Any) -> tuple[str, 
     """
     shape = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.uint8)
     detection = jax.eval_shape(model.detect, variables, shape)
-    scores = [*detection.scores, *(f"{m}:{r}" for m in detection.maps for r in REDUCTIONS)]
+    scores = [f"{m}:{r}" for m in detection.maps for r in REDUCTIONS]
+    if config.evaluate.region_mask:  # scores of whole images know nothing of it
+        if config.evaluate.primary_score in detection.scores:
+            raise UserError(
+                f"evaluate.primary_score {config.evaluate.primary_score!r} is of whole images, "
+                "which evaluate.region_mask does not reach" + did_you_mean("", scores)
+            )
+    else:
+        scores += detection.scores
     for key, known in (("primary_map", [*detection.maps]), ("primary_score", scores)):
         name = config.evaluate[key]
         if name not in known:
@@ -96,12 +92,21 @@ class Detector:
       maps: names of the model's maps.
       primary_map: name of the map that is shown and thresholded.
       primary_score: name of the score that decides about an image.
+      region: what is judged of an image (``evaluate.region_mask``); None: all that is seen.
     """
 
-    def __init__(self, config: Settings, variables: Variables, model: Model, *, step: int):
+    def __init__(
+        self,
+        config: Settings,
+        variables: Variables,
+        model: Model,
+        *,
+        step: int,
+        region: RegionMask | None = None,
+    ):
         get_protocol(config.evaluate.protocol)
         parse_by_hand(config.evaluate.image_threshold)
-        self.config, self.step = config, step
+        self.config, self.step, self.region = config, step, region
         self.model, self.variables = model, variables
         self._devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
         n = len(self._devices)
@@ -110,7 +115,7 @@ class Detector:
         names = self._check_names()
         self.primary_map, self.primary_score = names
         self._detect = self._devices.compile_per_example(
-            make_detect(model, smoothing=config.evaluate.smoothing)
+            _of_pair(make_detect(model, smoothing=config.evaluate.smoothing))
         )
         self._placed = self._devices.replicate(variables)
 
@@ -143,7 +148,8 @@ class Detector:
         )
         model = models.build_from(config)
         variables, step = _read_variables(run, model, str(checkpoint))
-        return cls(config, variables, model, step=step)
+        region = read_region_mask(run, config)
+        return cls(config, variables, model, step=step, region=region)
 
     def of_fold(self, run: RunFolder, number: int) -> Detector:
         """The same detector with the variables of a model of cross-fitting; compiled once for all.
@@ -174,13 +180,14 @@ class Detector:
         """
         assert self.model.left_out is not None
         smoothing = self.config.evaluate.smoothing
-        finish = jax.jit(lambda maps, scores: _finish(maps, scores, smoothing=smoothing))
+        finished = jax.jit(partial(finish, smoothing=smoothing))
         for places, *found in self.model.left_out(self.variables, BatchLoader(images), folds):
             interruption.check()
             # Of few sizes, for each of which it is compiled.
             size = self.size_for(len(places)) if len(places) < self.batch_size else len(places)
             filled = [_filled(named, size) for named in found]
-            maps, scores = (_first(named, len(places)) for named in finish(*filled))
+            inside = self._inside(size)
+            maps, scores = (_first(named, len(places)) for named in finished(*filled, inside))
             self._check_finite({**maps, **scores})
             yield Unseen(places, maps, scores)
 
@@ -224,8 +231,21 @@ class Detector:
         limit = self.config.evaluate.memory_limit_mb
         return reduced_size(size, map_factor(size, maps=len(self.maps), limit_mb=limit))
 
+    @property
+    def inside(self) -> Bool[np.ndarray, "h w"] | None:
+        """What is judged of an image at the model's size; None: all."""
+        return None if self.region is None else self.region.at(self.config.data.image_size)
+
+    def _inside(self, count: int) -> Bool[np.ndarray, "n h w"] | None:
+        """The same of so many images."""
+        inside = self.inside
+        return None if inside is None else np.broadcast_to(inside, (count, *inside.shape))
+
     def batches(
-        self, images: Images | Photographs, batch_size: int | None = None
+        self,
+        images: Images | Photographs,
+        batch_size: int | None = None,
+        inside: Bool[np.ndarray, "n h w"] | None = None,
     ) -> Iterator[DetectorOutput]:
         """Runs the model batch by batch; each yield covers the next images, in order.
 
@@ -235,6 +255,7 @@ class Detector:
           images: ``(n, h, w, c)`` uint8 of the model's size, n at least 1, or photographs.
           batch_size: of one call of the model, from :meth:`size_for`; None: ``batch_size``,
             which evaluation has compiled anyway.
+          inside: what is judged of each image, where it is not what ``region`` says: of tiles.
 
         Raises:
           UserError: the model gives values that are not finite.
@@ -243,11 +264,19 @@ class Detector:
         if isinstance(images, Photographs):
             limit = self.config.evaluate.memory_limit_mb
             for photograph in images:
-                yield judge(self.batches, images, photograph, batch_size=size, limit_mb=limit)
+                yield judge(
+                    self.batches,
+                    images,
+                    photograph,
+                    batch_size=size,
+                    limit_mb=limit,
+                    region=self.region,
+                )
             return
         for batch in evaluation_batches(images, batch_size=size, pipeline="memory"):
             interruption.check()
-            output = DetectorOutput(*self._detect(self._placed, batch.image))
+            judged = self._inside(size) if inside is None else inside[batch.index]
+            output = DetectorOutput(*self._detect(self._placed, (batch.image, judged)))
             # The other rows only pad the last batch.
             output = output.rows(slice(int(np.sum(batch.valid))))
             self._check_finite({**output.maps, **output.scores})
@@ -294,21 +323,9 @@ def override_detection(config: Settings, overrides: Mapping[str, Any]) -> Settin
     return config_lib.with_keys(config, overrides)
 
 
-def make_detect(model: Model, *, smoothing: float) -> Callable[..., DeviceOutput]:
-    """Builds the pure ``(variables, images) -> DeviceOutput``: a model and its post-processing.
-
-    Args:
-      model: whose maps are taken.
-      smoothing: sigma in pixels of the gaussian over every map; 0 for none.
-    """
-
-    def detect(variables: Variables, images: UInt8[Array, "b h w c"]) -> DeviceOutput:
-        detection = model.detect(variables, images)
-        maps, scores = _finish(detection.maps, detection.scores, smoothing=smoothing)
-        picture = jnp.round(jnp.clip(detection.reconstruction, 0.0, 1.0) * 255.0)
-        return DeviceOutput(maps, scores, picture.astype(jnp.uint8))
-
-    return detect
+def _of_pair(detect: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of the images and what is judged of them, which devices share."""
+    return lambda variables, pair: detect(variables, *pair)
 
 
 def _filled(named: Mapping[str, AnyArray], size: int) -> dict[str, Array]:
@@ -319,30 +336,3 @@ def _filled(named: Mapping[str, AnyArray], size: int) -> dict[str, Array]:
 def _first(named: Mapping[str, Array], count: int) -> dict[str, np.ndarray]:
     """The rows before those."""
     return {name: np.asarray(x)[:count] for name, x in named.items()}
-
-
-def _finish(
-    maps: Mapping[str, Float[Array, "b h w"]],
-    scores: Mapping[str, Float[Array, " b"]],
-    *,
-    smoothing: float,
-) -> tuple[dict[str, Float[Array, "b h w"]], dict[str, Float[Array, " b"]]]:
-    """Smooths maps, and adds their reductions to the scores."""
-    maps = {
-        name: gaussian_blur(values, sigma=smoothing) if smoothing else values
-        for name, values in maps.items()
-    }
-    scores = dict(scores)
-    for name, values in maps.items():
-        scores |= {f"{name}:{r}": v for r, v in _reductions(values).items()}
-    return maps, scores
-
-
-def _reductions(values: Float[Array, "b h w"]) -> dict[str, Float[Array, " b"]]:
-    pixels = values.reshape(values.shape[0], -1)
-    highest = jax.lax.top_k(pixels, max(1, pixels.shape[1] // 100))[0]
-    return {
-        "max": jnp.max(pixels, axis=1),
-        "mean": jnp.mean(pixels, axis=1),
-        "top1": jnp.mean(highest, axis=1),
-    }

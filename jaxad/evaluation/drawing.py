@@ -20,6 +20,7 @@ def draw(
     mask: Bool[np.ndarray, "h w"] | None,
     scale: Scale,
     box: Box | None = None,
+    judged: Bool[np.ndarray, "h w"] | None = None,
 ) -> UInt8[np.ndarray, "h w rgb"]:
     """The map over the photograph, with the predicted regions outlined.
 
@@ -30,6 +31,7 @@ def draw(
       scale: of the colours.
       box: the region of interest, which is framed: around it the photograph is darkened and has no
         colours. None where all of the image was looked at.
+      judged: the pixels that are judged; around them likewise. None: all of the box.
     """
     height, width = heat.shape
     line = min(max(1, round(max(height, width) / 400)), 6)
@@ -46,6 +48,9 @@ def draw(
     for top in range(seen.top, seen.bottom, strip):
         part = slice(top, min(top + strip, seen.bottom)), seen.slices[1]
         picture[part] = overlay(photograph[part], heat[part], low=scale.low, high=scale.high)
+    if judged is not None:
+        picture[~judged] = (photograph[~judged] * _OUTSIDE).astype(np.uint8)
+        picture = outline(picture, judged, colour=_FRAME_COLOUR, width=line)
     if mask is None or not mask.any():
         return picture
     return outline(picture, mask, colour=PREDICTED_COLOUR, width=line)

@@ -16,6 +16,7 @@ from jaxad.data.digests import contents_of
 from jaxad.data.files import split_member
 from jaxad.data.masks import MASK_RULE
 from jaxad.data.notes import mask_notes, named
+from jaxad.data.region_mask import keep_region_mask
 from jaxad.data.repeats import Repeats, find_repeats, pixel_digests
 from jaxad.data.table import Sample
 from jaxad.evaluation.calibration import calibration_of, with_threshold_by_hand
@@ -108,7 +109,8 @@ def _evaluate(
     rows = score_rows(test, computed.scores[detector.primary_score], calibration)
     result["decisions"] = count_decisions(rows)
     if overrides:
-        run.write_config(override_detection(run.read_config(), overrides))
+        kept = override_detection(run.read_config(), overrides)
+        run.write_config(keep_region_mask(run, kept))
     run.write_json(run.calibration, calibration)
     run.write_json(run.metrics, result)
     write_scores(run, rows, calibration["image_threshold"])
@@ -140,6 +142,7 @@ def metrics_record(
         "primary_score": detector.primary_score,
         "resolution": "original" if detector.tiled else options.resolution,
         **crop_record(detector.config.data.region),
+        **({"region_mask_share": detector.region.share} if detector.region else {}),
         **({"tiles": list(detector.config.data.tiles)} if detector.tiled else {}),
         "smoothing": options.smoothing,
         "mask_rule": MASK_RULE,

@@ -16,12 +16,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export as jax_export
 from jaxtyping import Array, Bool, Float, UInt8
 
 import jaxad
 from jaxad.data.crop import crop_record
-from jaxad.evaluation.detector import make_detect
+from jaxad.evaluation.postprocess import make_detect
 from jaxad.evaluation.predict import Predictor, load_detector
 from jaxad.evaluation.thresholds import SHOWN_SHARE
 from jaxad.models.base import Model, Variables
@@ -116,6 +117,7 @@ def described(predictor: Predictor, data: bytes) -> dict[str, Any]:
         "primary_map": detector.primary_map,
         "primary_score": detector.primary_score,
         "smoothing": detector.config.evaluate.smoothing,
+        **({"region_mask_share": detector.region.share} if detector.region else {}),
         "image_threshold": predictor.image_threshold,
         "pixel_threshold": predictor.pixel_threshold,
         "threshold_set_by_hand": predictor.calibration["set_by_hand"],
@@ -143,6 +145,7 @@ def program_of(predictor: Predictor) -> Callable[[UInt8[Array, "b h w c"]], dict
         primary_score=detector.primary_score,
         image_threshold=predictor.image_threshold,
         pixel_threshold=predictor.pixel_threshold,
+        inside=detector.inside,
     )
 
 
@@ -155,6 +158,7 @@ def make_program(
     primary_score: str,
     image_threshold: float | None,
     pixel_threshold: float | None,
+    inside: Bool[np.ndarray, "h w"] | None = None,
 ) -> Callable[[UInt8[Array, "b h w c"]], dict[str, Array]]:
     """Builds the function that is exported.
 
@@ -166,6 +170,8 @@ def make_program(
       primary_score: the score that is returned.
       image_threshold: over it an image is rejected; None: no decision is returned.
       pixel_threshold: over it a pixel of a rejected image is defective; None: no mask is returned.
+      inside: the pixels of every image that are judged; None: all. Elsewhere the map has its
+        smallest judged value.
 
     Returns:
       ``images -> {"score": (b,), "map": (b, h, w), "reconstruction": (b, h, w, c) uint8,
@@ -177,27 +183,39 @@ def make_program(
         # Behind barriers XLA sees what it sees in a run: no parameter whose value it knows, and
         # no map that nobody asks for. So it makes the same code, and the same bits.
         known = jax.lax.optimization_barrier(jax.tree.map(jnp.asarray, dict(variables)))
-        output = jax.lax.optimization_barrier(detect(known, images))
+        judged = None
+        if inside is not None:
+            judged = jnp.broadcast_to(inside[None], (images.shape[0], *inside.shape))
+        output = jax.lax.optimization_barrier(detect(known, images, judged))
         score, values = output.scores[primary_score], output.maps[primary_map]
+        if judged is not None:
+            lowest = jnp.min(jnp.where(judged, values, jnp.inf), axis=(1, 2), keepdims=True)
+            values = jnp.where(judged, values, lowest)
         result = {"score": score, "map": values, "reconstruction": output.reconstruction}
         if image_threshold is not None:
             result["decision"] = score > jnp.float32(image_threshold)
         if pixel_threshold is not None:
-            result["mask"] = _predicted(values, result.get("decision"), pixel_threshold)
+            result["mask"] = _predicted(values, result.get("decision"), pixel_threshold, inside)
         return result
 
     return program
 
 
 def _predicted(
-    values: Float[Array, "b h w"], decision: Bool[Array, " b"] | None, threshold: float
+    values: Float[Array, "b h w"],
+    decision: Bool[Array, " b"] | None,
+    threshold: float,
+    inside: Bool[np.ndarray, "h w"] | None = None,
 ) -> Bool[Array, "b h w"]:
     """:func:`jaxad.evaluation.thresholds.predicted_pixels` of every image."""
+    count = values[0].size
+    if inside is not None:
+        values, count = jnp.where(inside[None], values, -jnp.inf), int(np.count_nonzero(inside))
     over = values > jnp.float32(threshold)
     if decision is None:
         return over
     pixels = values.reshape(values.shape[0], -1)
-    highest = jax.lax.top_k(pixels, max(1, int(SHOWN_SHARE * pixels.shape[1])))[0]
+    highest = jax.lax.top_k(pixels, max(1, int(SHOWN_SHARE * count)))[0]
     some = over.any(axis=(1, 2))
     shown = jnp.where(some[:, None, None], over, values >= highest[:, -1, None, None])
     return shown & decision[:, None, None]

@@ -9,21 +9,23 @@ Photographs that the model sees by tiles are judged one by one, and small pictur
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from jaxad import metrics
 from jaxad.data.images import image_dimensions
 from jaxad.data.masks import Truth
 from jaxad.data.table import Sample
 from jaxad.data.tiled import Photographs
-from jaxad.evaluation.detector import REDUCTIONS, Detector
+from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.inputs import EvaluationInputs, Masks, read_truths
+from jaxad.evaluation.postprocess import REDUCTIONS
 from jaxad.evaluation.resize import at_size, highest_of
 from jaxad.evaluation.saturated import SaturatedFigures
 from jaxad.run.errors import UserError
@@ -105,6 +107,11 @@ def map_metrics(
       UserError: the protocol of the run needs more maps than may be kept, or a mask is wrong.
     """
     options = detector.config.evaluate
+    if detector.region is not None and options.protocol != "jaxad":
+        raise UserError(
+            f"evaluate.protocol {options.protocol!r} judges all pixels of an image; with "
+            "evaluate.region_mask take the protocol 'jaxad'"
+        )
     if detector.tiled:
         if options.protocol != "jaxad":
             raise UserError(
@@ -143,6 +150,8 @@ def _pixels(detector: Detector, samples: Sequence[Sample]) -> int:
 def _saturated(detector: Detector, test: EvaluationInputs) -> SaturatedFigures:
     crop = tuple(detector.config.data.region)
     pixels = 0
+    if detector.region is not None:  # published for whole images
+        return SaturatedFigures(dataclasses.replace(test.table, saturations={}), pixels=0)
     if test.table.saturations and detector.tiled:  # maps are of no more pixels than photographs
         pixels = sum(math.prod(image_dimensions(sample.path)) for sample in test.samples)
     elif test.table.saturations:
@@ -195,6 +204,14 @@ def next_float(threshold: float | None) -> float | None:
     return float(np.nextafter(np.float32(threshold), np.float32(np.inf)))
 
 
+def _judged(
+    detector: Detector, maps: Sequence[Float[np.ndarray, "_ _"]]
+) -> list[Bool[np.ndarray, "_ _"]] | None:
+    """The pixels of each map that are judged; None: all of all."""
+    region = detector.region
+    return None if region is None else [region.at(values.shape) for values in maps]
+
+
 def _in_memory(
     detector: Detector, test: EvaluationInputs, pixel_threshold: float | None
 ) -> MapMetrics:
@@ -207,6 +224,7 @@ def _in_memory(
     saturated = _saturated(detector, test)
     for name in detector.maps:
         maps = [at_size(values, m) for values, m in zip(output.maps[name], masks, strict=True)]
+        valid = _judged(detector, maps)
         for pair in dict.fromkeys(pairs):
             if pair[0] != name:
                 continue
@@ -218,10 +236,11 @@ def _in_memory(
                 limit=detector.config.evaluate.aupro_limit,
                 defects=[sample.defect for sample in test.samples],
                 threshold=next_float(pixel_threshold) if pair == pairs[0] else None,
+                valid=valid,
                 memory_limit_mb=math.inf,
             )
         if name == detector.primary_map:
-            curves = _curves(maps, masks)
+            curves = _curves(maps, masks, valid)
             saturated.update(test.samples, maps)
     found[pairs[0]] = saturated.added_to(found[pairs[0]])
     marked = tuple(truth.marked for truth in truths)
@@ -255,13 +274,14 @@ def _batch_by_batch(
             masks = [truth.mask for truth in truths]
             counted += [truth._replace(mask=None) for truth in truths]  # the masks are forgotten
             for (map_name, score_name), accumulator in accumulators.items():
-                maps = output.maps[map_name]
+                maps = list(map(at_size, output.maps[map_name], masks))
                 accumulator.update(
-                    [at_size(values, mask) for values, mask in zip(maps, masks, strict=True)],
+                    maps,
                     masks if _any_mask(test) else None,
                     labels=[sample.label for sample in samples],
                     image_scores=output.scores[score_name],
                     defects=[sample.defect for sample in samples],
+                    valid=_judged(detector, maps),
                 )
             if detector.tiled:
                 photographs.append(_photograph_shown(output, detector.primary_map))
@@ -288,10 +308,18 @@ def _any_mask(test: EvaluationInputs) -> bool:
     return any(sample.mask is not None for sample in test.samples)
 
 
-def _curves(maps: Sequence[Float[np.ndarray, "_ _"]], masks: Masks) -> Curves:
+def _curves(
+    maps: Sequence[Float[np.ndarray, "_ _"]],
+    masks: Masks,
+    valid: Sequence[Bool[np.ndarray, "_ _"]] | None,
+) -> Curves:
     """Of the images with a mask."""
     masked = [i for i, mask in enumerate(masks) if mask is not None]
     try:
-        return metrics.pixel_curves([maps[i] for i in masked], [masks[i] for i in masked])
+        return metrics.pixel_curves(
+            [maps[i] for i in masked],
+            [masks[i] for i in masked],
+            valid=valid and [valid[i] for i in masked],
+        )
     except metrics.UndefinedMetric:
         return {}

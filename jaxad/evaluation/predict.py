@@ -227,6 +227,7 @@ class Predictor:
             "image_threshold": threshold,
             "pixel_threshold": self.pixel_threshold,
             "region_threshold": self.region_threshold,
+            "region": self.detector.region,
             "scale": self.scale,
             "photograph": functools.partial(self._decode, source),
         }

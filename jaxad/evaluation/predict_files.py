@@ -229,7 +229,8 @@ class _Writer:
             photograph, heat, mask = (
                 prediction.small if small else (photographs[1], prediction.map, prediction.mask)
             )
-            picture = draw(photograph, heat, mask, self._scale, box)
+            judged = None if small else prediction.judged
+            picture = draw(photograph, heat, mask, self._scale, box, judged)
             picture = label(picture, score, prediction.decision, mask)
             files["overlay"] = source.overlay
             with writing(_inside(self._output, source.overlay)) as temporary:

@@ -115,6 +115,9 @@ def shown_image(
     size = (small.shape[0], small.shape[1])
     # A small defect must not fade where a map is made many times smaller.
     heat = resize_map(model_map, size) if photograph is not None else highest_of(model_map, size)
+    inside = None
+    if prediction.region is not None:
+        heat, inside = prediction.region.hide(heat), prediction.region.at(size)
     rebuilt = prediction.reconstruction
     thresholds = prediction.pixel_threshold, prediction.region_threshold
     case = Case(
@@ -126,8 +129,8 @@ def shown_image(
         image=small,
         heat=heat,
         reconstruction=None if rebuilt is None else resize(rebuilt, size),
-        predicted=predicted_pixels(heat, prediction.decision, *thresholds),
-        regions=predicted_pixels(heat, True, *thresholds),
+        predicted=predicted_pixels(heat, prediction.decision, *thresholds, inside),
+        regions=predicted_pixels(heat, True, *thresholds, inside),
     )
     absent = {"o": "no threshold"} if prediction.pixel_threshold is None else {}
     if rebuilt is None:

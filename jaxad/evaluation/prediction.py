@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from jaxad.data.crop import Box, put_back
+from jaxad.data.region_mask import RegionMask
 from jaxad.evaluation.connected_components import Component, find_components
 from jaxad.evaluation.drawing import draw
 from jaxad.evaluation.resize import highest_of, resize_map
@@ -56,6 +57,7 @@ class Prediction:
         it at once.
       pixel_threshold: of the run; None without one.
       region_threshold: that the highest pixel of a region must exceed; None for small maps.
+      region: what of the box is judged (``evaluate.region_mask``); None: all.
       scale: of the run's heat maps; None without calibration.
       notes: sentences on brightness or size outside what was trained: scores of such images do not
         mean what they mean of others.
@@ -76,6 +78,7 @@ class Prediction:
     overview: UInt8[np.ndarray, "i j c"] | None = field(default=None, repr=False)
     pixel_threshold: float | None = None
     region_threshold: float | None = None
+    region: RegionMask | None = field(default=None, repr=False, compare=False)
     scale: Scale | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
     error: str | None = None
@@ -87,7 +90,8 @@ class Prediction:
     def map(self) -> Float[np.ndarray, "H W"]:
         """The primary map at the original size, float32, raw values; made on first use.
 
-        Outside the box, of which nothing is known, it has its own smallest value.
+        Outside the box and the region mask, of which nothing is known, it has its own smallest
+        value.
         """
         _, box, size = self._require_read()
         return put_back(self._seen, box, size, outside=self._seen.min())
@@ -96,7 +100,11 @@ class Prediction:
     def _seen(self) -> Float[np.ndarray, "i j"]:
         """The map of the box."""
         model_map, box, _ = self._require_read()
-        return resize_map(model_map, box.size)
+        return self._hidden(resize_map(model_map, box.size))
+
+    def _hidden(self, heat: Float[np.ndarray, "a b"]) -> Float[np.ndarray, "a b"]:
+        """A map of the box without what is not judged."""
+        return heat if self.region is None else self.region.hide(heat)
 
     @property
     def mask(self) -> Bool[np.ndarray, "H W"] | None:
@@ -105,17 +113,27 @@ class Prediction:
         An accepted image has none; a rejected one has the pixels over the pixel threshold or, where
         there are none, its highest hundredth. On a large map only regions count whose highest pixel
         exceeds the region threshold or, where there is none, that of the highest pixel. None of
-        them lies outside the box.
+        them lies outside the box or the region mask.
         """
         _, box, size = self._require_read()
         inside = self._predicted(self._seen)
         return None if inside is None else put_back(inside, box, size, outside=False)
 
+    @property
+    def judged(self) -> Bool[np.ndarray, "H W"] | None:
+        """The pixels of the original that are judged; None without a region mask."""
+        _, box, size = self._require_read()
+        if self.region is None:
+            return None
+        return put_back(self.region.at(box.size), box, size, outside=False)
+
     @functools.cached_property
     def maximum(self) -> Maximum:
         """The highest pixel of the map, in original pixels."""
         model_map, box, _ = self._require_read()
-        seen, scale = (self._seen, 1) if self.reduced == 1 else (model_map, self.reduced)
+        seen, scale = self._seen, 1
+        if self.reduced > 1:
+            seen, scale = self._hidden(model_map), self.reduced
         y, x = np.unravel_index(np.argmax(seen), seen.shape)
         return Maximum(box.left + scale * int(x), box.top + scale * int(y), float(seen[y, x]))
 
@@ -171,7 +189,7 @@ class Prediction:
         if gray.shape[:2] != size:
             raise UserError(f"{self.path or 'the image'} has changed since it was judged")
         whole = box == Box(0, 0, *size)
-        picture = draw(gray, self.map, self.mask, scale, None if whole else box)
+        picture = draw(gray, self.map, self.mask, scale, None if whole else box, self.judged)
         return Image.fromarray(label(picture, self.score or 0.0, self.decision, self.mask))
 
     def _repr_html_(self) -> str:
@@ -211,12 +229,14 @@ class Prediction:
         size = self.overview.shape[:2]
         gray = np.rint(self.overview.mean(axis=2, keepdims=True)).astype(np.uint8)
         mask = self._predicted(model_map)
-        return gray, highest_of(model_map, size), None if mask is None else highest_of(mask, size)
+        heat = highest_of(self._hidden(model_map), size)
+        return gray, heat, None if mask is None else highest_of(mask, size)
 
     def _predicted(self, heat: Float[np.ndarray, "a b"]) -> Bool[np.ndarray, "a b"] | None:
         """Of a map at any size."""
         thresholds = self.pixel_threshold, self.region_threshold
-        return predicted_pixels(heat, self.decision, *thresholds)
+        inside = None if self.region is None else self.region.at(heat.shape)
+        return predicted_pixels(heat, self.decision, *thresholds, inside)
 
     def _require_read(self) -> tuple[Float[np.ndarray, "h w"], Box, tuple[int, int]]:
         """The model's map, the box and the size, which a file that was read has."""

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from jaxad import metrics
 from jaxad.data.crop import Crop, crop_in_words, is_whole
 from jaxad.data.masks import resize_mask
+from jaxad.data.region_mask import RegionMask
 from jaxad.data.tiled import Photographs
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import EvaluationInputs, read_masks
@@ -61,7 +62,7 @@ def present(
     sizes = [views[i].heat.shape for i in indices] if detector.tiled else None
     masks = read_masks([test.samples[i] for i in indices], detector.config, sizes)
     cases = {
-        i: make_case(rows[i], *views[i], mask, calibration)
+        i: make_case(rows[i], *views[i], mask, calibration, detector.region)
         for i, mask in zip(indices, masks, strict=True)
     }
     if isinstance(test.images, Photographs):  # of which the model knows tiles
@@ -98,6 +99,12 @@ def report_content(
 ) -> ReportContent:
     """Gathers what the page of a run shows."""
     notes = [*_crop_notes(config.data.region, result["counts"]), *result["notes"]]
+    if (share := result.get("region_mask_share")) is not None:
+        notes.insert(
+            0,
+            f"Of what the model sees of every image {share:.1%} is judged "
+            "(evaluate.region_mask); the rest counts nowhere and is dark in maps.",
+        )
     if len(cases) < len(rows):
         notes.append(
             f"{len(cases)} of {len(rows)} test images are shown: the highest-scoring good ones "
@@ -167,19 +174,23 @@ def make_case(
     reconstruction: UInt8[np.ndarray, "h w c"],
     mask: Bool[np.ndarray, "_ _"] | None,
     calibration: Mapping[str, Any],
+    judged: RegionMask | None,
 ) -> Case:
     """One test image for a page, at the resolution of the model."""
     threshold, region = calibration["pixel_threshold"], calibration.get("region_threshold")
     if mask is not None:
         mask = resize_mask(mask, heat.shape)
+    inside = None
+    if judged is not None:
+        heat, inside = judged.hide(heat), judged.at(heat.shape)
     return Case(
         **row._asdict(),
         image=image,
         reconstruction=reconstruction,
         heat=heat,
         mask=mask,
-        predicted=predicted_pixels(heat, row.decision, threshold, region),
-        regions=predicted_pixels(heat, True, threshold, region),
+        predicted=predicted_pixels(heat, row.decision, threshold, region, inside),
+        regions=predicted_pixels(heat, True, threshold, region, inside),
     )
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 
 from jaxad.data.crop import Box
 from jaxad.data.images import resize
+from jaxad.data.region_mask import RegionMask
 from jaxad.data.tiles import Tiling
 from jaxad.evaluation.resize import resize_map
 
@@ -34,14 +35,23 @@ def reduced_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
 class MapStitcher:
     """One map of one photograph, from its tiles in the order of ``Tiling.boxes``."""
 
-    def __init__(self, size: tuple[int, int], tiling: Tiling, *, factor: int):
+    def __init__(
+        self,
+        size: tuple[int, int],
+        tiling: Tiling,
+        *,
+        factor: int,
+        region: RegionMask | None = None,
+    ):
         """Starts an empty map.
 
         Args:
           size: (height, width) of what is seen of the photograph.
           tiling: where tiles lie.
           factor: by which the map that is kept is smaller: the highest of as many pixels squared.
+          region: what of the photograph is judged; None: all.
         """
+        self._region, self._judged = region, 0
         self._size, self._tiling, self._factor = size, tiling, factor
         self._starts = tiling.starts(size[0]), tiling.starts(size[1])
         self._weights = tiling.weights(size[0]), tiling.weights(size[1])
@@ -88,28 +98,40 @@ class MapStitcher:
 
     def _emit(self, rows: Float[np.ndarray, "k w"]) -> None:
         factor, first = self._factor, self._emitted // self._factor
+        pixels = rows.ravel()
+        if self._region is not None:
+            bottom = self._emitted + len(rows)
+            inside = self._region.rows(self._size, self._emitted, bottom)
+            pixels, rows = rows[inside], np.where(inside, rows, -np.inf)
         if factor == 1:
             self._kept[first : first + len(rows)] = rows
         else:
             down = np.maximum.reduceat(rows, np.arange(0, len(rows), factor), axis=0)
             small = np.maximum.reduceat(down, np.arange(0, rows.shape[1], factor), axis=1)
             self._kept[first : first + len(small)] = small
-        self._sum += float(rows.sum(dtype=np.float64))
-        self._top = _highest(np.concatenate([self._top, rows.ravel()]), self._top_count)
+        self._sum += float(pixels.sum(dtype=np.float64))
+        self._judged += pixels.size
+        self._top = _highest(np.concatenate([self._top, pixels]), self._top_count)
         self._emitted += len(rows)
 
     @property
     def map(self) -> Float[np.ndarray, "h w"]:
-        """The map, once all tiles were added; smaller by the factor."""
+        """The map, once all tiles were added; smaller by the factor.
+
+        Where nothing is judged it has the smallest value of the rest.
+        """
         assert self._emitted == self._size[0]
-        return self._kept
+        if self._region is None:
+            return self._kept
+        judged = np.isfinite(self._kept)
+        return np.where(judged, self._kept, self._kept.min(where=judged, initial=np.inf))
 
     @property
     def reductions(self) -> dict[str, float]:
-        """``max``, ``mean`` and ``top1`` of the whole map at the size of the photograph."""
+        """``max``, ``mean`` and ``top1`` of all that is judged, at the size of the photograph."""
         return {
             "max": float(self._top.max()),
-            "mean": self._sum / (self._size[0] * self._size[1]),
+            "mean": self._sum / self._judged,
             "top1": float(self._top.mean(dtype=np.float64)),
         }
 

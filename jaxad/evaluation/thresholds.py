@@ -127,6 +127,7 @@ def predicted_pixels(
     decision: bool | None,
     threshold: float | None,
     region: float | None = None,
+    inside: Bool[np.ndarray, "h w"] | None = None,
 ) -> Bool[np.ndarray, "h w"] | None:
     """The pixels that are outlined, which never contradict the decision about the image.
 
@@ -136,6 +137,7 @@ def predicted_pixels(
       threshold: of pixels.
       region: that the highest pixel of a region must exceed (:func:`region_threshold`); None: every
         pixel over the threshold counts.
+      inside: the pixels that are judged, of which alone any are outlined; None: all.
 
     Returns:
       None without a threshold. None of the pixels of an accepted image; of a rejected one those
@@ -144,6 +146,9 @@ def predicted_pixels(
     """
     if threshold is None:
         return None
+    size = heat.size
+    if inside is not None:
+        heat, size = np.where(inside, heat, -np.inf), int(np.count_nonzero(inside))
     over = heat > threshold
     if decision is False:
         return np.zeros_like(over)
@@ -155,7 +160,7 @@ def predicted_pixels(
         return with_peak(over, heat, highest)
     if decision is None or over.any():
         return over
-    count = max(1, int(SHOWN_SHARE * heat.size))
+    count = max(1, int(SHOWN_SHARE * size))
     return heat >= np.partition(heat, heat.size - count, axis=None)[heat.size - count]
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
+from PIL import Image
 
 from jaxad.data.crop import Box
 from jaxad.data.photographs import Photograph
+from jaxad.data.region_mask import RegionMask
 from jaxad.data.tiled import Photographs
 from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.stitching import MapStitcher, Overview, reduction_factor
 
-Detect = Callable[[UInt8[np.ndarray, "b h w c"]], Iterator[DetectorOutput]]
-"""Runs a model on a batch of tiles."""
+Detect = Callable[..., Iterator[DetectorOutput]]
+"""Runs a model on a batch of tiles, with what is judged of each as ``inside``."""
 
 
 def map_factor(size: tuple[int, int], *, maps: int, limit_mb: int) -> int:
@@ -35,6 +37,7 @@ def judge(
     *,
     batch_size: int,
     limit_mb: int,
+    region: RegionMask | None = None,
 ) -> DetectorOutput:
     """Runs a model over all tiles of one photograph.
 
@@ -44,6 +47,7 @@ def judge(
       photograph: one of them.
       batch_size: tiles in one call.
       limit_mb: see :func:`map_factor`.
+      region: what of the photograph is judged; None: all.
 
     Returns:
       The output for one image. Its maps have the size of what is seen of the photograph (or that
@@ -57,11 +61,14 @@ def judge(
     shown, rebuilt = (Overview(size, photographs.reading.channels) for _ in range(2))
 
     def take(batch: list[tuple[Box, UInt8[np.ndarray, "h w c"]]]) -> None:
-        (output,) = detect(np.stack([tile for _, tile in batch]))
+        inside = None
+        if region is not None:
+            inside = np.stack([_inside(region, box, size, tile.shape[:2]) for box, tile in batch])
+        (output,) = detect(np.stack([tile for _, tile in batch]), inside=inside)
         if not stitchers:
             factor = map_factor(size, maps=len(output.maps), limit_mb=limit_mb)
             for name in output.maps:
-                stitchers[name] = MapStitcher(size, tiling, factor=factor)
+                stitchers[name] = MapStitcher(size, tiling, factor=factor, region=region)
         for name, values in output.maps.items():
             for tile_map in values:
                 stitchers[name].add(tile_map)
@@ -91,3 +98,19 @@ def judge(
         rebuilt.picture[None],
         shown.picture[None],
     )
+
+
+def _inside(
+    region: RegionMask, box: Box, whole: tuple[int, int], size: tuple[int, int]
+) -> Bool[np.ndarray, "h w"]:
+    """What is judged of a tile, at the size that the model sees; all of one without any.
+
+    Of a tile that nothing is judged of the map is not taken either.
+    """
+    bottom, right = min(box.bottom, whole[0]), min(box.right, whole[1])
+    inside = np.zeros(box.size, bool)
+    rows = region.rows(whole, box.top, bottom)
+    inside[: bottom - box.top, : right - box.left] = rows[:, box.left : right]
+    picture = Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0)))
+    small = np.asarray(picture.resize(size[::-1], Image.Resampling.BOX)) > 0
+    return small if small.any() else np.ones(size, bool)

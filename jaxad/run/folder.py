@@ -1,7 +1,7 @@
 """The run folder: where a run's files are.
 
 config.json  data.json  environment.json  history.csv  events.*  checkpoints/<step>/
-calibration.json  metrics.json  scores.csv  report.html  figures/
+calibration.json  metrics.json  scores.csv  report.html  figures/  region_mask.png
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class RunFolder:
     odd_images = property(lambda self: self.path / "odd_images.csv")
     folds = property(lambda self: self.path / "folds")
     cases = property(lambda self: self.path / "figures" / "cases.npz")
+    region_mask = property(lambda self: self.path / "region_mask.png")
     outcome = property(lambda self: self.path / "outcome.json")
 
     def fold(self, number: int) -> RunFolder:

@@ -178,6 +178,10 @@ class Evaluate(Options):
     primary_score: str = option(
         "", "MAP:max, MAP:mean, MAP:top1 (mean of the highest 1 %), or a score of the model"
     )
+    region_mask: str = option(
+        "",
+        'picture in which what is not black is judged, and the rest counts nowhere; "": all',
+    )
     resolution: str = option(
         "model", "size at which pixels are judged", choices=("model", "original")
     )

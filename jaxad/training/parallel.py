@@ -16,7 +16,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxad.data.batch import Batch
 from jaxad.run.errors import UserError
 
 AXIS = "data"
@@ -114,8 +113,8 @@ class Devices:
             devices=self._all,
         )
 
-    def compile_per_example(self, function: Callable) -> Callable[[Any, Batch], Any]:
-        """Compiles ``(variables, images) -> tree of (b, ...)``; the result is numpy, unsplit."""
+    def compile_per_example(self, function: Callable) -> Callable[[Any, Any], Any]:
+        """Compiles ``(variables, tree of (b, ...)) -> tree of (b, ...)``; gives numpy, unsplit."""
         if not self.mapped:
             compiled = jax.jit(function)
             return lambda variables, images: jax.device_get(compiled(variables, images))

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxad import models
 from jaxad.data.digests import check_unchanged
+from jaxad.data.region_mask import keep_region_mask
 from jaxad.models.base import Model, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
@@ -232,7 +233,7 @@ def _record_run(run: RunFolder, config: Settings, inputs: Inputs, weights: dict[
             run.write_config(longer)
         return
     run.write_json(run.data, inputs.record)
-    run.write_config(config)
+    run.write_config(keep_region_mask(run, config))
     described = environment.describe(config.seed)
     described |= {"weights": weights} if weights else {}
     described |= {"processes": processes.count()} if processes.count() > 1 else {}

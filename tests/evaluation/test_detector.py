@@ -4,7 +4,8 @@ import pytest
 
 from jaxad import models
 from jaxad.data.pipeline import evaluation_batches
-from jaxad.evaluation.detector import REDUCTIONS, Detector, make_detect
+from jaxad.evaluation.detector import Detector
+from jaxad.evaluation.postprocess import REDUCTIONS, make_detect
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 from jaxad.training.checkpoints import Checkpoints

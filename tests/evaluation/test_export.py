@@ -21,8 +21,8 @@ from model_cases import one_of_each
 from jaxad import models
 from jaxad.cli import main as cli
 from jaxad.evaluation import export as export_module
-from jaxad.evaluation.detector import make_detect
 from jaxad.evaluation.export import export, make_program, serialise
+from jaxad.evaluation.postprocess import make_detect
 from jaxad.evaluation.predict import load_detector
 from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.models.base import parameter_key

@@ -24,7 +24,7 @@ from jaxad.evaluation.tiled_detection import judge, map_factor
 from jaxad.run.errors import UserError
 
 
-def by_brightness(tiles):
+def by_brightness(tiles, inside=None):
     """A model whose map is the brightness of a pixel, and whose reconstruction is the tile."""
     values = tiles.mean(axis=-1).astype(np.float32)
     brightest = values.max(axis=(1, 2))
@@ -81,7 +81,7 @@ def test_tiles_of_a_convolution_give_its_map_of_the_whole_away_from_borders():
     variables = small.init(jax.random.key(0))
     whole = np.asarray(large.detect(variables, image[None]).maps["l1"][0])
 
-    def detect(tiles):
+    def detect(tiles, inside=None):
         maps = {"l1": np.asarray(small.detect(variables, tiles).maps["l1"])}
         yield DetectorOutput(maps, {}, tiles)
 

@@ -10,7 +10,7 @@ from model_cases import CASES, one_of_each
 from onnx import checker, helper
 
 from jaxad import models
-from jaxad.evaluation.detector import make_detect
+from jaxad.evaluation.postprocess import make_detect
 from jaxad.export.graph import Graph, described
 from jaxad.export.lowering import NotConvertible, lower
 from jaxad.export.onnx_file import OPSET, RULES

@@ -8,8 +8,8 @@ from onnx import helper
 
 from jaxad import models
 from jaxad.data.images import decode, resize
-from jaxad.evaluation.detector import make_detect
 from jaxad.evaluation.export import make_program
+from jaxad.evaluation.postprocess import make_detect
 from jaxad.export.graph import Graph, described
 from jaxad.export.lowering import lower
 from jaxad.export.onnx_file import OPSET, RULES

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxad import models
-from jaxad.evaluation.detector import REDUCTIONS
+from jaxad.evaluation.postprocess import REDUCTIONS
 from jaxad.run import config as config_module
 from jaxad.run.config import (
     SIZES,

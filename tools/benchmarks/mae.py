@@ -80,7 +80,7 @@ def jax_detection(row: str, options: argparse.Namespace) -> Callable[[], object]
     import jax
 
     from jaxad import models
-    from jaxad.evaluation.detector import make_detect
+    from jaxad.evaluation.postprocess import make_detect
     from jaxad.models.base import parameter_key
     from jaxad.training.weights import load_weights
 

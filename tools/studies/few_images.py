@@ -22,8 +22,8 @@ import jaxad
 from jaxad import metrics, models
 from jaxad.data.pipeline import BatchLoader, evaluation_batches
 from jaxad.data.split import random_order
-from jaxad.evaluation.detector import make_detect
 from jaxad.evaluation.inputs import read_truths
+from jaxad.evaluation.postprocess import make_detect
 from jaxad.run.config import settings_of
 from jaxad.run.environment import processor_name
 from jaxad.run.files import write_json

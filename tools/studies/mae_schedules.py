@@ -38,8 +38,9 @@ import jax
 import numpy as np
 
 from jaxad import models
-from jaxad.evaluation.detector import Detector, make_detect
+from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import read_masks, run_table
+from jaxad.evaluation.postprocess import make_detect
 from jaxad.models.base import parameter_key
 from jaxad.report.tables import markdown_table
 from jaxad.run.config import load_config, with_keys

@@ -1,0 +1,148 @@
+"""Which pixels of every image are judged, where that is no rectangle (``evaluate.region_mask``).
+
+A picture drawn over a photograph: what is not black is judged. What lies elsewhere is seen by the
+model, as a part of the image that it rebuilds, but counts neither in maps, scores and thresholds
+nor in metrics. One picture serves images of every size: it is brought to theirs, and a pixel is
+judged where at least half of it lies inside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+from PIL import Image
+
+from jaxad.data.crop import Crop, cut
+from jaxad.data.masks import read_mask
+from jaxad.run.errors import UserError
+from jaxad.run.files import writing
+from jaxad.run.folder import RunFolder
+from jaxad.run.settings import Settings
+
+_HALF = 0.5 - 1e-9
+"""Share of a pixel from which it is judged, below by the rounding of areas."""
+_STRIP = 2**20
+"""Pixels that are computed at once."""
+
+
+class RegionMask:
+    """What is judged of the part of an image that a model sees.
+
+    Attributes:
+      drawn: ``(h, w)`` bool, of the whole image, at the size at which it was drawn.
+      sha256: of these pixels.
+      share: of what the model sees that lies inside.
+    """
+
+    def __init__(self, drawn: Bool[np.ndarray, "h w"], crop: Crop, *, name: str):
+        """Cuts the part that a model sees out of a drawing.
+
+        Args:
+          drawn: of the whole image.
+          crop: as ``data.region``.
+          name: of the drawing, for errors.
+
+        Raises:
+          UserError: no pixel is inside.
+        """
+        self.drawn, self._name = drawn, name
+        self.sha256 = hashlib.sha256(repr(drawn.shape).encode() + drawn.tobytes()).hexdigest()
+        seen = cut(drawn, crop)
+        if not seen.any():
+            part = "" if seen.shape == drawn.shape else " in the part that data.region sees"
+            raise UserError(f"{name} is black everywhere{part}, so no pixel would be judged")
+        # Pixels inside above and left of every corner between pixels.
+        self._inside = np.zeros((seen.shape[0] + 1, seen.shape[1] + 1), np.uint32)
+        np.cumsum(seen, axis=0, out=self._inside[1:, 1:])
+        np.cumsum(self._inside, axis=1, out=self._inside)
+        self.share = float(seen.mean())
+        self.at = functools.lru_cache(maxsize=8)(self._at)
+
+    def _at(self, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+        """Inside or not, for a map of a size; read-only.
+
+        Raises:
+          UserError: at this size no pixel is inside.
+        """
+        strip = max(1, _STRIP // size[1])
+        tops = range(0, size[0], strip)
+        inside = np.concatenate([self.rows(size, t, min(t + strip, size[0])) for t in tops])
+        if not inside.any():
+            raise UserError(
+                f"nothing of {self._name} is left at {size[0]} x {size[1]} pixels; draw a larger "
+                "region, or take a larger data.image_size"
+            )
+        inside.setflags(write=False)
+        return inside
+
+    def rows(self, size: tuple[int, int], top: int, bottom: int) -> Bool[np.ndarray, "k w"]:
+        """Some rows of :meth:`at`, which need not be there as a whole.
+
+        Args:
+          size: (height, width) of the map.
+          top: first row.
+          bottom: the row after the last.
+        """
+        height, width = self._inside.shape[0] - 1, self._inside.shape[1] - 1
+        down = np.arange(top, bottom + 1) * height / size[0]
+        across = np.arange(size[1] + 1) * width / size[1]
+        # Between corners the number of pixels grows linearly both ways, so this is exact.
+        corners = _between(_between(self._inside, down).T, across).T
+        area = np.diff(np.diff(corners, axis=0), axis=1)
+        return area >= _HALF * (height / size[0]) * (width / size[1])
+
+    def hide(self, heat: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+        """A map with its smallest judged value in place of what is not judged."""
+        inside = self.at(heat.shape)
+        return np.where(inside, heat, heat[inside].min())
+
+
+def _between(
+    values: Shaped[np.ndarray, "n m"], places: Float[np.ndarray, " k"]
+) -> Float[np.ndarray, "k m"]:
+    """Rows at fractional places, linearly."""
+    first = np.minimum(places.astype(np.int64), len(values) - 2)
+    share = (places - first)[:, None]
+    return values[first] * (1.0 - share) + values[first + 1] * share
+
+
+def read_region_mask(run: RunFolder, config: Settings) -> RegionMask | None:
+    """What a run judges of its images; None: all that it sees.
+
+    Args:
+      run: which keeps a copy of the picture.
+      config: of the run; its ``evaluate.region_mask`` is the copy's name, or another picture.
+
+    Raises:
+      UserError: the picture cannot be read, or is black where the model sees.
+    """
+    name = config.evaluate.region_mask
+    if not name:
+        return None
+    place = pathlib.Path(os.path.expanduser(name))
+    if name == run.region_mask.name and run.region_mask.exists():
+        place = run.region_mask
+    if place.is_dir():
+        raise UserError(f"evaluate.region_mask {place} is a folder; give one picture")
+    return RegionMask(read_mask(place), config.data.region, name=f"evaluate.region_mask {place}")
+
+
+def keep_region_mask(run: RunFolder, config: Settings) -> Settings:
+    """Copies the picture into the run folder, and names the copy in the config.
+
+    Raises:
+      UserError: as of :func:`read_region_mask`, or it cannot be written.
+    """
+    mask = read_region_mask(run, config)
+    if mask is None:
+        return config
+    with writing(run.region_mask, durable=True) as temporary:
+        Image.fromarray(mask.drawn).save(temporary, format="PNG")
+    evaluate = dataclasses.replace(config.evaluate, region_mask=run.region_mask.name)
+    return dataclasses.replace(config, evaluate=evaluate)
