@@ -174,7 +174,7 @@ def make_case(
     reconstruction: UInt8[np.ndarray, "h w c"],
     mask: Bool[np.ndarray, "_ _"] | None,
     calibration: Mapping[str, Any],
-    judged: RegionMask | None,
+    judged: RegionMask | None = None,
 ) -> Case:
     """One test image for a page, at the resolution of the model."""
     threshold, region = calibration["pixel_threshold"], calibration.get("region_threshold")
