@@ -67,6 +67,28 @@ def test_a_region_and_gray_images(tmp_path):
     assert record["region"] == [0.1, 0.2, 0.9, 0.8] and record["channels"] == 1
 
 
+def test_a_region_of_any_shape(tmp_path):
+    drawn = np.zeros((48, 64), np.uint8)
+    drawn[8:40, 12:50] = 255
+    Image.fromarray(drawn).save(tmp_path / "drawn.png")
+    own = fit(tmp_path, evaluate__region_mask=str(tmp_path / "drawn.png"))
+    target = tmp_path / "part.onnx"
+    record = export(own, target, format="onnx")
+    predictor = load_detector(own)
+    images = np.stack([waves(100), waves(101, defect=True)])
+    found, region = answers(target, images), predictor.detector.region
+    predictions = predictor.predict(list(images))
+    # The map of a quiet image is little more than the rounding of what a loud one shows.
+    atol = 1e-6 * max(one.model_map.max() for one in predictions)
+    for i, one in enumerate(predictions):
+        hidden = region.hide(one.model_map)
+        np.testing.assert_allclose(found["score"][i], one.score, rtol=1e-5, atol=atol)
+        np.testing.assert_allclose(found["map"][i], hidden, rtol=0, atol=atol)
+        assert bool(found["decision"][i]) == one.decision
+        assert not found["mask"][i][~predictor.detector.inside].any()
+    assert record["region_mask_share"] == region.share == drawn.mean() / 255
+
+
 def test_it_says_what_it_is(run, file):
     model = onnx.load(file)
     onnx.checker.check_model(model, full_check=True)
