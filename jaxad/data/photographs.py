@@ -74,6 +74,11 @@ class Photograph:
         self._windowed = not isinstance(source, np.ndarray) and _can_be_windowed(source, self.whole)
 
     @property
+    def path(self) -> str | None:
+        """The file; None of pixels."""
+        return None if isinstance(self._source, np.ndarray) else os.fspath(self._source)
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the part that is seen."""
         return self.box.size

@@ -13,12 +13,14 @@ import functools
 import hashlib
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from PIL import Image
 
 from jaxad.data.crop import Crop, cut
+from jaxad.data.files import image_files
 from jaxad.data.masks import read_mask
 from jaxad.run.errors import UserError
 from jaxad.run.files import writing
@@ -112,15 +114,80 @@ def _between(
     return values[first] * (1.0 - share) + values[first + 1] * share
 
 
-def read_region_mask(run: RunFolder, config: Settings) -> RegionMask | None:
+class RegionMasks:
+    """What is judged of every image: one picture for all, or pictures of a folder.
+
+    In a folder a picture belongs to the images whose path, without its ending, ends like the
+    picture's path in that folder; the longest such path counts. An image without one is judged
+    whole.
+
+    Attributes:
+      every: the picture for all images; None where there is a folder.
+      sha256: of that picture; of a folder ``"folder"``.
+    """
+
+    def __init__(self, place: pathlib.Path, crop: Crop):
+        """Reads the picture, or lists those of the folder.
+
+        Args:
+          place: the file or the folder.
+          crop: as ``data.region``.
+
+        Raises:
+          UserError: the picture cannot be read, or is black where the model sees; or the folder
+            holds none.
+        """
+        self._crop, self._folder = crop, place
+        self._files: dict[str, pathlib.Path] = {}
+        self.every: RegionMask | None = None
+        self._read = functools.lru_cache(maxsize=64)(self._open)
+        if place.is_dir():
+            for file in image_files(place):
+                self._files[file[: -len(pathlib.PurePosixPath(file).suffix)]] = place / file
+            if not self._files:
+                raise UserError(f"evaluate.region_mask {place} holds no picture")
+            self.sha256 = "folder"
+        else:
+            self.every = self._open(place)
+            self.sha256 = self.every.sha256
+
+    def _open(self, file: pathlib.Path) -> RegionMask:
+        return RegionMask(read_mask(file), self._crop, name=f"evaluate.region_mask {file}")
+
+    def of(self, image: str | None) -> RegionMask | None:
+        """What is judged of one image; None: all of it.
+
+        Args:
+          image: its file; None for one that is none.
+
+        Raises:
+          UserError: its picture cannot be read, or is black where the model sees.
+        """
+        if self.every is not None or image is None:
+            return self.every
+        parts = pathlib.PurePath(image).with_suffix("").parts
+        for first in range(len(parts)):
+            file = self._files.get("/".join(parts[first:]))
+            if file is not None:
+                return self._read(file)
+        return None
+
+    def digest(self, images: Sequence[str]) -> str:
+        """Of what is judged of some images."""
+        found = [mask.sha256 if (mask := self.of(image)) else "" for image in images]
+        return hashlib.sha256(" ".join(found).encode()).hexdigest()
+
+
+def read_region_masks(run: RunFolder, config: Settings) -> RegionMasks | None:
     """What a run judges of its images; None: all that it sees.
 
     Args:
-      run: which keeps a copy of the picture.
-      config: of the run; its ``evaluate.region_mask`` is the copy's name, or another picture.
+      run: which keeps a copy of a picture that is for all.
+      config: of the run; its ``evaluate.region_mask`` is the copy's name, another picture, or a
+        folder of pictures.
 
     Raises:
-      UserError: the picture cannot be read, or is black where the model sees.
+      UserError: as of :class:`RegionMasks`.
     """
     name = config.evaluate.region_mask
     if not name:
@@ -128,21 +195,25 @@ def read_region_mask(run: RunFolder, config: Settings) -> RegionMask | None:
     place = pathlib.Path(os.path.expanduser(name))
     if name == run.region_mask.name and run.region_mask.exists():
         place = run.region_mask
-    if place.is_dir():
-        raise UserError(f"evaluate.region_mask {place} is a folder; give one picture")
-    return RegionMask(read_mask(place), config.data.region, name=f"evaluate.region_mask {place}")
+    return RegionMasks(place, config.data.region)
 
 
 def keep_region_mask(run: RunFolder, config: Settings) -> Settings:
-    """Copies the picture into the run folder, and names the copy in the config.
+    """Copies a picture for all images into the run folder, and names the copy in the config.
+
+    A folder stays where it is and is named by its absolute path.
 
     Raises:
-      UserError: as of :func:`read_region_mask`, or it cannot be written.
+      UserError: as of :func:`read_region_masks`, or the copy cannot be written.
     """
-    mask = read_region_mask(run, config)
-    if mask is None:
+    masks = read_region_masks(run, config)
+    if masks is None:
         return config
-    with writing(run.region_mask, durable=True) as temporary:
-        Image.fromarray(mask.drawn).save(temporary, format="PNG")
-    evaluate = dataclasses.replace(config.evaluate, region_mask=run.region_mask.name)
+    if masks.every is None:
+        name = os.path.abspath(os.path.expanduser(config.evaluate.region_mask))
+    else:
+        name = run.region_mask.name
+        with writing(run.region_mask, durable=True) as temporary:
+            Image.fromarray(masks.every.drawn).save(temporary, format="PNG")
+    evaluate = dataclasses.replace(config.evaluate, region_mask=name)
     return dataclasses.replace(config, evaluate=evaluate)

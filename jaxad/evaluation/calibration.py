@@ -84,7 +84,7 @@ def _settings(detector: Detector) -> dict[str, Any]:
         "primary_map": detector.primary_map,
         "primary_score": detector.primary_score,
         "smoothing": options.smoothing,
-        "region_mask": detector.region and detector.region.sha256,
+        "region_mask": detector.regions and detector.regions.sha256,
         "false_positive_rate": options.image_false_positive_rate,
         "pixel_false_positive_rate": options.pixel_false_positive_rate,
     }
@@ -153,6 +153,7 @@ def calibrate(
         "odd_images": [
             {"path": printable(names[i]), "score": float(f"{seen.scores[i]:.9g}")} for i in odd
         ],
+        **_region_digest(detector, samples),
         "trained_on": {
             "brightness": [float(seen.brightness.min()), float(seen.brightness.max())],
             "height": [int(seen.sizes[:, 0].min()), int(seen.sizes[:, 0].max())],
@@ -160,6 +161,28 @@ def calibrate(
         },
         "reason": None,
     }
+
+
+def _region_digest(detector: Detector, samples: Sequence[Sample]) -> dict[str, str]:
+    """Of the region masks of a folder that belong to the images of a calibration."""
+    if detector.regions is None or detector.regions.every is not None:
+        return {}
+    return {"region_masks_sha256": detector.regions.digest([sample.path for sample in samples])}
+
+
+def _of_these_regions(
+    detector: Detector,
+    table: SampleTable,
+    record: Mapping[str, Any],
+    calibration: Mapping[str, Any],
+) -> bool:
+    """Whether the region masks of a folder are those that a calibration was made with."""
+    if "region_masks_sha256" not in calibration:
+        return True
+    by_name = {table.relative(sample): sample for sample in table.train_good()}
+    samples = [by_name[name] for name in calibration_images(record) if name in by_name]
+    digest = calibration["region_masks_sha256"]
+    return _region_digest(detector, samples) == {"region_masks_sha256": digest}
 
 
 def calibration_images(record: Mapping[str, Any]) -> list[str]:
@@ -222,23 +245,37 @@ def _score(
     pixels = []
     done = 0
     with Progress("image", len(samples)) as progress:
-        for (places, of_map, of_score), shown in _unseen(run, detector, images, folds):
+        inside = detector.inside_of([sample.path for sample in samples])
+        for (places, of_map, of_score), shown in _unseen(run, detector, images, folds, inside):
             maps = np.asarray(of_map[detector.primary_map])
-            judged = maps.reshape(len(maps), -1)
-            if detector.region is not None:
-                judged = judged[:, detector.region.at(maps.shape[1:]).ravel()]
             scores[places] = of_score[detector.primary_score]
             brightness[places] = shown.mean(axis=(1, 2, 3)) / 255.0
-            peaks[places] = judged.max(axis=1)
-            pixels.append(judged.ravel()[::stride])
+            judged = [
+                _judged(detector, samples[place].path, values)
+                for place, values in zip(places, maps, strict=True)
+            ]
+            peaks[places] = [values.max() for values in judged]
+            pixels.append(np.concatenate(judged)[::stride])
             done += len(places)
             progress.update(done)
     sizes = np.array([image_dimensions(sample.path) for sample in samples])
     return _Seen(scores, np.concatenate(pixels), brightness, sizes, peaks, height * width)
 
 
+def _judged(
+    detector: Detector, path: str, values: Float[np.ndarray, "h w"]
+) -> Float[np.ndarray, " k"]:
+    """The pixels of a map that are judged."""
+    region = None if detector.regions is None else detector.regions.of(path)
+    return values.ravel() if region is None else values[region.at(values.shape)]
+
+
 def _unseen(
-    run: RunFolder, detector: Detector, images: Images | Photographs, folds: list[int]
+    run: RunFolder,
+    detector: Detector,
+    images: Images | Photographs,
+    folds: list[int],
+    inside: Bool[np.ndarray, "n h w"] | None,
 ) -> Iterator[tuple[Unseen, UInt8[np.ndarray, "b h w c"]]]:
     """What a model that has not seen it says of each image, and the images (of photographs small).
 
@@ -247,12 +284,13 @@ def _unseen(
       detector: the trained model.
       images: held-out ones, or all that it was trained on.
       folds: of each, where they are all; empty where they were held out.
+      inside: what is judged of each; None: all.
     """
     numbers = np.array(folds or [0] * len(images))
     at_once = 1 if isinstance(images, Photographs) else detector.batch_size
     leaves_out = detector.model.left_out is not None and not run.has_folds(folds)
     if folds and leaves_out and not isinstance(images, Photographs):
-        for unseen in detector.left_out(images, numbers):
+        for unseen in detector.left_out(images, numbers, inside):
             yield unseen, np.asarray(images[unseen.places])
         return
     for number in np.unique(numbers):
@@ -264,7 +302,8 @@ def _unseen(
                 shown = np.asarray(output.overview)
             else:
                 shown = np.asarray(images[batch])
-                (output,) = unaware.batches(shown)
+                judged = None if inside is None else inside[batch]
+                (output,) = unaware.batches(shown, inside=judged)
             yield Unseen(batch, output.maps, output.scores), shown
 
 
@@ -288,8 +327,9 @@ def saved_calibration(run: RunFolder, detector: Detector) -> dict[str, Any] | No
 def calibration_of(run: RunFolder, detector: Detector, table: SampleTable) -> dict[str, Any]:
     """The run's calibration.json, made anew when it is missing or of other settings."""
     calibration = saved_calibration(run, detector)
-    if calibration is None:
-        calibration = calibrate(run, detector, table, run.read_json(run.data))
+    record = run.read_json(run.data)
+    if calibration is None or not _of_these_regions(detector, table, record, calibration):
+        calibration = calibrate(run, detector, table, record)
         save_calibration(run, calibration)
     return calibration
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int, UInt8
 
 from jaxad import models
 from jaxad.data.pipeline import BatchLoader, Images, evaluation_batches
-from jaxad.data.region_mask import RegionMask, read_region_mask
+from jaxad.data.region_mask import RegionMasks, read_region_masks
 from jaxad.data.tiled import Photographs
 from jaxad.data.tiles import tiling_of
 from jaxad.evaluation.detector_output import DetectorOutput
@@ -92,7 +92,7 @@ class Detector:
       maps: names of the model's maps.
       primary_map: name of the map that is shown and thresholded.
       primary_score: name of the score that decides about an image.
-      region: what is judged of an image (``evaluate.region_mask``); None: all that is seen.
+      regions: what is judged of images (``evaluate.region_mask``); None: all that is seen.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class Detector:
         model: Model,
         *,
         step: int,
-        region: RegionMask | None = None,
+        regions: RegionMasks | None = None,
     ):
         get_protocol(config.evaluate.protocol)
         parse_by_hand(config.evaluate.image_threshold)
-        self.config, self.step, self.region = config, step, region
+        self.config, self.step, self.regions = config, step, regions
         self.model, self.variables = model, variables
         self._devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
         n = len(self._devices)
@@ -148,8 +148,8 @@ class Detector:
         )
         model = models.build_from(config)
         variables, step = _read_variables(run, model, str(checkpoint))
-        region = read_region_mask(run, config)
-        return cls(config, variables, model, step=step, region=region)
+        regions = read_region_masks(run, config)
+        return cls(config, variables, model, step=step, regions=regions)
 
     def of_fold(self, run: RunFolder, number: int) -> Detector:
         """The same detector with the variables of a model of cross-fitting; compiled once for all.
@@ -166,7 +166,12 @@ class Detector:
         other._placed = self._devices.replicate(other.variables)
         return other
 
-    def left_out(self, images: Images, folds: Int[np.ndarray, " n"]) -> Iterator[Unseen]:
+    def left_out(
+        self,
+        images: Images,
+        folds: Int[np.ndarray, " n"],
+        inside: Bool[np.ndarray, "n h w"] | None = None,
+    ) -> Iterator[Unseen]:
         """What models that have not seen an image's fold say of it, post-processed.
 
         Only of a model that has ``left_out`` (:class:`jaxad.models.base.Model`).
@@ -174,6 +179,7 @@ class Detector:
         Args:
           images: all that the model was fitted to, in order.
           folds: of each.
+          inside: what is judged of each; None: all.
 
         Raises:
           UserError: the model gives values that are not finite.
@@ -186,8 +192,10 @@ class Detector:
             # Of few sizes, for each of which it is compiled.
             size = self.size_for(len(places)) if len(places) < self.batch_size else len(places)
             filled = [_filled(named, size) for named in found]
-            inside = self._inside(size)
-            maps, scores = (_first(named, len(places)) for named in finished(*filled, inside))
+            # Rows that only pad are those of the first image.
+            rows = np.concatenate([places, np.zeros(size - len(places), np.int64)])
+            judged = None if inside is None else inside[rows]
+            maps, scores = (_first(named, len(places)) for named in finished(*filled, judged))
             self._check_finite({**maps, **scores})
             yield Unseen(places, maps, scores)
 
@@ -231,15 +239,19 @@ class Detector:
         limit = self.config.evaluate.memory_limit_mb
         return reduced_size(size, map_factor(size, maps=len(self.maps), limit_mb=limit))
 
-    @property
-    def inside(self) -> Bool[np.ndarray, "h w"] | None:
-        """What is judged of an image at the model's size; None: all."""
-        return None if self.region is None else self.region.at(self.config.data.image_size)
+    def inside_of(self, paths: Sequence[str | None]) -> Bool[np.ndarray, "n h w"] | None:
+        """What is judged of images, at the model's size; None: all of all.
 
-    def _inside(self, count: int) -> Bool[np.ndarray, "n h w"] | None:
-        """The same of so many images."""
-        inside = self.inside
-        return None if inside is None else np.broadcast_to(inside, (count, *inside.shape))
+        Args:
+          paths: of their files; None for an image that is none.
+        """
+        if self.regions is None:
+            return None
+        size = self.config.data.image_size
+        if self.regions.every is not None:
+            return np.broadcast_to(self.regions.every.at(size), (len(paths), *size))
+        found = map(self.regions.of, paths)
+        return np.stack([np.ones(size, bool) if one is None else one.at(size) for one in found])
 
     def batches(
         self,
@@ -255,7 +267,8 @@ class Detector:
           images: ``(n, h, w, c)`` uint8 of the model's size, n at least 1, or photographs.
           batch_size: of one call of the model, from :meth:`size_for`; None: ``batch_size``,
             which evaluation has compiled anyway.
-          inside: what is judged of each image, where it is not what ``region`` says: of tiles.
+          inside: what is judged of each image, at its size; None: all. Of photographs the detector
+            knows it by itself.
 
         Raises:
           UserError: the model gives values that are not finite.
@@ -270,12 +283,12 @@ class Detector:
                     photograph,
                     batch_size=size,
                     limit_mb=limit,
-                    region=self.region,
+                    region=None if self.regions is None else self.regions.of(photograph.path),
                 )
             return
         for batch in evaluation_batches(images, batch_size=size, pipeline="memory"):
             interruption.check()
-            judged = self._inside(size) if inside is None else inside[batch.index]
+            judged = None if inside is None else inside[batch.index]
             output = DetectorOutput(*self._detect(self._placed, (batch.image, judged)))
             # The other rows only pad the last batch.
             output = output.rows(slice(int(np.sum(batch.valid))))
@@ -283,12 +296,15 @@ class Detector:
             yield output
 
     def __call__(
-        self, images: UInt8[np.ndarray, "n h w c"], batch_size: int | None = None
+        self,
+        images: UInt8[np.ndarray, "n h w c"],
+        batch_size: int | None = None,
+        inside: Bool[np.ndarray, "n h w"] | None = None,
     ) -> DetectorOutput:
         """Runs the model over all images; arguments and errors as of :meth:`batches`."""
         parts, done = [], 0
         with Progress("image", len(images)) as progress:
-            for output in self.batches(images, batch_size):
+            for output in self.batches(images, batch_size, inside):
                 parts.append(output)
                 done += len(output.reconstruction)
                 progress.update(done)

@@ -142,7 +142,7 @@ def metrics_record(
         "primary_score": detector.primary_score,
         "resolution": "original" if detector.tiled else options.resolution,
         **crop_record(detector.config.data.region),
-        **({"region_mask_share": detector.region.share} if detector.region else {}),
+        **_region_record(detector, samples),
         **({"tiles": list(detector.config.data.tiles)} if detector.tiled else {}),
         "smoothing": options.smoothing,
         "mask_rule": MASK_RULE,
@@ -162,6 +162,15 @@ def metrics_record(
             name: metrics.image_metrics(labels, s)[0] for name, s in computed.scores.items()
         },
     }
+
+
+def _region_record(detector: Detector, samples: Sequence[Sample]) -> dict[str, float]:
+    """Which share of what the model sees is judged, on average, where that is not all."""
+    if detector.regions is None:
+        return {}
+    found = [detector.regions.of(sample.path) for sample in samples]
+    shares = [1.0 if region is None else region.share for region in found]
+    return {"region_mask_share": float(np.mean(shares))}
 
 
 def unreadable_notes(test: EvaluationInputs) -> list[str]:

@@ -22,6 +22,8 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 import jaxad
 from jaxad.data.crop import crop_record
+from jaxad.data.region_mask import RegionMask
+from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.postprocess import make_detect
 from jaxad.evaluation.predict import Predictor, load_detector
 from jaxad.evaluation.thresholds import SHOWN_SHARE
@@ -117,7 +119,7 @@ def described(predictor: Predictor, data: bytes) -> dict[str, Any]:
         "primary_map": detector.primary_map,
         "primary_score": detector.primary_score,
         "smoothing": detector.config.evaluate.smoothing,
-        **({"region_mask_share": detector.region.share} if detector.region else {}),
+        **({"region_mask_share": _region_of(detector).share} if detector.regions else {}),
         "image_threshold": predictor.image_threshold,
         "pixel_threshold": predictor.pixel_threshold,
         "threshold_set_by_hand": predictor.calibration["set_by_hand"],
@@ -137,6 +139,9 @@ def program_of(predictor: Predictor) -> Callable[[UInt8[Array, "b h w c"]], dict
             f"{predictor.run.path} judges photographs by tiles (data.tiles), which an exported "
             "file cannot do yet; use `jaxad predict` or jaxad.load_detector"
         )
+    inside = None
+    if detector.regions is not None:
+        inside = _region_of(detector).at(detector.config.data.image_size)
     return make_program(
         detector.model,
         detector.variables,
@@ -145,8 +150,23 @@ def program_of(predictor: Predictor) -> Callable[[UInt8[Array, "b h w c"]], dict
         primary_score=detector.primary_score,
         image_threshold=predictor.image_threshold,
         pixel_threshold=predictor.pixel_threshold,
-        inside=detector.inside,
+        inside=inside,
     )
+
+
+def _region_of(detector: Detector) -> RegionMask:
+    """The region mask of all images.
+
+    Raises:
+      UserError: every image has its own.
+    """
+    assert detector.regions is not None
+    if detector.regions.every is None:
+        raise UserError(
+            "evaluate.region_mask is a folder of masks for single images, which an exported file "
+            "cannot look up; give one picture for all, or none"
+        )
+    return detector.regions.every
 
 
 def make_program(

@@ -107,7 +107,7 @@ def map_metrics(
       UserError: the protocol of the run needs more maps than may be kept, or a mask is wrong.
     """
     options = detector.config.evaluate
-    if detector.region is not None and options.protocol != "jaxad":
+    if detector.regions is not None and options.protocol != "jaxad":
         raise UserError(
             f"evaluate.protocol {options.protocol!r} judges all pixels of an image; with "
             "evaluate.region_mask take the protocol 'jaxad'"
@@ -150,7 +150,7 @@ def _pixels(detector: Detector, samples: Sequence[Sample]) -> int:
 def _saturated(detector: Detector, test: EvaluationInputs) -> SaturatedFigures:
     crop = tuple(detector.config.data.region)
     pixels = 0
-    if detector.region is not None:  # published for whole images
+    if detector.regions is not None:  # published for whole images
         return SaturatedFigures(dataclasses.replace(test.table, saturations={}), pixels=0)
     if test.table.saturations and detector.tiled:  # maps are of no more pixels than photographs
         pixels = sum(math.prod(image_dimensions(sample.path)) for sample in test.samples)
@@ -177,7 +177,11 @@ def shown_of(
     if isinstance(test.images, Photographs):
         return {i: computed.photographs[i] for i in indices}
     rows = list(indices)
-    output = detector(test.images[rows]) if computed.output is None else computed.output.rows(rows)
+    if computed.output is None:
+        inside = detector.inside_of([test.samples[i].path for i in rows])
+        output = detector(test.images[rows], inside=inside)
+    else:
+        output = computed.output.rows(rows)
     heats, pictures = output.maps[detector.primary_map], output.reconstruction
     return {i: Shown(test.images[i], heats[k], pictures[k]) for k, i in enumerate(rows)}
 
@@ -204,12 +208,24 @@ def next_float(threshold: float | None) -> float | None:
     return float(np.nextafter(np.float32(threshold), np.float32(np.inf)))
 
 
+def _inside(detector: Detector, test: EvaluationInputs) -> Bool[np.ndarray, "n h w"] | None:
+    """What is judged of the test images, at the model's size; None: all, or photographs."""
+    if detector.tiled:
+        return None
+    return detector.inside_of([sample.path for sample in test.samples])
+
+
 def _judged(
-    detector: Detector, maps: Sequence[Float[np.ndarray, "_ _"]]
+    detector: Detector, samples: Sequence[Sample], maps: Sequence[Float[np.ndarray, "_ _"]]
 ) -> list[Bool[np.ndarray, "_ _"]] | None:
-    """The pixels of each map that are judged; None: all of all."""
-    region = detector.region
-    return None if region is None else [region.at(values.shape) for values in maps]
+    """The pixels of each image's map that are judged; None: all of all."""
+    if detector.regions is None:
+        return None
+    regions = [detector.regions.of(sample.path) for sample in samples]
+    return [
+        np.ones(values.shape, bool) if region is None else region.at(values.shape)
+        for region, values in zip(regions, maps, strict=True)
+    ]
 
 
 def _in_memory(
@@ -218,13 +234,13 @@ def _in_memory(
     truths = read_truths(test.samples, detector.config)
     masks = [truth.mask for truth in truths]
     assert isinstance(test.images, np.ndarray)
-    output = detector(test.images)
+    output = detector(test.images, inside=_inside(detector, test))
     pairs = map_score_pairs(detector)
     found, curves = {}, {}
     saturated = _saturated(detector, test)
     for name in detector.maps:
         maps = [at_size(values, m) for values, m in zip(output.maps[name], masks, strict=True)]
-        valid = _judged(detector, maps)
+        valid = _judged(detector, test.samples, maps)
         for pair in dict.fromkeys(pairs):
             if pair[0] != name:
                 continue
@@ -266,7 +282,7 @@ def _batch_by_batch(
     photographs: list[Shown] = []
     done = 0
     with Progress("image", len(test.samples)) as progress:
-        for output in detector.batches(test.images):
+        for output in detector.batches(test.images, inside=_inside(detector, test)):
             samples = test.samples[done : done + len(output.reconstruction)]
             maps_shape = output.maps[detector.primary_map].shape[1:]
             sizes = [maps_shape] * len(samples) if detector.tiled else None
@@ -281,7 +297,7 @@ def _batch_by_batch(
                     labels=[sample.label for sample in samples],
                     image_scores=output.scores[score_name],
                     defects=[sample.defect for sample in samples],
-                    valid=_judged(detector, maps),
+                    valid=_judged(detector, samples, maps),
                 )
             if detector.tiled:
                 photographs.append(_photograph_shown(output, detector.primary_map))

@@ -19,6 +19,7 @@ from jaxad.data.crop import box_of, cut
 from jaxad.data.given import Given, ImageLike, given_images
 from jaxad.data.images import resize
 from jaxad.data.limits import limit_images
+from jaxad.data.region_mask import RegionMask
 from jaxad.evaluation.calibration import (
     calibrate,
     calibration_images,
@@ -227,10 +228,15 @@ class Predictor:
             "image_threshold": threshold,
             "pixel_threshold": self.pixel_threshold,
             "region_threshold": self.region_threshold,
-            "region": self.detector.region,
+            "region": self._region_of(source),
             "scale": self.scale,
             "photograph": functools.partial(self._decode, source),
         }
+
+    def _region_of(self, source: Given) -> RegionMask | None:
+        """What is judged of an image; None: all."""
+        regions = self.detector.regions
+        return None if regions is None else regions.of(source.path)
 
     def _by_batches(self, sources: Iterator[Given]) -> Iterator[Prediction]:
         with ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1)) as pool:
@@ -251,6 +257,7 @@ class Predictor:
         """An image at the model's size and its original size, or why it cannot be read."""
         data = self.detector.config.data
         try:
+            self._region_of(source)  # if it cannot be read, neither can what is judged
             image = self._decode(source, data.channels)
             return resize(cut(image, data.region), data.image_size), image.shape[:2]
         except UserError as error:
@@ -269,7 +276,9 @@ class Predictor:
         detector, data = self.detector, self.detector.config.data
         found: Iterator[tuple[np.ndarray, ...]] = iter(())
         if images:
-            (output,) = detector.batches(np.stack(images), size)
+            seen = [source.path for source, answer in answers if not isinstance(answer, str)]
+            inside = detector.inside_of(seen)
+            (output,) = detector.batches(np.stack(images), size, inside)
             maps, scores = output.maps[detector.primary_map], output.scores[detector.primary_score]
             found = zip(images, maps, scores, output.reconstruction, strict=True)
         for source, answer in answers:

@@ -251,6 +251,7 @@ CALIBRATION = Schema(
         "set_by_hand": TEXT,
         "region_threshold": optional(NUMBER),
         "region_mask": optional(TEXT),
+        "region_masks_sha256": TEXT,
         "odd_limit": optional(NUMBER),
         "odd_images": list_of(object_of(PLAIN)),
         "trained_on": optional(object_of(list_of(NUMBER, 2))),

@@ -180,7 +180,8 @@ class Evaluate(Options):
     )
     region_mask: str = option(
         "",
-        'picture in which what is not black is judged, and the rest counts nowhere; "": all',
+        "picture, or folder of pictures for single images, in which what is not black is judged "
+        'and the rest counts nowhere; "": all',
     )
     resolution: str = option(
         "model", "size at which pixels are judged", choices=("model", "original")

@@ -32,6 +32,7 @@ from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.evaluation.tiled_detection import judge
 from jaxad.report.content import Scale
 from jaxad.run.errors import UserError
+from jaxad.run.files import read_csv
 from jaxad.run.folder import RunFolder
 
 KEY = "evaluate.region_mask"
@@ -164,12 +165,13 @@ def test_metrics_and_thresholds_are_of_the_pixels_inside(judged, keys):
     found = evaluate(run, overrides=keys)
     folder, detector = RunFolder(run), Detector.load(run)
     test = read_inputs(folder, detector.config, None)
-    output = detector(test.images)
+    inside = detector.inside_of([sample.path for sample in test.samples])
+    output = detector(test.images, inside=inside)
     name = detector.primary_map
     masks = read_masks(test.samples, detector.config)
     truth, scores = [], []
     for values, mask in zip(output.maps[name], masks, strict=True):
-        part = detector.region.at(mask.shape)
+        part = detector.regions.every.at(mask.shape)
         large = Image.fromarray(values).resize(mask.shape[::-1], Image.Resampling.BILINEAR)
         truth.append(mask[part])
         scores.append(np.asarray(large)[part])
@@ -181,11 +183,12 @@ def test_metrics_and_thresholds_are_of_the_pixels_inside(judged, keys):
     held_out = json.loads((run / "data.json").read_text())["holdout"]
     images = np.stack([np.asarray(Image.open(judged[1] / one).resize((32, 32), 2))
                        for one in held_out])  # fmt: skip
-    seen = detector(images).maps[name][:, detector.inside]
+    inside = detector.inside_of(held_out)
+    seen = detector(images, inside=inside).maps[name][inside]
     calibration = folder.read_json(folder.calibration)
     # Pillow's bilinear filter on these images is that of the pipeline, up to a level of rounding.
     assert calibration["pixel_threshold"] == pytest.approx(np.quantile(seen, 0.995), rel=0.05)
-    assert calibration["region_mask"] == detector.region.sha256
+    assert calibration["region_mask"] == detector.regions.sha256
     for key, value in {"evaluate.memory_limit_mb": 2048, "evaluate.resolution": "model"}.items():
         evaluate(run, overrides={key: value})
 
@@ -210,7 +213,7 @@ def test_training_keeps_it_from_the_start(tiny, data, picture, tmp_path, monkeyp
     monkeypatch.chdir(picture.parent)
     run = tiny.fit(data, tmp_path / "run", evaluate__region_mask="disc.png")
     monkeypatch.chdir(tmp_path)
-    assert Detector.load(run).region.sha256 == RegionMask(disc(), WHOLE, name="x").sha256
+    assert Detector.load(run).regions.sha256 == RegionMask(disc(), WHOLE, name="x").sha256
     tiny.fit(data, tmp_path / "run", evaluate__region_mask=str(picture))  # goes on
 
 
@@ -245,16 +248,53 @@ def test_an_exported_file_judges_the_same(judged, tmp_path):
     predictions = predictor.predict(files)
     images = np.stack([predictor._read(one)[0] for one in map(named_file, map(str, files))])
     found = jax_export.deserialize((tmp_path / "file").read_bytes()).call(images)
-    inside = predictor.detector.inside
+    region = predictor.detector.regions.every
+    inside = region.at((32, 32))
     for i, prediction in enumerate(predictions):
         np.testing.assert_allclose(found["score"][i], prediction.score, rtol=1e-6)
         assert bool(found["decision"][i]) == prediction.decision
-        hidden = predictor.detector.region.hide(prediction.model_map)
+        hidden = region.hide(prediction.model_map)
         np.testing.assert_allclose(found["map"][i], hidden, rtol=1e-5)
         expected = predicted_pixels(
             prediction.model_map, prediction.decision, predictor.pixel_threshold, None, inside
         )
         np.testing.assert_array_equal(found["mask"][i], expected)
+
+
+def test_single_photographs_have_masks_of_their_own(run, data, tmp_path):
+    """A folder: one test image is judged on its left half, a training image on its upper one."""
+    folder = tmp_path / "masks"
+    left, upper = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
+    left[:, :18] = upper[:24] = True  # the box of defects begins at column 20
+    (folder / "test/box").mkdir(parents=True)
+    (folder / "train/good").mkdir(parents=True)
+    Image.fromarray(left).save(folder / "test/box/001.png")
+    before = evaluate(run)
+    quiet = evaluate(run, overrides={KEY: str(folder)})
+    assert json.loads((run / "config.json").read_text())["evaluate"]["region_mask"] == str(folder)
+    assert quiet["counts"]["pixels"] == before["counts"]["pixels"] - 32 * (32 - 9)
+    assert quiet["counts"]["images_with_empty_mask"] == 1
+    calibration = json.loads((run / "calibration.json").read_text())
+    assert calibration["region_mask"] == "folder"
+    predictor = load_detector(run)
+    one, other = predictor.predict([data / "test/box/001.png", data / "test/box/002.png"])
+    assert other.decision and other.judged is None
+    assert one.score < 0.5 * other.score and not one.mask[:, 18:].any()
+    np.testing.assert_array_equal(one.judged, left)
+    rows = {row["path"]: row for row in read_csv(run / "scores.csv")}
+    assert float(rows["test/box/001.png"]["score"]) == pytest.approx(one.score, rel=1e-5)
+    with pytest.raises(UserError, match="an exported file cannot look up"):
+        export(run, tmp_path / "file")
+    # Masks of calibration images that are new or other ones set thresholds anew.
+    held_out = json.loads((run / "data.json").read_text())["holdout"]
+    for name in held_out:
+        Image.fromarray(upper).save(folder / name)
+    evaluate(run)
+    again = json.loads((run / "calibration.json").read_text())
+    assert again["pixel_threshold"] != calibration["pixel_threshold"]
+    (folder / held_out[0]).write_bytes(b"no picture")
+    with pytest.raises(UserError, match=f"{held_out[0]} is not an image"):
+        evaluate(run)
 
 
 # Tiles
@@ -301,7 +341,7 @@ def test_of_a_photograph_in_tiles_too(limit_mb):
     ("drawn", "keys", "said"),
     [
         (np.zeros(SIZE, bool), {}, "is black everywhere, so no pixel would be judged"),
-        (None, {}, "is a folder; give one picture"),
+        (None, {}, "holds no picture"),
         (disc(), {"evaluate.protocol": "mvtec_official"}, "take the protocol 'jaxad'"),
         (dot(), {}, "nothing of .* is left at 32 x 32"),
     ],
