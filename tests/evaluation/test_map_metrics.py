@@ -91,9 +91,9 @@ def test_only_pictured_images_run_twice(run, monkeypatch):
     seen = []
     original = Detector.batches
 
-    def counted(self, images, *size):
+    def counted(self, images, *size, **inside):
         seen.append(len(images))
-        yield from original(self, images, *size)
+        yield from original(self, images, *size, **inside)
 
     monkeypatch.setattr(Detector, "batches", counted)
     evaluate(run, overrides=LITTLE | {"evaluate.report_images": 2})

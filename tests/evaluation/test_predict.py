@@ -230,9 +230,9 @@ def test_images_are_padded_to_few_sizes_and_scores_do_not_depend_on_them(
     predictor = load_detector(calibrated, overrides={"evaluate.batch_size": 6})
     detector, sizes = predictor.detector, []
 
-    def noting(variables, images):
-        sizes.append(len(images))
-        return compiled(variables, images)
+    def noting(variables, images_and_regions):
+        sizes.append(len(images_and_regions[0]))
+        return compiled(variables, images_and_regions)
 
     compiled = detector._detect
     monkeypatch.setattr(detector, "_detect", noting)
