@@ -312,7 +312,8 @@ class Detector:
 
 
 def _read_variables(run: RunFolder, model: Model, checkpoint: str) -> tuple[Variables, int]:
-    like = jax.eval_shape(model.init, jax.random.key(0))
+    # The key inside: outside it would be computed, by a program that is compiled at every start.
+    like = jax.eval_shape(lambda: model.init(parameter_key(0)))
     checkpoints = Checkpoints(run.checkpoints, read_only=True)
     try:
         return checkpoints.restore_variables(like, checkpoint)

@@ -68,6 +68,8 @@ def test_an_image_threshold_promises_its_rate_and_keeps_off_every_score(values, 
     assert found.promised <= max(rate, 1 / (n + 1)) + 1e-12
     assert np.abs(values.astype(np.float64) - found.value).min() >= margin * (1 - 1e-9)
     assert found.interval[0] <= found.promised <= found.interval[1]
+    law = stats.beta(found.rejected + 1, n - found.rejected)
+    assert found.interval == pytest.approx(law.interval(0.95), rel=1e-6, abs=1e-12)
 
 
 def test_what_is_promised_is_kept_on_average_and_in_the_interval():
