@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxad.data.crop import Box, crop_record, is_whole
+from jaxad.data.crop import crop_record, is_whole
 from jaxad.data.datasets import left_out
 from jaxad.data.given import named_file
 from jaxad.data.images import decode
@@ -250,21 +250,9 @@ class _Writer:
                 number, source.path, prediction, again, self._scale, overlay=overlay
             )
             self._page.add(shown)
-        highest = prediction.maximum
-        return {
-            "path": printable(source.path),
-            "height": size[0],
-            "width": size[1],
-            **({} if self._whole else {"box": _box(seen)}),
-            **({} if prediction.reduced == 1 else {"reduced": prediction.reduced}),
-            "score": _nine_digits(score),
-            "decision": prediction.decision,
-            "maximum": highest._asdict() | {"value": _nine_digits(highest.value)},
-            "regions": [r._asdict() | {"peak": _nine_digits(r.peak)} for r in prediction.regions],
-            "notes": list(prediction.notes),
-            "files": {name: printable(file) for name, file in files.items()},
-            "error": None,
-        }
+        row = prediction.record()
+        row["files"] = {name: printable(file) for name, file in files.items()}
+        return row
 
 
 def _inside(output: pathlib.Path, name: str) -> pathlib.Path:
@@ -283,27 +271,8 @@ def _inside(output: pathlib.Path, name: str) -> pathlib.Path:
     return path
 
 
-def _box(box: Box) -> dict[str, int]:
-    """As the predicted regions are given."""
-    height, width = box.size
-    return {"x": box.left, "y": box.top, "width": width, "height": height}
-
-
 def _unreadable(source: Source, reason: str) -> Row:
-    row = dict.fromkeys(("height", "width", "score", "decision", "maximum"))
-    return {
-        "path": printable(source.path),
-        **row,
-        "regions": [],
-        "notes": [],
-        "files": {},
-        "error": printable(reason),
-    }
-
-
-def _nine_digits(value: float) -> float:
-    """As many digits as tell any two float32 apart, and no more."""
-    return float(f"{value:.9g}")
+    return Prediction(path=source.path, error=reason).record() | {"files": {}}
 
 
 def _rows(

@@ -23,6 +23,7 @@ from jaxad.report.labels import label
 from jaxad.report.notebook import NotebookRow, predictions_table
 from jaxad.report.page import Picture
 from jaxad.run.errors import UserError
+from jaxad.run.text import printable
 
 _SHOWN, _THUMBNAIL, _LARGE = 20, 128, 384
 """Images that a notebook shows, and the longest side of their pictures: in a table, and alone."""
@@ -153,6 +154,35 @@ class Prediction:
         """The components, by the name that the files of `jaxad predict` have for them."""
         return self.components
 
+    def record(self) -> dict[str, Any]:
+        """What is said of the image, for JSON: the keys of an image in predictions.json.
+
+        ``path``, ``height``, ``width``, ``box`` and ``reduced`` where there are such, ``score``,
+        ``decision``, ``maximum``, ``regions``, ``notes``, ``error``; nulls for a file that cannot
+        be read. Boxes are in pixels of the original.
+        """
+        path = None if self.path is None else printable(self.path)
+        if self.size is None or self.box is None or self.score is None:
+            row = dict.fromkeys(("height", "width", "score", "decision", "maximum"))
+            reason = printable(str(self.error))
+            return {"path": path, **row, "regions": [], "notes": [], "error": reason}
+        height, width = self.box.size
+        box = {"x": self.box.left, "y": self.box.top, "width": width, "height": height}
+        highest = self.maximum
+        return {
+            "path": path,
+            "height": self.size[0],
+            "width": self.size[1],
+            **({} if self.box == Box(0, 0, *self.size) else {"box": box}),
+            **({} if self.reduced == 1 else {"reduced": self.reduced}),
+            "score": _nine_digits(self.score),
+            "decision": self.decision,
+            "maximum": highest._asdict() | {"value": _nine_digits(highest.value)},
+            "regions": [r._asdict() | {"peak": _nine_digits(r.peak)} for r in self.regions],
+            "notes": list(self.notes),
+            "error": None,
+        }
+
     @property
     def verdict(self) -> str:
         """The decision in words: rejected, accepted, or nothing without a threshold."""
@@ -243,6 +273,11 @@ class Prediction:
         if self.model_map is None or self.box is None or self.size is None:
             raise UserError(f"there is no map: {self.error}")
         return self.model_map, self.box, self.size
+
+
+def _nine_digits(value: float) -> float:
+    """As many digits as tell any two float32 apart, and no more."""
+    return float(f"{value:.9g}")
 
 
 class Predictions(list[Prediction]):

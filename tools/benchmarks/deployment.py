@@ -1,19 +1,33 @@
-"""Times a decision in Python and in onnxruntime, for every small config, and compares the scores.
+"""Times a decision in Python, onnxruntime and the browser, for every small config.
 
-    python tools/benchmarks/deployment.py --output=docs/results/deployment_cpu.json
+    npm install onnxruntime-web
+    python tools/benchmarks/deployment.py --runtime=node_modules/onnxruntime-web \
+        --output=docs/results/deployment_cpu.json
 
 Each config is trained for one step on generated images (the time does not depend on the weights),
-then written by `jaxad export --format=onnx`. Both judge the same images in memory, of the size that
+then written by `jaxad export --format=onnx`. All judge the same images in memory, of the size that
 the model sees, 1, 4 and 16 in a call: median and 99th percentile of the calls, in milliseconds an
-image. The first result is that of one image after the run or the file was opened: reading,
-compiling (Python; nothing is cached) or optimising the graph (onnxruntime) included.
+image. With them stands the processor's time (not of the browser), which other work on the machine
+changes less. In onnxruntime's lies the time in which its threads wait for one another turning round
+(`session.intra_op.allow_spinning`), so that it is timed without too. The browser is headless
+Chromium with onnxruntime-web's WebAssembly in one thread, as the
+page of `jaxad export --format=web` has it; without `--runtime` it is left out. The first result is
+that of one image after the run or the file was opened: reading, compiling (Python; nothing is
+cached) or optimising the graph (onnxruntime) included. `command` is `jaxad predict` with one image,
+from its start to its end, with an empty cache of compiled programs and then with a filled one.
+
+Rows of an output that is there already are kept, so that the configs can be timed in parts.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pathlib
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +36,7 @@ from typing import Any
 import jax
 import numpy as np
 import onnxruntime
+from PIL import Image
 
 import jaxad
 from jaxad.data.synthetic import dataset as synthetic
@@ -35,21 +50,53 @@ CONFIGS = ("feature_pca", "pca", "pca:patch", "cae:small", "vqvae:small", "vae:s
 BATCHES = (1, 4, 16)
 
 
-def timed(call: Callable[[], Any], images: int, *, seconds: float) -> dict[str, float]:
-    """Milliseconds an image of repeated calls, the first left out."""
-    call()
-    taken: list[float] = []
-    while len(taken) < 5 or (sum(taken) < seconds and len(taken) < 200):
-        begun = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - begun)
-    each = 1000 * np.asarray(taken) / images
+def summary(taken: list[float], images: int) -> dict[str, float]:
+    """Of the milliseconds of calls, an image."""
+    each = np.asarray(taken) / images
     return {"median": float(np.median(each)), "p99": float(np.percentile(each, 99)),
             "calls": len(taken)}  # fmt: skip
 
 
-def row_of(name: str, folder: pathlib.Path, *, seconds: float, overrides: dict[str, str]) -> dict:
-    """Times, size and difference of one config."""
+def timed(call: Callable[[], Any], images: int, *, seconds: float) -> dict[str, float]:
+    """Milliseconds an image of repeated calls, the first left out; ``cpu``: on all cores."""
+    call()
+    taken: list[float] = []
+    begun_cpu = time.process_time()
+    while len(taken) < 5 or (sum(taken) < seconds and len(taken) < 200):
+        begun = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begun)
+    cpu = 1000 * (time.process_time() - begun_cpu) / len(taken) / images
+    return {**summary([1000 * one for one in taken], images), "cpu": cpu}
+
+
+def command_seconds(workdir: pathlib.Path, image: np.ndarray, folder: pathlib.Path) -> dict:
+    """`jaxad predict` with one image, the programs compiled and kept before or not."""
+    Image.fromarray(image).save(folder / "image.png")
+    environment = {**os.environ, "JAXAD_CACHE": str(folder / "cache")}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    taken = []
+    for i in range(6):
+        words = [f"--workdir={workdir}", f"--input={folder / 'image.png'}",
+                 f"--output={folder / f'results_{i}'}"]  # fmt: skip
+        begun = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "jaxad", "predict", *words],
+            env=environment, check=True, capture_output=True,
+        )  # fmt: skip
+        taken.append(time.perf_counter() - begun)
+    return {"cold": taken[0], "warm": statistics.median(taken[1:])}
+
+
+def row_of(
+    name: str,
+    folder: pathlib.Path,
+    *,
+    seconds: float,
+    overrides: dict[str, str],
+    runtime: pathlib.Path | None = None,
+) -> dict:
+    """Times, size and difference of one config; in the browser if there is a runtime."""
     config = jaxad.load_config(name, {"train.steps": "1", "data.pipeline": "memory", **overrides})
     jaxad.train(config, folder / "run")
     jaxad.load_detector(folder / "run")  # calibrates
@@ -71,16 +118,22 @@ def row_of(name: str, folder: pathlib.Path, *, seconds: float, overrides: dict[s
     session.run(["score"], {"image": images[:1]})
     row["first_result_seconds"]["onnxruntime"] = time.perf_counter() - begun
 
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    yielding = onnxruntime.InferenceSession(file, options)
     names = ["score", "map", "decision"]
-    row["ms"] = {"python": {}, "onnxruntime": {}}
+    row["ms"] = {"python": {}, "onnxruntime": {}, "onnxruntime_yielding": {}}
     for count in BATCHES:
         batch = images[:count]
-        row["ms"]["python"][count] = timed(
+        row["ms"]["python"][str(count)] = timed(
             lambda batch=batch: detector.predict(list(batch)), count, seconds=seconds
         )
-        row["ms"]["onnxruntime"][count] = timed(
-            lambda batch=batch: session.run(names, {"image": batch}), count, seconds=seconds
-        )
+        for way, of in (("onnxruntime", session), ("onnxruntime_yielding", yielding)):
+            row["ms"][way][str(count)] = timed(
+                lambda batch=batch, of=of: of.run(names, {"image": batch}), count, seconds=seconds
+            )
+    (folder / "command").mkdir()
+    row["command_seconds"] = command_seconds(folder / "run", images[0], folder / "command")
     own = np.array([prediction.score for prediction in detector.predict(list(images))])
     one_by_one = np.array([detector.predict([image])[0].score for image in images[:4]])
     (scores,) = session.run(["score"], {"image": images})
@@ -88,7 +141,34 @@ def row_of(name: str, folder: pathlib.Path, *, seconds: float, overrides: dict[s
         "onnxruntime": float(np.abs(scores / own - 1).max()),
         "one_by_one": float(np.abs(one_by_one / own[:4] - 1).max()),
     }
+    if runtime is not None:
+        import chromium  # beside this file; needs selenium
+
+        (folder / "browser").mkdir()
+        found = chromium.timed(file, images, runtime, folder / "browser",
+                               counts=BATCHES, seconds=seconds)  # fmt: skip
+        row["first_result_seconds"]["browser"] = found["first"]
+        row["ms"]["browser"] = {str(n): summary(found["ms"][str(n)], n) for n in BATCHES}
+        row["largest_relative_difference_of_scores"]["browser"] = float(
+            np.abs(np.array(found["scores"]) / own - 1).max()
+        )
     return row
+
+
+def table(rows: list[dict]) -> str:
+    """In Markdown: median and 99th percentile, milliseconds an image."""
+    ways = [way for way in ("python", "onnxruntime", "browser") if way in rows[0]["ms"]]
+    head = ["config", *(f"{way}, {n}" for way in ways for n in BATCHES),
+            "file, MB", *(f"first by {way}, s" for way in ways), "`jaxad predict`, s"]  # fmt: skip
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        times = [row["ms"][way][str(n)] for way in ways for n in BATCHES]
+        firsts = [f"{row['first_result_seconds'][way]:.1f}" for way in ways]
+        lines.append(
+            [f"`{row['config']}`", *(f"{t['median']:.3g} ({t['p99']:.3g})" for t in times),
+             f"{row['bytes'] / 1e6:.1f}", *firsts, f"{row['command_seconds']['warm']:.1f}"]
+        )  # fmt: skip
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:
@@ -96,17 +176,21 @@ def main() -> None:
     parser.add_argument("--configs", nargs="+", default=CONFIGS)
     parser.add_argument("--seconds", type=float, default=3.0, help="of every measurement, about")
     parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--runtime", type=pathlib.Path, help="the npm package onnxruntime-web")
     parser.add_argument("--output", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
     os.environ.setdefault("JAXAD_CACHE", tempfile.mkdtemp())
     overrides = dict(pair.split("=", 1) for pair in arguments.overrides)
-    rows = []
+    rows = json.loads(arguments.output.read_text())["rows"] if arguments.output.exists() else []
+    rows = [row for row in rows if row["config"] not in arguments.configs]
     for name in arguments.configs:
         with tempfile.TemporaryDirectory() as folder:
             rows.append(
-                row_of(name, pathlib.Path(folder), seconds=arguments.seconds, overrides=overrides)
-            )
-        print(rows[-1], flush=True)
+                row_of(name, pathlib.Path(folder), seconds=arguments.seconds, overrides=overrides,
+                       runtime=arguments.runtime)
+            )  # fmt: skip
+        print(f"{name}: done", flush=True)
+        rows.sort(key=lambda row: CONFIGS.index(row["config"]))
         write_json(
             arguments.output,
             {
@@ -118,6 +202,7 @@ def main() -> None:
                 "rows": rows,
             },
         )
+    print(table(json.loads(arguments.output.read_text())["rows"]))
 
 
 if __name__ == "__main__":
