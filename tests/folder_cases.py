@@ -149,6 +149,10 @@ OWN: dict[str, Case] = {
         "the folder: 5 of 5 image files are not read: 5 .gif",
         refused=True,
     ),
+    "nothing that anyone reads as an image": Case(
+        {}, "the folder: no file is read as an image: 2 .txt, 1 without ending", refused=True,
+        texts={"a.txt": "a", "b.txt": "b", "README": "c"},
+    ),
     "endings of any kind": Case(
         {"good/0.JPG": "photo", "good/1.jpe": "photo", "good/2.BMP": "photo", "good/3.webp": "photo",
          "good/4.TIFF": "photo", "bad/{0-1}.PNG": "photo"},
@@ -156,6 +160,74 @@ OWN: dict[str, Case] = {
     ),
     "masks beside their images": Case(
         GOOD_BAD | {"bad/{0-1}_GT.png": "mask"}, "train: 4 good; test: 1 good, 2 bad (2 masks)"
+    ),
+    "masks beside their images, other words": Case(
+        {"{0-5}.jpg": "photo", "{4-5}_segmentation.png": "mask"},
+        "train: 3 good; test: 1 good, 2 defect (2 masks)",
+        ("by the word segmentation in their names",),
+    ),
+    "masks beside their images, other endings": Case(
+        {"{0-5}.jpg": "photo", "{4-5}.png": "mask"},
+        "train: 3 good; test: 1 good, 2 defect (2 masks)",
+        ("by their images' names, with other endings",),
+    ),
+    "masks beside their images, no word": Case(
+        GOOD_BAD | {"bad/{0-1}_m.png": "mask"},
+        "bad/0_m.png looks like the mask of bad/0.png: it has few values and that image's name",
+        refused=True,
+    ),
+    "names of masks with a word before, in another case": Case(
+        SPLIT | {"test/Hole/IMG_{0-1}.PNG": "photo", "ground_truth/hole/mask_img_{0-1}.png": "mask"},
+        "train: 5 good; test: 2 good, 2 Hole (2 masks)",
+    ),
+    "masks among the kinds of the test images, not called so": Case(
+        SPLIT | {"test/hole/{0-1}.png": "photo", "test/hole_drawn/{0-1}.png": "mask"},
+        "test/hole_drawn looks like a folder of masks: its files have few values and the names of "
+        "images in test/hole; say what it holds with data.masks=test/hole_drawn (masks), or "
+        "data.masks=none (images)",
+        refused=True,
+    ),
+    "masks beside images, not called so": Case(
+        {"pictures/{0-5}.png": "photo", "drawn/{0-5}.png": "mask"},
+        "drawn looks like a folder of masks: its files have few values and the names of images in "
+        "pictures",
+        refused=True,
+    ),
+    "the same, with `data.masks=drawn`": Case(
+        {"pictures/{0-5}.png": "photo", "drawn/{0-1}.png": "mask", "drawn/{2-5}.png": "empty"},
+        "train: 3 good (3 masks); test: 1 good (1 mask), 2 defect (2 masks)",
+        options={"masks": "drawn"},
+    ),
+    "a kind of images that are black": Case(
+        SPLIT | {"test/dark/{0-1}.png": "empty"}, "train: 5 good; test: 2 good, 2 dark"
+    ),
+    "`images` and `masks` in each split": Case(
+        {"train/images/{0-4}.png": "photo", "test/images/{0-3}.png": "photo",
+         "test/masks/{0-1}.png": "mask", "test/masks/{2-3}.png": "empty"},
+        "train: 5 good; test: 2 good (2 masks), 2 defect (2 masks)",
+        ("the folder test/masks holds masks",),
+    ),
+    "a data set below `images`, masks elsewhere": Case(
+        {"images/train/good/{0-4}.png": "photo", "images/test/bad/{0-1}.png": "photo",
+         "masks/test/bad/{0-1}.png": "mask"},
+        "train: 5 good; test: 2 bad",
+        ("2 image files beside the only category, images, are not read",),
+    ),
+    "folders that no one calls good": Case(
+        {"crack/{0-4}.png": "photo", "fine/{0-4}.png": "photo"},
+        "train: 10 good",
+        ("no folder is called good, ok or normal: images in crack, fine are taken as good",),
+    ),
+    "folders that someone calls good, in other words": Case(
+        {"train/ok_front/{0-4}.png": "photo", "train/def_front/{0-4}.png": "photo"},
+        "holds no good training image that is marked as such, but a folder 'def_front'",
+        refused=True,
+    ),
+    "folders `RGB` and `Depth`": Case(
+        {"good/RGB/{0-4}.png": "photo", "good/Depth/{0-4}.png": "photo",
+         "hole/RGB/{0-1}.png": "photo"},
+        "train: 4 good; test: 1 good, 2 hole",
+        ("5 files in folders Depth beside rgb (point clouds) are left out",),
     ),
 }  # fmt: skip
 

@@ -15,13 +15,13 @@ import pathlib
 from collections.abc import Sequence
 
 from jaxad.data.files import image_files, split_member, split_page, unread_note
+from jaxad.data.folder_names import without_depth
 from jaxad.data.layouts import (
     LAYOUTS,
     category_folder,
     is_mvtec,
     read_layout,
     subfolders,
-    without_depth,
 )
 from jaxad.data.listing import ENDINGS, is_listing, listed_categories, read_listing
 from jaxad.data.mask_folders import without_masks
@@ -86,14 +86,16 @@ def read_table(
     elif form == "listing":
         table = read_listing(_listing(place), category)
     elif form in LAYOUTS:
+        named = bool(category)
         base, category = category_folder(place, category)
         read = read_layout(base, form, masks=masks)
+        beside = [] if named else _beside_note(place, base)
         table = SampleTable(
             root=str(base),
             name=read.name,
             category=category,
             samples=read.samples,
-            notes=read.notes,
+            notes=(*read.notes, *beside),
         )
     else:
         if not place.exists():
@@ -143,6 +145,19 @@ def list_categories(root: str | os.PathLike, *, name: str = "auto") -> tuple[str
     return tuple(folder.name for folder in subfolders(place) if is_mvtec(folder))
 
 
+def _beside_note(place: pathlib.Path, base: pathlib.Path) -> list[str]:
+    """Says what lies beside the only category of a data set."""
+    if base == place:
+        return []
+    outside = [file for file in image_files(place) if not file.startswith(f"{base.name}/")]
+    if not outside:
+        return []
+    return [
+        f"{len(outside)} image files beside the only category, {base.name}, are not read, first "
+        f"{outside[0]}"
+    ]
+
+
 def _form_of(place: pathlib.Path) -> str:
     """What ``auto`` stands for: a list, shards, a data set by its sign, or any folder."""
     if is_listing(place):
@@ -168,7 +183,7 @@ def _listing(place: pathlib.Path) -> pathlib.Path:
 
 
 def find_images(
-    path: str | os.PathLike | Sequence[str | os.PathLike], *, pages: str = "first"
+    path: str | os.PathLike | Sequence[str | os.PathLike], *, pages: str = "first", masks: str = ""
 ) -> list[str]:
     """Finds the images to predict on.
 
@@ -177,6 +192,7 @@ def find_images(
         folder of shards (its test images), an image in a file of many (``mnist.npz::test/0``), a
         page of a file (``scan.tif[3]``), or a list of these.
       pages: as ``data.pages``.
+      masks: as ``data.masks``, of the run that judges the images.
 
     Returns:
       Paths. A file that is named itself is returned whatever its extension.
@@ -185,12 +201,12 @@ def find_images(
       UserError: a path does not exist, or a folder holds no image.
     """
     if not isinstance(path, str | os.PathLike):
-        return [image for item in path for image in find_images(item, pages=pages)]
+        return [image for item in path for image in find_images(item, pages=pages, masks=masks)]
     place = pathlib.Path(os.path.expanduser(path))
     if is_shards(place):
         return [sample.path for sample in read_shards(place, "").test()]
     if place.is_dir():
-        images, _ = _images_below(place)
+        images, _ = _images_below(place, masks)
         if not images:
             unread = unread_note(place)
             raise UserError(f"{place}: {unread}" if unread else f"{place} holds no image")
@@ -202,20 +218,18 @@ def find_images(
     return [page for image in found for page in pages_of(image)] if pages == "each" else found
 
 
-def left_out(path: str | os.PathLike) -> list[str]:
+def left_out(path: str | os.PathLike, *, masks: str = "") -> list[str]:
     """Says what `find_images` leaves out of a folder; nothing of anything else."""
     place = pathlib.Path(os.path.expanduser(path))
-    return _images_below(place)[1] if place.is_dir() and not is_shards(place) else []
+    return _images_below(place, masks)[1] if place.is_dir() and not is_shards(place) else []
 
 
-def _images_below(folder: pathlib.Path) -> tuple[list[str], list[str]]:
+def _images_below(folder: pathlib.Path, chosen: str) -> tuple[list[str], list[str]]:
     """The images in a folder, relative, and what is left out."""
     files, notes = without_depth(image_files(folder))
-    images = without_masks(folder, files)
-    masks = len(files) - len(images)
+    images, about_masks = without_masks(folder, files, chosen)
     unread = unread_note(folder)
-    notes += [f"{masks} masks are left out"] if masks else []
-    return images, notes + ([unread] if unread else [])
+    return images, [*notes, *about_masks, *([unread] if unread else [])]
 
 
 def _check_category(name: str, category: str, place: pathlib.Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import pathlib
 import re
 import threading
 from collections import Counter
@@ -16,15 +17,21 @@ from jaxad.run.errors import UserError
 
 Result = TypeVar("Result")
 
-EXTENSIONS = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif",
-              ".tiff", ".webp",
+EXTENSIONS = (".apng", ".bmp", ".dib", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm",
+              ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
               *((".avif",) if features.check("avif") else ()),
-              *((".j2k", ".jp2") if features.check("jpg_2000") else ()))  # fmt: skip
+              *((".j2c", ".j2k", ".jp2", ".jpc", ".jpf", ".jpx") if features.check("jpg_2000")
+                else ()))  # fmt: skip
 """Of image files, as far as this machine's Pillow reads them."""
 
-_OTHER_EXTENSIONS = (".avif", ".cr2", ".dcm", ".dng", ".exr", ".gif", ".hdr", ".heic", ".heif",
-                     ".j2k", ".jp2", ".jxl", ".nef", ".npy", ".pcx", ".psd", ".raw", ".svg",
-                     ".tga")  # fmt: skip
+_OTHER_EXTENSIONS = (".arw", ".avi", ".avif", ".cr2", ".cr3", ".czi", ".dcm", ".dng", ".exr",
+                     ".fits", ".gif", ".hdr", ".heic", ".heif", ".j2c", ".j2k", ".jp2", ".jpc",
+                     ".jpf", ".jpx", ".jxl", ".mov", ".mp4", ".nd2", ".ndpi", ".nef", ".npy",
+                     ".orf", ".pcx", ".pfm", ".psd", ".raf", ".raw", ".rw2", ".sgi", ".svg",
+                     ".svs", ".tga")  # fmt: skip
+
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM", b"RIFF", b"GIF8")
+"""With which files of the commonest formats begin."""
 
 SEPARATOR = "::"
 """In the path of an image in a file of many, see :mod:`jaxad.data.containers`."""
@@ -55,15 +62,33 @@ def image_files(folder: str | os.PathLike) -> list[str]:
 
 
 def unread_note(folder: str | os.PathLike) -> str:
-    """Says which image files in a folder are in formats that are not read; empty without any."""
-    names = [name.lower() for name in _files(folder)]
-    read = sum(name.endswith(EXTENSIONS) for name in names)
-    others = [e for e in _OTHER_EXTENSIONS if e not in EXTENSIONS]
-    found = Counter(e for name in names for e in others if name.endswith(e))
+    """Says which image files in a folder are not read, for their endings; empty without any.
+
+    Where none is read, all other files are named by their endings.
+    """
+    files = list(_files(folder))
+    read = sum(file.lower().endswith(EXTENSIONS) for file in files)
+    unread = [file for file in files if _is_unread_image(folder, file)]
+    found = Counter(pathlib.PurePath(file).suffix.lower() or "without ending" for file in unread)
     if not found:
-        return ""
+        if read or not files:
+            return ""
+        found = Counter(pathlib.PurePath(f).suffix.lower() or "without ending" for f in files)
+        endings = ", ".join(f"{number} {ending}" for ending, number in found.most_common(5))
+        return f"no file is read as an image: {endings}"
     endings = ", ".join(f"{number} {ending}" for ending, number in found.most_common())
     return f"{found.total()} of {found.total() + read} image files are not read: {endings}"
+
+
+def _is_unread_image(folder: str | os.PathLike, file: str) -> bool:
+    name = file.lower()
+    if name.endswith(EXTENSIONS) or "." in os.path.basename(name):
+        return name.endswith(_OTHER_EXTENSIONS) and not name.endswith(EXTENSIONS)
+    try:
+        with open(os.path.join(folder, file), "rb") as stream:
+            return stream.read(4).startswith(_SIGNATURES)
+    except OSError:
+        return False
 
 
 def _files(folder: str | os.PathLike) -> Iterator[str]:

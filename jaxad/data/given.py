@@ -6,9 +6,10 @@ whichever way it comes.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -78,7 +79,7 @@ class Given(NamedTuple):
 
 
 def given_images(
-    images: ImageLike | Iterable[ImageLike | Given], *, pages: str = "first"
+    images: ImageLike | Iterable[ImageLike | Given], *, pages: str = "first", masks: str = ""
 ) -> Iterator[Given]:
     """One :class:`Given` per image; a list is checked before anything of it is read.
 
@@ -89,13 +90,15 @@ def given_images(
         before blue: uint8, floats in [0, 1], or uint16 without channels. Arrays of other
         libraries do that NumPy can read.
       pages: of files that are named, as ``data.pages``.
+      masks: in folders that are named, as ``data.masks``.
 
     Raises:
       UserError: a path does not exist, a folder holds no image, an array has another type, shape
         or range, or something is no image at all.
     """
+    find = functools.partial(find_images, pages=pages, masks=masks)
     if _is_one(images):
-        return iter(_expand(images, "the image", pages))
+        return iter(_expand(images, "the image", find))
     array = _as_array(images)
     if array is not None:
         if array.ndim in (2, 3):
@@ -108,7 +111,7 @@ def given_images(
         images = list(array)
     if not isinstance(images, Iterable):
         raise UserError(f"{_described(images)} is no image; give {_IMAGES}")
-    expanded = (one for i, item in enumerate(images) for one in _expand(item, f"image {i}", pages))
+    expanded = (one for i, item in enumerate(images) for one in _expand(item, f"image {i}", find))
     return iter(list(expanded)) if isinstance(images, list | tuple) else expanded
 
 
@@ -125,12 +128,12 @@ def _is_one(item: Any) -> bool:
     return isinstance(item, str | os.PathLike | bytes | Image.Image | OpenFile)
 
 
-def _expand(item: Any, name: str, pages: str) -> list[Given]:
+def _expand(item: Any, name: str, find: Callable[[str | os.PathLike], list[str]]) -> list[Given]:
     """One image, or those of a folder."""
     if isinstance(item, Given):
         return [item]
     if isinstance(item, str | os.PathLike):
-        return [named_file(path) for path in find_images(item, pages=pages)]
+        return [named_file(path) for path in find(item)]
     if isinstance(item, bytes | Image.Image):
         return [Given(item, name)]
     if isinstance(item, OpenFile):

@@ -13,7 +13,7 @@ Two layouts are known; ``auto`` takes the first where it fits.
     * ``train``, ``validation`` (``val``) and ``test``, as far as present. Under the first two all
       images are good unless there are sub-folders ``good`` (``ok``, ``normal``) and others, or
       masks that mark something. Images directly in ``test`` need masks, which tell the good ones
-      from the others.
+      from the others. A folder ``images`` (``img``, ``rgb``) is no kind.
     * ``good`` (``ok``, ``normal``) beside sub-folders of other kinds: the others are test images,
       and so is a fifth of the good ones, chosen by a fixed seed, because without good test
       images nothing can be measured. The rest of the good ones is for training.
@@ -23,7 +23,8 @@ Two layouts are known; ``auto`` takes the first where it fits.
 Masks lie in a folder that is called so (``ground_truth``, ``masks``, ``gt``, ``labels`` and others,
 see :mod:`jaxad.data.mask_folders`) under the image's relative path or, directly in that folder,
 under its stem; or beside the image. They have the image's stem, with or without ``_mask`` (beside
-the image: with it). Folders whose name begins with a dot are not read, nor ``xyz`` beside ``rgb``.
+the image: with it). Folders whose name begins with a dot are not read, nor ``xyz`` or ``depth``
+beside ``rgb``.
 """
 
 from __future__ import annotations
@@ -34,25 +35,27 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from jaxad.data.files import image_files, natural_key, unread_note
-from jaxad.data.mask_folders import CERTAIN_FOLDERS, part_masks, refuse_unnamed_masks
+from jaxad.data.folder_names import (
+    kind_below,
+    kind_of,
+    says_bad,
+    says_good,
+    split_at,
+    without_depth,
+)
+from jaxad.data.layout_notes import Found, kind_notes, outside_notes, unmarked_notes, unused_notes
+from jaxad.data.mask_folders import CERTAIN_FOLDERS, part_masks
 from jaxad.data.mask_pairs import Masks
 from jaxad.data.masks import read_mask
 from jaxad.data.split import split_holdout
-from jaxad.data.table import ALL_SPLITS, GOOD, GOOD_NAMES, Sample, Split, split_of
-from jaxad.run.errors import UserError, did_you_mean
+from jaxad.data.table import ALL_SPLITS, GOOD, Sample, Split, split_of
+from jaxad.run.errors import UserError, did_you_mean, joined
 
 LAYOUTS = ("auto", "mvtec", "folder")
 """Names of layouts of folders, for ``data.name``."""
 
 GOOD_TEST_SHARE = 0.2
 """Share of the good images that become test images where the layout has no test split."""
-
-# Names that say that a folder does not hold good images.
-_BAD_NAMES = ("abnormal", "anomalies", "anomalous", "anomaly", "bad", "defect", "defective",
-              "defects", "ko", "ng", "nok")  # fmt: skip
-
-Found = list[tuple[str, Split, str]]
-"""What a layout reader finds out about images before masks are matched: path, split, kind."""
 
 
 class Layout(NamedTuple):
@@ -87,9 +90,12 @@ def read_layout(base: pathlib.Path, layout: str = "auto", *, masks: str = "") ->
         layout = "mvtec" if is_mvtec(base) else "folder"
     files, notes = without_depth(image_files(base))
     tops = {path.split("/")[0] for path in files}
+    outside = []
     if layout == "mvtec" and not masks and tops & set(CERTAIN_FOLDERS):
         # MIAD has a folder `mask` beside `ground_truth`, of what the parts themselves cover.
-        files = [p for p in files if _split(p) or p.split("/")[0] in CERTAIN_FOLDERS]
+        kept = {p for p in files if split_at(p) or p.split("/")[0] in CERTAIN_FOLDERS}
+        outside = [p for p in files if p not in kept]
+        files = [p for p in files if p in kept]
     unread = unread_note(base)
     notes += [unread] if unread else []
     parted = part_masks(base, files, masks)
@@ -97,43 +103,13 @@ def read_layout(base: pathlib.Path, layout: str = "auto", *, masks: str = "") ->
         raise UserError(f"{base}: {unread}" if unread else f"{base} holds no image")
     if layout == "mvtec":
         found = _read_mvtec(base, parted.images)
-        notes += _outside_note(parted.images)
+        notes += outside_notes([*outside, *(p for p in parted.images if not split_at(p))])
     else:
-        found = _read_folder(base, parted.images, parted.masks, sure=bool(masks))
+        found = _read_folder(base, parted.images, parted.masks)
+        notes += unmarked_notes(found)
     samples = make_samples(base, found, parted.masks)
-    return Layout(layout, samples, (*notes, *parted.notes, *unused_notes(base, samples)))
-
-
-def unused_notes(base: pathlib.Path, samples: Sequence[Sample]) -> list[str]:
-    """Says which images are neither good ones to train with nor for testing."""
-    unused = [s.path for s in samples if s.split != "test" and s.label]
-    if not unused:
-        return []
-    first = os.path.relpath(unused[0], base)
-    return [f"defective images outside test, which are not used: {len(unused)}, first {first}"]
-
-
-def _outside_note(images: Sequence[str]) -> list[str]:
-    outside = [path for path in images if not _split(path)]
-    if not outside:
-        return []
-    return [f"{len(outside)} images outside train and test are not read, first {outside[0]}"]
-
-
-def _split(path: str) -> Split | None:
-    """The split that the outermost folder of a relative path is called after."""
-    return split_of(path.split("/")[0]) if "/" in path else None
-
-
-def without_depth(files: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Leaves out the point clouds beside photographs, and says how many."""
-    beside = {path.rpartition("/rgb/")[0] for path in files if "/rgb/" in path}
-    clouds = [path for path in files if path.rpartition("/xyz/")[0] in beside and "/xyz/" in path]
-    if not clouds:
-        return list(files), []
-    note = f"{len(clouds)} files in folders xyz beside rgb (point clouds) are left out"
-    left_out = set(clouds)
-    return [path for path in files if path not in left_out], [note]
+    about = (*unused_notes(base, samples), *kind_notes(samples))
+    return Layout(layout, samples, (*notes, *parted.notes, *about))
 
 
 def make_samples(base: pathlib.Path, found: Found, masks: Masks) -> tuple[Sample, ...]:
@@ -211,24 +187,19 @@ def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
     return [folder / name for name in sorted(names, key=natural_key)]
 
 
-def kind_of(folder_name: str) -> str:
-    """The kind of the images in a folder of this name: ``"good"``, or the name itself."""
-    return GOOD if folder_name.lower() in GOOD_NAMES else folder_name
-
-
 def _read_mvtec(base: pathlib.Path, files: Iterable[str]) -> Found:
     found: Found = []
     for path in files:
-        split = _split(path)
+        split = split_at(path)
         if split is None:
             continue
-        top, *folders, _ = path.split("/")
-        if not folders:
+        top, kind = path.split("/")[0], kind_below(path)
+        if not kind:
             raise UserError(
                 f"{base / path} lies outside any kind: put good images in {top}/good and "
                 f"others in {top}/<kind>"
             )
-        found.append((path, split, kind_of(folders[0])))
+        found.append((path, split, kind))
     if not found:
         raise UserError(
             f"{base} has no images in train/good and test/<kind>: this is not the mvtec layout, "
@@ -237,7 +208,7 @@ def _read_mvtec(base: pathlib.Path, files: Iterable[str]) -> Found:
     return found
 
 
-def _read_folder(base: pathlib.Path, files: Sequence[str], masks: Masks, *, sure: bool) -> Found:
+def _read_folder(base: pathlib.Path, files: Sequence[str], masks: Masks) -> Found:
     top = {path.split("/")[0] for path in files if "/" in path}
     if any(map(split_of, top)):
         return _read_splits(base, files, masks)
@@ -248,8 +219,6 @@ def _read_folder(base: pathlib.Path, files: Sequence[str], masks: Masks, *, sure
                 f"{base / loose[0]} lies beside the folder of good images: is it good or not? "
                 "move it into a folder"
             )
-        if not sure:
-            refuse_unnamed_masks(base, files)
         kinds = {path: kind_of(path.split("/")[0]) for path in files}
     else:
         _refuse_named_folders(base, files)
@@ -260,7 +229,7 @@ def _read_folder(base: pathlib.Path, files: Sequence[str], masks: Masks, *, sure
 def _read_splits(base: pathlib.Path, files: Iterable[str], masks: Masks) -> Found:
     parts: dict[Split, list[str]] = {split: [] for split in ALL_SPLITS}
     for path in files:
-        split = _split(path)
+        split = split_at(path)
         if split is None:
             raise UserError(f"{base / path} lies outside the folders train and test")
         parts[split].append(path)
@@ -268,7 +237,7 @@ def _read_splits(base: pathlib.Path, files: Iterable[str], masks: Masks) -> Foun
     for good in ALL_SPLITS[:2]:
         kinds = _kinds_of_good(base, parts[good], masks)
         found += [(path, good, kind) for path, kind in kinds.items()]
-    loose = [path for path in parts["test"] if path.count("/") == 1]
+    loose = [path for path in parts["test"] if not kind_below(path)]
     if loose and not any(path in masks for path in loose):
         raise UserError(
             f"{base / loose[0]} has neither a kind nor a mask: put good test images in test/good "
@@ -276,7 +245,7 @@ def _read_splits(base: pathlib.Path, files: Iterable[str], masks: Masks) -> Foun
         )
     loose_kinds = kinds_by_mask(base, loose, masks)
     for path in parts["test"]:
-        found.append((path, "test", loose_kinds.get(path) or kind_of(path.split("/")[1])))
+        found.append((path, "test", loose_kinds.get(path) or kind_below(path)))
     return found
 
 
@@ -285,9 +254,9 @@ def _kinds_of_good(base: pathlib.Path, files: Sequence[str], masks: Masks) -> di
 
     Sub-folders are kinds as soon as one of them is called good, else just folders; then masks tell.
     """
-    kinds = {path: kind_of(path.split("/")[1]) for path in files if path.count("/") > 1}
-    if GOOD in kinds.values():
-        return {path: kinds.get(path, GOOD) for path in files}
+    kinds = {path: kind_below(path) or GOOD for path in files}
+    if GOOD in map(kind_below, files):
+        return kinds
     _refuse_named_folders(base, [path.partition("/")[2] for path in files])
     return kinds_by_mask(base, files, masks)
 
@@ -296,7 +265,7 @@ def _refuse_named_folders(base: pathlib.Path, files: Iterable[str]) -> None:
     """Stops before images are taken as good whose folders say otherwise."""
     for path in files:
         for folder in path.split("/")[:-1]:
-            if folder.lower() in (*_BAD_NAMES, *GOOD_NAMES) or split_of(folder):
+            if says_bad(folder) or says_good(folder) or split_of(folder):
                 raise UserError(
                     f"{base} holds no good training image that is marked as such, but a folder "
                     f"{folder!r} ({path}): put good images in a folder 'good' beside the others, "
@@ -305,11 +274,25 @@ def _refuse_named_folders(base: pathlib.Path, files: Iterable[str]) -> None:
 
 
 def kinds_by_mask(base: pathlib.Path, files: Iterable[str], masks: Masks) -> dict[str, str]:
-    """Good or ``"defect"`` for images that lie in no kind's folder: what their masks say."""
-    return {
-        path: "defect" if any(read_mask(base / m).any() for m in masks.get(path, ())) else GOOD
-        for path in files
-    }
+    """Good or ``"defect"`` for images that lie in no kind's folder: what their masks say.
+
+    Raises:
+      UserError: names all masks that cannot be read.
+    """
+    kinds, faults = {}, []
+    for path in files:
+        try:
+            marked = any(read_mask(base / mask).any() for mask in masks.get(path, ()))
+            kinds[path] = "defect" if marked else GOOD
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        count = f"{len(faults)} masks cannot be read: " * (len(faults) > 1)
+        raise UserError(
+            f"{count}{joined(faults)}; they tell which images are good: restore them, or move "
+            "their images into folders of kinds"
+        )
+    return kinds
 
 
 def share_out(kinds: Mapping[str, str], test: Collection[str] | None = None) -> Found:

@@ -22,7 +22,9 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxad.data.layouts import kinds_by_mask, make_samples, share_out, unused_notes
+from jaxad.data.files import file_of
+from jaxad.data.layout_notes import unused_notes
+from jaxad.data.layouts import kinds_by_mask, make_samples, share_out
 from jaxad.data.mask_pairs import Masks
 from jaxad.data.table import GOOD, GOOD_NAMES, SampleTable, Split, split_of
 from jaxad.run.errors import UserError, did_you_mean
@@ -87,7 +89,7 @@ def read_listing(
     """
     rows = _of_category(file, list(_read(file)), category)
     base = base or _start(file, rows)
-    there = [row for row in rows if (base / row.path).exists()]
+    there = [row for row in rows if _is_there(base / row.path)]
     if not there:
         raise UserError(
             f"none of the {len(rows)} images in {file} is there ({base / rows[0].path})"
@@ -100,7 +102,7 @@ def read_listing(
     samples = make_samples(base, [*found, *share_out(pool)], masks)
     notes = [f"listed in {file}"]
     if len(there) < len(rows):
-        gone = next(row for row in rows if not (base / row.path).exists())
+        gone = next(row for row in rows if not _is_there(base / row.path))
         notes.append(f"{len(rows) - len(there)} of {len(rows)} listed images are not there, first "
                      f"{gone.path}")  # fmt: skip
     if pool:
@@ -108,6 +110,11 @@ def read_listing(
                      "all defective ones are for testing")  # fmt: skip
     notes += unused_notes(base, samples)
     return SampleTable(str(base), name or "listing", category, samples, tuple(notes))
+
+
+def _is_there(path: pathlib.Path) -> bool:
+    """Whether a file is there, that of a page or of a member too."""
+    return path.exists() or os.path.exists(file_of(path))
 
 
 def _of_category(file: pathlib.Path, rows: list[_Row], category: str) -> list[_Row]:
@@ -133,12 +140,12 @@ def _start(file: pathlib.Path, rows: Sequence[_Row]) -> pathlib.Path:
     """The folder below which most of the first images are."""
     some = rows[:_LOOKED_AT]
     folders = (file.parent, file.parent.parent)
-    return max(folders, key=lambda folder: sum((folder / row.path).exists() for row in some))
+    return max(folders, key=lambda folder: sum(_is_there(folder / row.path) for row in some))
 
 
 def _masks(file: pathlib.Path, base: pathlib.Path, rows: Sequence[_Row]) -> Masks:
     masks: Masks = {row.path: row.masks for row in rows if row.masks}
-    gone = [(row.where, mask) for row in rows for mask in row.masks if not (base / mask).exists()]
+    gone = [(row.where, mask) for row in rows for mask in row.masks if not _is_there(base / mask)]
     if gone:
         where, mask = gone[0]
         raise UserError(f"{file}: {len(gone)} masks are not there, first {base / mask} ({where})")

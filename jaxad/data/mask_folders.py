@@ -2,28 +2,20 @@
 
 A folder is one of masks if its name says so (:data:`MASK_NAMES`, in any case) and its files do: few
 values, and the stems of images elsewhere. Where only one of the two holds, nothing is guessed: an
-error says how to tell it (``data.masks``). Whose masks they are: :mod:`jaxad.data.mask_pairs`.
+error says how to tell it (``data.masks``). Files beside their images are masks likewise. What only
+looks like masks: :mod:`jaxad.data.unnamed_masks`; whose they are: :mod:`jaxad.data.mask_pairs`.
 """
 
 from __future__ import annotations
 
-import functools
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from jaxad.data.images import decode
-from jaxad.data.mask_pairs import (
-    ImageIndex,
-    Masks,
-    bare_name,
-    grouped,
-    is_numbered,
-    split_sibling_masks,
-)
+from jaxad.data.mask_look import look_like_masks
+from jaxad.data.mask_pairs import CERTAIN_WORDS, ImageIndex, MaskName, Masks, grouped, sibling_masks
+from jaxad.data.unnamed_masks import Suspects, suspected_files, suspected_folders, twins
 from jaxad.run.errors import UserError
 
 MASK_NAMES = ("annotation", "annotations", "groundtruth", "gt", "label", "labels", "mask", "masks",
@@ -36,9 +28,6 @@ _NO_MASKS = "none"
 CERTAIN_FOLDERS = ("ground_truth", "masks")
 """Of the top folders: what lies there are masks, whatever it looks like."""
 
-# Of what looks like a mask: colours at most, levels that count as one, share of the two commonest.
-_FEW_LEVELS, _NEAR, _MOST = 16, 8, 0.95
-
 
 class Parted(NamedTuple):
     """The files of a data set, told apart.
@@ -46,7 +35,7 @@ class Parted(NamedTuple):
     Attributes:
       images: relative paths.
       masks: of the images that have any.
-      notes: which folders were taken for masks, where their names alone do not say it.
+      notes: which folders and files were taken for masks, where their names alone do not say it.
     """
 
     images: list[str]
@@ -64,13 +53,16 @@ def part_masks(base: pathlib.Path, files: Sequence[str], chosen: str = "") -> Pa
         recognised, ``"none"`` for no folder.
 
     Raises:
-      UserError: it is unclear whether a folder holds masks, a mask has no image or several, or an
-        image has several masks.
+      UserError: it is unclear whether a folder or a file holds masks, a mask has no image or
+        several, or an image has several masks.
     """
     folders, notes = _mask_folders(base, files, chosen)
     in_folders = {path: folder for path in files if (folder := _folder_of(path, folders))}
-    images, siblings = split_sibling_masks([path for path in files if path not in in_folders])
-    pairs = [(mask, image, is_numbered(mask)) for mask, image in siblings.items()]
+    siblings, about = _siblings(base, [path for path in files if path not in in_folders], chosen)
+    images = [path for path in files if path not in in_folders and path not in siblings]
+    if not chosen:
+        _refuse_unnamed_masks(base, images, folders)
+    pairs = [(mask, found.image, found.is_part) for mask, found in siblings.items()]
     index = ImageIndex(images)
     orphans = []
     for mask, folder in in_folders.items():
@@ -87,13 +79,39 @@ def part_masks(base: pathlib.Path, files: Sequence[str], chosen: str = "") -> Pa
             "masks, say which folders hold them with data.masks=FOLDER (or none)"
         )
     masks: Masks = {}
-    parts: dict[str, bool] = {}
+    whole: dict[str, str] = {}
     for mask, image, is_part in pairs:
-        if image in masks and not (is_part and parts[image]):
-            raise UserError(f"image {base / image} has two masks: {masks[image][0]} and {mask}")
+        if not is_part and whole.setdefault(image, mask) != mask:
+            raise UserError(f"image {base / image} has two masks: {whole[image]} and {mask}")
         masks[image] = (*masks.get(image, ()), mask)
-        parts[image] = is_part
-    return Parted(images, masks, notes)
+    return Parted(images, masks, [*notes, *about])
+
+
+def _siblings(
+    base: pathlib.Path, files: Sequence[str], chosen: str = ""
+) -> tuple[dict[str, MaskName], list[str]]:
+    """The masks beside their images, and which of them are so by what they look like.
+
+    Raises:
+      UserError: a mask has several images.
+    """
+    by_name = sibling_masks(files)
+    masks = {path: found for path, found in by_name.items() if found.word in CERTAIN_WORDS}
+    if chosen:
+        return masks, []
+    notes = []
+    others = [path for path in by_name if path not in masks]
+    for word, own in grouped(others, lambda path: by_name[path].word).items():
+        if look_like_masks(base, own):
+            masks.update({path: by_name[path] for path in own})
+            notes.append(f"{len(own)} files beside images are masks: by the word {word} in their "
+                         f"names and their few values, first {own[0]}")  # fmt: skip
+    pairs = twins(base, [path for path in files if path not in masks])
+    if pairs:
+        masks.update({mask: MaskName(image, "", False) for mask, image in pairs.items()})
+        notes.append(f"{len(pairs)} files beside images are masks: by their images' names, with "
+                     f"other endings, and their few values, first {next(iter(pairs))}")  # fmt: skip
+    return masks, notes
 
 
 def _mask_folders(
@@ -115,7 +133,7 @@ def _mask_folders(
     if chosen == _NO_MASKS:
         return [], []
     if chosen:
-        folders = [folder.strip().strip("/") for folder in chosen.split(",")]
+        folders = _chosen_folders(chosen)
         for folder in folders:
             if not any(path.startswith(f"{folder}/") for path in files):
                 raise UserError(f"data.masks names {folder!r}, but {base / folder} holds no image")
@@ -131,7 +149,7 @@ def _mask_folders(
         if folder in CERTAIN_FOLDERS:
             found.append(folder)
             continue
-        look = _look_like_masks(base, own)
+        look = look_like_masks(base, own)
         paired = sum(index.image_of(path, folder) is not None for path in own)
         if look and paired:
             found.append(folder)
@@ -151,83 +169,85 @@ def _mask_folders(
     return found, notes
 
 
-def without_masks(base: pathlib.Path, files: Sequence[str]) -> list[str]:
-    """The files that are no masks, of any number of data sets, told by names and content.
+def _chosen_folders(chosen: str) -> list[str]:
+    return [folder.strip().strip("/") for folder in chosen.split(",")]
 
-    Masks are files in folders that are called so and hold what looks like it, files beside their
-    images (``a.jpg`` and ``a_mask.png``), and those of an image's own name and another ending.
+
+def without_masks(
+    base: pathlib.Path, files: Sequence[str], chosen: str = ""
+) -> tuple[list[str], list[str]]:
+    """Leaves out masks, of any number of data sets, told by names and content.
+
+    Args:
+      base: folder that the paths start from.
+      files: relative paths.
+      chosen: as ``data.masks``, of the run that judges the images.
+
+    Returns:
+      The files that are no masks, and what was left out, or looks as if it should be.
     """
-    named = dict.fromkeys(filter(None, map(_named_folder, files)))
-    masks = []
-    for folder in named:
-        own = [path for path in files if path.startswith(f"{folder}/")]
-        certain = folder in CERTAIN_FOLDERS or folder.endswith("/ground_truth")
-        if certain or _look_like_masks(base, own):
-            masks.append(folder)
-    left = split_sibling_masks([path for path in files if not _folder_of(path, masks)])[0]
-    return _without_twins(base, left)
+    if chosen == _NO_MASKS:
+        masks = []
+    elif chosen:
+        masks = _chosen_folders(chosen)
+    else:
+        masks = []
+        for folder in dict.fromkeys(filter(None, map(_named_folder, files))):
+            own = [path for path in files if path.startswith(f"{folder}/")]
+            certain = folder in CERTAIN_FOLDERS or folder.endswith("/ground_truth")
+            if certain or look_like_masks(base, own):
+                masks.append(folder)
+    left = [path for path in files if not _folder_of(path, masks)]
+    siblings, _ = _siblings(base, left, chosen)
+    images = [path for path in left if path not in siblings]
+    count = len(files) - len(images)
+    notes = [f"{count} masks are left out"] if count else []
+    if not chosen:
+        notes += [f"{_description(base, s)}; such files ({len(s.files)}) are judged as images"
+                  for s in _suspects(base, images)]  # fmt: skip
+    return images, notes
 
 
-def _without_twins(base: pathlib.Path, files: Sequence[str]) -> list[str]:
-    """Leaves out masks that differ from their images in the ending alone (Real-IAD)."""
-    stems = grouped(files, lambda path: path.rpartition(".")[0])
-    twins = [path for paths in stems.values() if len(paths) > 1 for path in paths]
-    endings = grouped(twins, lambda path: path.rpartition(".")[2].lower())
-    looks = {ending: _look_like_masks(base, own) for ending, own in endings.items()}
-    if all(looks.values()):
-        return list(files)
-    masks = {path for ending, own in endings.items() if looks[ending] for path in own}
-    return [path for path in files if path not in masks]
+def _suspects(base: pathlib.Path, images: Sequence[str]) -> list[Suspects]:
+    return suspected_folders(base, images) + suspected_files(base, images)
 
 
-def refuse_unnamed_masks(base: pathlib.Path, images: Sequence[str]) -> None:
-    """Stops before masks are tested as defects whose folder is not called like masks.
+def _description(base: pathlib.Path, suspects: Suspects) -> str:
+    what, beside = base / suspects.what, base / suspects.beside
+    if suspects.is_folder:
+        return (
+            f"{what} looks like a folder of masks: its files have few values and the names of "
+            f"images in {beside}"
+        )
+    return f"{what} looks like the mask of {beside}: it has few values and that image's name"
+
+
+def _refuse_unnamed_masks(
+    base: pathlib.Path, images: Sequence[str], folders: Sequence[str]
+) -> None:
+    """Stops before masks are tested as defects, or trained on, that are not called like masks.
 
     Args:
       base: folder of the data set.
-      images: paths relative to it of files in one folder per kind.
+      images: paths relative to it of what is no mask by its name.
+      folders: of masks that were found.
 
     Raises:
-      UserError: the files of a folder have few values and the names of images of another folder,
-        which have many.
+      UserError: there are files with few values and the names of images, which have many.
     """
-    folders = grouped(images, lambda path: path.split("/")[0])
-    names = {folder: {bare_name(path) for path in own} for folder, own in folders.items()}
-    look = functools.cache(lambda folder: _look_like_masks(base, folders[folder]))
-    for folder in folders:
-        beside = [o for o in folders if o != folder and names[folder] <= names[o]]
-        if beside and look(folder) and not all(map(look, beside)):
-            raise UserError(
-                f"{base / folder} looks like a folder of masks: its files have few values and the "
-                f"names of images in {base / beside[0]}; say what it holds with "
-                f"data.masks={folder} (masks), or data.masks=none (images)"
+    for suspects in _suspects(base, images):
+        known = ",".join(folders)
+        if suspects.is_folder:
+            remedy = (
+                f"say what it holds with data.masks={','.join([*folders, suspects.what])} (masks), "
+                f"or data.masks={known or _NO_MASKS} (images)"
             )
-
-
-def _look_like_masks(base: pathlib.Path, files: Sequence[str]) -> bool:
-    """Whether files that stand for all look like masks; those that cannot be read do not count."""
-    looks = (_looks_like_mask(base / files[i]) for i in {0, len(files) // 2, len(files) - 1})
-    return all(look for look in looks if look is not None)
-
-
-def _looks_like_mask(path: pathlib.Path) -> bool | None:
-    """Gray, or of few colours, and nearly all of it at two levels; None if it cannot be read."""
-    try:
-        picture = decode(path, channels=3)
-    except UserError:
-        return None
-    colours = picture[::4, ::4].reshape(-1, 3)
-    gray = np.ptp(colours.astype(np.int16), axis=1).max() <= 2 * _NEAR
-    if not gray and len(np.unique(colours, axis=0)) > _FEW_LEVELS:
-        return False
-    histogram = np.bincount(picture.max(axis=-1).ravel(), minlength=256)
-    most = 0
-    for _ in range(2):
-        level = int(histogram.argmax())
-        near = slice(max(0, level - _NEAR), level + _NEAR + 1)
-        most += histogram[near].sum()
-        histogram[near] = 0
-    return bool(most >= _MOST * picture[..., 0].size)
+        else:
+            remedy = (
+                "if it is one, put a folder masks around such files, or call them NAME_mask; if "
+                f"not, say so with data.masks={known or _NO_MASKS}"
+            )
+        raise UserError(f"{_description(base, suspects)}; {remedy}")
 
 
 def _is_mask_name(folder: str) -> bool:

@@ -31,7 +31,7 @@ class Source(NamedTuple):
 
 
 def find_inputs(
-    inputs: Sequence[str | os.PathLike], output: str | os.PathLike
+    inputs: Sequence[str | os.PathLike], output: str | os.PathLike, *, masks: str = ""
 ) -> list[tuple[str, str]]:
     """Lists the images of files and folders, each once.
 
@@ -39,6 +39,7 @@ def find_inputs(
       inputs: files and folders.
       output: a folder inside an input folder is left out, so that a second run does not take
         the first one's pictures for images.
+      masks: as ``data.masks`` of the run.
 
     Returns:
       ``(path, name)`` where the name is the path below the deepest folder that holds all inputs.
@@ -62,7 +63,7 @@ def find_inputs(
             )
         # One file of many that is gone gets a row that says so.
         gone = several and not os.path.exists(place) and split_member(place) is None
-        paths = [place] if gone else find_images(place)
+        paths = [place] if gone else find_images(place, masks=masks)
         if is_folder and _is_below(real_output, real):
             paths = [p for p in paths if not _is_below(os.path.realpath(p), real_output)]
             if not paths:

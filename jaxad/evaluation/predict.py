@@ -168,8 +168,7 @@ class Predictor:
           UserError: a path does not exist, a folder holds no image, or an array has another type,
             shape or range.
         """
-        pages = self.detector.config.data.pages
-        given, found = list(given_images(images, pages=pages)), Predictions()
+        given, found = list(self._given(images)), Predictions()
         with reporting_to(on_progress), Progress("image", len(given)) as progress:
             for prediction in self._predictions(iter(given)):
                 found.append(prediction)
@@ -182,7 +181,11 @@ class Predictor:
         At most two batches of images are held, at the model's size; an iterator of images is
         read that far ahead.
         """
-        return self._predictions(given_images(images, pages=self.detector.config.data.pages))
+        return self._predictions(self._given(images))
+
+    def _given(self, images: ImageLike | Iterable[ImageLike | Given]) -> Iterator[Given]:
+        data = self.detector.config.data
+        return given_images(images, pages=data.pages, masks=data.masks)
 
     def _predictions(self, sources: Iterator[Given]) -> Iterator[Prediction]:
         if self.detector.tiled:

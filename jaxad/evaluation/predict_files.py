@@ -40,6 +40,7 @@ from jaxad.report.content import VERDICTS, Scale
 from jaxad.report.labels import label
 from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, remove_unfinished, together, write_csv, write_json, writing
+from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
 from jaxad.run.text import from_printable, printable, say
 
@@ -97,8 +98,9 @@ def predict_files(
         be written. Files that cannot be read are no error: they have a row with the reason.
     """
     output = pathlib.Path(os.path.expanduser(output))
-    found = find_inputs(inputs, output)
-    for note in dict.fromkeys(note for given in inputs for note in left_out(given)):
+    masks = RunFolder(workdir).read_config().data.masks
+    found = find_inputs(inputs, output, masks=masks)
+    for note in dict.fromkeys(n for given in inputs for n in left_out(given, masks=masks)):
         say(f"note: {note}", one_line=True, file=sys.stderr)
     make_folder(output, what=f"--output {output}")
     for folder in WRITTEN:

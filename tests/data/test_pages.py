@@ -106,3 +106,13 @@ def test_training_and_prediction_on_pages(scans, tmp_path, monkeypatch):
     assert [p.score for p in predictions] == pytest.approx(
         [row["score"] for row in result["images"]], rel=1e-6
     )
+
+
+def test_a_list_may_name_pages(tmp_path):
+    write_pages(tmp_path / "scan.tif", (10, 20))
+    rows = ["path,label,split", "scan.tif[0],good,train", "scan.tif[1],bad,test"]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    table = read_table(tmp_path / "list.csv")
+    assert [(table.relative(s), s.split) for s in table.samples] == [
+        ("scan.tif[0]", "train"), ("scan.tif[1]", "test"),
+    ]  # fmt: skip

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jaxad.data.files import image_files, unread_note
+from jaxad.data.folder_names import kind_of
+from jaxad.data.layout_notes import unused_notes
 from jaxad.data.layouts import (
     Layout,
-    kind_of,
     kinds_by_mask,
     make_samples,
     share_out,
-    unused_notes,
 )
 from jaxad.data.mask_pairs import Masks
 from jaxad.data.table import Split, split_of

@@ -6,7 +6,7 @@ import pathlib
 
 from jaxad.data.files import image_files
 from jaxad.data.layouts import GOOD_TEST_SHARE, subfolders
-from jaxad.data.mask_pairs import split_sibling_masks
+from jaxad.data.mask_pairs import sibling_masks
 from jaxad.data.masks import read_mask
 from jaxad.data.published.readers.pool import pool_table
 from jaxad.data.split import split_holdout
@@ -31,8 +31,9 @@ def read_kolektor_sdd(root: pathlib.Path, category: str) -> SampleTable:
     _, test_rows = split_holdout(len(parts), share=GOOD_TEST_SHARE, seed=0)
     test_parts = {parts[row].name for row in test_rows}
     files = [f"{part.name}/{path}" for part in parts for path in image_files(part)]
-    images, image_of = split_sibling_masks(files, suffixes=("_label",))
-    masks = {image: mask for mask, image in image_of.items()}
+    image_of = sibling_masks(files)
+    images = [path for path in files if path not in image_of]
+    masks = {found.image: mask for mask, found in image_of.items()}
     kinds = {
         image: "defect" if read_mask(root / mask).any() else GOOD for image, mask in masks.items()
     }
