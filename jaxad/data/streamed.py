@@ -14,6 +14,7 @@ from jaxad.data.images import FULL_RANGE, read_image
 from jaxad.data.repeats import pixel_digest
 from jaxad.data.table import Sample
 from jaxad.data.threads import decoding_threads
+from jaxad.run.errors import UserError
 
 
 class StreamedImages:
@@ -26,7 +27,8 @@ class StreamedImages:
     Attributes:
       shape: ``(n, h, w, c)``.
       dtype: uint8.
-      digests: row -> digest of its pixels, of the rows that have been decoded.
+      digests: row -> digest of its pixels, of the rows that have been decoded, or are known from
+        an earlier time; a file that gives other pixels than then is refused.
     """
 
     dtype = np.dtype(np.uint8)
@@ -47,7 +49,7 @@ class StreamedImages:
           samples: samples or paths.
           image_size: ``(h, w)``.
           channels: 1 or 3.
-          range_16bit: see :func:`jaxad.data.images.resolve_range_16bit`.
+          range_16bit: see :func:`jaxad.data.deep_range.resolve_range_16bit`.
           alpha: as of :func:`jaxad.data.images.decode`.
           crop: the part of every image that is kept, see :mod:`jaxad.data.crop`.
         """
@@ -72,7 +74,7 @@ class StreamedImages:
         """Decodes rows, in parallel.
 
         Raises:
-          UserError: one cannot be read; names the file.
+          UserError: one cannot be read, or is another picture than before; names the file.
         """
         rows = np.arange(len(self))[rows]
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
@@ -80,8 +82,12 @@ class StreamedImages:
         def read(place: int) -> None:
             row = int(rows[place])
             images[place] = self._read(self._paths[row])
-            if row not in self.digests:
-                self.digests[row] = pixel_digest(images[place])
+            digest = pixel_digest(images[place])
+            if self.digests.setdefault(row, digest) != digest:
+                raise UserError(
+                    f"{self._paths[row]} has changed since it was first read; restore it, or train "
+                    "into a new --workdir"
+                )
 
         for _ in self._pool.map(read, range(len(rows))):
             pass  # a failure is raised here

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from jaxad.data.digests import check_unchanged, contents_of
 from jaxad.data.images import image_dimensions
 from jaxad.data.pipeline import Images
+from jaxad.data.streamed import StreamedImages
 from jaxad.data.table import Sample, SampleTable
 from jaxad.data.tiled import Photographs
 from jaxad.evaluation.detector import Detector
@@ -122,7 +123,8 @@ def calibrate(
     samples = [by_name[name] for name in names]
     now = contents_of(table, samples, hashed=bool(record.get("sha256")))
     check_unchanged(record, now, run=run.path)
-    seen = _score(run, detector, samples, record)
+    known = record.get("pixels", {}) if record["root"] == table.root else {}
+    seen = _score(run, detector, samples, record, [known.get(name) for name in names])
     options = detector.config.evaluate
     threshold = conformal_threshold(seen.scores, options.image_false_positive_rate)
     over = pixel_threshold(seen.pixels, options.pixel_false_positive_rate)
@@ -225,15 +227,24 @@ class _Seen(NamedTuple):
 
 
 def _score(
-    run: RunFolder, detector: Detector, samples: Sequence[Sample], record: Mapping[str, Any]
+    run: RunFolder,
+    detector: Detector,
+    samples: Sequence[Sample],
+    record: Mapping[str, Any],
+    known: Sequence[str | None],
 ) -> _Seen:
-    """Runs each image through a model that has not seen it, in batches."""
+    """Runs each image through a model that has not seen it, in batches.
+
+    Streamed images are held against digests of their pixels in training, where they are known.
+    """
     data = detector.config.data
     range_16bit, folds = tuple(record["range_16bit"]), record.get("folds") or []
     photographs = open_photographs(samples, data, range_16bit)
     images: Images | Photographs
     if photographs is None:
         images = open_images(list(samples), data, range_16bit)
+        if isinstance(images, StreamedImages):
+            images.digests.update({row: digest for row, digest in enumerate(known) if digest})
         height, width = images.shape[1:3]
     else:
         images = photographs

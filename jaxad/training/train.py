@@ -95,7 +95,7 @@ def train(
 
 
 def _record_streamed(setup: Setup) -> None:
-    """Adds what was decoded batch by batch to data.json, so that an evaluation can name leaks.
+    """Adds what was decoded batch by batch to data.json: changed files and leaks are told by it.
 
     Of several processes each decodes its own rows, and those of the first are recorded.
     """
@@ -105,6 +105,8 @@ def _record_streamed(setup: Setup) -> None:
     record = setup.run.read_json(setup.run.data)
     names = record["training"]
     seen = {names[row]: digest for row, digest in sorted(images.digests.items())}
+    if seen.keys() <= record.get("pixels", {}).keys():
+        return
     setup.run.write_json(setup.run.data, record | {"pixels": record.get("pixels", {}) | seen})
 
 
@@ -238,7 +240,7 @@ def _optimise(setup: Setup) -> None:
         ),
         donate_state=True,
     )
-    with Session(setup, _make_validate(setup), first=first, total=total) as session:
+    with Session(setup, _before_checkpoints(setup), first=first, total=total) as session:
         for step, batch in session:
             state, metrics = step_fn(state, batch)
             session.record(step, metrics, state)
@@ -275,6 +277,18 @@ def _first_values(setup: Setup, variables: Variables) -> Variables:
     if initialise is not None:
         variables = initialise(variables, BatchLoader(setup.inputs.train))
     return variables
+
+
+def _before_checkpoints(setup: Setup) -> Validate:
+    """What is done before a checkpoint: validation, and the record of images that are streamed."""
+    validate = _make_validate(setup)
+
+    def record_and_validate(state: TrainState, at: int) -> dict[str, float]:
+        if processes.is_first():
+            _record_streamed(setup)
+        return validate(state, at)
+
+    return record_and_validate
 
 
 def _make_validate(setup: Setup) -> Validate:

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxad
 from jaxad.cli import main as cli
@@ -120,6 +121,28 @@ def test_a_closed_form_fit_passes_over_streamed_images(tiny, shards, tiny_data, 
     ]
     figures = [jaxad.evaluate(run.path)["maps"] for run in runs]
     assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize("when", ["resumed", "calibrated"])
+def test_an_image_replaced_by_one_of_the_same_size_is_named(when, train_tiny, tiny_data, tmp_path):
+    """A bitmap has the bytes of any other; no file is hashed before a streamed training."""
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    for file in (data / "train/good").iterdir():
+        Image.open(file).save(file.with_suffix(".bmp"))
+        file.unlink()
+    keys = {"data__stream": True, "data__root": str(data)}
+    run = train_tiny(tmp_path / "run", **keys)
+    record = json.loads(run.data.read_text())
+    part = "training" if when == "resumed" else "holdout"
+    replaced = data / record[part][0]
+    Image.fromarray(255 - np.asarray(Image.open(replaced))).save(replaced)
+    with pytest.raises(
+        UserError, match=f"{replaced.name}.* (changed|content)|changed.*{replaced.name}"
+    ):
+        if when == "resumed":
+            train_tiny(tmp_path / "run", **keys, train__steps=30)
+        else:
+            jaxad.evaluate(run.path)
 
 
 def test_an_image_damaged_in_mid_training_is_named(train_tiny, tiny_data, tmp_path, monkeypatch):
