@@ -25,11 +25,18 @@ from jaxad.evaluation.inputs import EvaluationInputs, read_inputs
 from jaxad.evaluation.map_metrics import Components, MapMetrics, map_metrics, map_score_pairs
 from jaxad.evaluation.presentation import present
 from jaxad.evaluation.protocols.apply import apply_protocol
+from jaxad.evaluation.trained_range import brightness_unlike
+from jaxad.metrics._assemble import NO_DEFECT
 from jaxad.report.content import VERDICTS, ScoreRow
 from jaxad.run.files import together, write_csv
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import OnProgress, reporting_to
 from jaxad.run.text import printable
+
+_CLEARLY = 0.05
+"""By which share of brightness good test images differ from the training images to be told."""
+
+OUTSIDE = "no mask marks a defect inside data.region"
 
 
 def evaluate(
@@ -97,7 +104,12 @@ def _evaluate(
         *unreadable_notes(test),
         *mask_notes(test.table, {sample: share for sample, share in marked if sample.mask}),
         *about_leaks,
+        *brightness_notes(test, calibration.get("trained_on")),
+        *(outside := outside_notes(test, computed.marked, computed.components)),
     ]
+    if outside:
+        undefined = result["undefined"].items()
+        result["undefined"] = {k: OUTSIDE if v == NO_DEFECT else v for k, v in undefined}
     result["notes"] += [printable(note) for note in odd]
     result["counts"]["unreadable_images"] = len(test.unreadable)
     result["counts"]["test_images_seen_in_training"] = leaks
@@ -213,6 +225,39 @@ def find_leaks(test: EvaluationInputs) -> tuple[int, list[str]]:
             "of new images"
         )
     return len(leaked), notes
+
+
+def brightness_notes(test: EvaluationInputs, trained_on: Mapping[str, Any] | None) -> list[str]:
+    """Says when most good test images are brighter or darker than all training images.
+
+    Such are taken or saved in another way (of more bits, say), and rejected for it.
+    """
+    if not isinstance(test.images, np.ndarray):  # photographs, of which none is decoded as a whole
+        return []
+    good = [row for row, sample in enumerate(test.samples) if not sample.label]
+    compared = {
+        row: brightness_unlike(trained_on, test.images[row], least=_CLEARLY) for row in good
+    }
+    unlike = {row: how for row, how in compared.items() if how}
+    if 2 * len(unlike) <= len(good):
+        return []
+    row, how = next(iter(unlike.items()))
+    return [
+        f"{len(unlike)} of {len(good)} good test images are brighter or darker than any training "
+        f"image (first {test.table.relative(test.samples[row])} is {how}): are they taken, or "
+        "saved, in another way?"
+    ]
+
+
+def outside_notes(
+    test: EvaluationInputs, marked: Sequence[float], components: Components
+) -> list[str]:
+    """Says when all that masks mark lies outside ``data.region``, so that no pixel is judged."""
+    pairs = zip(test.samples, marked, strict=True)
+    count = sum(bool(sample.label and share) for sample, share in pairs)
+    if not count or components.in_files:
+        return []
+    return [f"all that the {count} masks mark lies outside data.region, so no defect is judged"]
 
 
 def component_notes(detector: Detector, components: Components) -> list[str]:

@@ -12,6 +12,28 @@ TOLERANCE = 0.25
 """How far brightness may lie outside the training images', as a share of their range."""
 
 
+def brightness_unlike(
+    trained_on: Mapping[str, Any] | None,
+    image: UInt8[np.ndarray, "h w c"],
+    *,
+    least: float = 0.0,
+) -> str:
+    """``"brighter"`` or ``"darker"`` than all training images; ``""`` for most images.
+
+    Args:
+      trained_on: as of :func:`notes_on`.
+      image: as the model sees it.
+      least: by which share of the brightest training image's brightness it must be so.
+    """
+    if not trained_on:
+        return ""
+    low, high = trained_on["brightness"]
+    brightness, slack = float(image.mean()) / 255.0, max(TOLERANCE * (high - low), least * high)
+    if low - slack <= brightness <= high + slack:
+        return ""
+    return "brighter" if brightness > high else "darker"
+
+
 def notes_on(
     trained_on: Mapping[str, Any] | None, image: UInt8[np.ndarray, "h w c"], size: tuple[int, int]
 ) -> tuple[str, ...]:
@@ -25,12 +47,11 @@ def notes_on(
     if not trained_on:
         return ()
     notes = []
-    low, high = trained_on["brightness"]
-    brightness, slack = float(image.mean()) / 255.0, TOLERANCE * (high - low)
-    if not low - slack <= brightness <= high + slack:
+    brightness, (low, high) = float(image.mean()) / 255.0, trained_on["brightness"]
+    if unlike := brightness_unlike(trained_on, image):
         notes.append(
-            f"{'brighter' if brightness > high else 'darker'} than any training image: mean "
-            f"{brightness:.3f} of full brightness, trained on {low:.3f} to {high:.3f}"
+            f"{unlike} than any training image: mean {brightness:.3f} of full brightness, trained "
+            f"on {low:.3f} to {high:.3f}"
         )
     ranges = trained_on["height"], trained_on["width"]
     if not all(a <= side <= b for side, (a, b) in zip(size, ranges, strict=True)):

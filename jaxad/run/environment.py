@@ -35,9 +35,9 @@ PACKAGES = (
 def cache_folder() -> pathlib.Path:
     """The user's cache folder of jaxad: ``$JAXAD_CACHE``, else under ``$XDG_CACHE_HOME``."""
     if os.environ.get("JAXAD_CACHE"):
-        return pathlib.Path(os.environ["JAXAD_CACHE"])
+        return pathlib.Path(os.path.expanduser(os.environ["JAXAD_CACHE"]))
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "jaxad"
+    return pathlib.Path(os.path.expanduser(base)) / "jaxad"
 
 
 def enable_compilation_cache() -> None:

@@ -397,3 +397,12 @@ def test_a_full_disk_in_the_midst_leaves_all_files_of_the_last_evaluation(run, m
     with pytest.raises(UserError, match=r"report.html could not be written: No space left"):
         evaluate(run, overrides={"evaluate.smoothing": 0.5})
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_good_test_images_of_another_brightness_are_told(run, data, tmp_path):
+    darker = shutil.copytree(data, tmp_path / "darker")
+    for file in (darker / "test/good").iterdir():
+        Image.fromarray(np.asarray(Image.open(file)) // 2).save(file)
+    told = "4 of 4 good test images are brighter or darker than any training image (first test/good"
+    assert any(note.startswith(told) for note in evaluate(run, data_root=str(darker))["notes"])
+    assert not any("brighter or darker" in note for note in evaluate(run)["notes"])

@@ -260,3 +260,11 @@ def test_the_baseline_of_a_table_sees_the_region_too():
     for other in ("vt_adl_4_pro", "vt_adl_2"):
         own = plan([other], overrides={"data.root": "/images"}).own_overrides["pca"]
         assert "data.region" not in own
+
+
+def test_defects_outside_the_region_are_told(tiny, data, tmp_path):
+    run = tiny.fit(data, tmp_path / "run", **{"data.region": (0.8, 0.8, 1.0, 1.0)})
+    result = evaluate(run)
+    told = "lies outside data.region, so no defect is judged"
+    assert any(note.endswith(told) for note in result["notes"])
+    assert result["undefined"]["aupro"] == "no mask marks a defect inside data.region"

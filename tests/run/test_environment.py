@@ -80,3 +80,9 @@ def test_too_small_an_address_space_is_a_sentence(command, status):
     sentence = "jaxad: this process may use 1.0 GB of address space (ulimit -v), and needs at least"
     assert done.stderr.startswith(sentence) == (status == 2)
     assert done.stderr.count("\n") == (status == 2)
+
+
+def test_the_cache_may_be_below_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("JAXAD_CACHE", "~/cache")
+    assert environment.cache_folder() == tmp_path / "cache"
