@@ -11,7 +11,8 @@ import numpy as np
 from jaxad.data.contact_sheet import write_contact_sheet
 from jaxad.data.crop import size_of_whole
 from jaxad.data.datasets import list_categories, read_table
-from jaxad.data.images import resolve_range_16bit, spread
+from jaxad.data.deep_range import resolve_range_16bit
+from jaxad.data.images import spread
 from jaxad.data.inspection import inspect_table
 from jaxad.data.published.catalogue import CATALOGUE
 from jaxad.data.synthetic.dataset import CATEGORIES

@@ -3,13 +3,8 @@
 from jaxad.data.batch import Batch
 from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import find_images, list_categories, read_table
-from jaxad.data.images import (
-    decode,
-    image_dimensions,
-    read_image,
-    resize,
-    resolve_range_16bit,
-)
+from jaxad.data.deep_range import resolve_range_16bit
+from jaxad.data.images import decode, image_dimensions, read_image, resize
 from jaxad.data.masks import read_mask
 from jaxad.data.pipeline import evaluation_batches, training_batches
 from jaxad.data.split import split_holdout

@@ -68,7 +68,7 @@ def prepare_images(
       samples: samples or paths.
       image_size: ``(h, w)`` of the result.
       channels: 1 or 3.
-      range_16bit: see :func:`jaxad.data.images.resolve_range_16bit`.
+      range_16bit: see :func:`jaxad.data.deep_range.resolve_range_16bit`.
       alpha: as of :func:`jaxad.data.images.decode`.
       crop: the part of every image that is kept, see :mod:`jaxad.data.crop`.
       tiling: whose tiles, photograph after photograph, are the rows; None: whole images are.

@@ -8,7 +8,7 @@ input pipelines see the same pixels. What happens to unusual files:
   luma, gray becomes colour by repetition.
 * Transparent pixels are composited over white, as an image viewer shows them, or alpha is ignored
   (``data.alpha=ignore``). An image that alpha hides altogether is refused.
-* Gray images of more than 8 bits are brought to 8 bits by a range (:func:`resolve_range_16bit`)
+* Gray images of more than 8 bits are brought to 8 bits by a range (:mod:`jaxad.data.deep_range`)
   that belongs to the training set, never to the single image. Float images must lie in [0, 1]
   and are treated as 16-bit images of full range.
 * 16-bit colour is read by its high bytes; a range other than the full one is an error for it.
@@ -39,15 +39,16 @@ from jaxad.run.errors import UserError
 Item = TypeVar("Item")
 
 FULL_RANGE = (0.0, 65535.0)
-PERCENTILES = (0.1, 99.9)
-"""What ``range_16bit="percentiles"`` takes from all training pixels together."""
 
-_BITS_TAG, _MOST_TAG = 258, 281
 _WIDTH_TAG, _LENGTH_TAG, _ORIENTATION_TAG = 256, 257, 274
 _STRIP = 2**22
 """Pixels that are brought to 8 bits at a time."""
 
 _SIXTEEN_BIT_COLOUR = re.compile(r";16[BLN]")
+
+
+class HiddenImage(UserError):
+    """Alpha hides an image altogether."""
 
 
 def decode(
@@ -62,8 +63,8 @@ def decode(
     Args:
       path: the file.
       channels: 1 (gray) or 3 (RGB).
-      range_16bit: ``(low, high)`` of :func:`resolve_range_16bit`; the values of images with more
-        than 8 bits that become 0 and 255, with clipping outside.
+      range_16bit: ``(low, high)`` of :mod:`jaxad.data.deep_range`; the values of images with
+        more than 8 bits that become 0 and 255, with clipping outside.
       alpha: ``"white"`` puts transparent images on white, ``"ignore"`` takes their colours.
 
     Returns:
@@ -93,11 +94,11 @@ def pixels_of(
     if is_deep(image):
         values = deep_values(image, name)
         gray = np.empty(values.shape, np.uint8)
-        for rows in _strips(values):
+        for rows in strips(values):
             gray[rows] = _scale_to_uint8(on_16bit_scale(values[rows]), range_16bit)
         return np.repeat(gray[..., None], channels, axis=-1)
     if sixteen_bit_colour and tuple(range_16bit) != FULL_RANGE:
-        raise _only_full_range(name)
+        raise only_full_range(name)
     array = np.array(_flatten(image, name, alpha).convert("L" if channels == 1 else "RGB"))
     return array[..., None] if channels == 1 else array
 
@@ -158,79 +159,6 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
         stored = (image.tag_v2[_LENGTH_TAG], image.tag_v2[_WIDTH_TAG])
     turned = image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
     return (stored[1], stored[0]) if turned else stored
-
-
-def resolve_range_16bit(
-    paths: Sequence[str | os.PathLike], spec: str | int, *, crop: Crop = WHOLE
-) -> tuple[float, float]:
-    """Turns ``data.range_16bit`` into the numbers that every later image is read with.
-
-    Args:
-      paths: the training images. Those with at most 8 bits do not count.
-      spec: ``"full"`` (0 to 65535, or the depth that the tags of the files give, see
-        :func:`stated_bits`), a bit depth such as ``"12"`` (0 to 4095), or
-        ``"percentiles"`` (the :data:`PERCENTILES` of all their pixels together).
-      crop: the part of every image whose pixels count.
-
-    Returns:
-      ``(low, high)`` with ``low < high``; (0, 65535) when no image has more than 8 bits.
-
-    Raises:
-      UserError: the spec is none of these, a training image exceeds the bit depth or is 16-bit
-        colour, which only ``"full"`` reads, or an image cannot be read.
-    """
-    spec = str(spec)
-    bits = int(spec) if spec.isdecimal() else None
-    if spec not in ("full", "percentiles") and (bits is None or not 8 <= bits <= 16):
-        raise UserError(
-            f"data.range_16bit must be full, percentiles or a bit depth from 8 to 16, got {spec!r}"
-        )
-    if spec == "full":
-        stated = stated_bits(paths)
-        return FULL_RANGE if stated is None else (0.0, float(2**stated - 1))
-    histogram = np.zeros(65536, np.int64)
-    for path in paths:
-        with opened(path) as image:
-            if has_16bit_colour(image) and bits != 16:
-                raise _only_full_range(path)
-            if not is_deep(image):
-                continue
-            values = cut(deep_values(ImageOps.exif_transpose(image), path), crop)
-        own = np.zeros(65536, np.int64)
-        for rows in _strips(values):
-            whole = np.rint(on_16bit_scale(values[rows])).astype(np.uint16)
-            own += np.bincount(whole.ravel(), minlength=65536)
-        highest = int(np.flatnonzero(own)[-1])
-        if bits is not None and highest >= 2**bits:
-            raise UserError(
-                f"{path} holds the value {highest}, more than the {bits} bits of data.range_16bit"
-            )
-        histogram += own
-    if not histogram.any():
-        return FULL_RANGE
-    if bits is not None:
-        return (0.0, float(2**bits - 1))
-    shares = np.cumsum(histogram) / histogram.sum()
-    low, high = (float(np.searchsorted(shares, percent / 100)) for percent in PERCENTILES)
-    return (low, max(high, low + 1.0))
-
-
-def stated_bits(paths: Sequence[str | os.PathLike]) -> int | None:
-    """The bit depth that the tags of deep TIFF files give (BitsPerSample, MaxSampleValue).
-
-    Returns:
-      9 to 15; None where some of the files, which stand for all, give none or several. Files that
-      cannot be read do not count: whoever decodes them says so.
-    """
-    found = set()
-    for path in spread(paths):
-        with contextlib.suppress(UserError), opened(path, header_only=True) as image:
-            if is_deep(image):
-                tags = getattr(image, "tag_v2", {})
-                most = int(np.max(tags.get(_MOST_TAG, FULL_RANGE[1])))
-                found.add(min(int(np.max(tags.get(_BITS_TAG, 16))), most.bit_length()))
-    bits = found.pop() if len(found) == 1 else 16
-    return bits if 8 < bits < 16 else None
 
 
 def spread(files: Sequence[Item], at_most: int = 8) -> list[Item]:
@@ -300,7 +228,8 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def _only_full_range(path: str | os.PathLike) -> UserError:
+def only_full_range(path: str | os.PathLike) -> UserError:
+    """Why 16-bit colour cannot be read with another range."""
     return UserError(
         f"{path}: 16-bit colour can only be read with data.range_16bit=full; "
         "save it as 8-bit colour or 16-bit gray"
@@ -333,7 +262,7 @@ def deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
     return values
 
 
-def _strips(values: np.ndarray) -> Iterator[slice]:
+def strips(values: np.ndarray) -> Iterator[slice]:
     """Rows of a large image, some at a time: in float64 it takes many times its memory."""
     rows = max(1, _STRIP // max(1, values.shape[1]))
     return (slice(top, top + rows) for top in range(0, len(values), rows))
@@ -359,7 +288,7 @@ def _flatten(image: Image.Image, path: str | os.PathLike, alpha: str) -> Image.I
         if alpha == "ignore":
             return image.convert("RGB")
         if image.getchannel("A").getextrema() == (0, 0):
-            raise UserError(
+            raise HiddenImage(
                 f"{path} is transparent everywhere (alpha 0), so that nothing of it shows; "
                 "data.alpha=ignore takes its colours"
             )

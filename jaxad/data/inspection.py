@@ -9,10 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxad.data.deep_range import resolve_range_16bit
 from jaxad.data.files import file_of, split_member
-from jaxad.data.images import decode, resolve_range_16bit
+from jaxad.data.images import HiddenImage, decode
 from jaxad.data.masks import count_vanishing, read_mask
-from jaxad.data.notes import mask_notes, named, page_notes, range_notes
+from jaxad.data.notes import (
+    contrast_notes,
+    depth_notes,
+    mask_notes,
+    named,
+    page_notes,
+    range_notes,
+)
 from jaxad.data.repeats import find_repeats
 from jaxad.data.table import ALL_SPLITS, Sample, SampleTable
 from jaxad.data.threads import map_ahead
@@ -71,6 +79,8 @@ class _Measured(NamedTuple):
     components: int = 0
     vanishing: tuple[int, ...] = (0,) * len(_SIDES)
     pixels: bytes | None = None
+    levels: tuple[int, int] | None = None
+    transparent: bool = False
 
 
 def inspect_table(table: SampleTable) -> Inspection:
@@ -96,6 +106,7 @@ def inspect_table(table: SampleTable) -> Inspection:
             *table.notes,
             *_oddities(table, measured),
             *_range_notes(table),
+            *depth_notes(table, table.samples),
             *page_notes([sample.path for sample in table.samples]),
         ),
     )
@@ -110,20 +121,30 @@ def _range_notes(table: SampleTable) -> list[str]:
 
 
 def _measure(sample: Sample) -> _Measured:
+    transparent = False
     try:
-        pixels = decode(sample.path, channels=3, alpha="ignore")
+        pixels = decode(sample.path, channels=3)
+    except HiddenImage:
+        transparent, pixels = True, decode(sample.path, channels=3, alpha="ignore")
     except UserError as error:
         return _Measured(None, None, str(error))
     size = pixels.shape[:2]
-    digest = hashlib.sha256(repr(size).encode() + pixels.tobytes()).digest()
+    found = _Measured(
+        size,
+        None,
+        None,
+        pixels=hashlib.sha256(repr(size).encode() + pixels.tobytes()).digest(),
+        levels=(int(pixels.min()), int(pixels.max())),
+        transparent=transparent,
+    )
     if sample.mask is None:
-        return _Measured(size, None, None, pixels=digest)
+        return found
     try:
         mask = read_mask(sample.mask, expected_size=size)
     except UserError as error:
-        return _Measured(size, None, str(error), pixels=digest)
-    counts = count_vanishing(mask, [(side, side) for side in _SIDES])
-    return _Measured(size, float(mask.mean()), None, *counts, digest)
+        return found._replace(fault=str(error))
+    components, vanishing = count_vanishing(mask, [(side, side) for side in _SIDES])
+    return found._replace(share=float(mask.mean()), components=components, vanishing=vanishing)
 
 
 def _ending(path: str) -> str:
@@ -139,16 +160,27 @@ def _oddities(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str
     marked = {s: m.share for s, m in measured.items() if m.share is not None}
     bare = [s for s in test if s.label and s.mask is None] if any(s.mask for s in test) else []
     full = [s for s, share in marked.items() if not s.label and share]
+    hidden = [s for s, m in measured.items() if m.transparent]
     notes = [f"{len(faults)} files cannot be used: {joined(faults)}"] if faults else []
     notes += [
         f"{what}: {named(table, some)}"
         for what, some in (
             ("anomalous test images without a mask", bare),
             ("good images whose mask marks something", full),
+            ("images that alpha hides altogether, refused without data.alpha=ignore", hidden),
         )
         if some
     ]
     notes += mask_notes(table, marked)
+    levels = [m.levels for s, m in measured.items() if m.levels and not s.label]
+    if levels and not _range_notes(table):
+        low, high = min(one for one, _ in levels), max(other for _, other in levels)
+        notes += contrast_notes(low, high, "the good images")
+    if len(table.train_good()) == 1:
+        notes.append(
+            "there is 1 good training image: some models cannot be fitted to it, and none is left "
+            "for calibration"
+        )
     if not test:
         notes.append("there are no test images, so nothing can be evaluated")
     elif not any(s.label for s in test):

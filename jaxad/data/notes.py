@@ -21,11 +21,18 @@ from jaxad.data.images import (
     spread,
 )
 from jaxad.data.masks import read_mask
+from jaxad.data.pages import page_count
 from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError
 
 _SMALL_PART = 0.25
 """Of a range: whoever uses less of it is told."""
+
+_FEW_LEVELS = 16
+"""Of 256: whoever uses no more is told."""
+
+_HEADERS = 5000
+"""Files whose headers are looked at, at most."""
 
 
 def range_notes(paths: Sequence[str | os.PathLike], range_16bit: tuple[float, float]) -> list[str]:
@@ -40,12 +47,12 @@ def range_notes(paths: Sequence[str | os.PathLike], range_16bit: tuple[float, fl
         try:
             with opened(path) as image:
                 if has_16bit_colour(image):
-                    found.add("colour")
                     highest = max(highest, 257.0 * float(np.asarray(image).max()))
+                    found.add("colour")
                 elif is_deep(image):
-                    found.add("gray")
                     values = on_16bit_scale(deep_values(image, path).max(keepdims=True))
                     highest = max(highest, float(values.max()))
+                    found.add("gray")
         except UserError:
             continue
     low, high = range_16bit
@@ -64,18 +71,54 @@ def range_notes(paths: Sequence[str | os.PathLike], range_16bit: tuple[float, fl
     ]
 
 
+def contrast_notes(low: int, high: int, what: str) -> list[str]:
+    """Says when images use but a few levels of those that a model sees.
+
+    Args:
+      low: the lowest level of all of them.
+      high: the highest.
+      what: they are, such as ``"the images"``.
+    """
+    levels = high - low + 1
+    if levels > _FEW_LEVELS:
+        return []
+    return [
+        f"{what} have levels from {low} to {high}, {levels} of 256: hardly anything of "
+        "them can be seen; spread their values before saving (transparent images lie on white: "
+        "data.alpha=ignore takes their colours)"
+    ]
+
+
+def depth_notes(table: SampleTable, samples: Iterable[Sample]) -> list[str]:
+    """Says when images of more than 8 bits are among others, which are read in another way.
+
+    Args:
+      table: that the samples are of.
+      samples: of which many are looked at. What cannot be read is left to its reader.
+    """
+    deep, others = [], 0
+    for sample in spread(list(samples), _HEADERS):
+        with contextlib.suppress(UserError), opened(sample.path, header_only=True) as image:
+            if is_deep(image):
+                deep.append(sample)
+            else:
+                others += 1
+    if not deep or not others:
+        return []
+    return [
+        f"gray images of more than 8 bits are among {others} others: {named(table, deep)}; "
+        "data.range_16bit brings them alone to 8 bits, so one scene may differ in brightness"
+    ]
+
+
 def page_notes(paths: Sequence[str | os.PathLike]) -> list[str]:
     """Says when files hold several pages or frames, of which the first is read.
 
     Args:
-      paths: of images; some of them stand for all. What cannot be read is left to its reader.
+      paths: of images, of which many are looked at. What cannot be read is left to its reader.
     """
-    looked_at, several = spread(paths), []
-    for path in looked_at:
-        with contextlib.suppress(UserError), opened(path, header_only=True) as image:
-            # MPO is how telephones store a preview behind a photograph.
-            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-                several.append(path)
+    looked_at = spread(paths, _HEADERS)
+    several = [path for path in looked_at if page_count(path) > 1]
     if not several:
         return []
     return [

@@ -25,7 +25,7 @@ def pages_of(path: str | os.PathLike) -> list[str]:
     Files that cannot be read are left to their reader.
     """
     path = os.fspath(path)
-    count = _count(path)
+    count = page_count(path)
     return [f"{path}[{page}]" for page in range(count)] if count > 1 else [path]
 
 
@@ -64,7 +64,9 @@ def _number(pages: list[str]) -> str:
     return "has 1" if len(pages) == 1 else f"has {len(pages)}"
 
 
-def _count(path: str) -> int:
+def page_count(path: str | os.PathLike) -> int:
+    """The pages of a file; 1 of a page of one, and of what cannot be read."""
+    path = os.fspath(path)
     if not path.lower().endswith(_ENDINGS) or split_page(path):
         return 1
     try:

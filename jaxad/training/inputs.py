@@ -12,10 +12,17 @@ from jaxtyping import Int, UInt8
 
 from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table
+from jaxad.data.deep_range import resolve_range_16bit
 from jaxad.data.digests import contents_of
-from jaxad.data.images import resolve_range_16bit
+from jaxad.data.images import spread
 from jaxad.data.limits import limit_images
-from jaxad.data.notes import look_at_masks, page_notes, range_notes
+from jaxad.data.notes import (
+    contrast_notes,
+    depth_notes,
+    look_at_masks,
+    page_notes,
+    range_notes,
+)
 from jaxad.data.photographs import Reading
 from jaxad.data.pipeline import Images
 from jaxad.data.repeats import find_repeats, keys_of_files, pixel_digests
@@ -208,7 +215,8 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
         [
             *table.notes,
             *range_notes(paths, range_16bit),
-            *([] if config.data.pages == "each" else page_notes(paths)),
+            *depth_notes(table, [*good, *table.test()]),
+            *page_notes([*paths, *_test_files(table)]),
             *look_at_masks(table),
         ]
     )
@@ -240,11 +248,13 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
     # reading all of it here would take as long as an epoch.
     used = [good[i] for i in (*held_out, *kept)]
     contents = contents_of(table, used, hashed=not config.data.stream)
+    if config.data.stream:  # those of held-out images have been read as a whole
+        contents |= {"sha256": contents_of(table, used[: len(held_out)])["sha256"]}
     # Tiles are no images: of these the files alone are compared.
     whole = len(holdout) + len(images) == len(used)
     pixels = _pixel_record(table, used, holdout, images) if whole else {}
     repeats = _repeat_notes(table, used, contents["sha256"], pixels)
-    notes += _told([*_equality_notes(images), *repeats])
+    notes += _told([*_sameness_notes(images), *repeats])
     record = {
         "name": table.name,
         "root": table.root,
@@ -284,12 +294,20 @@ def _told(notes: list[str]) -> list[str]:
     return notes
 
 
-def _equality_notes(images: Images) -> list[str]:
-    """Says when there are several decoded images and all are the same picture."""
-    if not isinstance(images, np.ndarray) or len(images) < 2:
+def _test_files(table: SampleTable) -> list[str]:
+    """The test images and their masks."""
+    masks = [[s.mask] if isinstance(s.mask, str) else s.mask or () for s in table.test()]
+    return [*(s.path for s in table.test()), *(path for own in masks for path in own)]
+
+
+def _sameness_notes(images: Images) -> list[str]:
+    """Says when decoded images are all the same picture, or have hardly any contrast."""
+    if not isinstance(images, np.ndarray) or not len(images):
         return []
-    if not all(np.array_equal(images[0], image) for image in images[1:]):
-        return []
+    some = images[spread(range(len(images)))]
+    notes = contrast_notes(int(some.min()), int(some.max()), "training images that were looked at")
+    if len(images) < 2 or not all(np.array_equal(images[0], image) for image in images[1:]):
+        return notes
     return [
         f"the {len(images)} training images are equal to the last pixel, as the model sees "
         "them: nothing but that picture can be learned"

@@ -90,7 +90,8 @@ def float_tiff(dtype: str, **options) -> bytes:
 
 
 def read_as_image(path: pathlib.Path) -> bool:
-    from jaxad.data.images import decode, image_dimensions, resolve_range_16bit
+    from jaxad.data.deep_range import resolve_range_16bit
+    from jaxad.data.images import decode, image_dimensions
     from jaxad.data.masks import read_mask
 
     found = decode(path, channels=3)

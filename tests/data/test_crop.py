@@ -22,12 +22,8 @@ from jaxad.data.crop import (
     size_of_whole,
 )
 from jaxad.data.datasets import read_table
-from jaxad.data.images import (
-    decode,
-    image_dimensions,
-    read_image,
-    resolve_range_16bit,
-)
+from jaxad.data.deep_range import resolve_range_16bit
+from jaxad.data.images import decode, image_dimensions, read_image
 from jaxad.data.masks import read_mask, read_mask_levels
 from jaxad.data.streamed import StreamedImages
 from jaxad.run.config import load_config, load_settings

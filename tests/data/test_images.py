@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from jaxad.data.images import (
-    FULL_RANGE,
-    decode,
-    image_dimensions,
-    read_image,
-    resize,
-    resolve_range_16bit,
-    stated_bits,
-)
+from jaxad.data.deep_range import resolve_range_16bit, stated_bits
+from jaxad.data.images import FULL_RANGE, decode, image_dimensions, read_image, resize
 from jaxad.data.masks import read_mask
 from jaxad.data.notes import page_notes, range_notes
 from jaxad.run.errors import UserError

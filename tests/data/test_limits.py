@@ -15,7 +15,8 @@ from PIL import Image
 
 from jaxad.data import limits
 from jaxad.data.containers import read_arrays
-from jaxad.data.images import decode, image_dimensions, resolve_range_16bit
+from jaxad.data.deep_range import resolve_range_16bit
+from jaxad.data.images import decode, image_dimensions
 from jaxad.data.limits import Budget, limit_images
 from jaxad.data.masks import read_mask
 from jaxad.run.errors import UserError

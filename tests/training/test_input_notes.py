@@ -60,9 +60,9 @@ def write(root, path, level):
 @pytest.mark.parametrize("stream", [False, True])
 def test_leaks_are_named_before_training(tmp_path, stream):
     for i in range(6):
-        write(tmp_path, f"train/good/{i}.png", 10 + i)
-    write(tmp_path, "test/good/0.png", 12)
-    write(tmp_path, "test/hole/0.png", 13)
+        write(tmp_path, f"train/good/{i}.png", 10 * i)
+    write(tmp_path, "test/good/0.png", 20)
+    write(tmp_path, "test/hole/0.png", 30)
     write(tmp_path, "test/hole/1.png", 200)
     keys = {"data.root": str(tmp_path), "data.image_size": "8,8", "data.stream": stream}
     found = prepare_inputs(load_settings("vqvae:small", keys)).record
@@ -75,8 +75,8 @@ def test_leaks_are_named_before_training(tmp_path, stream):
 
 def test_pictures_in_several_formats_are_one_as_the_model_sees_them(tmp_path):
     for i in range(4):
-        write(tmp_path, f"{i}.png", 10 + i)
-    write(tmp_path, "4.bmp", 12)
+        write(tmp_path, f"{i}.png", 10 * i)
+    write(tmp_path, "4.bmp", 20)
     assert notes(tmp_path) == [
         "pictures more than once in training, equal to the last pixel as the model sees them: 1, "
         "first 2.png, 4.bmp",

@@ -28,7 +28,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxad.data.datasets import NAMES, read_table
-from jaxad.data.images import read_image, resolve_range_16bit
+from jaxad.data.deep_range import resolve_range_16bit
+from jaxad.data.images import read_image
 from jaxad.data.masks import read_truth
 from jaxad.data.repeats import pixel_digest
 from jaxad.data.shards import METADATA, PREFIX, TABLE_KEY, is_shards, open_shards
