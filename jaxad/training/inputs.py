@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +14,8 @@ from jaxad.data.cache import prepare_images
 from jaxad.data.datasets import read_table
 from jaxad.data.deep_range import resolve_range_16bit
 from jaxad.data.digests import contents_of
-from jaxad.data.images import spread
 from jaxad.data.limits import limit_images
 from jaxad.data.notes import (
-    contrast_notes,
     depth_notes,
     look_at_masks,
     page_notes,
@@ -25,7 +23,7 @@ from jaxad.data.notes import (
 )
 from jaxad.data.photographs import Reading
 from jaxad.data.pipeline import Images
-from jaxad.data.repeats import find_repeats, keys_of_files, pixel_digests
+from jaxad.data.repeats import pixel_digests
 from jaxad.data.split import random_order, split_folds, split_holdout
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
@@ -35,7 +33,7 @@ from jaxad.data.tiles import tiling_of
 from jaxad.run.errors import UserError
 from jaxad.run.lists import listed_paths
 from jaxad.run.settings import Data, Settings
-from jaxad.training.processes import log
+from jaxad.training.input_notes import repeat_notes, sameness_notes, test_files, told
 
 FEWEST_TO_CROSS_FIT = 3
 """Good images: with two, each model would see one."""
@@ -211,12 +209,12 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
         [s.path for s in good], config.data.range_16bit, crop=config.data.region
     )
     paths = [s.path for s in good]
-    notes = _told(
+    notes = told(
         [
             *table.notes,
             *range_notes(paths, range_16bit),
             *depth_notes(table, [*good, *table.test()]),
-            *page_notes([*paths, *_test_files(table)]),
+            *page_notes([*paths, *test_files(table)]),
             *look_at_masks(table),
         ]
     )
@@ -253,8 +251,8 @@ def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = 
     # Tiles are no images: of these the files alone are compared.
     whole = len(holdout) + len(images) == len(used)
     pixels = _pixel_record(table, used, holdout, images) if whole else {}
-    repeats = _repeat_notes(table, used, contents["sha256"], pixels)
-    notes += _told([*_sameness_notes(images), *repeats])
+    repeats = repeat_notes(table, used, contents["sha256"], pixels)
+    notes += told([*sameness_notes(images), *repeats])
     record = {
         "name": table.name,
         "root": table.root,
@@ -285,57 +283,6 @@ def _rows_each(good: list[Sample], data: Data) -> list[int]:
     sizes = sizes_of(good, Reading(data.channels, crop=tuple(data.region)))
     check_large_enough(sizes, tiling)
     return [tiling._replace(overlap=0).count(size) for size in sizes]
-
-
-def _told(notes: list[str]) -> list[str]:
-    """The notes, once they have been logged."""
-    for note in notes:
-        log(f"data: {note}")
-    return notes
-
-
-def _test_files(table: SampleTable) -> list[str]:
-    """The test images and their masks."""
-    masks = [[s.mask] if isinstance(s.mask, str) else s.mask or () for s in table.test()]
-    return [*(s.path for s in table.test()), *(path for own in masks for path in own)]
-
-
-def _sameness_notes(images: Images) -> list[str]:
-    """Says when decoded images are all the same picture, or have hardly any contrast."""
-    if not isinstance(images, np.ndarray) or not len(images):
-        return []
-    some = images[spread(range(len(images)))]
-    notes = contrast_notes(int(some.min()), int(some.max()), "training images that were looked at")
-    if len(images) < 2 or not all(np.array_equal(images[0], image) for image in images[1:]):
-        return notes
-    return [
-        f"the {len(images)} training images are equal to the last pixel, as the model sees "
-        "them: nothing but that picture can be learned"
-    ]
-
-
-def _repeat_notes(
-    table: SampleTable, used: list[Sample], digests: Mapping[str, str], pixels: Mapping[str, str]
-) -> list[str]:
-    """Names pictures that are there several times over: files, and training images as seen.
-
-    Args:
-      table: of the data set, whose test images are looked at too.
-      used: its good training images that are used.
-      digests: relative path -> digest of what the file holds, of those that were read.
-      pixels: relative path -> digest of the decoded image, of those that were decoded.
-    """
-    unused = set(table.train_good()) - set(used)
-    compared = [sample for sample in table.samples if sample not in unused]
-    known = {s.path: digests[n] for s in used if (n := table.relative(s)) in digests}
-    files = find_repeats(keys_of_files(compared, known))
-    notes = files.notes(table, "byte for byte")
-    seen = find_repeats({s: pixels[n] for s in used if (n := table.relative(s)) in pixels})
-    if sum(map(len, seen.trained)) > sum(map(len, files.trained)):
-        notes += seen.notes(table, "equal to the last pixel as the model sees them")
-    if seen.trained or files.trained:
-        notes.append("a copy among the held-out images makes thresholds too low")
-    return notes
 
 
 def _pixel_record(
