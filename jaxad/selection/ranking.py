@@ -216,16 +216,17 @@ def _interval(values: Float[np.ndarray, " r"]) -> tuple[float, float]:
 
 
 def choose(rows: Sequence[Row]) -> Row:
-    """The row to go on with: of those that are not clearly behind the first in the usual order.
+    """The row to go on with: of the models that are not clearly behind, the first in usual order.
 
-    Where drawn defects cannot tell, what did best on data with real ones is the better guess: the
-    order of the candidates, and the score of the config before its others.
+    Where drawn defects cannot tell models apart, what did best on data with real ones is the
+    better guess, and that is the order of the candidates. Of this model's scores the highest is
+    taken.
 
     Args:
       rows: of :func:`rank`.
     """
-    near = [row for row in rows if not row.clearly_behind]
-    return min(near, key=lambda row: (row.order, not row.own, -row.value))
+    usual = min(row.order for row in rows if not row.clearly_behind)
+    return next(row for row in rows if row.order == usual)
 
 
 def reasons_for(chosen: Row, rows: Sequence[Row]) -> list[str]:
@@ -239,8 +240,8 @@ def reasons_for(chosen: Row, rows: Sequence[Row]) -> list[str]:
     if chosen is not first:
         reasons.append(
             f"{chosen.score} of {chosen.candidate} has {chosen.value:.3f}, which is not clearly "
-            "less. Where drawn defects cannot tell, the model is taken that is tried first, since "
-            "it does best on data with real defects, with the score of its config."
+            "less. Where drawn defects cannot tell, the model is taken that is tried first: it "
+            "does better on data with real defects."
         )
     hardest = min(chosen.kinds, key=lambda kind: chosen.kinds[kind])
     reasons.append(f"The kind that it finds worst is {hardest}: {chosen.kinds[hardest]:.3f}.")

@@ -100,7 +100,7 @@ def test_where_drawn_defects_cannot_tell_the_usual_order_does():
     other = {**usual, "candidate": "other", "drawn": {**usual["drawn"], "l1:max": better}}
     rows = rank([usual, other], splits)
     assert rows[0].candidate == "other" and rows[1].value < rows[0].value
-    assert (rows[1].candidate, rows[1].score) == ("usual", "l1:max")
+    assert (rows[1].candidate, rows[1].score) == ("usual", "l1:max")  # the better of its two
     assert not rows[1].clearly_behind
     assert (choose(rows).candidate, choose(rows).score) == ("usual", "l1:max")
     assert any("cannot tell" in reason for reason in reasons_for(choose(rows), rows))

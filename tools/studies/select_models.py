@@ -4,10 +4,11 @@
         --data bottle=mvtec_ad/bottle transistor=mvtec_ad/transistor
 
 On every data set `jaxad.select` ranks models by good training images alone; then the same fitted
-models judge the real test images (at most 200, spread evenly over the kinds). The table gives the
-rank correlation (Spearman) of both figures over all scores of all models and over models, each by
-its config's own score, the image AUROC by real defects of what was chosen, the best there is, and
-the points between them. An interrupted study goes on.
+models judge the real test images (at most 200, spread evenly over the kinds). The table gives, for
+all models and for those without pretrained weights, the rank correlation (Spearman) of both figures
+over all scores of all models, and over models, each by its config's own score; the image AUROC by
+real defects of what was chosen, of the best there is, and the points between them; and the same
+points for the row of the highest figure, whatever the usual order. An interrupted study goes on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,11 +30,16 @@ from jaxad.evaluation.inputs import run_table
 from jaxad.run.environment import processor_name
 from jaxad.run.files import write_json
 from jaxad.selection.candidates import CANDIDATES
-from jaxad.selection.ranking import Row
-from jaxad.selection.records import SelectionFolder
+from jaxad.selection.ranking import Row, choose, rank
+from jaxad.selection.records import RESULT, TRIAL, SelectionFolder, read_record
+from jaxad.selection.trial import Split
 from jaxad.training.inputs import decode
 
 MOST = 200
+GROUPS = {"all": lambda name: True, "no weights": lambda name: not name.startswith("feature")}
+
+Real = Mapping[str, Mapping[str, float]]
+"""Candidate -> score -> AUROC on real test images."""
 
 
 def real_figures(folder: SelectionFolder, candidate: str) -> dict[str, float]:
@@ -54,74 +61,94 @@ def real_figures(folder: SelectionFolder, candidate: str) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def rows_of(root: str, work: pathlib.Path, count: int) -> dict[str, Any]:
-    """What one data set gives."""
-    found = jaxad.select(root, work, minutes=600, configs=CANDIDATES[:count])
-    cache = work / "real.json"
-    real = json.loads(cache.read_text()) if cache.exists() else {}
+def run_on(root: str, folder: SelectionFolder, models: Sequence[str]) -> None:
+    """Selects on one data set, and has the models judge its real defects."""
+    candidates = [one for one in CANDIDATES if one.name in models]
+    found = jaxad.select(root, folder.path, minutes=600, configs=candidates)
+    file = folder.path / "real.json"
+    real = json.loads(file.read_text()) if file.exists() else {}
     for candidate in dict.fromkeys(row.candidate for row in found.rows):
         if candidate not in real:
             real[candidate] = real_figures(found.folder, candidate)
-            write_json(cache, real)
-    own = {
-        one.name: one.settings({}).evaluate.primary_score for one in CANDIDATES if one.name in real
-    }
-    return {
-        "chosen": [found.chosen.candidate, found.chosen.score],
-        "real": real,
-        "own_scores": own,
-        "rows": [_as_record(row) for row in found.rows],
-    }
+            write_json(file, real)
 
 
-def _as_record(row: Row) -> dict[str, Any]:
-    kept = ("candidate", "map", "score", "kinds", "value", "low", "high", "behind_low",
-            "behind_high", "pixel_auroc", "seconds", "milliseconds")  # fmt: skip
-    return {name: getattr(row, name) for name in kept}
+def splits_of(folder: SelectionFolder) -> list[Split]:
+    """Which defect was drawn on which image; without the images, which a ranking does not need."""
+    trial = read_record(folder.trial, TRIAL)
+    assert trial is not None
+    return [
+        Split(
+            one["seed"],
+            tuple(one["left_out"]),
+            np.zeros((len(one["left_out"]), 1, 1, 1), np.uint8),
+            np.array(one["drawn_on"]),
+            tuple(one["kinds"]),
+            np.zeros((len(one["kinds"]), 1, 1, 1), np.uint8),
+            np.zeros((len(one["kinds"]), 1, 1), bool),
+        )
+        for one in trial["splits"]
+    ]
 
 
-def summary(name: str, found: dict[str, Any]) -> dict[str, Any]:
+def ranked(folder: SelectionFolder, real: Real) -> dict[str, list[Row]]:
+    """The ranking of each group of models that were judged by real defects too."""
+    splits, found = splits_of(folder), {}
+    read = lambda name: read_record(folder.result(name), RESULT)
+    for group, belongs in GROUPS.items():
+        names = [one.name for one in CANDIDATES if one.name in real and belongs(one.name)]
+        found[group] = rank([result for name in names if (result := read(name))], splits)
+    return found
+
+
+def summary(data: str, group: str, rows: Sequence[Row], real: Real) -> dict[str, Any]:
     """One line of the table, figures in percent."""
-    rows, real = found["rows"], found["real"]
-    drawn = [row["value"] for row in rows]
-    actual = [real[row["candidate"]][row["score"]] for row in rows]
-    own = [row for row in rows if found["own_scores"][row["candidate"]] == row["score"]]
-    own_actual = [real[row["candidate"]][row["score"]] for row in own]
-    candidate, score = found["chosen"]
-    chosen = real[candidate][score]
-    best = int(np.argmax(actual))
+    actual = [100 * real[row.candidate][row.score] for row in rows]
+    own = [i for i, row in enumerate(rows) if row.own]
+    correlation = lambda places: float(
+        stats.spearmanr([rows[i].value for i in places], [actual[i] for i in places]).statistic
+    )
+    chosen, best = rows.index(choose(rows)), int(np.argmax(actual))
+    name = lambda i: f"{rows[i].candidate} {rows[i].score}"
     return {
-        "data": name,
-        "models": len(own),
+        "data": data,
+        "models": group,
+        "count": len(own),
         "scores": len(rows),
-        "correlation_of_scores": float(stats.spearmanr(drawn, actual).statistic),
-        "correlation_of_models": float(
-            stats.spearmanr([row["value"] for row in own], own_actual).statistic
-        ),
-        "chosen": f"{candidate} {score}",
-        "chosen_auroc": 100 * chosen,
-        "best": f"{rows[best]['candidate']} {rows[best]['score']}",
-        "best_auroc": 100 * actual[best],
-        "points_below": 100 * (actual[best] - chosen),
-        "median_auroc": 100 * float(np.median(actual)),
-        "not_clearly_behind": sum(row["behind_low"] <= 0 for row in rows),
-        "seconds": sum({row["candidate"]: row["seconds"] for row in rows}.values()),
+        "correlation_of_scores": correlation(range(len(rows))),
+        "correlation_of_models": correlation(own),
+        "chosen": name(chosen),
+        "chosen_auroc": actual[chosen],
+        "best": name(best),
+        "best_auroc": actual[best],
+        "points_below": actual[best] - actual[chosen],
+        "points_below_by_figure_alone": actual[best] - actual[0],
+        "median_auroc": float(np.median(actual)),
+        "models_not_clearly_behind": len({r.candidate for r in rows if not r.clearly_behind}),
+        "seconds": sum({row.candidate: row.seconds for row in rows}.values()),
     }
 
 
-def table_of(lines: list[dict[str, Any]]) -> str:
+def record_of(row: Row, real: Real) -> dict[str, Any]:
+    """A row of the ranking with its figure by real defects."""
+    kept = ("candidate", "map", "score", "own", "kinds", "value", "low", "high", "behind_low",
+            "behind_high", "pixel_auroc", "seconds", "milliseconds")  # fmt: skip
+    return {name: getattr(row, name) for name in kept} | {"real": real[row.candidate][row.score]}
+
+
+def table_of(lines: Sequence[Mapping[str, Any]]) -> str:
     """The table in Markdown."""
     out = [
-        "| data | scores | rank correlation: scores, models | chosen | image AUROC | best | points "
-        "below |",
-        "|---|---|---|---|---|---|---|",
+        "| data | models | rank correlation: scores, models | chosen | image AUROC | best there is "
+        "| points below | by the figure alone |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for one in lines:
         out.append(
-            f"| {one['data']} | {one['scores']} of {one['models']} models | "
-            f"{one['correlation_of_scores']:.2f}, {one['correlation_of_models']:.2f} | "
-            f"`{one['chosen']}` | {one['chosen_auroc']:.1f} | `{one['best']}` "
-            f"{one['best_auroc']:.1f} | {one['points_below']:.1f} |"
+            f"| {one['data']} | {one['models']} | {one['correlation_of_scores']:.2f}, "
+            f"{one['correlation_of_models']:.2f} | `{one['chosen']}` | {one['chosen_auroc']:.1f} | "
+            f"`{one['best']}` {one['best_auroc']:.1f} | {one['points_below']:.1f} | "
+            f"{one['points_below_by_figure_alone']:.1f} |"
         )
     return "\n".join(out)
 
@@ -131,18 +158,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME=DIR")
     parser.add_argument("--work", required=True, type=pathlib.Path, help="of the selections")
-    parser.add_argument("--count", type=int, default=len(CANDIDATES), help="of models tried")
+    parser.add_argument("--models", nargs="+", default=[one.name for one in CANDIDATES],
+                        help="that are tried, by the names of tables")  # fmt: skip
+    parser.add_argument("--rank-only", action="store_true", help="what was judged before")
     parser.add_argument("--output", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
-    sets: dict[str, Any] = {}
+    lines, rows = [], {}
     for named in arguments.data:
-        name, _, root = named.partition("=")
-        sets[name] = rows_of(root, arguments.work / name, arguments.count)
-        lines = [summary(one, found) for one, found in sets.items()]
-        write_json(
-            arguments.output, {"processor": processor_name(), "summary": lines, "sets": sets}
-        )
-        print(table_of(lines), flush=True)
+        data, _, root = named.partition("=")
+        folder = SelectionFolder(arguments.work / data)
+        if not arguments.rank_only:
+            run_on(root, folder, arguments.models)
+        real = json.loads((folder.path / "real.json").read_text())
+        found = ranked(folder, real)
+        lines += [summary(data, group, of, real) for group, of in found.items()]
+        rows[data] = [record_of(row, real) for row in found["all"]]
+        values = {"processor": processor_name(), "summary": lines, "rows": rows}
+        write_json(arguments.output, values)
+    print(table_of(lines), flush=True)
 
 
 if __name__ == "__main__":
