@@ -27,7 +27,8 @@ from jaxad import metrics
 from jaxad.data.images import spread
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import run_table
-from jaxad.run.environment import processor_name
+from jaxad.report.tables import format_value
+from jaxad.run.environment import describe, processor_name
 from jaxad.run.files import write_json
 from jaxad.selection.candidates import CANDIDATES
 from jaxad.selection.ranking import Row, choose, rank
@@ -105,9 +106,13 @@ def summary(data: str, group: str, rows: Sequence[Row], real: Real) -> dict[str,
     """One line of the table, figures in percent."""
     actual = [100 * real[row.candidate][row.score] for row in rows]
     own = [i for i, row in enumerate(rows) if row.own]
-    correlation = lambda places: float(
-        stats.spearmanr([rows[i].value for i in places], [actual[i] for i in places]).statistic
-    )
+
+    def correlation(places: Sequence[int]) -> float | None:
+        drawn, by_real = [rows[i].value for i in places], [actual[i] for i in places]
+        if min(len(set(drawn)), len(set(by_real))) < 2:
+            return None
+        return float(stats.spearmanr(drawn, by_real).statistic)
+
     chosen, best = rows.index(choose(rows)), int(np.argmax(actual))
     name = lambda i: f"{rows[i].candidate} {rows[i].score}"
     return {
@@ -144,11 +149,13 @@ def table_of(lines: Sequence[Mapping[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in lines:
+        correlations = ", ".join(
+            format_value(one[f"correlation_of_{what}"], digits=2) for what in ("scores", "models")
+        )
         out.append(
-            f"| {one['data']} | {one['models']} | {one['correlation_of_scores']:.2f}, "
-            f"{one['correlation_of_models']:.2f} | `{one['chosen']}` | {one['chosen_auroc']:.1f} | "
-            f"`{one['best']}` {one['best_auroc']:.1f} | {one['points_below']:.1f} | "
-            f"{one['points_below_by_figure_alone']:.1f} |"
+            f"| {one['data']} | {one['models']} | {correlations} | `{one['chosen']}` | "
+            f"{one['chosen_auroc']:.1f} | `{one['best']}` {one['best_auroc']:.1f} | "
+            f"{one['points_below']:.1f} | {one['points_below_by_figure_alone']:.1f} |"
         )
     return "\n".join(out)
 
@@ -173,7 +180,8 @@ def main() -> None:
         found = ranked(folder, real)
         lines += [summary(data, group, of, real) for group, of in found.items()]
         rows[data] = [record_of(row, real) for row in found["all"]]
-        values = {"processor": processor_name(), "summary": lines, "rows": rows}
+        made = {"processor": processor_name(), "commit": describe(0)["commit"]}
+        values = {**made, "summary": lines, "rows": rows}
         write_json(arguments.output, values)
     print(table_of(lines), flush=True)
 
