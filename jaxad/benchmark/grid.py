@@ -2,6 +2,8 @@
 
 Every cell of the grid has a run folder. Whoever holds its lock runs it, others go on to the next
 cell and come back; its ``outcome.json``, written last, says that it is done, or why it failed.
+The tables and the page are of all cells of the folder, whichever call ran them: a comparison that
+is finished loses nothing to the next command.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from jaxad.benchmark.papers import write_paper_tables
 from jaxad.benchmark.runs_page import RunSummary, write_comparison
@@ -34,8 +36,17 @@ from jaxad.run.variants import about_config
 from jaxad.training.preparation import CHANGEABLE
 from jaxad.training.train import train
 
+_TOLD = ("train.", "model.", "data.image_size", "data.illumination", "data.calibration",
+         "data.holdout", "data.tiles", "data.region", "data.limit", "evaluate.primary",
+         "evaluate.smoothing")  # fmt: skip
+"""Keys that change what a model is; the page tells them where the config says otherwise."""
+
 POLL_SECONDS = 1.0
 """Between looks at cells that other processes are running."""
+
+
+_Known: TypeAlias = tuple[dict[str, Any], RunSummary | None]
+"""The row of a cell, and what the page says of it; None for one that failed or cannot be read."""
 
 
 class Cell(NamedTuple):
@@ -81,7 +92,7 @@ def benchmark(
       categories: of the data set of ``data.root``.
       seeds: each gives a run of its own.
       workdir: one run folder per cell, ``results.csv``, ``results.json``, ``results.md`` and
-        ``report.html`` (all runs side by side).
+        ``report.html``: all cells of the folder side by side, those of earlier calls too.
       overrides: config keys for every cell.
       own_overrides: config -> keys that stand in place of ``overrides`` for its cells.
       papers: ids of printed tables (:mod:`jaxad.benchmark.printed`) to write beside the cells'
@@ -110,7 +121,7 @@ def benchmark(
     own = own_overrides or {}
     settings = {cell: _settings(cell, own.get(cell.config, overrides or {})) for cell in cells}
     rows: dict[Cell, dict[str, Any]] = {}
-    summaries: dict[Cell, RunSummary] = {}
+    shown = _found(root, [cell.folder for cell in cells])
     while len(rows) < len(cells):
         before = len(rows)
         for number, cell in enumerate(cells, start=1):
@@ -119,17 +130,55 @@ def benchmark(
             name = f"[{number}/{len(cells)}] {cell.config} {cell.category} seed {cell.seed}"
             taken = _take(cell, settings[cell], root, since=since, name=name)
             if taken is not None:
-                rows[cell], summary = taken
-                if summary is not None:
-                    summaries[cell] = summary
-                known = [rows[one] for one in cells if one in rows]
-                write_results(root, known)
-                write_paper_tables(root, papers, known, variant=variant)
+                rows[cell] = taken[0]
+                # Where other keys were refused, the finished run stays what the tables tell of.
+                shown[cell.folder] = _read(root, cell) or taken if taken[0]["error"] else taken
+                write_results(root, [row for row, _ in shown.values()], _failures(rows, shown))
+                write_paper_tables(root, papers, _in_order(rows, cells), variant=variant)
         if len(rows) == before:
             time.sleep(POLL_SECONDS)  # the cells that are left are with other processes
-    finished = [summaries[cell] for cell in cells if cell in summaries]
-    write_comparison(root / "report.html", finished, title=title)
-    return [rows[cell] for cell in cells]
+    # Other commands may have finished cells in the same folder meanwhile.
+    shown = _found(root, [cell.folder for cell in cells], besides=shown)
+    failures = _failures(rows, shown)
+    write_results(root, [row for row, _ in shown.values()], failures)
+    finished = [summary for _, summary in shown.values() if summary is not None]
+    write_comparison(root / "report.html", finished, title=title, failures=failures)
+    return _in_order(rows, cells)
+
+
+def _in_order(rows: Mapping[Cell, dict[str, Any]], cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    return [rows[cell] for cell in cells if cell in rows]
+
+
+def _found(
+    root: pathlib.Path, first: Sequence[str], besides: Mapping[str, _Known] | None = None
+) -> dict[str, _Known]:
+    """The cells of a benchmark's folder that are done or failed: folder -> what is known of them.
+
+    Args:
+      root: the folder.
+      first: folders that come first, in this order; the others follow by name.
+      besides: what is known already, which is not read again.
+    """
+    there = [
+        path.parent.relative_to(root).as_posix() for path in root.glob("*/*/seed*/outcome.json")
+    ]
+    known = dict(besides or {})
+    for folder in sorted(set(there) - set(known)):
+        config, category, seed = folder.split("/")
+        category, number = "" if category == "default" else category, seed.removeprefix("seed")
+        if number.isdecimal() and (read := _read(root, Cell(config, category, int(number)))):
+            known[folder] = read
+    return {folder: known[folder] for folder in dict.fromkeys([*first, *known]) if folder in known}
+
+
+def _failures(
+    rows: Mapping[Cell, Mapping[str, Any]], shown: Mapping[str, _Known]
+) -> list[tuple[str, str]]:
+    """Folder and reason of every cell that failed now, or has nothing but its failure."""
+    every = {folder: row["error"] for folder, (row, _) in shown.items()}
+    every |= {row["folder"]: row["error"] for row in rows.values()}
+    return [(folder, error) for folder, error in every.items() if error]
 
 
 def _settings(cell: Cell, overrides: Mapping[str, Any]) -> Settings:
@@ -141,14 +190,9 @@ def _settings(cell: Cell, overrides: Mapping[str, Any]) -> Settings:
 
 def _take(
     cell: Cell, config: Settings, root: pathlib.Path, *, since: float, name: str
-) -> tuple[dict[str, Any], RunSummary | None] | None:
-    """Runs a cell unless it is done; None where another process is at it.
-
-    Returns:
-      Its row and what the page says of it, None for a cell that failed or cannot be read.
-    """
+) -> _Known | None:
+    """Runs a cell unless it is done; None where another process is at it."""
     run = RunFolder(root / cell.folder)
-    row: dict[str, Any] = {**cell._asdict(), "folder": cell.folder, "error": ""}
     try:
         run.create()
         with try_lock(run.path / ".cell.lock") as mine:
@@ -158,15 +202,48 @@ def _take(
             # One of the future is from before the clock was set back.
             if outcome and outcome["error"] and since <= outcome["time"] <= time.time():
                 raise UserError(outcome["error"])
-            done = outcome and not outcome["error"] and _is_of(run, config)
+            finished = bool(outcome and not outcome["error"])
+            done = finished and _is_of(run, config)
             say(f"{name}: finished before" if done else name, file=sys.stderr)
             if not done:
-                _run(run, config)
-        row |= _metrics(run)
-        return row, summary_of(root, row)
+                _run(run, cell, config, finished=finished)
+        return _finished(root, cell)
     except UserError as error:
         say(f"{name}: failed: {error}", file=sys.stderr)
-        return {**row, "error": str(error), **dict.fromkeys(("seconds", *METRICS))}, None
+        return _failed(cell, str(error)), None
+
+
+def _failed(cell: Cell, error: str) -> dict[str, Any]:
+    nothing = dict.fromkeys(("seconds", *METRICS))
+    return {**cell._asdict(), "folder": cell.folder, "error": error, **nothing}
+
+
+def _finished(root: pathlib.Path, cell: Cell) -> _Known:
+    row = {**cell._asdict(), "folder": cell.folder, "error": ""}
+    row |= _metrics(RunFolder(root / cell.folder))
+    return row, summary_of(root, row)
+
+
+def _read(root: pathlib.Path, cell: Cell) -> _Known | None:
+    """What a folder holds of a cell; None where it was not run to its end.
+
+    Args:
+      root: the folder of the benchmark.
+      cell: whose names may be those of folders; its outcome tells the right ones.
+    """
+    run = RunFolder(root / cell.folder)
+    try:
+        if not run.outcome.exists():
+            return None
+        outcome = run.read_json(run.outcome)
+        # Outcomes of an earlier version do not tell them.
+        named = cell._replace(**{key: outcome[key] for key in cell._fields if key in outcome})
+        cell = named if named.folder == cell.folder else cell
+        return (
+            (_failed(cell, outcome["error"]), None) if outcome["error"] else _finished(root, cell)
+        )
+    except UserError as error:
+        return _failed(cell, str(error)), None
 
 
 def _is_of(run: RunFolder, config: Settings) -> bool:
@@ -179,9 +256,10 @@ def _is_of(run: RunFolder, config: Settings) -> bool:
     return there == here and run.metrics.exists()
 
 
-def _run(run: RunFolder, config: Settings) -> None:
+def _run(run: RunFolder, cell: Cell, config: Settings, *, finished: bool) -> None:
+    outcome: dict[str, Any] = {**cell._asdict(), "error": ""}
+    before = flatten(run.read_config()) if finished else None
     run.outcome.unlink(missing_ok=True)
-    reason = ""
     try:
         train(config, run.path)
         # A run that was trained before keeps the judgement it was trained with.
@@ -195,12 +273,15 @@ def _run(run: RunFolder, config: Settings) -> None:
             },
         )
     except UserError as error:
-        reason = str(error)
+        outcome["error"] = str(error)
     except Exception as error:  # out of memory, say: the other cells may still run
         interruption.check()  # which a library may have made another error of
         traceback.print_exc()
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    run.write_json(run.outcome, {"error": reason, "time": time.time()})
+        outcome["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    reason = outcome["error"]
+    if finished and reason and run.metrics.exists() and flatten(run.read_config()) == before:
+        outcome["error"] = ""  # other keys were refused, and the finished run is as it was
+    run.write_json(run.outcome, outcome | {"time": time.time()})
     if reason:
         raise UserError(reason)
 
@@ -222,14 +303,33 @@ def _metrics(run: RunFolder) -> dict[str, Any]:
 def summary_of(root: pathlib.Path, row: Mapping[str, Any]) -> RunSummary:
     """What the page over all runs says of one."""
     run = RunFolder(root / row["folder"])
+    calibration = run.read_json(run.calibration)
     return RunSummary(
         name=row["config"],
-        about=about_config(row["config"]),
+        about=_about(row["config"], run),
+        data=pathlib.PurePath(run.read_json(run.data)["root"]).name,
+        odd_images=len(calibration.get("odd_images", [])),
         category=row["category"],
         seed=row["seed"],
         metrics=run.read_json(run.metrics),
         link=f"{row['folder']}/report.html",
         seconds=row["seconds"],
         cases=(cases := load_cases(run.cases)),
-        scale=common_scale(run.read_json(run.calibration), cases),
+        scale=common_scale(calibration, cases),
     )
+
+
+def _about(config: str, run: RunFolder) -> str:
+    """What a config is for, and the keys of a run that say otherwise than it does."""
+    about = about_config(config)
+    if not about:
+        return ""
+    usual = flatten(load_settings(config, {}))
+    # A fit in closed form takes no steps: what is said of them changes nothing.
+    told = _TOLD if run.read_timing().get("steps") else _TOLD[1:]
+    changed = [
+        f"{key} is {value} here, not {usual.get(key)}"
+        for key, value in flatten(run.read_config()).items()
+        if repr(value) != repr(usual.get(key)) and key.startswith(told)
+    ]
+    return "; ".join([about, *changed])

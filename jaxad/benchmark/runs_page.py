@@ -25,7 +25,7 @@ from jaxad.report.page import (
     page,
     sortable_table,
 )
-from jaxad.report.tables import MISSING, format_seconds, metric_title
+from jaxad.report.tables import MISSING, format_score, format_seconds, metric_title
 from jaxad.run.files import write_text
 
 _DRAWN = ("image_auroc", "pixel_auroc", "aupro")
@@ -37,7 +37,9 @@ class RunSummary:
 
     Attributes:
       name: what the table calls it: the model, or its config.
-      about: what it is, and what its variants are for; empty for nothing to tell.
+      about: what it is, what its variants are for, and which of its keys were set otherwise;
+        empty for nothing to tell.
+      data: name of its data set; empty for none to tell.
       category: of the data set; images are compared within one.
       seed: None where there is none to tell.
       metrics: the content of its ``metrics.json``.
@@ -45,6 +47,7 @@ class RunSummary:
       seconds: time to train (or to fit), None when unknown.
       cases: some of its test images; images are matched between runs by path.
       scale: its heat-map scale; None takes the range of its cases.
+      odd_images: how many of its training images score far above the others.
     """
 
     name: str
@@ -56,10 +59,16 @@ class RunSummary:
     seconds: float | None = None
     cases: Sequence[Case] = ()
     scale: Scale | None = None
+    data: str = ""
+    odd_images: int = 0
 
 
 def write_comparison(
-    path: str | os.PathLike, runs: Sequence[RunSummary], *, title: str = "Comparison of models"
+    path: str | os.PathLike,
+    runs: Sequence[RunSummary],
+    *,
+    title: str = "Comparison of models",
+    failures: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Writes the page that compares runs, whole or not at all.
 
@@ -68,6 +77,7 @@ def write_comparison(
       runs: in the order of the table. Images are matched by path within a category; each run
         keeps its own heat-map scale, because scores of different models have different units.
       title: heading of the page.
+      failures: folder and reason of runs that failed, those with an earlier result included.
 
     Raises:
       UserError: the file cannot be written.
@@ -75,8 +85,8 @@ def write_comparison(
     categories = list(dict.fromkeys(run.category for run in runs))
     asked = _columns(runs)
     known = [one for one in asked if any(is_known(one.of(run)) for run in runs)]
-    # Four more columns may tell the model, its category, its seed and its time.
-    columns = (known or asked)[: SORTABLE_COLUMNS - 4]
+    # Seven more may tell the model, its category, its seed, its time and its decisions.
+    columns = (known or asked)[: SORTABLE_COLUMNS - 7]
     absent = [one for one in asked if one not in known] if known else []
     reasons = sorted({why for run in runs for one in absent if (why := one.why_not(run))})
     below = any(one.at_chance(run) for run in runs for one in columns)
@@ -86,14 +96,21 @@ def write_comparison(
         _metrics_table(runs, columns),
         below=below,
         by_category=any(categories),
+        odd=[(_linked(run), run.odd_images) for run in runs if run.odd_images],
         absent=[one.title for one in absent],
         reasons=reasons,
     )
     several = len(categories) > 1
     means = fragment("runs", "means", _means_table(runs, columns)) if several else ""
     bars_heading = "Per category" if categories != [""] else "In bars"
-    about = {run.name: run.about for run in runs if run.about}
+    about: dict[str, dict[str, None]] = {}
+    for run in runs:
+        if run.about:
+            about.setdefault(run.name, {})[run.about] = None
+    shown = {run.link.removesuffix("/report.html") for run in runs if run.link}
+    failed = [(folder, reason, folder in shown) for folder, reason in failures]
     sections = [
+        Section("failed", "Failed", fragment("runs", "failed", failed) if failed else ""),
         Section("models", "What is compared", fragment("runs", "models", about) if about else ""),
         Section("metrics", "Metrics", metrics),
         Section("means", "Means over categories", means),
@@ -103,7 +120,20 @@ def write_comparison(
         images = _images(_first_seeds(run for run in runs if run.category == category))
         heading = f"{category}: the same images" if category else "The same images, side by side"
         sections.append(Section(f"images-{number}" if number else "images", heading, images))
-    write_text(path, page(title, sections))
+    write_text(path, page(title, sections, lead=fragment("runs", "lead", _tested(runs))))
+
+
+def _tested(runs: Sequence[RunSummary]) -> list[str]:
+    """The data sets with the numbers of their test images, each once."""
+    told = []
+    for run in runs:
+        decided = run.metrics.get("counts") or {}
+        name = " ".join(dict.fromkeys(one for one in (run.data, run.category) if one))
+        if decided.get("images"):
+            good, bad = decided.get("good", 0), decided.get("anomalous", 0)
+            name += f": {decided['images']} test images, {good} good and {bad} defective"
+        told.append(name.removeprefix(": "))
+    return [one for one in dict.fromkeys(told) if one]
 
 
 def _linked(run: RunSummary) -> Cell:
@@ -195,10 +225,12 @@ def _metrics_table(runs: Sequence[RunSummary], columns: Sequence[_Column]) -> Ma
         leading["Seed"] = lambda run: Cell(
             MISSING if run.seed is None else str(run.seed), key=run.seed
         )
+    decide = any(is_known(run.metrics.get("image_threshold")) for run in runs)
     rows = []
     for run in runs:
         row = [make(run) for make in leading.values()]
         row.append(Cell(format_seconds(run.seconds), key=run.seconds))
+        row += [_threshold(run), _share(run, "defective"), _share(run, "good")] if decide else []
         for column in columns:
             value, most = column.of(run), best[column].get(run.category)
             is_best = is_known(value) and round(value, 4) == most
@@ -206,9 +238,25 @@ def _metrics_table(runs: Sequence[RunSummary], columns: Sequence[_Column]) -> Ma
             chance = column.chance(run) if column.at_chance(run) else None
             row.append(cell._replace(chance=chance))
         rows.append(row)
-    headers = [*leading, "Time to train", *(column.title for column in columns)]
-    upwards = range(1, len(leading) + 1)
+    decisions = ["Threshold", "Defects found", "False alarms"] if decide else []
+    headers = [*leading, "Time to train", *decisions, *(column.title for column in columns)]
+    upwards = [*range(1, len(leading) + 1)]
+    upwards += [headers.index("False alarms")] if decide else []
     return sortable_table(headers, rows, name="sort", smallest_first=upwards)
+
+
+def _threshold(run: RunSummary) -> Cell:
+    value = run.metrics.get("image_threshold")
+    return Cell(format_score(value), key=value)
+
+
+def _share(run: RunSummary, group: str) -> Cell:
+    """How many images of a group the run's threshold rejects."""
+    decided = run.metrics.get("decisions") or {}
+    total, rejected = decided.get(group), decided.get(f"{group}_rejected")
+    if not total or not is_known(rejected):
+        return Cell(MISSING)
+    return Cell(f"{rejected} of {total}", key=rejected / total)
 
 
 def _by_model(runs: Sequence[RunSummary], column: _Column) -> dict[str, dict[str, list[float]]]:
@@ -276,7 +324,11 @@ def _images(runs: Sequence[RunSummary]) -> str:
         ]
         rows.append((_photograph(first[path]), first[path].row, results))
     headings = list(zip(map(_linked, runs), scales, strict=True))
-    return fragment("runs", "images", headings, rows, MISSING)
+    sizes = {
+        run.name: " × ".join(map(str, run.cases[0].image.shape[:2])) for run in runs if run.cases
+    }
+    several = sizes if len(set(sizes.values())) > 1 else {}
+    return fragment("runs", "images", headings, rows, MISSING, several)
 
 
 def _photograph(case: Case) -> Picture:

@@ -94,21 +94,32 @@ def seed_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def write_results(root: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes results.csv, results.json and results.md."""
+def write_results(
+    root: pathlib.Path,
+    rows: Sequence[Mapping[str, Any]],
+    failures: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Writes results.csv, results.json and results.md.
+
+    Args:
+      root: their folder.
+      rows: of all cells.
+      failures: folder and reason of cells that failed, those with an earlier result included.
+    """
     metrics = metric_columns(rows)
     columns = ["config", "category", "seed", "seconds", *metrics, "protocol", "folder", "error"]
     write_csv(root / "results.csv", columns, rows)
     means, seeds = mean_rows(rows), seed_rows(rows)
     protocols = {name: get_protocol(name).statement for name in _protocols_of(rows)}
-    results = {"cells": list(rows), "means": means, "seeds": seeds, "protocols": protocols}
+    results: dict[str, Any] = {"cells": list(rows), "means": means, "seeds": seeds}
+    results |= {"protocols": protocols, "failures": dict(failures)}
     write_json(root / "results.json", {**results, "groups": GROUPS})
     shown = {key: metric_title(key) for key in ("config", "category", "seed", "seconds")}
     parts = [markdown_table([*rows, *means], shown | metrics)]
     if seeds:
         keys = ("config", "category", "statistic", "seeds", "seconds")
         parts.append(markdown_table(seeds, {key: metric_title(key) for key in keys} | metrics))
-    parts += [f"- {row['folder']} failed: {row['error']}" for row in rows if row["error"]]
+    parts += [f"- {folder} failed: {reason}" for folder, reason in failures]
     used = [name for name in GROUPS if any(mean["category"] == name for mean in means)]
     parts += [f"- {name}: {', '.join(GROUPS[name])}" for name in used]
     parts += [f"- protocol {name}: {statement}" for name, statement in protocols.items()]

@@ -330,7 +330,8 @@ def model_bars(
     Returns:
       An SVG element, as high as the bars ask for.
     """
-    bar, gap, left, right = 13, 12, 128, WIDTH - 50
+    # Room for names only where there are some.
+    bar, gap, left, right = 13, 12, 128 if any(values) else 4, WIDTH - 50
     width = right - left
     parts: list[str] = []
     y = 6
@@ -341,7 +342,7 @@ def model_bars(
         for place, model in enumerate(models):
             runs = [value for value in by_model.get(model, ()) if is_known(value)]
             mean = sum(runs) / len(runs) if runs else None
-            title = f"{model}, {category}: {format_value(mean)}"
+            title = f"{model}, {category}: ".replace(", :", ":") + format_value(mean)
             kind = f"m{place % len(MODEL_COLOURS)}"
             parts += _bar(left, y, width, bar - 2, mean, kind, title)
             if len(runs) > 1:

@@ -14,6 +14,7 @@
   });
 
   const data = JSON.parse(one("#data").textContent);
+  if (!data.frame) return; // a page without a threshold to move: of several runs, say
   const [left, right, top, bottom] = data.frame;
   const labelled = data.totals.length > 1;
   const items = all("[data-score]").map((element, place) => ({

@@ -1,8 +1,9 @@
 """Our pages: their templates, and what these are given.
 
 All HTML stands in ``report/templates``; text that comes into it is escaped. A page is one file that
-fetches nothing and is complete without scripts. A page to work with has one, ``page.js``; the
-content security policy names it by its hash, so that the browser runs no other.
+fetches nothing and is complete without scripts. It has one, ``page.js``, which gives a page of
+images its slider and filters, and all pages the choice of dark or light; the content security
+policy names it by its hash, so that the browser runs no other.
 """
 
 from __future__ import annotations
@@ -186,13 +187,13 @@ def page(
       title: heading and window title, as text.
       sections: in order; they make the contents.
       lead: HTML between the heading and the first section.
-      live: of a page with a script; None for one without.
+      live: of a page of images; None for others.
 
     Returns:
       The HTML document.
     """
     shown = [section for section in sections if section.body]
-    script = _script() if live else Markup("")
+    script = _script()
     return text_page(
         "page.html.j2",
         title=title,
@@ -200,7 +201,7 @@ def page(
         lead=lead,
         live=live,
         script=script,
-        allowed=Markup(f"'{integrity(script)}'" if live else "'none'"),
+        allowed=Markup(f"'{integrity(script)}'"),
     )
 
 

@@ -281,5 +281,6 @@ METRICS = Schema(
 )
 OUTCOME = Schema(
     keys={"error": TEXT, "time": POSITIVE},
+    more={"config": TEXT, "category": TEXT, "seed": WHOLE},
     advice="remove it, and the cell is run again",
 )

@@ -89,7 +89,7 @@ def prepare(config: Settings, run: RunFolder, stack: contextlib.ExitStack) -> Se
         run.create()
         stack.enter_context(run.locked())
         run.remove_unfinished()
-        _check_same_run(run, config)
+        _check_same_run(run, config, closed_form=model.fit is not None)
     closed_form, steps = model.fit is not None, config.train.takes_steps
     inputs = prepare_inputs(config, train=closed_form or steps, closed_form=closed_form)
     if steps and not closed_form:
@@ -164,7 +164,7 @@ def _origin(record: Mapping[str, Any]) -> dict[str, Any]:
     return {key: record[key] for key in known if key in record}
 
 
-def _check_same_run(run: RunFolder, config: Settings) -> None:
+def _check_same_run(run: RunFolder, config: Settings, *, closed_form: bool) -> None:
     if not run.has_checkpoint():
         return  # nothing to go on from: a mistake in the config may still be mended
     if not run.config.exists():
@@ -179,8 +179,9 @@ def _check_same_run(run: RunFolder, config: Settings) -> None:
     of_detection = models.detection_keys(config.model.name)
     for key in {**there, **here}:
         changeable = key.startswith(CHANGEABLE) or key in of_detection
-        # A finished run may be trained longer.
-        changeable |= key in LENGTHS and _longer(there.get(key), here.get(key))
+        # A finished run may be trained longer, and a fit in closed form takes no steps at all.
+        longer = closed_form or _longer(there.get(key), here.get(key))
+        changeable |= key in LENGTHS and longer
         # Lists and tuples are the same thing once they have been through JSON.
         if not changeable and repr(there.get(key)) != repr(here.get(key)):
             raise UserError(

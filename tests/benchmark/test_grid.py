@@ -118,6 +118,43 @@ def test_a_cell_that_fails_is_a_row_with_its_reason(tiny_data, overrides, tmp_pa
     assert "missing" in capsys.readouterr().out
 
 
+def test_the_next_command_in_a_folder_loses_no_finished_comparison(finished, overrides, tmp_path):
+    root = shutil.copytree(finished[0], tmp_path / "benchmark")
+    cells = lambda: {
+        (row["config"], row["category"], row["seed"]): row
+        for row in json.loads((root / "results.json").read_text())["cells"]
+    }
+    before = cells()
+    # Other keys are refused, and one cell is new: all that was finished stays.
+    rows = benchmark(
+        ["pca"], ["stripes"], [0, 2], root, overrides={**overrides, "model.components": "2"}
+    )
+    assert "model.components" in rows[0]["error"] and not rows[1]["error"]
+    assert cells() == before | {("pca", "stripes", 2): rows[1]}
+    folder = rows[0]["folder"]
+    assert json.loads((root / "results.json").read_text())["failures"] == {folder: rows[0]["error"]}
+    assert f"{folder} failed: " in (root / "results.md").read_text()
+    page = (root / "report.html").read_text()
+    assert "Shown is the run that was finished before" in page
+    assert all(f"{row['folder']}/report.html" in page for row in cells().values())
+    # Without the keys there is nothing to run, nor a failure.
+    assert benchmark(["pca"], ["stripes"], [0], root, overrides=overrides) == finished[1][:1]
+    assert len(cells()) == 5 and "Failed" not in (root / "report.html").read_text()
+
+
+def test_the_page_tells_keys_that_say_otherwise_than_the_config(finished, overrides):
+    root, (row, *_) = finished
+    about = module.summary_of(root, row).about
+    assert "model.components is 3 here, not 30" in about and "data.root" not in about
+    assert "train." not in about  # a fit in closed form takes no steps
+
+
+def test_a_fit_in_closed_form_minds_no_steps(finished, overrides, tmp_path):
+    root = shutil.copytree(finished[0], tmp_path / "benchmark")
+    (one,) = benchmark(["pca"], ["stripes"], [0], root, overrides={**overrides, "train.steps": "7"})
+    assert not one["error"] and one["aupro"] == finished[1][0]["aupro"]
+
+
 def test_a_misprint_shows_before_the_first_run(tmp_path, overrides):
     with pytest.raises(UserError, match="did you mean 'vqvae'"):
         benchmark(["pca", "vqvea"], ["stripes"], [0], tmp_path, overrides=overrides)

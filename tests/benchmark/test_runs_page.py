@@ -92,10 +92,46 @@ def test_figures_at_or_below_chance_are_marked_by_what_guessing_gives(tmp_path):
     assert "†" not in Page((tmp_path / "d.html").read_text(encoding="utf-8")).text
 
 
+def test_decisions_data_failures_and_odd_images_are_told(tmp_path):
+    decided = {"defective": 40, "defective_rejected": 7, "good": 14, "good_rejected": 1}
+    metrics = {
+        "image_threshold": 9.0213,
+        "decisions": decided,
+        "counts": {"images": 54, "good": 14, "anomalous": 40},
+    }
+    run = RunSummary(
+        name="pca", metrics=metrics, data=NASTY, link="pca/default/seed0/report.html", odd_images=2
+    )
+    failures = [("pca/default/seed0", NASTY), ("vae/default/seed0", "out of memory")]
+    write_comparison(tmp_path / "c.html", [run], failures=failures)
+    text = (tmp_path / "c.html").read_text(encoding="utf-8")
+    parsed = Page(text)
+    assert_self_contained(parsed, text)
+    assert "54 test images, 14 good and 40 defective" in parsed.text and NASTY in parsed.text
+    assert "9.021 7 of 40 1 of 14" in parsed.text
+    assert "2 training images score far above the others" in parsed.text
+    assert parsed.text.count("Shown is the run that was finished before") == 1
+    assert "out of memory" in parsed.text
+
+
+def test_models_that_see_images_at_different_sizes_are_told(tmp_path):
+    runs = [
+        RunSummary(name=name, metrics={}, cases=make_cases(2, shape=shape))
+        for name, shape in (("a", (32, 48, 3)), ("b", (64, 96, 3)))
+    ]
+    write_comparison(tmp_path / "c.html", runs)
+    assert "a 32 × 48, b 64 × 96" in Page((tmp_path / "c.html").read_text(encoding="utf-8")).text
+    write_comparison(tmp_path / "d.html", runs[:1])
+    assert "32 × 48" not in Page((tmp_path / "d.html").read_text(encoding="utf-8")).text
+
+
 def test_scales_of_bars_and_maps_are_shown(tmp_path):
     runs = [
         RunSummary(
-            name=name, metrics={"image_auroc": 0.9}, cases=make_cases(2), scale=Scale(0.125, high)
+            name=name,
+            metrics={"image_auroc": 0.9},
+            cases=make_cases(2),
+            scale=Scale(0.125, high, 2.5),
         )
         for name, high in (("a", 4.5), ("b", 8.25))
     ]
@@ -103,6 +139,8 @@ def test_scales_of_bars_and_maps_are_shown(tmp_path):
     parsed = Page((tmp_path / "c.html").read_text(encoding="utf-8"))
     assert "0.125 4.5" in parsed.text and "0.125 8.25" in parsed.text
     assert "0 0.25 0.5 0.75 1" in parsed.text
+    marks = [attrs["title"] for _, attrs in parsed.tags if attrs.get("class") == "mark"]
+    assert marks == ["pixel threshold 2.5"] * 2
 
 
 def test_the_page_says_what_each_config_and_variant_is_for(tmp_path):
