@@ -22,8 +22,9 @@ TRUTH_COLOUR = (46, 204, 113)
 PREDICTED_COLOUR = (255, 59, 128)
 UNKNOWN_COLOUR = (128, 128, 128)
 
-MAP_WEIGHT = 0.45
-"""Of a map over a photograph: light enough to see the defect under it."""
+MAP_WEIGHT = 0.75
+"""Of a map over a photograph: the defect under it is still seen, and the top of the scale is yellow
+over a black gap (at 0.45 olive, duller than weak heat on a bright part)."""
 
 _INK, _MUTED, _PAPER, _EMPTY = (28, 33, 40), (96, 104, 116), (255, 255, 255), (238, 240, 243)
 
@@ -90,6 +91,20 @@ def opacity(
         return np.where(np.asarray(heat) <= low, 0.0, 1.0)
     unit = (np.asarray(heat, np.float64) - low) / (high - low)
     return np.nan_to_num(np.clip(2.0 * unit, 0.0, 1.0), nan=1.0)
+
+
+def legend(count: int) -> UInt8[np.ndarray, "count rgba"]:
+    """The colours of the scale as they lie over a photograph, from its lower to its upper end.
+
+    Args:
+      count: of colours, at least 2.
+
+    Returns:
+      Red, green, blue and opacity.
+    """
+    places = np.linspace(0.0, 1.0, count)[None]
+    seen = np.rint(255 * opacity(places, low=0.0, high=1.0)).astype(np.uint8)
+    return np.dstack([heat_map(places, low=0.0, high=1.0), seen])[0]
 
 
 def _rgb(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w rgb"]:
@@ -263,8 +278,10 @@ def _shorten(path: str, tail: str, draw, font, width: int) -> str:
 
 def _draw_colour_bar(strip, draw, scale: Scale, corner, height: int, font) -> None:
     left, top = corner
-    levels = np.linspace(255, 0, height).round().astype(np.intp)
-    strip.paste(Image.fromarray(colour_table()[levels][:, None].repeat(14, axis=1)), (left, top))
+    # As the colours lie over a photograph of middle brightness.
+    levels = np.linspace(1.0, 0.0, height)[:, None].repeat(14, axis=1)
+    under = np.full((height, 14, 1), UNKNOWN_COLOUR[0], np.uint8)
+    strip.paste(Image.fromarray(overlay(under, levels, low=0.0, high=1.0)), (left, top))
     draw.text((left + 20, top), format_score(scale.high), _INK, font, "lt")
     draw.text((left + 20, top + height), format_score(scale.low), _INK, font, "lb")
     if scale.threshold_place is None:

@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from jaxad.report.charts import MODEL_COLOURS
 from jaxad.report.content import is_known
-from jaxad.report.figures import colour_table
+from jaxad.report.figures import MAP_WEIGHT, legend
 from jaxad.report.pictures import data_uri
 from jaxad.report.tables import format_score, format_value
 from jaxad.report.terms import TERMS
@@ -140,7 +140,8 @@ def _templates() -> jinja2.Environment:
     # A path may wrap after each folder.
     environment.filters["breakable"] = lambda path: Markup("/<wbr>").join(path.split("/"))
     environment.globals |= {
-        "heat_colours": ", ".join("#" + one.tobytes().hex() for one in colour_table()[::15]),
+        "heat_colours": ", ".join("#" + one.tobytes().hex() for one in legend(17)),
+        "map_weight": MAP_WEIGHT,
         "model_colours": MODEL_COLOURS,
         "sortable_columns": SORTABLE_COLUMNS,
         "terms": TERMS,

@@ -18,7 +18,7 @@ from report_pages import (
     make_shown,
 )
 
-from jaxad.report import html
+from jaxad.report import figures, html
 from jaxad.report.content import Case, ScoreRow
 from jaxad.report.predictions import render_predictions
 
@@ -237,7 +237,7 @@ def test_the_map_becomes_more_or_less_opaque(page):
     opacity = lambda: float(
         page.script("return getComputedStyle(document.querySelector('.map')).opacity")
     )
-    assert opacity() == pytest.approx(0.45)
+    assert opacity() == pytest.approx(figures.MAP_WEIGHT)
     page.one("#opacity").send_keys(page.key("END"))
     assert opacity() == 1.0
 

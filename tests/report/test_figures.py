@@ -106,11 +106,30 @@ def test_the_photograph_stays_as_bright_as_it_was_where_the_map_is_low():
     white = np.full((1, 8, 3), 255, np.uint8)
     drawn = figures.overlay(white, heat, low=0.0, high=1.0)
     assert (drawn[0, :2] == 255).all()
-    # Under the brightest part, more than half of what is seen is still the photograph.
+    # Under the brightest part, the photograph is still seen, and alters the colour little.
     black = figures.overlay(np.zeros((1, 8, 3), np.uint8), heat, low=0.0, high=1.0)
-    assert (drawn[0, 6].astype(int) - black[0, 6] > 127).all()
+    difference = drawn[0, 6].astype(int) - black[0, 6]
+    assert (difference > 50).all() and (difference < 80).all()
     flat = figures.opacity(np.array([[1.0, 2.0]]), low=1.0, high=1.0)
     np.testing.assert_array_equal(flat, [[0.0, 1.0]])
+
+
+def test_the_top_of_the_scale_is_bright_yellow_over_a_black_gap_too():
+    heat = np.linspace(0.5, 1.0, 11)[None]
+    black = figures.overlay(np.zeros((1, 11, 1), np.uint8), heat, low=0.0, high=1.0)
+    red, green, blue = black[0, -1].astype(int)
+    assert min(red, green) > 180 and blue < 140
+    assert (np.diff(luminance(black)[0]) > 0).all()  # the hottest is the brightest
+
+
+def test_the_legend_is_what_lies_over_a_photograph():
+    red, green, blue, opacity = figures.legend(17).T
+    np.testing.assert_array_equal(np.stack([red, green, blue], 1)[-1], figures.colour_table()[-1])
+    assert (
+        opacity[0] == 0
+        and (opacity[8:] == 255).all()
+        and (np.diff(opacity[:9].astype(int)) > 0).all()
+    )
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
@@ -195,8 +214,10 @@ def test_panel_strip_holds_five_panels_and_the_scale(shape, bare):
     assert isinstance(strip, Image.Image) and strip.mode == "RGB"
     pixels = np.asarray(strip)
     assert (pixels == 90).all(axis=2).sum() > 2 * 30 * 120  # two plain panels
-    bar = figures.colour_table()
-    assert (pixels == bar[0]).all(axis=2).any() and (pixels == bar[255]).all(axis=2).any()
+    # The bar shows the scale's ends as they lie over a photograph of middle brightness.
+    gray = np.full((1, 2, 1), 128, np.uint8)
+    for end in figures.overlay(gray, np.array([[0.0, 1.0]]), low=0.0, high=1.0)[0]:
+        assert (pixels == end).all(axis=2).any()
 
 
 def test_a_long_path_keeps_its_end_inside_the_strip():
