@@ -296,6 +296,8 @@ def _metrics(run: RunFolder) -> dict[str, Any]:
             for name, value in metrics["protocol_figures"].items()
             if not isinstance(value, Mapping)
         }
+    row |= {"image_threshold": metrics.get("image_threshold")} | (metrics.get("decisions") or {})
+    row["odd_images"] = len(run.read_json(run.calibration).get("odd_images", []))
     seconds = run.read_json(run.timing)["train_seconds"]
     return {"seconds": seconds, "protocol": protocol, **row}
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxad.data.groups import GROUPS, MVTEC_AD
 from jaxad.evaluation.protocols.rules import get_protocol
-from jaxad.report.tables import markdown_table, metric_title
+from jaxad.report.tables import format_seconds, markdown_table, metric_title
 from jaxad.run.files import write_csv, write_json, write_text
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
@@ -24,6 +24,47 @@ def metric_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         protocol, _, name = key.partition(":")
         headings[key] = f"{protocol}: {metric_title(name)}"
     return headings
+
+
+DECISIONS = ("image_threshold", "defective", "defective_rejected", "good", "good_rejected")
+"""What the thresholds of runs do on their test images, as results.csv has it."""
+
+
+def shown_table(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Rows and columns for people: no empty column, no mean of a single run.
+
+    Args:
+      rows: of cells.
+
+    Returns:
+      The rows, those of means at their end, and key -> heading.
+    """
+    several = [mean for mean in mean_rows(rows) if not str(mean["seed"]).startswith(("0 ", "1 "))]
+    shown = []
+    for row in [*rows, *several]:
+        told = {"threshold": row.get("image_threshold"), "time": format_seconds(row["seconds"])}
+        for key, group in (("found", "defective"), ("alarms", "good")):
+            if row.get(group):
+                told[key] = f"{row[f'{group}_rejected']} of {row[group]}"
+        shown.append({**row, **told})
+    leading = {"config": "Config", "category": "Category", "seed": "Seed", "time": "Time to train"}
+    if not any(row["category"] for row in shown):
+        del leading["category"]
+    decided = {"threshold": "Threshold", "found": "Found", "alarms": "False alarms"}
+    decided = {k: v for k, v in decided.items() if any(row.get(k) is not None for row in shown)}
+    return shown, leading | decided | metric_columns(rows)
+
+
+def odd_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence on every run with odd training images."""
+    return [
+        f"{row['folder']}: {row['odd_images']} of its training images score far above the others "
+        "and may keep its threshold too high; odd_images.csv there names them"
+        for row in rows
+        if row.get("odd_images")
+    ]
 
 
 def mean_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -107,19 +148,20 @@ def write_results(
       failures: folder and reason of cells that failed, those with an earlier result included.
     """
     metrics = metric_columns(rows)
-    columns = ["config", "category", "seed", "seconds", *metrics, "protocol", "folder", "error"]
+    columns = ["config", "category", "seed", "seconds", *metrics, *DECISIONS, "odd_images"]
+    columns += ["protocol", "folder", "error"]
     write_csv(root / "results.csv", columns, rows)
     means, seeds = mean_rows(rows), seed_rows(rows)
     protocols = {name: get_protocol(name).statement for name in _protocols_of(rows)}
     results: dict[str, Any] = {"cells": list(rows), "means": means, "seeds": seeds}
     results |= {"protocols": protocols, "failures": dict(failures)}
     write_json(root / "results.json", {**results, "groups": GROUPS})
-    shown = {key: metric_title(key) for key in ("config", "category", "seed", "seconds")}
-    parts = [markdown_table([*rows, *means], shown | metrics)]
+    parts = [markdown_table(*shown_table(rows))]
     if seeds:
         keys = ("config", "category", "statistic", "seeds", "seconds")
         parts.append(markdown_table(seeds, {key: metric_title(key) for key in keys} | metrics))
     parts += [f"- {folder} failed: {reason}" for folder, reason in failures]
+    parts += [f"- {note}" for note in odd_notes(rows)]
     used = [name for name in GROUPS if any(mean["category"] == name for mean in means)]
     parts += [f"- {name}: {', '.join(GROUPS[name])}" for name in used]
     parts += [f"- protocol {name}: {statement}" for name, statement in protocols.items()]

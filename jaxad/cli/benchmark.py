@@ -111,14 +111,15 @@ def _command(
 
 
 def _show(root: pathlib.Path, papers: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    from jaxad.benchmark.tables import mean_rows, metric_columns
-    from jaxad.report.tables import format_metrics_table, metric_title
+    from jaxad.benchmark.tables import odd_notes, shown_table
+    from jaxad.report.tables import format_metrics_table
 
     for paper in papers:
         say((root / f"table_{paper}.md").read_text(encoding="utf-8"))
     if not papers:
-        columns = {key: metric_title(key) for key in ("config", "category", "seed", "seconds")}
-        say(format_metrics_table([*rows, *mean_rows(rows)], columns | metric_columns(rows)))
+        say(format_metrics_table(*shown_table(rows)))
+    for note in odd_notes(rows):
+        say(f"note: {note}")
     for row in rows:
         if row["error"]:
             say(f"{row['folder']}: {row['error']}")

@@ -22,6 +22,7 @@ from jaxad.report.figures import fit
 from jaxad.report.gallery import Shown
 from jaxad.report.pictures import SIDE, store
 from jaxad.report.predictions import PredictionsContent, write_predictions_page
+from jaxad.run.folder import RunFolder
 from jaxad.run.text import printable
 
 LISTED = 50
@@ -139,6 +140,18 @@ def shown_image(
     return Shown(number, case.row, store(case, scale), absent, link, prediction.notes)
 
 
+def _link(page: pathlib.Path, file: pathlib.Path) -> str:
+    """The address of a file from a page; empty where there is none."""
+    if not file.exists():
+        return ""
+    try:
+        relative = os.path.relpath(file, page.parent)
+    except ValueError:  # on another drive
+        return ""
+    address = urllib.parse.quote(os.fsencode(pathlib.Path(relative).as_posix()))
+    return address if address.startswith("../") else f"./{address}"
+
+
 def write_page(
     path: pathlib.Path,
     title: str,
@@ -176,5 +189,9 @@ def write_page(
         unlike=[(row["path"], "; ".join(row["notes"])) for row in judged if row["notes"]],
         unreadable=[(row["path"], row["error"]) for row in rows if row["error"]],
         listed=LISTED,
+        links={
+            "odd_images": _link(path, RunFolder(result["run"]).odd_images),
+            "report": _link(path, RunFolder(result["run"]).report),
+        },
     )
     write_predictions_page(path, content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from jaxad import metrics
-from jaxad.data.crop import Crop, crop_in_words, is_whole
+from jaxad.data.crop import Crop, crop_in_words, cut, is_whole
+from jaxad.data.images import decode
 from jaxad.data.masks import resize_mask
 from jaxad.data.region_mask import RegionMask
 from jaxad.data.tiled import Photographs
@@ -22,12 +24,18 @@ from jaxad.evaluation.names import unique_names
 from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.report.cases import save_cases
 from jaxad.report.content import Case, Learned, ReportContent, ScoreRow, common_scale
-from jaxad.report.figures import panel_strip
+from jaxad.report.figures import fit, panel_strip
 from jaxad.report.html import write_report
+from jaxad.report.pictures import SIDE
+from jaxad.run.errors import UserError
 from jaxad.run.files import writing
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
+from jaxad.run.text import printable
 from jaxad.training.history import read_history
+
+ODD_PICTURES = 20
+"""Most odd training images that a page has pictures of."""
 
 PANEL_STRIPS = 12
 """Test images that are kept as panel strips and for comparisons between runs."""
@@ -86,6 +94,7 @@ def present(
         cases=[cases[i] for i in shown],
         learned=learned,
         pixel_curves=computed.curves,
+        odd=odd_pictures(test, detector.config, calibration),
     )
     write_report(run.report, content)
     write_figures(run, [cases[i] for i in compared], calibration)
@@ -101,6 +110,7 @@ def report_content(
     cases: Sequence[Case],
     learned: Learned,
     pixel_curves: Curves,
+    odd: Mapping[str, UInt8[np.ndarray, "_ _ c"]],
 ) -> ReportContent:
     """Gathers what the page of a run shows."""
     notes = [*_crop_notes(config.data.region, result["counts"]), *result["notes"]]
@@ -141,7 +151,34 @@ def report_content(
         scores=rows,
         curves=curves,
         learned=learned,
+        folder=os.fspath(run.path),
+        odd=odd,
     )
+
+
+def odd_pictures(
+    test: EvaluationInputs, config: Settings, calibration: Mapping[str, Any]
+) -> dict[str, UInt8[np.ndarray, "_ _ c"]]:
+    """Small pictures of the odd training images, by path; none of files that cannot be read."""
+    asked = [one["path"] for one in calibration.get("odd_images") or []][:ODD_PICTURES]
+    if not asked:
+        return {}
+    samples = {printable(test.table.relative(one)): one for one in test.table.train_good()}
+    data, found = config.data, {}
+    for name in asked:
+        if name not in samples:
+            continue
+        try:
+            image = decode(
+                samples[name].path,
+                channels=data.channels,
+                range_16bit=tuple(test.record["range_16bit"]),
+                alpha=data.alpha,
+            )
+            found[name] = fit(cut(image, data.region), side=SIDE, smooth=True)
+        except UserError:
+            continue
+    return found
 
 
 def _crop_notes(crop: Crop, counts: Mapping[str, int]) -> list[str]:

@@ -90,6 +90,14 @@ def text(x: float, y: float, label: str, *, anchor: str = "middle", kind: str = 
     )
 
 
+def upright_text(x: float, y: float, label: str) -> str:
+    """A text element that is read from below, the label of a vertical axis."""
+    return (
+        f'<text transform="translate({x:g} {y:g}) rotate(-90)" text-anchor="middle" '
+        f'class="label">{html.escape(label)}</text>'
+    )
+
+
 def shortened(label: str, most: int) -> str:
     """A label of at most so many characters; a longer one loses its end."""
     return label if len(label) <= most else label[: most - 1] + "…"
@@ -131,11 +139,7 @@ def frame(x_axis: Axis, y_axis: Axis, *, x_label: str, y_label: str = "") -> lis
     parts.append(line(LEFT, BOTTOM, RIGHT, BOTTOM, "axis"))
     parts.append(text((LEFT + RIGHT) / 2, HEIGHT - 8, x_label, kind="label"))
     if y_label:
-        middle = (TOP + BOTTOM) / 2
-        parts.append(
-            f'<text transform="translate(13 {middle:g}) rotate(-90)" text-anchor="middle" '
-            f'class="label">{html.escape(y_label)}</text>'
-        )
+        parts.append(upright_text(13, (TOP + BOTTOM) / 2, y_label))
     return parts
 
 

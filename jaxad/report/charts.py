@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from jaxad.report import axes
 from jaxad.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis
 from jaxad.report.content import is_known
-from jaxad.report.tables import format_score, format_value
+from jaxad.report.tables import format_value
 
 MODEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5d6675")
 """Of models in charts, told apart by colour-blind readers too (Okabe and Ito)."""
@@ -112,106 +112,6 @@ def _history_chart(series: Mapping[str, list[tuple[float, float]]], name: str, x
             parts.append(axes.line(RIGHT - 124, y - 4, RIGHT - 104, y - 4, kind))
             parts.append(axes.text(RIGHT - 98, y, images, anchor="start", kind="label"))
     return axes.svg(parts, label=f"{name} over {x_label}")
-
-
-def _bin_edges(axis: Axis, threshold: float | None, *, bins: int = 32) -> np.ndarray:
-    """Edges of equal bins over an axis; the threshold is one of them, so no bar straddles it."""
-    low, high = (math.log(axis.low), math.log(axis.high)) if axis.log else (axis.low, axis.high)
-    width = (high - low) / bins
-    if threshold is not None:
-        edge = math.log(threshold) if axis.log else threshold
-        low = edge - math.ceil((edge - low) / width) * width
-        bins += 1
-    edges = low + width * np.arange(bins + 1)
-    if threshold is not None:
-        edges[np.argmin(np.abs(edges - edge))] = edge
-    return np.exp(edges) if axis.log else edges
-
-
-GROUPS = ("good", "defective")
-"""The two groups of labelled images in histograms."""
-
-
-class Bar(NamedTuple):
-    """A bar of a histogram: the images of a group with ``low <= score < high``."""
-
-    group: str
-    low: float
-    high: float
-
-
-def score_histogram(
-    good: npt.ArrayLike,
-    defective: npt.ArrayLike | None,
-    *,
-    threshold: float | None = None,
-    leads: Callable[[Bar], str] | None = None,
-) -> str:
-    """Counts of images over their score: good ones upwards, defective ones downwards.
-
-    Args:
-      good: scores of the good test images, or of all images where nothing is known of them.
-      defective: scores of the defective ones; None where nothing is known.
-      threshold: drawn as a dashed line; None for no line.
-      leads: the anchor on the page that a bar leads to; empty for none.
-
-    Returns:
-      An SVG element. The scores are on a logarithmic axis when a few of them are so large that
-      the rest would share one bar.
-    """
-    names = GROUPS if defective is not None else ("images",)
-    given = (good,) if defective is None else (good, defective)
-    groups = [np.asarray(group, np.float64) for group in given]
-    groups = [group[np.isfinite(group)] for group in groups]
-    every = np.concatenate(groups)
-    marked = every if threshold is None else np.append(every, threshold)
-    log = bool(marked.size and marked.min() > 0 and marked.max() > 30 * np.median(marked))
-    x_axis = Axis.around(marked, log=log, margin=0.03)
-    edges = _bin_edges(x_axis, threshold)
-    counts = [np.histogram(group, edges)[0] for group in groups]
-    most = [max(1, int(count.max())) for count in counts]
-    # Both halves share one unit of count; each gets the height that its highest bar needs.
-    unit = (BOTTOM - TOP - 10 * len(groups)) / sum(most)
-    middle = TOP + 10 + most[0] * unit
-    parts = []
-    for count, name, kind in zip(counts, names, ("good", "bad"), strict=False):
-        for number, left, right in zip(count, edges[:-1], edges[1:], strict=True):
-            if number:
-                x, top = x_axis.x(left), middle - (number * unit if kind == "good" else 0.0)
-                title = f"{number} {name}, score {format_score(left)} to {format_score(right)}"
-                width = x_axis.x(right) - x - 1
-                bar = axes.rect(x, top, width, number * unit, kind, title=title)
-                parts.append(_leading(bar, Bar(name, float(left), float(right)), leads))
-    parts.append(axes.line(LEFT, middle, RIGHT, middle, "axis"))
-    for tick in x_axis.ticks():
-        x = x_axis.x(tick)
-        parts.append(axes.line(x, BOTTOM, x, BOTTOM + 4, "axis"))
-        parts.append(axes.text(x, BOTTOM + 17, axes.tick_text(tick)))
-    parts.append(axes.line(LEFT, BOTTOM, RIGHT, BOTTOM, "axis"))
-    parts.append(axes.text((LEFT + RIGHT) / 2, axes.HEIGHT - 8, "image score", kind="label"))
-    for group, y, name in zip(groups, (middle - 8, middle + 17), names, strict=False):
-        parts.append(axes.text(LEFT - 4, y, str(group.size), anchor="end", kind="label"))
-        parts.append(axes.text(LEFT - 4, y - 14 if y < middle else y + 14, name, anchor="end"))
-    if threshold is not None:
-        x = x_axis.x(threshold)
-        parts.append(axes.line(x, TOP, x, BOTTOM, "threshold"))
-        side, shift = ("start", 5) if x < (LEFT + RIGHT) / 2 else ("end", -5)
-        label = f"threshold {format_score(threshold)}"
-        parts.append(axes.text(x + shift, TOP + 4, label, anchor=side, kind="label says"))
-    label = "scores of good and defective test images" if len(groups) > 1 else "scores of images"
-    scale = {"low": x_axis.low, "high": x_axis.high, "log": int(x_axis.log)}
-    return axes.svg(parts, label=label, kind="histogram", data=scale)
-
-
-def _leading(bar: str, images: Bar, leads: Callable[[Bar], str] | None) -> str:
-    """The bar as a link where it leads somewhere."""
-    address = leads(images) if leads else ""
-    if not address:
-        return bar
-    return (
-        f'<a href="{html.escape(address)}" class="bin" data-group="{images.group}" '
-        f'data-low="{images.low!r}" data-high="{images.high!r}">{bar}</a>'
-    )
 
 
 def curve(

@@ -169,6 +169,8 @@ class ReportContent:
         of the images, ``"pixel_roc"`` and ``"pixel_pr"`` of the pixels, ``"pro"`` (false positive
         rate, mean region overlap): pairs of equally long sequences.
       learned: reconstructions, samples and diagnostics; None for pages without them.
+      folder: the run folder as the user names it, for commands on the page.
+      odd: path -> pixels of the odd training images of the calibration; may lack some.
     """
 
     title: str
@@ -182,6 +184,8 @@ class ReportContent:
     scores: Sequence[ScoreRow] = ()
     curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] = field(default_factory=dict)
     learned: Learned | None = None
+    folder: str = "RUN"
+    odd: Mapping[str, UInt8[np.ndarray, "_ _ c"]] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[ScoreRow]:

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from jaxad.report.charts import GROUPS, Bar
 from jaxad.report.content import Case, Scale, ScoreRow, is_known
-from jaxad.report.live import live_data
+from jaxad.report.histogram import GROUPS, Bar
+from jaxad.report.live import gauge_range, live_data
 from jaxad.report.page import Live, Section, fragment
 from jaxad.report.pictures import Stored, store
 
@@ -163,8 +163,7 @@ def cards(
     """
     if not shown:
         return ""
-    scores = [row.score for row in rows]
-    limits = (min(scores), max(scores), threshold)
+    limits = (*gauge_range([row.score for row in rows]), threshold)
     kind_of = lambda one: one.row.defect if one.row.label else ""
     order = sorted(shown, key=lambda one: (not one.row.label, kind_of(one), -one.row.score))
     groups = []

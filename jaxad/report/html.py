@@ -9,6 +9,7 @@ the training, how it was measured, the settings. Scripts make it a page to work 
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,9 +18,10 @@ from jaxad.data.crop import crop_in_words
 from jaxad.report import charts, gallery, learned
 from jaxad.report.charts import Chart
 from jaxad.report.content import ReportContent, common_scale, is_known
-from jaxad.report.page import Section, Table, fragment, metric_cell, page
+from jaxad.report.histogram import score_histogram
+from jaxad.report.page import Picture, Section, Table, fragment, metric_cell, page
 from jaxad.report.tables import METRIC_TITLES, format_value, metric_title
-from jaxad.report.threshold import told
+from jaxad.report.threshold import hidden_by_odd, told
 from jaxad.run.files import write_text
 
 _HEADLINE = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "au_spro",
@@ -145,7 +147,7 @@ def _threshold(content: ReportContent, shown: Sequence[gallery.Shown]) -> str:
     bad, fine = found + verdicts["missed"], alarms + verdicts["passed"]
     drawn = []
     if content.rows:
-        svg = charts.score_histogram(
+        svg = score_histogram(
             [row.score for row in content.rows if not row.label],
             [row.score for row in content.rows if row.label],
             threshold=content.calibration.get("image_threshold"),
@@ -169,7 +171,20 @@ def _threshold(content: ReportContent, shown: Sequence[gallery.Shown]) -> str:
         regions=content.metrics.get("regions"),
         own_scale=content.calibration.get("heat_map_low") is None and content.cases,
         drawn=drawn,
+        # Beside this page lies the list of odd training images.
+        run={"folder": shlex.quote(content.folder), "odd_images": "./odd_images.csv"},
+        odd=_odd(content),
+        between=hidden_by_odd((row for row in content.rows if row.label), content.calibration),
     )
+
+
+def _odd(content: ReportContent) -> list[tuple[Mapping[str, Any], Picture]]:
+    """The odd training images of which there are pictures."""
+    return [
+        (one, Picture(content.odd[one["path"]], f"training image {one['path']}"))
+        for one in content.calibration.get("odd_images") or []
+        if one["path"] in content.odd
+    ]
 
 
 def _curve(

@@ -24,8 +24,8 @@ def live_data(rows: Sequence[ScoreRow], threshold: float | None) -> dict[str, An
 
     Returns:
       ``threshold``; ``totals``, the number of images of each group (good and defective, or all
-      new ones); ``range``, of all scores; ``steps``, rising thresholds, each with the number of
-      images of each group over it; ``frame``, where the charts have their axes.
+      new ones); ``range``, of the bars that stand for scores; ``steps``, rising thresholds, each
+      with the number of images of each group over it; ``frame``, where the charts have their axes.
     """
     labelled = all(row.label is not None for row in rows)
     groups = [
@@ -39,12 +39,25 @@ def live_data(rows: Sequence[ScoreRow], threshold: float | None) -> dict[str, An
     return {
         "threshold": threshold,
         "totals": [len(group) for group in groups],
-        "range": [float(steps[0]), float(steps[-1])] if len(steps) else [0.0, 1.0],
+        "range": list(gauge_range(np.concatenate(groups))),
         "steps": [
             [float(step), *map(int, counts)] for step, *counts in zip(steps, *over, strict=True)
         ],
         "frame": [axes.LEFT, axes.RIGHT, axes.TOP, axes.BOTTOM],
     }
+
+
+def gauge_range(scores: Sequence[float] | Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """The ends of the bars that stand for scores: from 0, where no score is below, to the highest.
+
+    Scores below 0 have no natural end: the lowest then has a twentieth of the bar. Equal scores
+    have no bars, and both ends are theirs.
+    """
+    finite = [float(score) for score in scores if np.isfinite(score)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    if low == high:
+        return low, high
+    return (0.0 if low >= 0.0 else low - (high - low) / 19.0), high
 
 
 def thresholds(

@@ -122,7 +122,10 @@
     one("#reset").disabled = !moved;
     const tried = one("#tried");
     tried.hidden = !moved;
-    for (const output of all("[data-try]", tried)) output.textContent = threshold === null ? "" : text(threshold);
+    for (const element of all("[data-when]")) element.hidden = (element.dataset.when === "moved") !== moved;
+    for (const output of all("[data-try]")) {
+      output.textContent = threshold === null ? "" : output.dataset.try ? String(Number(threshold.toPrecision(9))) : text(threshold);
+    }
     for (const output of all("[data-share]")) {
       const whole = data.totals[output.dataset.share === "found" ? 1 : 0];
       output.textContent = threshold === null ? "–" : share(counts[output.dataset.share], whole);

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxad.report import charts, gallery
+from jaxad.report import gallery
 from jaxad.report.charts import Chart
 from jaxad.report.content import Scale, ScoreRow
 from jaxad.report.gallery import Shown
+from jaxad.report.histogram import score_histogram
 from jaxad.report.page import Cell, Section, Table, fragment, page
-from jaxad.report.threshold import told
+from jaxad.report.threshold import hidden_by_odd, told
 from jaxad.run.files import write_text
 
 _TILES = {
@@ -41,6 +42,8 @@ class PredictionsContent:
       unlike: images whose brightness or size the training images do not have, with what is odd.
       unreadable: files that cannot be read, with why.
       listed: most files that the last two lists name.
+      links: ``odd_images`` and ``report`` of the run, relative to the page; empty where there is no
+        such file.
     """
 
     title: str
@@ -54,6 +57,7 @@ class PredictionsContent:
     unlike: Sequence[tuple[str, str]] = ()
     unreadable: Sequence[tuple[str, str]] = ()
     listed: int = field(default=50)
+    links: Mapping[str, str] = field(default_factory=lambda: {"odd_images": "", "report": ""})
 
 
 def write_predictions_page(path: str | os.PathLike, content: PredictionsContent) -> None:
@@ -111,7 +115,7 @@ def _threshold(content: PredictionsContent) -> str:
     threshold = content.calibration.get("image_threshold")
     drawn = []
     if content.scores:
-        svg = charts.score_histogram(
+        svg = score_histogram(
             [row.score for row in content.scores],
             None,
             threshold=threshold,
@@ -122,13 +126,16 @@ def _threshold(content: PredictionsContent) -> str:
     return fragment(
         "run",
         "threshold",
-        # The odd ones among the training images are the business of the run's own page.
-        **told({**content.calibration, "odd_images": []}),
+        **told(content.calibration),
         outcome={"found": 0, "bad": 0, "alarms": 0, "fine": 0},
         verdicts=[(name, verdicts[name]) for name in gallery.VERDICTS[1]] if decided else [],
         regions=None,
         own_scale=content.calibration.get("heat_map_low") is None and content.shown,
         drawn=drawn,
+        run={"folder": "", **content.links},
+        odd=[],
+        between=hidden_by_odd(content.scores, content.calibration),
+        fresh=True,
     )
 
 

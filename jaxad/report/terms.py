@@ -31,7 +31,8 @@ TERMS = {
     "was trained on the others. So every good image is scored as if it were new.",
     "held_out": "Left out of training, so that the model meets them as it meets new images.",
     "pixel_threshold": "The map's value over which a pixel belongs to an outlined region.",
-    "verdict_found": "Defective, and rejected.",
+    "verdict_found": "Defective, and rejected, wherever its outlines lie: they may mark something "
+    "else than the defect.",
     "verdict_missed": "Defective, but accepted: the score does not exceed the threshold.",
     "verdict_false alarm": "Good, but rejected.",
     "verdict_passed": "Good, and accepted.",

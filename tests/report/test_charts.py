@@ -7,6 +7,7 @@ import pytest
 
 from jaxad.report import axes, charts
 from jaxad.report.axes import Axis
+from jaxad.report.histogram import score_histogram
 
 
 def parse(svg):
@@ -111,7 +112,7 @@ def test_history_of_one_row_none_and_many():
 def test_histogram_counts_every_image_and_no_bar_straddles_the_threshold():
     rng = np.random.default_rng(1)
     good, bad, threshold = rng.normal(10, 1, 70), rng.normal(14, 2, 30), 12.0
-    root = parse(charts.score_histogram(good, bad, threshold=threshold))
+    root = parse(score_histogram(good, bad, threshold=threshold))
     for kind, scores in (("good", good), ("bad", bad)):
         titles = [bar.find("title").text for bar in bars(root, kind)]
         assert sum(int(title.split()[0]) for title in titles) == scores.size
@@ -125,6 +126,28 @@ def test_histogram_counts_every_image_and_no_bar_straddles_the_threshold():
     share = (float(mark.attrib["x1"]) - axes.LEFT) / (axes.RIGHT - axes.LEFT)
     assert 0.2 < share < 0.6
     assert "threshold 12" in texts(root)
+    assert {"70 good", "30 defective", "images", "image score"} <= set(texts(root))
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 50, 4000])
+def test_the_counts_of_a_histogram_have_an_axis(count):
+    root = parse(score_histogram([1.0] * count + [2.0], [1.5] * (count // 2 + 1), threshold=None))
+    ticks = [
+        (int(one.text), float(one.attrib["y"]) - 4)
+        for one in root.iter("text")
+        if one.text.isdecimal() and float(one.attrib["x"]) < axes.LEFT
+    ]
+    counts = [number for number, _ in ticks]
+    assert counts.count(0) == 1 and len(ticks) >= 3
+    (zero,) = (y for number, y in ticks if not number)
+    highest = next(
+        bar for bar in bars(root, "good") if bar.find("title").text.startswith(f"{count} ")
+    )
+    unit = float(highest.attrib["height"]) / count
+    for number, y in ticks:
+        assert abs(abs(zero - y) - number * unit) < 0.6
+    places = sorted(y for _, y in ticks)
+    assert min(np.diff(places)) > 10  # labels do not run into one another
 
 
 @pytest.mark.parametrize(
@@ -140,10 +163,10 @@ def test_histogram_counts_every_image_and_no_bar_straddles_the_threshold():
     ],
 )
 def test_histogram_of_awkward_scores(good, bad, threshold):
-    root = parse(charts.score_histogram(good, bad, threshold=threshold))
+    root = parse(score_histogram(good, bad, threshold=threshold))
     finite = int(np.isfinite(good).sum())
     total = sum(int(bar.find("title").text.split()[0]) for bar in bars(root, "good"))
-    assert total == finite and str(finite) in texts(root)
+    assert total == finite and f"{finite} good" in texts(root)
     assert any(one.attrib["class"] == "threshold" for one in root.iter("line")) == (
         threshold is not None
     )

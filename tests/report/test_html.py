@@ -97,8 +97,44 @@ def test_a_cross_fitted_threshold_tells_its_promise_and_the_odd_images():
     parsed = Page(html.render_report(make_content(calibration=crossed)))
     assert "each scored by a model that was trained without it" in parsed.text
     assert "3 exceed it, so 9.8 % of new good ones" in parsed.text
-    assert "between 2.8 and 20 % (95 %)" in parsed.text
+    assert "95 times in 100 the rate is between 2.8 % and 20 %" in parsed.text
     assert "1 of 40 score over 8" in parsed.text and "train/<good>/7.png" in parsed.text
+    assert "./odd_images.csv" in parsed.addresses
+    # Three exceed the threshold, and one is odd: an ordinary image sets it.
+    assert "sets the threshold" not in parsed.text
+
+
+def test_an_odd_image_that_sets_the_threshold_is_shown_with_what_it_hides():
+    odd = [{"path": "train/<good>/7.png", "score": 14.5}]
+    calibration = CALIBRATION | {
+        "image_threshold": 14.6,
+        "held_out_rejected": 0,
+        "odd_images": odd,
+        "odd_limit": 8.0,
+    }
+    cases = make_cases()
+    rows = [case.row._replace(decision=case.score > 14.6) for case in cases]
+    picture = np.full((9, 16, 3), 200, np.uint8)
+    content = make_content(
+        calibration=calibration,
+        scores=rows,
+        odd={"train/<good>/7.png": picture},
+        folder="my runs/a",
+    )
+    text = html.render_report(content)
+    parsed = Page(text)
+    assert_self_contained(parsed, text)
+    assert "just over the score of train/<good>/7.png" in parsed.text
+    # Defective ones score 1, 3, ..., 15; accepted and over 8 are 9, 11 and 13.
+    assert "score 8 at most, and 3 of the missed defects score higher" in parsed.text
+    (shown,) = (one for one in parsed.images if one["alt"] == "training image train/<good>/7.png")
+    np.testing.assert_allclose(pixels_of(shown), picture, atol=3)
+    assert "jaxad evaluate --workdir='my runs/a' --threshold=" in parsed.text
+    # By hand, the odd images set nothing.
+    by_hand = calibration | {"set_by_hand": "14.6", "calibrated_threshold": 14.7}
+    parsed = Page(html.render_report(make_content(calibration=by_hand, folder="my runs/a")))
+    assert "sets the threshold" not in parsed.text
+    assert "jaxad evaluate --workdir='my runs/a' --threshold=auto brings it back" in parsed.text
 
 
 @pytest.mark.parametrize(("asked", "warned"), [("3.5", False), ("recall:0.9", True)])

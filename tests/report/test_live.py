@@ -8,7 +8,7 @@ from report_pages import NASTY, Page, make_cases, make_content
 
 from jaxad.report import html
 from jaxad.report.content import Case, ScoreRow
-from jaxad.report.live import MOST_STEPS, live_data, thresholds
+from jaxad.report.live import MOST_STEPS, gauge_range, live_data, thresholds
 
 
 def rows_of(good, bad):
@@ -103,3 +103,10 @@ def test_the_size_grows_with_the_pictures_alone():
     large = html.render_report(make_content(scores=many))
     assert len(large) - len(few) < 100_000
     assert "16 of them are shown" in Page(large).text
+
+
+def test_bars_of_scores_begin_at_zero_or_below_the_lowest():
+    assert gauge_range([0.25, 0.5, float("inf")]) == (0.0, 0.5)
+    low, high = gauge_range([-19.0, 0.0])
+    assert (low, high) == (-20.0, 0.0)  # the lowest has a twentieth of the bar
+    assert gauge_range([0.5, 0.5]) == (0.5, 0.5) and gauge_range([]) == (0.0, 1.0)

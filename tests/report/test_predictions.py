@@ -1,7 +1,14 @@
 """The page of a prediction: bounded, escaped, and honest about what it leaves out."""
 
 import numpy as np
-from report_pages import NASTY, Page, assert_self_contained, make_predictions, make_shown
+from report_pages import (
+    CALIBRATION,
+    NASTY,
+    Page,
+    assert_self_contained,
+    make_predictions,
+    make_shown,
+)
 
 from jaxad.evaluation.predict_page import PageImages
 from jaxad.report.content import ScoreRow
@@ -22,6 +29,32 @@ def test_the_page_tells_decisions_and_shows_the_images():
     # Nothing is known of the truth, and nothing is called right or wrong.
     for word in ("missed", "false alarm", "ground truth", "true defect"):
         assert word not in parsed.text
+
+
+def test_the_page_tells_the_promised_rate_and_the_odd_training_images():
+    shown = [make_shown(n, float(n)) for n in range(14)]
+    calibration = CALIBRATION | {
+        "method": "cross_fitted",
+        "held_out_rejected": 0,
+        "promised_false_positive_rate": 0.025,
+        "promised_interval": [0.001, 0.09],
+        "odd_images": [{"path": NASTY, "score": 3.4}],
+        "odd_limit": 1.5,
+    }
+    links = {"odd_images": "../runs/a/odd_images.csv", "report": "../runs/a/report.html"}
+    text = render_predictions(make_predictions(shown, calibration=calibration, links=links))
+    parsed = Page(text)
+    assert_self_contained(parsed, text)
+    assert "all 40 good training images" in parsed.text
+    assert "2.5 % of new good ones are expected to" in parsed.text
+    assert "1 of 40 score over 1.5" in parsed.text and NASTY in parsed.text
+    assert "2 of the accepted images score higher than that" in parsed.text  # 2 and 3
+    assert set(links.values()) <= set(parsed.addresses)
+    # Nobody knows what these images are, and an evaluation may have no test images.
+    assert "test images looks better" not in parsed.text
+    assert "jaxad evaluate" not in parsed.text and "--threshold=" in parsed.text
+    without = make_predictions(shown, calibration=calibration)
+    assert "odd_images.csv" not in Page(render_predictions(without)).text
 
 
 def test_names_stay_text_and_files_that_cannot_be_read_are_named():
