@@ -7,7 +7,7 @@ of EfficientNet-Lite0), or --config.train.weights=DIR of `jaxad convert`.
         --config.data.root=DIR --config.data.category=bottle
 
 Variants
-  small      128 x 128 pixels and 100 axes: four times as fast
+  small      128 x 128 pixels and 100 axes: four times as fast as the default
   mae        the encoder of a public masked autoencoder, ViT-B/16, at 224 x 224 pixels
   dinov2     DINOv2's ViT-S/14 with registers, at 252 x 252 pixels; both need --config.train.weights
   fre        the squared residual as it is (Ndiour et al. 2022; Ahuja et al. 2019), 220 axes
