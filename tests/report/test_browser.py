@@ -149,6 +149,8 @@ def test_the_slider_moves_counts_verdicts_outlines_and_the_operating_point(page)
     assert page.one("[data-share=found]").text == "6 of 8 (75.0 %)"
     before = [one.get_attribute("cx") for one in page.all(".marker")]
     assert not page.one("#tried").is_displayed()
+    outcome = lambda: page.one("[data-share=found]").find_element("xpath", "..").text
+    assert outcome().startswith("On the test images it rejects 6 of 8")
     # As it is without scripts: what the page says and what its script says agree.
     assert page.one("#case-3 .badge").text == "missed" and not page.shown("#case-3 g.predicted")
 
@@ -162,6 +164,10 @@ def test_the_slider_moves_counts_verdicts_outlines_and_the_operating_point(page)
     assert page.one("#case-2 .badge").text == "passed"
     assert page.one("#value").text == "2.5" and "7 of 8" in page.one("#outcome").text
     assert "--threshold=2.5" in page.one("#tried").text
+    # The sentence says whose count it is, and the note on it stands before.
+    assert outcome().startswith("On the test images the threshold tried here, 2.5, rejects 7 of 8")
+    first, second = (page.one(name).location["y"] for name in ("#tried", "[data-share=found]"))
+    assert first < second
     # From (0.75, 0.75) to (0.75, 0.875): to the same place, and up.
     after = page.all(".marker")
     assert after[0].get_attribute("cx") == before[0]
