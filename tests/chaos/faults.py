@@ -1,6 +1,6 @@
 """Reads that fail or are slow, and clocks that jump: `make chaos`; a table, and goals as of kills.py.
 
-    python tests/chaos/faults.py [--count=120] [--seed=0] [--only=FAULT] [--json=FILE]
+    python tests/chaos/faults.py [--count=60] [--seed=0] [--only=FAULT] [--json=FILE]
 
 One of the commands of kills.py runs on a disk as network disks are at their worst, or while the
 clock is set: faults.c, loaded before it, fails a random one of its reads of the data, the run and
@@ -148,4 +148,4 @@ def run(number: int, seed: int, workers: int, only: str = "", json_file: str = "
 
 if __name__ == "__main__":
     sys.path.insert(0, str(PROJECT))
-    sys.exit(main(run, __doc__, count=120, tried="faults"))
+    sys.exit(main(run, __doc__, count=60, tried="faults"))

@@ -1,6 +1,6 @@
 """Kills of one of two processes that train one run: `make chaos`; a table, and goals as of kills.py.
 
-    python tests/chaos/several.py [--count=16] [--seed=0] [--only=PROCESS] [--json=FILE]
+    python tests/chaos/several.py [--count=8] [--seed=0] [--only=PROCESS] [--json=FILE]
 
 Two processes train the toy model (`--coordinator`, `--processes`, `--process`). One of them is
 killed, terminated or interrupted when the run has got to a random row of its history. Both must
@@ -166,4 +166,4 @@ def run(count: int, seed: int, workers: int, only: str = "", json_file: str = ""
 
 if __name__ == "__main__":
     sys.path.insert(0, str(PROJECT))
-    sys.exit(main(run, __doc__, count=16, tried="processes"))
+    sys.exit(main(run, __doc__, count=8, tried="processes"))
