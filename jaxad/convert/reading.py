@@ -110,7 +110,7 @@ class _SafeTensor:
         """Its values.
 
         Raises:
-          UserError: they are of a kind that numpy has not, of eight bits say.
+          UserError: they are of a kind that numpy has not, of eight bits say, or of a shape.
         """
         try:
             return self._file.get_tensor(self._key)
@@ -120,6 +120,8 @@ class _SafeTensor:
                 f"{self._path} holds {brief(self._key)} as {kind}, which is not read; save it "
                 "as F32"
             ) from None
+        except ValueError as error:  # no numbers, and more of sides than numpy can multiply
+            raise UserError(f"{self._path} is damaged: {brief(self._key)}: {error}") from None
 
 
 def _open_safetensors(path: pathlib.Path) -> dict[str, Source]:

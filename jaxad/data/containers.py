@@ -125,7 +125,10 @@ def read_idx(file: str | os.PathLike) -> np.ndarray:
     if values.size != size:
         found = "more" if values.size > size else values.size
         raise UserError(f"{file} should hold {shape} bytes, its content is {found}")
-    return values.reshape(shape)
+    try:
+        return values.reshape(shape)
+    except ValueError:  # one side is zero, and the others are more than numpy can multiply
+        raise UserError(f"{file} claims the shape {shape} and holds nothing") from None
 
 
 def _unzipped(container: str, member: str) -> bytes:

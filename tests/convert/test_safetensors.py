@@ -68,3 +68,11 @@ def test_numbers_of_a_kind_that_is_not_read(path, dtype, shape):
     np.testing.assert_array_equal(state["a"].read(), FIRST)
     with pytest.raises(UserError, match=rf"holds b as {dtype}, which is not read; .* as F32"):
         state["b"].read()
+
+
+def test_a_tensor_without_numbers_and_with_sides_beyond_all_measure(path):
+    header = {"a": {"dtype": "F32", "shape": [2**62, 0], "data_offsets": [0, 0]}}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(UserError, match="is damaged: a: array is too big"):
+        open_weights(path).state["a"].read()

@@ -96,6 +96,8 @@ def test_zip_members(tmp_path):
         ("train-images-idx3-ubyte", b"", "no IDX file"),
         ("train-images-idx3-ubyte", b"\0\0\x08\x03\xff\xff\xff\xff" + bytes(8), "which are none"),
         ("train-images-idx3-ubyte.gz", b"\x1f\x8b\x08 cut", "cannot be read|no IDX"),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03" + b"\xff" * 8 + bytes(4), "holds nothing"),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03" + bytes(4) + b"\xff" * 8, "holds nothing"),
         ("data_batch_1.bin", b"12345", "not a multiple of 3073"),
         ("data_batch_1", b"\x80\x02}.", "no batch of CIFAR-10"),
         ("other.dat", b"1", "no file of images that is known"),
