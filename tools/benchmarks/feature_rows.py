@@ -8,7 +8,7 @@ one. The last line that is printed is JSON: seconds, milliseconds, memory, versi
 
 anomalib's models stand here as its own defaults have them, on this backbone: PaDiM on the maps of
 strides 4, 8 and 16 with 100 of their channels, PatchCore on those of 8 and 16 with a tenth of the
-patches as its memory. Its network, its memory, its map and its score are used without Lightning's
+patches as its memory, or a hundredth. Network, memory, map and score are used without Lightning's
 trainer, which would add time and memory. Images are normalised as the weights want it.
 
 Beside NumPy, libraries are imported by the rows that need them: anomalib has an environment of its
