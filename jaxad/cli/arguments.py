@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
             run=command.run, takes_overrides=command.takes_overrides, computes=command.computes
         )
         command.add_arguments(one)
+        one.set_defaults(options=[word for a in one._actions for word in a.option_strings])
     return whole
 
 
@@ -267,12 +268,16 @@ COMMANDS = {
         _add_evaluate,
         commands.evaluate,
         takes_overrides=True,
+        more="Keys --config.evaluate.KEY=VALUE and a threshold stay with the run: later calls of "
+        "`jaxad evaluate` and `jaxad predict` go by them.",
     ),
     "predict": _Command(
         "judge any images: scores, decisions, maps",
         _add_predict,
         commands.predict,
         takes_overrides=True,
+        more="Keys --config.evaluate.KEY=VALUE and a threshold hold for this call; to keep them, "
+        "give them to `jaxad evaluate`.",
     ),
     "benchmark": _Command(
         "train and evaluate a grid of runs; one table",
@@ -313,8 +318,6 @@ COMMANDS = {
     "score": _Command(
         "measure anomaly maps of any tool against a data set", _add_score, commands.score
     ),
-    "demo": _Command(
-        "train two models on generated images, compare them", _add_demo, commands.demo
-    ),
+    "demo": _Command("train models on generated images, compare them", _add_demo, commands.demo),
 }
 """Every command by its name, in the order of the help."""

@@ -6,65 +6,47 @@ Heavy imports happen inside a command, so that help is instant.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxad.cli import threshold
 from jaxad.cli.status import FAILED_PARTS, interrupted
 from jaxad.run.errors import UserError
-from jaxad.run.text import say
+from jaxad.run.text import counted, say
 
 
-def train(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
+def train(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Trains, and says what comes next."""
-    from jaxad.run import guard
-    from jaxad.run.config import load_settings
-    from jaxad.run.environment import keep_freed_memory
+    from jaxad.cli import train as train_command
 
-    numbers = (arguments.coordinator, arguments.processes, arguments.process)
-    several = arguments.distributed or numbers != ("", 0, -1)
-    if several:
-        guard.watch()
-    keep_freed_memory()  # before anything starts threads
-    from jaxad.evaluation.detector import check_primary_of
-    from jaxad.evaluation.protocols.rules import get_protocol
-    from jaxad.training import processes
-    from jaxad.training.train import train
-
-    config = load_settings(arguments.config, overrides)
-    if not config.data.root and config.data.name in ("auto", "synthetic"):
-        say("data.root is empty, so the images are generated ones; train on yours with "
-            "--config.data.root=DIR", file=sys.stderr)  # fmt: skip
-    get_protocol(config.evaluate.protocol)  # an unknown one is told now, not after training
-    if several:
-        processes.start(*numbers)
-    if any(key.startswith("evaluate.primary_") for key in overrides):
-        check_primary_of(config)
-    run = train(config, arguments.workdir)
-    if processes.is_first():
-        say(f"trained; next: jaxad evaluate --workdir={run.path}")
+    return train_command.run(arguments, overrides)
 
 
 def evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     """Prints the metrics, what decides, and what it rejects."""
     from jaxad.evaluation.evaluate import evaluate
+    from jaxad.evaluation.inputs import NoTestImages
+    from jaxad.evaluation.keep import keep_keys
     from jaxad.report.tables import format_metrics_table
     from jaxad.run.folder import RunFolder
 
-    result = evaluate(
-        arguments.workdir,
-        checkpoint=arguments.checkpoint,
-        data_root=arguments.data_root,
-        overrides=overrides,
-    )
+    where = {"checkpoint": arguments.checkpoint, "data_root": arguments.data_root}
+    try:
+        result = evaluate(arguments.workdir, overrides=overrides, **where)
+    except NoTestImages as nothing:
+        if not overrides:
+            raise
+        keep_keys(arguments.workdir, overrides, **where)
+        say(threshold.kept(overrides))
+        say(f"note: {nothing}")
+        return
     rows = [{"map": name, **metrics} for name, metrics in result["maps"].items()]
     columns = ["map", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro"]
     say(format_metrics_table(rows, columns))
-    say(f"decides: map {result['primary_map']}, score {result['primary_score']}, "
-          + _threshold_in_words(result))  # fmt: skip
+    say(f"decides: map {result['primary_map']}, score {result['primary_score']} (of the config, "
+        f"not chosen on the test images), {threshold.in_words(result)}")  # fmt: skip
     if result["image_threshold"] is not None and not result["threshold_set_by_hand"]:
         run = RunFolder(arguments.workdir)
-        for line in _origin_in_words(run.read_json(run.calibration), str(run.odd_images)):
+        for line in threshold.origin(run.read_json(run.calibration), run.odd_images):
             say(line)
     if decisions := result["decisions"]:
         say(f"rejected: {decisions['defective_rejected']} of {decisions['defective']} defective, "
@@ -74,40 +56,15 @@ def evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
             say(f"{name}: – because {reason}")
     for note in result["notes"]:
         say(f"note: {note}")
+    if overrides:
+        say(threshold.kept(overrides))
     say(f"report: {arguments.workdir}/report.html")
-
-
-def _threshold_in_words(result: Mapping[str, Any]) -> str:
-    if result["image_threshold"] is None:
-        return "no threshold"
-    words = f"threshold {result['image_threshold']:.4g}"
-    by_hand = result["threshold_set_by_hand"]
-    return f"{words} (set by hand: {by_hand})" if by_hand else words
-
-
-def _origin_in_words(calibration: Mapping[str, Any], odd_images: str) -> Iterator[str]:
-    """Where the threshold comes from, what it promises, and which images to look at."""
-    words = f"it comes from {calibration['held_out']} good images that the model had not seen"
-    promised = calibration.get("promised_false_positive_rate")
-    if promised is None:  # of a run that was calibrated before there was a promise
-        yield words
-        return
-    low, high = calibration["promised_interval"]
-    yield (
-        f"{words}: {100 * promised:.2g} % of new good images are expected over it "
-        f"({100 * low:.2g} to {100 * high:.2g} %)"
-    )
-    if odd := len(calibration["odd_images"]):
-        highest = "" if calibration["held_out_rejected"] else ", and the highest sets the threshold"
-        yield (
-            f"{odd} of them score far above the others{highest}: look at the images that "
-            f"{odd_images} names, and train again with --exclude if they are not good"
-        )
 
 
 def predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     """Judges images, and prints how many were accepted."""
     from jaxad.evaluation.predict_files import predict_files
+    from jaxad.run.folder import RunFolder
 
     try:
         result = predict_files(
@@ -124,11 +81,17 @@ def predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     except KeyboardInterrupt:
         return interrupted("the tables hold what was done so far")
     counts = result["counts"]
-    say(", ".join(f"{number} {name}" for name, number in counts.items() if number)
-          + f"; {_threshold_in_words(result)}")  # fmt: skip
-    if result["unlike_training"]:
-        say(f"{result['unlike_training']} images have a brightness or size that the training "
-              "images do not have: see the column notes")  # fmt: skip
+    others = [f"{n} {name}" for name, n in counts.items() if n and name != "images"]
+    say(", ".join([counted(counts["images"], "image"), *others])
+          + f"; {threshold.in_words(result)}")  # fmt: skip
+    if result["image_threshold"] is not None and not result["threshold_set_by_hand"]:
+        odd_images = RunFolder(arguments.workdir).odd_images
+        for line in threshold.origin(result["calibration"], odd_images):
+            say(line)
+    if unlike := result["unlike_training"]:
+        have = f"{counted(unlike, 'image')} {'has' if unlike == 1 else 'have'}"
+        say(f"{have} a brightness or size that the training images do not have: see the column "
+            "notes")  # fmt: skip
     say(f"tables: {arguments.output}/scores.csv, {arguments.output}/predictions.json")
     say(f"page: {arguments.output}/report.html")
     return FAILED_PARTS if counts["unreadable"] else 0

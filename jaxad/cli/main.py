@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import logging
 import os
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 
 from jaxad.cli.arguments import parser
 from jaxad.cli.status import USER_ERROR, interrupted
+from jaxad.cli.unknown import unknown
 from jaxad.run import interruption
 from jaxad.run.environment import check_address_space
 from jaxad.run.errors import UserError
@@ -63,14 +65,13 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         # A shell leaves the ~ of --workdir=~/run alone.
         words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
+        if not words:
+            parser().print_help()
+            return 0
         arguments, rest = parser().parse_known_args(words)
         # `--input=a b c` means three inputs, though argparse takes only the first for its own.
         inputs = getattr(arguments, "input", None)
-        overrides = _overrides(
-            rest,
-            allowed=arguments.takes_overrides,
-            more_inputs=inputs if isinstance(inputs, list) else None,
-        )
+        overrides = _overrides(rest, arguments, inputs if isinstance(inputs, list) else None)
         for flag, key in SHORT_FORMS.items():
             value = getattr(arguments, flag, None)
             if value is not None:
@@ -129,7 +130,7 @@ def _hush_libraries() -> None:
 
 
 def _overrides(
-    rest: Sequence[str], *, allowed: bool, more_inputs: list[str] | None = None
+    rest: Sequence[str], arguments: argparse.Namespace, more_inputs: list[str] | None = None
 ) -> dict[str, str]:
     """Reads ``--config.KEY=VALUE`` and ``--config.KEY VALUE``; other words go to ``more_inputs``.
 
@@ -142,8 +143,8 @@ def _overrides(
         if more_inputs is not None and not word.startswith("-"):
             more_inputs.append(word)
             continue
-        if not (allowed and word.startswith("--config.")):
-            raise UserError(f"unknown argument {word!r}; see --help")
+        if not (arguments.takes_overrides and word.startswith("--config.")):
+            raise unknown(word, arguments)
         key, equals, value = word.removeprefix("--config.").partition("=")
         following = value if equals else next(words, None)
         if following is None:

@@ -213,7 +213,9 @@ def find_images(
         found = [str(place / image) for image in images]
     else:
         if not place.exists() and not split_member(place) and not split_page(place):
-            raise UserError(f"{place} does not exist")
+            pattern = any(sign in place.name for sign in "*?[")
+            shell = "; leave out the quotation marks, the shell makes a list of it" * pattern
+            raise UserError(f"{place} does not exist{shell}")
         found = [str(place)]
     return [page for image in found for page in pages_of(image)] if pages == "each" else found
 

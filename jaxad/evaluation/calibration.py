@@ -34,6 +34,7 @@ from jaxad.models.base import Unseen
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_csv
 from jaxad.run.folder import RunFolder
+from jaxad.run.lists import listed_paths
 from jaxad.run.progress import Progress
 from jaxad.run.text import printable
 from jaxad.training.inputs import FEWEST_TO_CROSS_FIT, open_images, open_photographs
@@ -268,7 +269,7 @@ def _score(
             peaks[places] = [values.max() for values in judged]
             pixels.append(np.concatenate(judged)[::stride])
             done += len(places)
-            progress.update(done)
+            progress.update(done, "calibration")
     sizes = np.array([image_dimensions(sample.path) for sample in samples])
     return _Seen(scores, np.concatenate(pixels), brightness, sizes, peaks, height * width)
 
@@ -346,9 +347,15 @@ def calibration_of(run: RunFolder, detector: Detector, table: SampleTable) -> di
 
 
 def save_calibration(run: RunFolder, calibration: Mapping[str, Any]) -> None:
-    """Writes calibration.json, and odd_images.csv: the good images that are worth a look."""
+    """Writes calibration.json, and odd_images.csv: the good images that are worth a look.
+
+    Behind these the table names the images that the run was trained without, so that a training
+    that leaves out the whole table does not take them in again.
+    """
     rows = [odd | {"limit": calibration["odd_limit"]} for odd in calibration.get("odd_images", [])]
-    write_csv(run.odd_images, ["path", "score", "limit"], rows)
+    excluded = listed_paths(run.read_config().data.exclude, key="data.exclude")
+    rows += [{"path": path, "excluded": "before"} for path in excluded]
+    write_csv(run.odd_images, ["path", "score", "limit", "excluded"], rows)
     run.write_json(run.calibration, calibration)
 
 
@@ -383,7 +390,7 @@ def with_threshold_by_hand(
     else:
         raise UserError(
             f"evaluate.image_threshold={asked} is set on labelled images; run `jaxad evaluate` "
-            "with it first, or give a score"
+            "with it on a data set that has test images, or give a score"
         )
     return {
         **calibration,

@@ -20,6 +20,7 @@ from jaxad.data.region_mask import RegionMasks, read_region_masks
 from jaxad.data.tiled import Photographs
 from jaxad.data.tiles import tiling_of
 from jaxad.evaluation.detector_output import DetectorOutput
+from jaxad.evaluation.open_keys import override_detection
 from jaxad.evaluation.postprocess import REDUCTIONS, finish, make_detect
 from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.evaluation.stitching import reduced_size
@@ -27,7 +28,7 @@ from jaxad.evaluation.thresholds import parse_by_hand
 from jaxad.evaluation.tiled_detection import judge, map_factor
 from jaxad.models.base import Model, Unseen, Variables, parameter_key
 from jaxad.ops.arrays import AnyArray, pad_axis
-from jaxad.run import config as config_lib, environment, interruption
+from jaxad.run import environment, interruption
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
@@ -35,16 +36,13 @@ from jaxad.run.settings import Settings
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.parallel import Devices
 
-_LIMIT = "data.limit_megapixels"
-"""Says which images are refused, not what is seen of those that are read."""
-
 
 def check_primary(config: Settings, model: Model, variables: Any) -> tuple[str, ...]:
     """Checks that a model has the primary map and score of its config, without running it.
 
     Args:
-      config: of the run.
-      model: of the config.
+      config: of the run, like the model.
+      model: of it.
       variables: of the model, or their shapes.
 
     Returns:
@@ -132,7 +130,7 @@ class Detector:
         Args:
           workdir: the run folder.
           checkpoint: ``"last"``, ``"best"`` or a step number.
-          overrides: keys of :func:`override_detection` that take the place of the run's, for
+          overrides: keys of :func:`~jaxad.evaluation.open_keys.override_detection` that take the place of the run's, for
             this detector.
 
         Raises:
@@ -265,8 +263,7 @@ class Detector:
 
         Args:
           images: ``(n, h, w, c)`` uint8 of the model's size, n at least 1, or photographs.
-          batch_size: of one call of the model, from :meth:`size_for`; None: ``batch_size``,
-            which evaluation has compiled anyway.
+          batch_size: of one call of the model, from :meth:`size_for`; None: ``batch_size``.
           inside: what is judged of each image, at its size; None: all. Of photographs the detector
             knows it by itself.
 
@@ -319,25 +316,6 @@ def _read_variables(run: RunFolder, model: Model, checkpoint: str) -> tuple[Vari
         return checkpoints.restore_variables(like, checkpoint)
     finally:
         checkpoints.close()
-
-
-def override_detection(config: Settings, overrides: Mapping[str, Any]) -> Settings:
-    """A copy of a run's config with other keys of what comes after training.
-
-    These are ``evaluate.*``, ``data.limit_megapixels`` and those of
-    :func:`jaxad.models.detection_keys`.
-
-    Raises:
-      UserError: another key, an unknown one, or a bad value.
-    """
-    own = (_LIMIT, *models.detection_keys(config.model.name))
-    for key in overrides:
-        if not key.startswith("evaluate.") and key not in own:
-            raise UserError(
-                f"{key} cannot change after training, only "
-                f"{', '.join(('evaluate.*', *own))} can; train into a new --workdir"
-            )
-    return config_lib.with_keys(config, overrides)
 
 
 def _of_pair(detect: Callable[..., Any]) -> Callable[..., Any]:

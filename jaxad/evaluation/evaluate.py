@@ -20,9 +20,10 @@ from jaxad.data.region_mask import keep_region_mask
 from jaxad.data.repeats import Repeats, find_repeats, pixel_digests
 from jaxad.data.table import Sample
 from jaxad.evaluation.calibration import calibration_of, with_threshold_by_hand
-from jaxad.evaluation.detector import Detector, override_detection
+from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import EvaluationInputs, read_inputs
 from jaxad.evaluation.map_metrics import Components, MapMetrics, map_metrics, map_score_pairs
+from jaxad.evaluation.open_keys import override_detection
 from jaxad.evaluation.presentation import present
 from jaxad.evaluation.protocols.apply import apply_protocol
 from jaxad.evaluation.trained_range import brightness_unlike
@@ -110,7 +111,7 @@ def _evaluate(
     if outside:
         undefined = result["undefined"].items()
         result["undefined"] = {k: OUTSIDE if v == NO_DEFECT else v for k, v in undefined}
-    result["notes"] += [printable(note) for note in odd]
+    result["notes"] += [printable(note) for note in filter(None, [run.unfinished(), *odd])]
     result["counts"]["unreadable_images"] = len(test.unreadable)
     result["counts"]["test_images_seen_in_training"] = leaks
     result |= {

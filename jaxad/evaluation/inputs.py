@@ -24,6 +24,10 @@ Masks = list[Bool[np.ndarray, "_ _"] | None]
 """Per image its mask, at sizes of their own; None for a defective image without one."""
 
 
+class NoTestImages(UserError):
+    """The data set has nothing to measure a run on."""
+
+
 class EvaluationInputs(NamedTuple):
     """The test images of a run.
 
@@ -51,15 +55,16 @@ def read_inputs(run: RunFolder, config: Settings, data_root: str | None) -> Eval
     out.
 
     Raises:
-      UserError: the data set has no test image, its training images are not those of the run,
-        files cannot be read, or masks do not fit their images; all such files are named.
+      NoTestImages: the data set has none.
+      UserError: its training images are not those of the run, files cannot be read, or masks do
+        not fit their images; all such files are named.
     """
     table = run_table(config, data_root)
     samples = list(table.test())
     if not samples:
-        raise UserError(
+        raise NoTestImages(
             f"{table.root} holds no test images, so there is nothing to evaluate; "
-            "`jaxad predict` scores any images"
+            "`jaxad predict` judges any images"
         )
     record = run.read_json(run.data)
     _check_training_images(run, table, record)

@@ -305,7 +305,7 @@ def _batch_by_batch(
             saturated.update(samples, list(map(at_size, primary, masks)))
             scores.append(output.scores)
             done += len(samples)
-            progress.update(done)
+            progress.update(done, "test")
     limit = detector.config.evaluate.aupro_limit
     found = {pair: one.compute(limit=limit) for pair, one in accumulators.items()}
     found[pairs[0]] = saturated.added_to(found[pairs[0]])

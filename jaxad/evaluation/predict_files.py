@@ -42,7 +42,7 @@ from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, remove_unfinished, together, write_csv, write_json, writing
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
-from jaxad.run.text import from_printable, printable, say
+from jaxad.run.text import counted, from_printable, printable, say
 
 PAGE = "report.html"
 
@@ -52,6 +52,17 @@ SCHEMA = 1
 _PIXELS_IN_FLIGHT = 64_000_000
 """Original pixels of the pictures that are made at once; a larger picture is made alone."""
 _SECONDS_BETWEEN_TABLES = 60.0
+
+_OF_CALIBRATION = (
+    "method",
+    "held_out",
+    "held_out_rejected",
+    "false_positive_rate",
+    "promised_false_positive_rate",
+    "promised_interval",
+    "odd_images",
+)
+"""What predictions.json repeats of calibration.json: what the threshold promises."""
 
 Row = dict[str, Any]
 
@@ -112,6 +123,8 @@ def predict_files(
             f"scores without decisions, for there is no threshold: {predictor.reason}",
             file=sys.stderr,
         )
+    if unfinished := predictor.run.unfinished():
+        say(f"note: {unfinished}", file=sys.stderr)
     found = _with_pages(found, predictor.detector.config.data.pages)
     sources = name_outputs(found, predictor.category)
     submitted = None
@@ -138,6 +151,8 @@ def predict_files(
         "region_threshold": predictor.region_threshold,
         "threshold_set_by_hand": predictor.calibration["set_by_hand"],
         "reason": predictor.reason,
+        "unfinished": predictor.run.unfinished() or None,
+        "calibration": {key: predictor.calibration.get(key) for key in _OF_CALIBRATION},
         "heat_map": scale and {"low": scale.low, "high": scale.high, "from": origin},
     }
     limit = predictor.detector.config.evaluate.report_images
@@ -151,7 +166,26 @@ def predict_files(
         write_page(output / PAGE, title, result, predictor.calibration, scale, page.shown)
         return result
 
-    return _collect(_rows(sources, predictions, page, write), len(sources), write_tables)
+    result = _collect(_rows(sources, predictions, page, write), len(sources), write_tables)
+    if others := _of_other_calls(output, result["images"]):
+        say(
+            f"note: {output} also holds {counted(others, 'picture or map', 'pictures and maps')} "
+            "of other calls, which the tables and the page do not list; remove what is old, or "
+            "give every call an --output of its own",
+            file=sys.stderr,
+        )
+    return result
+
+
+def _of_other_calls(output: pathlib.Path, rows: Sequence[Row]) -> int:
+    """How many pictures and maps in the output folder are not those of the rows."""
+    there = {
+        printable(os.path.relpath(os.path.join(place, name), output))
+        for folder in WRITTEN
+        for place, _, names in os.walk(output / folder)
+        for name in names
+    }
+    return len(there.difference(*(row["files"].values() for row in rows)))
 
 
 def _with_pages(found: list[tuple[str, str]], pages: str) -> list[tuple[str, str]]:

@@ -178,7 +178,9 @@ def write_page(
     content = PredictionsContent(
         title=title,
         facts={
-            key: value for key, value in result.items() if key not in ("images", "content_sha256")
+            key: value
+            for key, value in result.items()
+            if key not in ("images", "calibration", "content_sha256")
         },
         counts=result["counts"],
         complete=result["complete"],

@@ -83,8 +83,21 @@ class RunFolder:
 
     def has_checkpoint(self) -> bool:
         """Whether a finished checkpoint is there (unfinished ones have longer names)."""
-        return self.checkpoints.is_dir() and any(
-            folder.name.isdigit() for folder in self.checkpoints.iterdir()
+        return self.last_step() is not None
+
+    def last_step(self) -> int | None:
+        """The step of the newest finished checkpoint; None without one."""
+        names = [p.name for p in self.checkpoints.iterdir()] if self.checkpoints.is_dir() else []
+        return max((int(name) for name in names if name.isdigit()), default=None)
+
+    def unfinished(self) -> str:
+        """What is to be known of a run whose training was not brought to its end; else empty."""
+        step, total = self.last_step(), self.read_timing().get("of_steps", 0)
+        if step is None or step >= total:
+            return ""
+        return (
+            f"training stopped at step {step} of {total}, so what is judged here is a model that "
+            "is not trained to its end; the command that began it goes on from there"
         )
 
     def has_folds(self, numbers: Iterable[int]) -> bool:

@@ -104,5 +104,5 @@ def _report(status: int, kept: deque[bytes]) -> None:
         for line in kept:
             os.write(2, line)
         name = signal.Signals(-status).name
-        say(f"jaxad: the process was ended by {name}; the same command goes on where it stopped",
-            file=sys.stderr)  # fmt: skip
+        goes_on = "the same command goes on from its last checkpoint"
+        say(f"jaxad: the process was ended by {name}; {goes_on}", file=sys.stderr)

@@ -27,7 +27,9 @@ def listed_paths(text: str, *, key: str) -> list[str]:
             continue
         try:
             content = pathlib.Path(entry).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise UserError(f"the list {entry} of {key} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
             raise UserError(f"the list {entry} of {key} cannot be read: {error}") from None
         rows = [row for row in csv.reader(io.StringIO(content, newline="")) if any(row)]
         column = rows[0].index("path") if rows and "path" in rows[0] else None

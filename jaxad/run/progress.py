@@ -81,7 +81,8 @@ class Progress:
           images_each: images in one of them, for the speed.
           always: print even when the work is short.
           warm_up: the work up to the first update, which carries the compilation, is left out of
-            the speed until the end; else the speed is that of all the time since the start.
+            the speed until the end, and no time left is told before it; else the speed is that of
+            all the time since the start.
           stream: instead of standard error.
         """
         self._label, self._total, self._first, self._images = label, total, done, images_each
@@ -125,7 +126,8 @@ class Progress:
         # At the end, all the time that it took, the compilation too.
         speed = self._mean_speed(done) if over else self.images_per_second(done)
         now = time.perf_counter()
-        if self._warm_up and self._steady is None:
+        warming_up = self._warm_up and self._steady is None
+        if warming_up:
             self._steady = (now, done)
         pause = _SECONDS_BETWEEN_REWRITES if self._live else _SECONDS_BETWEEN_LINES
         first_line = self._always and not self._any
@@ -135,7 +137,8 @@ class Progress:
         text = f"{self._label} {done}/{self._total}"
         text += f"  {note}" if note else ""
         text += f"  {speed:.1f} images/s"
-        if not over:
+        # The time that compilation took says nothing of the time that is left.
+        if not over and not warming_up:
             left = (self._total - done) * self._images / max(speed, 1e-9)
             text += f"  {duration(left)} left"
         self._stream.write(f"\r\x1b[2K{text}" if self._live else f"{text}\n")

@@ -222,7 +222,7 @@ ENVIRONMENT = Schema(
 )
 TIMING = Schema(
     keys={"train_seconds": POSITIVE, "steps": COUNT},
-    more={"history": TEXT},
+    more={"history": TEXT, "of_steps": COUNT},
     advice="restore it from a copy, or remove it to count the time anew",
 )
 CALIBRATION = Schema(

@@ -59,6 +59,11 @@ def _escape(found: re.Match[str]) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
+def counted(number: int, what: str, plural: str = "") -> str:
+    """``1 image``, ``2 images``; the plural where it has no s at the end."""
+    return f"{number} {what if number == 1 else plural or f'{what}s'}"
+
+
 def say(text: Any, *, one_line: bool = False, file: Any = None) -> None:
     """Prints text, made :func:`printable`.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -31,8 +29,8 @@ from jaxad.data.table import Sample, SampleTable
 from jaxad.data.tiled import Photographs, TiledImages, check_large_enough, sizes_of
 from jaxad.data.tiles import tiling_of
 from jaxad.run.errors import UserError
-from jaxad.run.lists import listed_paths
 from jaxad.run.settings import Data, Settings
+from jaxad.training.excluded import without_excluded
 from jaxad.training.input_notes import repeat_notes, sameness_notes, test_files, told
 
 FEWEST_TO_CROSS_FIT = 3
@@ -186,19 +184,26 @@ def is_cross_fitted(data: Data, *, closed_form: bool, apart: bool = False) -> bo
     return data.calibration == "cross_fitted"
 
 
-def prepare_inputs(config: Settings, *, train: bool = True, closed_form: bool = False) -> Inputs:
+def prepare_inputs(
+    config: Settings,
+    *,
+    train: bool = True,
+    closed_form: bool = False,
+    table: SampleTable | None = None,
+) -> Inputs:
     """Reads the good training images and parts the held-out ones from them.
 
     Args:
       config: of the run.
       train: whether there is anything to train; if not, held-out images alone are read.
       closed_form: whether the model is fitted without steps, see :func:`is_cross_fitted`.
+      table: of the config's data, where it was opened before.
 
     Raises:
       UserError: there is nothing to train on, or a file cannot be read.
     """
-    table = open_table(config.data)
-    good = _without_excluded(table, config.data.exclude)
+    table = table or open_table(config.data)
+    good = without_excluded(table, config.data.exclude)
     if not good:
         raise UserError(
             f"{table.root} holds no good training image; put them into train/good "
@@ -292,24 +297,3 @@ def _pixel_record(
     decoded = pixel_digests(images) if isinstance(images, np.ndarray) else []
     names = map(table.relative, used)
     return dict(zip(names, [*pixel_digests(holdout), *decoded], strict=False))
-
-
-def _without_excluded(table: SampleTable, exclude: str) -> list[Sample]:
-    """The good training images but those of ``data.exclude``.
-
-    Raises:
-      UserError: one to be left out is no training image.
-    """
-    good = {table.relative(sample): sample for sample in table.train_good()}
-    example = next(iter(good), "")
-    for path in listed_paths(exclude, key="data.exclude"):
-        # As odd_images.csv names it, or as a shell does.
-        below = os.path.relpath(os.path.abspath(path), os.path.abspath(table.root))
-        name = next((n for n in (path, pathlib.PurePath(below).as_posix()) if n in good), None)
-        if name is None:
-            raise UserError(
-                f"data.exclude names {path}, which is no good training image of {table.root}; "
-                f"give paths from that folder, such as {example}, or from here"
-            )
-        del good[name]
-    return list(good.values())

@@ -22,7 +22,7 @@ from jaxad.run.settings import Settings
 from jaxad.training import processes
 from jaxad.training.backbones import load_backbone
 from jaxad.training.checkpoints import Checkpoints
-from jaxad.training.inputs import Inputs, prepare_inputs
+from jaxad.training.inputs import Inputs, open_table, prepare_inputs
 from jaxad.training.parallel import Devices
 from jaxad.training.processes import log
 from jaxad.training.weights import (
@@ -83,6 +83,7 @@ def prepare(config: Settings, run: RunFolder, stack: contextlib.ExitStack) -> Se
         config.train.devices, force_pmap=config.train.force_pmap, several_processes=True
     )
     model = _build_model(config, devices)
+    table = open_table(config.data)  # a wrong folder leaves no run folder behind
     if processes.is_first():
         # A run that goes on has no more need of them.
         weights = {} if run.has_checkpoint() else _weights_record(config, model)
@@ -91,7 +92,9 @@ def prepare(config: Settings, run: RunFolder, stack: contextlib.ExitStack) -> Se
         run.remove_unfinished()
         _check_same_run(run, config, closed_form=model.fit is not None)
     closed_form, steps = model.fit is not None, config.train.takes_steps
-    inputs = prepare_inputs(config, train=closed_form or steps, closed_form=closed_form)
+    inputs = prepare_inputs(
+        config, train=closed_form or steps, closed_form=closed_form, table=table
+    )
     if steps and not closed_form:
         _check_batches(config, inputs, devices)
     checkpoints = None

@@ -19,15 +19,15 @@ from jaxad.training.state import TrainState
 class Stopwatch:
     """Seconds of training up to each checkpoint, over all the sessions of a run."""
 
-    def __init__(self, run: RunFolder, *, seconds: float):
-        self._run = run
+    def __init__(self, run: RunFolder, *, seconds: float, total: int):
+        self._run, self._total = run, total
         self._begun = time.perf_counter() - seconds
 
     def write(self, step: int, history: str) -> None:
-        """Writes timing.json: seconds, steps, and the digest of the history up to there."""
+        """Writes timing.json: seconds, steps and of how many, digest of the history up to there."""
         seconds = time.perf_counter() - self._begun
-        values = {"train_seconds": seconds, "steps": step, "history": history}
-        self._run.write_json(self._run.timing, values)
+        values = {"train_seconds": seconds, "steps": step, "of_steps": self._total}
+        self._run.write_json(self._run.timing, {**values, "history": history})
 
 
 class Records:
@@ -49,7 +49,7 @@ class Records:
         self._folder = _identity(run.path)
         timing = run.read_timing() if first else {}
         self._history = History(run.history, up_to_step=first, timing=timing)
-        self._stopwatch = Stopwatch(run, seconds=timing.get("train_seconds", 0.0))
+        self._stopwatch = Stopwatch(run, seconds=timing.get("train_seconds", 0.0), total=total)
         self._events = Events(run.path, first_step=first)
         self._progress = Progress(
             "step", total, done=first, images_each=images_each, always=True, warm_up=True

@@ -158,7 +158,7 @@ def _fit(setup: Setup, fit: Callable[..., Variables]) -> None:
     is_fold = isinstance(images, ImageRows)  # the rows of the other folds
     if _has_model(setup.model, checkpoints):
         if not is_fold:
-            log("already fitted")
+            log("already fitted, nothing to train")
         return
     begun = time.perf_counter()
     try:
@@ -185,7 +185,7 @@ def _take_weights(setup: Setup) -> None:
     checkpoints, folder = setup.checkpoints, setup.config.train.weights
     assert checkpoints is not None  # checked: one process does it
     if latest := checkpoints.latest_step():
-        log(f"already trained to step {latest}")
+        log(f"already trained to step {latest}, nothing to train")
         return
     if _has_model(setup.model, checkpoints):
         log("the run has its weights")
@@ -260,8 +260,11 @@ def _start(setup: Setup, total: int) -> tuple[TrainState, optax.GradientTransfor
             return create_state(_first_values(setup, drawn), optimizer)
         like = setup.devices.replicate(create_state(drawn, optimizer))
         state = checkpoints.restore_newest(like)
-        verb = "already trained to" if int(state.step) >= total else "going on from"
-        log(f"{verb} step {int(state.step)} of {total}")
+        step = int(state.step)
+        if step >= total:
+            log(f"already trained to step {step} of {total}, nothing to train")
+        else:
+            log(f"going on from step {step} of {total}")
         return state
 
     state = processes.broadcast_from_first(processes.on_all(begin))

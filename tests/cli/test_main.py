@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 import jaxad
-from jaxad.cli import commands, main as cli
+from jaxad.cli import main as cli, threshold
 from jaxad.cli.arguments import COMMANDS
 from jaxad.cli.status import FAILED_PARTS
 from jaxad.run.config import load_settings, with_absolute_root
@@ -62,11 +63,20 @@ def fails(capsys, *words: str) -> str:
 @pytest.mark.parametrize(
     "words, sentence",
     [
-        ("", "the following arguments are required: COMMAND; see jaxad --help"),
         ("trian", "there is no command 'trian'; did you mean 'train'; see jaxad --help"),
         ("train", "the following arguments are required: --config, --workdir"),
-        ("train --config=pca --workdir=w --epochs=3", "unknown argument '--epochs=3'; see --help"),
-        ("train --config=pca --workdir=w more", "unknown argument 'more'; see --help"),
+        (
+            "train --config=pca --workdir=w --epochs=3",
+            "unknown argument '--epochs=3'; did you mean '--config.train.epochs'?; see --help",
+        ),
+        ("train --config=pca --workdir=w --root=d", "; did you mean '--config.data.root'?"),
+        ("train --config=pca --workdir=w --data.root=d", "; did you mean '--config.data.root'?"),
+        ("predict --workdir=w --input=i --outpt=o", "are required: --output"),
+        ("data inspect --rot=d", "unknown argument '--rot=d'; did you mean '--root'?"),
+        ("data inspect photos", "unknown argument 'photos'; did you mean '--root=photos'?"),
+        ("data inspect --root=my photos", "unknown argument 'photos'; a path that holds spaces st"),
+        ("train --config=pca --workdir=w more", "'more'; a path that holds spaces stands in quota"),
+        ("train --config=pca --workdir=w --qqqqq=1", "unknown argument '--qqqqq=1'; see --help"),
         (
             "train --config=pca --workdir=w --config.seed",
             "--config.seed has no value; write --conf",
@@ -96,6 +106,11 @@ def test_every_command_answers_help_and_is_known_to_the_mistakes(capsys):
     assert not set(COMMANDS) - set(listed)
 
 
+def test_without_a_command_there_is_help(capsys):
+    assert cli.main([]) == 0
+    assert "usage: jaxad" in capsys.readouterr().out
+
+
 def test_help_leads_on(capsys):
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
@@ -113,7 +128,8 @@ def test_version(capsys):
 
 def test_overrides_with_and_without_an_equals_sign():
     words = ["--config.a=1", "--config.b.c", "x=y", "--config.d="]
-    assert cli._overrides(words, allowed=True) == {"a": "1", "b.c": "x=y", "d": ""}
+    arguments = argparse.Namespace(takes_overrides=True)
+    assert cli._overrides(words, arguments) == {"a": "1", "b.c": "x=y", "d": ""}
 
 
 def replace_demo(monkeypatch, run):
@@ -223,23 +239,54 @@ def test_config_lists_names_and_shows_every_key(capsys):
 @pytest.mark.parametrize(
     ("changes", "lines"),
     [
-        ({}, ["it comes from 31 good images", "3.1 % of new good images", "(0.082 to 11 %)"]),
         (
-            {"odd_images": [{}, {}]},
-            ["2 of them score far above", ", and the highest sets the threshold: look", "odd.csv"],
+            {},
+            [
+                "it comes from 31 good images, each scored by a model that was trained without it",
+                ": 3.1 % of new good images",
+                "(0.082 to 11 %)",
+            ],
         ),
-        ({"odd_images": [{}], "held_out_rejected": 1}, ["1 of them score far above the others: l"]),
+        ({"method": "held_out"}, ["it comes from 31 good images, which were held out of train"]),
+        (
+            {"false_positive_rate": 0.01},
+            [
+                "1 % (evaluate.image_false_positive_rate) cannot be promised by so few images, it "
+                "takes 99: add good images"
+            ],
+        ),
+        (
+            {"false_positive_rate": 0.03, "method": "held_out"},
+            ["it takes 33: train with --config.data.calibration=cross_fitted"],
+        ),
+        ({"false_positive_rate": 0.0}, ["0 % (", "by any number of images: ask for a higher rate"]),
+        (
+            {"odd_images": [{"path": name} for name in "abcd"]},
+            [
+                "4 of them score far above",
+                ", and the highest sets the threshold: look at a, b, c, ...; ",
+                "the other lines of RUN 2/odd.csv",
+                "--exclude='RUN 2/odd.csv'",
+            ],
+        ),
+        (
+            {"odd_images": [{"path": "a"}], "held_out_rejected": 1},
+            ["1 of them scores far above the others: look at a; "],
+        ),
         ({"promised_false_positive_rate": None}, ["it comes from 31 good images"]),
     ],
 )
 def test_an_evaluation_says_where_its_threshold_comes_from(changes, lines):
     calibration = {
+        "method": "cross_fitted",
+        "false_positive_rate": 0.05,
         "held_out": 31,
         "held_out_rejected": 0,
         "promised_false_positive_rate": 1 / 32,
         "promised_interval": [0.00081637, 0.11218875],
         "odd_images": [],
     }
-    said = "\n".join(commands._origin_in_words(calibration | changes, "RUN/odd.csv"))
-    assert all(part in said for part in lines)
+    said = "\n".join(threshold.origin(calibration | changes, "RUN 2/odd.csv"))
+    assert all(part in said for part in lines), said
     assert ("look at" in said) == ("odd_images" in changes)
+    assert ("promised" in said) == ("false_positive_rate" in changes)

@@ -35,6 +35,7 @@ from jaxad.evaluation.thresholds import (
 from jaxad.run.config import with_absolute_root, with_keys
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
+from jaxad.run.lists import listed_paths
 from jaxad.training.inputs import prepare_inputs
 
 VALUES = hnp.arrays(
@@ -287,7 +288,7 @@ def test_odd_training_images_are_listed_and_can_be_left_out(cross_fitted, tiny, 
     run = tiny.fit(data, tmp_path / "run", data__holdout=0.0)
     evaluate(run)
     lines = (run / "odd_images.csv").read_text().splitlines()
-    assert lines[0] == "path,score,limit" and lines[1].startswith("train/good/007.png,")
+    assert lines[0] == "path,score,limit,excluded" and lines[1].startswith("train/good/007.png,")
     listed = [line.partition(",")[0] for line in lines[1:]]
     assert "train/good/007.png" in (run / "report.html").read_text()
     config = with_keys(RunFolder(run).read_config(), {"data.root": str(data)})
@@ -299,6 +300,10 @@ def test_odd_training_images_are_listed_and_can_be_left_out(cross_fitted, tiny, 
         assert sorted([*record["training"], *names]) == sorted(
             f"train/good/{i:03}.png" for i in range(20)
         )
+    # What the next run calls odd, and what it was trained without: its table leaves out both.
+    after = tiny.fit(data, tmp_path / "after", data__holdout=0.0, data__exclude=",".join(listed))
+    load_detector(after)  # a prediction alone calibrates too
+    assert listed_paths(str(after / "odd_images.csv"), key="data.exclude")[-len(listed) :] == listed
     wrong = with_keys(config, {"data.exclude": "07.png"})
     with pytest.raises(UserError, match=r"data\.exclude names 07\.png, which is no good training"):
         prepare_inputs(wrong)
@@ -316,7 +321,8 @@ def test_a_threshold_by_hand_is_marked_and_undone_by_the_same_key(run, data, cap
         load_detector(run, overrides={key: "recall:0.75"})
     assert cli.main(["evaluate", f"--workdir={run}", "--threshold=recall:0.75"]) == 0
     printed = capsys.readouterr().out
-    assert "score l1*ssim:top1, threshold" in printed
+    assert "score l1*ssim:top1 (of the config, not chosen on the test images), thr" in printed
+    assert "kept for later calls of evaluate and predict: evaluate.image_threshold=rec" in printed
     assert "(set by hand: recall:0.75)\nrejected: 3 of 4 defective, 0 of 4 good" in printed
     result = json.loads((run / "metrics.json").read_text())
     assert result["decisions"] == {

@@ -104,6 +104,28 @@ def test_tables_and_pictures_of_a_folder(calibrated, photos, tmp_path, predictor
             assert f"{box.max():.9g}" == f"{region['peak']:.9g}"
 
 
+def test_what_the_threshold_promises_is_said_and_written(calibrated, data, tmp_path, capsys):
+    assert command(calibrated, tmp_path / "out", data / "test" / "good" / "000.png") == 0
+    said = capsys.readouterr().out
+    saved = json.loads((calibrated / "calibration.json").read_text())
+    written = json.loads((tmp_path / "out" / "predictions.json").read_text())["calibration"]
+    assert said.startswith("1 image, 1 accepted; threshold ")
+    assert written == {key: saved[key] for key in written} and written["held_out"] == 5
+    assert "it comes from 5 good images, which were held out of training: 17 % of new" in said
+    assert "5 % (evaluate.image_false_positive_rate) cannot be promised" in said
+    by_hand = ["--threshold=0.5"]
+    assert command(calibrated, tmp_path / "out", data / "test" / "good", options=by_hand) == 0
+    assert "(set by hand: 0.5)" in (said := capsys.readouterr().out) and "comes from" not in said
+
+
+def test_pictures_of_earlier_calls_are_counted(calibrated, data, tmp_path, capsys):
+    good = data / "test" / "good"
+    assert command(calibrated, tmp_path / "out", good) == 0
+    assert "of other calls" not in capsys.readouterr().err
+    assert command(calibrated, tmp_path / "out", good / "000.png", good / "001.png") == 0
+    assert "also holds 2 pictures and maps of other calls" in capsys.readouterr().err
+
+
 def test_other_brightness_and_size_are_noted(predictor, tiny, calibrated, tmp_path, capsys):
     picture = tiny.stripes(100)
     bright = np.uint8(np.minimum(picture.astype(int) + 40, 255))

@@ -44,8 +44,8 @@ ABORT = "os.kill(os.getpid(), signal.SIGABRT)"
         (
             f"os.write(2, {OTHER.encode()!r}); {ABORT}",
             134,
-            f"{OTHER}jaxad: the process was ended by SIGABRT; the same command goes on where it "
-            "stopped\n",
+            f"{OTHER}jaxad: the process was ended by SIGABRT; the same command goes on from its "
+            "last checkpoint\n",
         ),
     ],
 )
