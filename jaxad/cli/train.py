@@ -63,12 +63,13 @@ def _goes_on(run: RunFolder) -> str:
 
 def _keep_judgement(run: RunFolder, overrides: Mapping[str, str]) -> None:
     """Lets a run that was trained before have the keys of its judgement that were asked for."""
+    from jaxad.data.region_mask import keep_region_mask
     from jaxad.evaluation.open_keys import override_detection, stays_open
     from jaxad.run.config import flatten
 
     before = run.read_config()
     asked = {k: v for k, v in overrides.items() if stays_open(k, before.model.name)}
-    now = override_detection(before, asked)
+    now = keep_region_mask(run, override_detection(before, asked))
     if now != before:
         run.write_config(now)
         say(kept({k: v for k, v in asked.items() if flatten(before)[k] != flatten(now)[k]}))

@@ -130,8 +130,8 @@ class Detector:
         Args:
           workdir: the run folder.
           checkpoint: ``"last"``, ``"best"`` or a step number.
-          overrides: keys of :func:`~jaxad.evaluation.open_keys.override_detection` that take the place of the run's, for
-            this detector.
+          overrides: keys of :func:`~jaxad.evaluation.open_keys.override_detection` that take the
+            place of the run's, for this detector.
 
         Raises:
           UserError: it is no run folder, has no such checkpoint, or a key or value is wrong.

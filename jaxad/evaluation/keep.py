@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from jaxad.data.region_mask import keep_region_mask
 from jaxad.evaluation.calibration import calibration_of, with_threshold_by_hand
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import run_table
@@ -33,7 +34,8 @@ def keep_keys(
       What calibration.json holds.
 
     Raises:
-      UserError: as of :func:`jaxad.evaluate`; a threshold is asked for as a rate on labelled images.
+      UserError: as of :func:`jaxad.evaluate`; a threshold is asked for as a rate on labelled
+        images.
     """
     run = RunFolder(workdir)
     detector = Detector.load(workdir, checkpoint=checkpoint, overrides=overrides)
@@ -41,6 +43,6 @@ def keep_keys(
         table = run_table(detector.config, data_root)
         asked = detector.config.evaluate.image_threshold
         calibration = with_threshold_by_hand(calibration_of(run, detector, table), asked)
-        run.write_config(override_detection(run.read_config(), overrides))
+        run.write_config(keep_region_mask(run, override_detection(run.read_config(), overrides)))
         run.write_json(run.calibration, calibration)
     return calibration
