@@ -59,7 +59,7 @@ def test_a_threshold_is_kept_without_test_images(good_only, tmp_path, capsys):
     assert cli.main(predict) == 0
     assert "threshold 0.25 (set by hand: 0.25)" in capsys.readouterr().out
     assert cli.main(train) == 0, "what was kept stays where nothing is asked for"
-    assert "kept" not in capsys.readouterr().out
+    assert "kept for" not in capsys.readouterr().out
     assert cli.main(["evaluate", f"--workdir={run}", "--threshold=auto"]) == 0
     assert cli.main(predict) == 0
     assert "set by hand" not in capsys.readouterr().out.rpartition("threshold")[2]
