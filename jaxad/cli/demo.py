@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from jaxad.benchmark.grid import benchmark
-from jaxad.benchmark.tables import METRICS
+from jaxad.benchmark.tables import shown_table
 from jaxad.convert.packages import is_installed
 from jaxad.models.layers.backbones import backbone
 from jaxad.report.tables import format_metrics_table
@@ -39,5 +39,5 @@ def demo(workdir: str | os.PathLike) -> None:
         overrides=OVERRIDES,
         title="jaxad demo: linear models and a deep one on generated flanges",
     )
-    say(format_metrics_table(rows, ["config", "seconds", *METRICS]))
+    say(format_metrics_table(*shown_table(rows)))
     say(f"\nOpen {workdir}/report.html: it compares them and leads to each model's own report.")

