@@ -28,6 +28,7 @@ from jaxad.evaluation.presentation import present
 from jaxad.evaluation.protocols.apply import apply_protocol
 from jaxad.evaluation.trained_range import brightness_unlike
 from jaxad.metrics._assemble import NO_DEFECT
+from jaxad.models.alignment import alignment_in_words
 from jaxad.report.content import VERDICTS, ScoreRow
 from jaxad.run.files import together, write_csv
 from jaxad.run.folder import RunFolder
@@ -101,7 +102,9 @@ def _evaluate(
     )
     marked = zip(test.samples, computed.marked, strict=True)
     leaks, about_leaks = find_leaks(test)
+    pose = alignment_in_words(detector.variables)
     odd = [
+        *([pose] if pose else []),
         *unreadable_notes(test),
         *mask_notes(test.table, {sample: share for sample, share in marked if sample.mask}),
         *about_leaks,

@@ -18,6 +18,7 @@ from jaxad.models import (
     vqvae,
     vt_adl,
 )
+from jaxad.models.alignment import aligned
 from jaxad.models.base import Detection, LossOutput, Model, Variables
 from jaxad.models.illumination import normalised
 from jaxad.run.config import flatten
@@ -132,15 +133,18 @@ def _check_ssim_window(settings: Settings) -> None:
 
 
 def build_from(settings: Settings, *, axis_name: str | None = None) -> Model:
-    """The model of a run's settings, ``data.illumination`` in it.
+    """The model of a run's settings, ``data.illumination`` and ``data.align`` in it.
 
     Raises:
       UserError: as of :func:`build`; images are smaller than the window of the SSIM map.
     """
     _check_ssim_window(settings)
-    choice, kind = settings.model, settings.data.illumination
+    choice, light, align = settings.model, settings.data.illumination, settings.data.align
+    if align != "none" and any(settings.data.tiles):
+        raise UserError("data.align is for whole images, not for tiles of them; leave one out")
     model = build(choice.name, settings.image_shape, axis_name=axis_name, **choice.options)
-    return model if kind == "none" else normalised(model, kind)
+    model = model if light == "none" else normalised(model, light)
+    return model if align == "none" else aligned(model, align)
 
 
 __all__ = [

@@ -56,6 +56,12 @@ class Data(Options):
         "of light too",
         choices=("none", "level", "gradient"),
     )
+    align: str = option(
+        "none",
+        "parts brought to one place (shift), or place and angle (turn), by the moments of what is "
+        "not background; auto: whichever helps on good images, if any does",
+        choices=("none", "shift", "turn", "auto"),
+    )
     pages: str = option(
         "first",
         "of TIFF files and animations: the first, or each an image",

@@ -126,6 +126,11 @@ def _build_model(config: Settings, devices: Devices) -> Model:
             f"data.illumination={config.data.illumination} is fitted to training images, and "
             "nothing is trained here; leave it at none"
         )
+    if config.data.align != "none" and model.fit is None and not config.train.takes_steps:
+        raise UserError(
+            f"data.align={config.data.align} is fitted to training images, and nothing is trained "
+            "here; leave it at none"
+        )
     return model
 
 

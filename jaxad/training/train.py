@@ -19,6 +19,7 @@ from jaxad.data.pipeline import BatchLoader, evaluation_batches
 from jaxad.data.rows import ImageRows
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.tiles import tiling_of
+from jaxad.models.alignment import alignment_in_words
 from jaxad.models.base import Model, Variables, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.errors import UserError
@@ -170,6 +171,8 @@ def _fit(setup: Setup, fit: Callable[..., Variables]) -> None:
     if not is_fold:
         what = "tiles" if any(setup.config.data.tiles) else "images"
         log(f"fitted {setup.config.model.name} to {len(images)} {what} in {seconds:.1f} s")
+        if note := alignment_in_words(variables):
+            log(note)
 
 
 def _pretrained(setup: Setup) -> dict[str, Variables]:
@@ -278,7 +281,12 @@ def _first_values(setup: Setup, variables: Variables) -> Variables:
         variables = load_weights(variables, weights)
         log(f"the encoder starts from {weights}")
     if initialise is not None:
-        variables = initialise(variables, BatchLoader(setup.inputs.train))
+        try:
+            variables = initialise(variables, BatchLoader(setup.inputs.train))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if note := alignment_in_words(variables):
+            log(note)
     return variables
 
 
