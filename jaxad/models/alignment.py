@@ -184,10 +184,14 @@ def fit_alignment(batches: Iterable[Batch], kind: str) -> Alignment:
     ways = {name: _framed(threshold, name, inside, pose) for name in ("shift", "turn")}
     if kind != "auto":
         return ways[kind]
-    ways = {"none": _alignment(threshold), **ways}
     residuals = {name: _residual(images, way) for name, way in ways.items()}
     best = min(residuals, key=lambda name: residuals[name])
-    return ways[best if residuals[best] < HELPS * residuals["none"] else "none"]
+    # As they lie, but interpolated and made smaller likewise: both take some of the noise away.
+    still = _alignment(threshold)._replace(
+        scale=ways[best].scale, row=jnp.float32(0.5), column=jnp.float32(0.5)
+    )
+    helps = residuals[best] < HELPS * _residual(images, still)
+    return ways[best] if helps else _alignment(threshold)
 
 
 def _alignment(threshold: float, *, shift: bool = False, turn: bool = False) -> Alignment:

@@ -77,9 +77,7 @@ def pose_of(inside: Bool[Array, "b h w"]) -> Pose:
     weight = inside.astype(jnp.float32)
     mass = jnp.maximum(jnp.sum(weight, axis=(1, 2)), 1.0)
 
-    def mean(values: Float[Array, "b h w"]) -> Float[Array, " b"]:
-        return jnp.sum(weight * values, axis=(1, 2)) / mass
-
+    mean = lambda values: jnp.sum(weight * values, axis=(1, 2)) / mass
     row, column = mean(y[None]), mean(x[None])
     dy, dx = y[None] - _per_image(row), x[None] - _per_image(column)
     cross, apart = 2 * mean(dx * dy), mean(dx * dx) - mean(dy * dy)
