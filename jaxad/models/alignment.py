@@ -266,7 +266,8 @@ def _parted(images: Float[np.ndarray, "n h w c"]) -> Iterator[Float[Array, "b h 
 
 def _used(way: Alignment, pose: Pose) -> Pose:
     """Of a pose what is corrected."""
-    return Pose(pose.row * way.shift, pose.column * way.shift, pose.angle * way.turn)
+    row, column = pose.row * way.shift, pose.column * way.shift
+    return Pose(row, column, pose.cosine * way.turn + (1.0 - way.turn), pose.sine * way.turn)
 
 
 def _turned(

@@ -22,6 +22,9 @@ SMOOTHING = 1.5
 """Sigma in pixels of the gaussian over differences from the background: specks are no object."""
 
 
+_TINY = 1e-12
+
+
 class Frame(NamedTuple):
     """Where turned images show the object.
 
@@ -45,19 +48,24 @@ class Pose(NamedTuple):
     Attributes:
       row: of the centroid, in pixels from the middle of the image.
       column: likewise.
-      angle: of the long axis, in radians from the direction of higher columns towards that of
+      cosine: of the angle of the long axis, from the direction of higher columns towards that of
         higher rows; the end that lies farther from the centroid is the one it points to.
+      sine: of that angle.
     """
 
     row: Float[Array, " b"]
     column: Float[Array, " b"]
-    angle: Float[Array, " b"]
+    cosine: Float[Array, " b"]
+    sine: Float[Array, " b"]
 
 
 def rim_colour(images: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
     """The median colour of the pixels at the edge of each image."""
     edge = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
-    return jnp.median(jnp.concatenate(edge, axis=1), axis=1)
+    pixels = jnp.swapaxes(jnp.concatenate(edge, axis=1), 1, 2)
+    # The median by the upper half, which exported files can compute where they cannot sort.
+    upper = jax.lax.top_k(pixels, pixels.shape[2] // 2 + 1)[0]
+    return upper[..., -1] if pixels.shape[2] % 2 else (upper[..., -1] + upper[..., -2]) / 2
 
 
 def difference(images: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:
@@ -81,12 +89,14 @@ def pose_of(inside: Bool[Array, "b h w"]) -> Pose:
     row, column = mean(y[None]), mean(x[None])
     dy, dx = y[None] - _per_image(row), x[None] - _per_image(column)
     cross, apart = 2 * mean(dx * dy), mean(dx * dx) - mean(dy * dy)
-    # At the same moments along all axes there is none; the angle, and its gradient, is zero then.
-    round_ = (cross == 0) & (apart == 0)
-    angle = 0.5 * jnp.arctan2(jnp.where(round_, 0.0, cross), jnp.where(round_, 1.0, apart))
-    along = dx * _per_image(jnp.cos(angle)) + dy * _per_image(jnp.sin(angle))
-    turned = jnp.where(mean(along**3) < 0, angle + jnp.pi, angle)
-    return Pose(row, column, turned)
+    # The axis is at half the angle of (apart, cross); where both are zero there is none.
+    length = jnp.sqrt(jnp.square(cross) + jnp.square(apart))
+    double = jnp.where(length > 0, apart / jnp.maximum(length, _TINY), 1.0)
+    cosine = jnp.sqrt(jnp.maximum(0.5 * (1.0 + double), 0.0))
+    sine = jnp.where(cross < 0, -1.0, 1.0) * jnp.sqrt(jnp.maximum(0.5 * (1.0 - double), 0.0))
+    along = dx * _per_image(cosine) + dy * _per_image(sine)
+    end = jnp.where(mean(along**3) < 0, -1.0, 1.0)
+    return Pose(row, column, end * cosine, end * sine)
 
 
 def to_pose(
@@ -152,7 +162,7 @@ def _forward(
     y: Float[Array, "h w"], x: Float[Array, "h w"], pose: Pose, frame: Frame
 ) -> tuple[Float[Array, "b h w"], Float[Array, "b h w"]]:
     """Places in the images of pixels of turned ones."""
-    c, s = _per_image(jnp.cos(pose.angle)), _per_image(jnp.sin(pose.angle))
+    c, s = _per_image(pose.cosine), _per_image(pose.sine)
     y, x = (y / frame.scale + frame.row)[None], (x / frame.scale + frame.column)[None]
     return _per_image(pose.row) + s * x + c * y, _per_image(pose.column) + c * x - s * y
 
@@ -169,7 +179,7 @@ def along_axes(
     y: Float[Array, "h w"], x: Float[Array, "h w"], pose: Pose
 ) -> tuple[Float[Array, "b h w"], Float[Array, "b h w"]]:
     """Pixels across and along the axis of each object, from its centroid."""
-    c, s = _per_image(jnp.cos(pose.angle)), _per_image(jnp.sin(pose.angle))
+    c, s = _per_image(pose.cosine), _per_image(pose.sine)
     dy, dx = y[None] - _per_image(pose.row), x[None] - _per_image(pose.column)
     return c * dy - s * dx, s * dy + c * dx
 
