@@ -233,8 +233,9 @@ def reasons_for(chosen: Row, rows: Sequence[Row]) -> list[str]:
     """Why a row was chosen, in sentences."""
     first, models = rows[0], len({row.candidate for row in rows})
     reasons = [
-        f"Of {models} models with {len(rows)} scores in all, {first.score} of {first.candidate} "
-        f"tells drawn defects from good images best: AUROC {first.value:.3f}, mean over "
+        f"Of {len(rows)} scores of {models} model{'s' * (models > 1)}, {first.score} of "
+        f"{first.candidate} tells drawn defects from good images best: AUROC {first.value:.3f}, "
+        "mean over "
         f"{len(first.kinds)} kinds."
     ]
     if chosen is not first:
