@@ -12,6 +12,7 @@ from jaxad.data.groups import GROUPS, MVTEC_AD
 from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.report.tables import format_seconds, markdown_table, metric_title
 from jaxad.run.files import write_csv, write_json, write_text
+from jaxad.run.text import counted
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 
@@ -78,7 +79,7 @@ def mean_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for config in dict.fromkeys(row["config"] for row in rows):
         mine = [row for row in rows if row["config"] == config and not row["error"]]
         present = {row["category"] for row in mine}
-        means.append(_mean(mine, rows, config, "mean", f"{len(mine)} runs"))
+        means.append(_mean(mine, rows, config, "mean", counted(len(mine), "run")))
         if not present <= set(MVTEC_AD):
             continue
         for name, group in GROUPS.items():

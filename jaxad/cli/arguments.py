@@ -165,14 +165,16 @@ def _add_export(command: argparse.ArgumentParser) -> None:
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
-    command.add_argument("action", choices=["list", "inspect", "prepare", "defects"],
+    command.add_argument("action", choices=["list", "inspect", "prepare", "defects", "generate"],
                      help="list: what the published data sets need; inspect: counts, sizes, "
                      "masks of a folder; prepare: decode a config's images once; defects: draw "
-                     "defects on good images")  # fmt: skip
+                     "defects on good images; generate: draw a data set to try")  # fmt: skip
     command.add_argument(
         "--name", default="", help="auto (default), mvtec, folder, listing, or of `data list`"
     )
-    command.add_argument("--root", default="", help="inspect: folder of the images")
+    command.add_argument(
+        "--root", default="", help="inspect: folder of the images; generate: the new folder"
+    )
     command.add_argument("--category", default="", help="inspect: sub-folder of root, normal class")
     command.add_argument(
         "--anomalous", default="", help="inspect: as the key data.anomalous (elpv)"

@@ -194,6 +194,10 @@ def data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         if not arguments.config:
             raise UserError("jaxad data prepare needs --config, and the data as its overrides")
         say(data_command.prepare(arguments.config, overrides, shards=arguments.shards))
+    elif arguments.action == "generate":
+        if not arguments.root:
+            raise UserError("jaxad data generate needs --root, the new folder")
+        say(data_command.generate(arguments.root, arguments.category))
     elif arguments.action == "defects":
         if not (arguments.root and arguments.sheet):
             raise UserError("jaxad data defects needs --root, the folder, and --sheet, a PNG file")

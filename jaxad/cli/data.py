@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +17,12 @@ from jaxad.data.deep_range import resolve_range_16bit
 from jaxad.data.images import spread
 from jaxad.data.inspection import inspect_table
 from jaxad.data.published.catalogue import CATALOGUE
-from jaxad.data.synthetic.dataset import CATEGORIES
+from jaxad.data.synthetic.dataset import CATEGORIES, DEFAULT_CATEGORY, ensure_dataset
 from jaxad.data.table import SampleTable
 from jaxad.report.tables import format_metrics_table
 from jaxad.run.config import load_settings, with_absolute_root
 from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.files import writing
 from jaxad.run.settings import Data
 
 
@@ -191,6 +194,24 @@ def prepare(config_name: str, overrides: Mapping[str, Any], *, shards: str = "")
         if isinstance(array, np.ndarray) and len(array)  # nothing is streamed with these keys
     ]
     return "\n".join(lines)
+
+
+def generate(root: str, category: str) -> str:
+    """Draws a data set with known defects into a new folder, and says where it is.
+
+    Args:
+      root: the new folder.
+      category: one of :data:`jaxad.data.synthetic.dataset.CATEGORIES`; ``""`` is the default.
+
+    Raises:
+      UserError: the folder exists or cannot be written, or the category is unknown.
+    """
+    if pathlib.Path(root).exists():
+        raise UserError(f"{root} exists; give --root a new folder")
+    with writing(root) as temporary:
+        shutil.copytree(ensure_dataset(category=category), temporary)
+    folder = pathlib.Path(root) / (category or DEFAULT_CATEGORY)
+    return f"next: jaxad data inspect --root={shlex.quote(str(folder))}"
 
 
 def _prepare_shards(data: Data, folder: str) -> str:

@@ -169,7 +169,7 @@ def metrics_record(
             "mask_components_in_files": computed.components.in_files,
             "mask_components_kept_as_a_pixel": computed.components.kept_as_a_pixel,
         },
-        "notes": component_notes(detector, computed.components),
+        "notes": component_notes(detector, computed.components, primary["regions"] or {}),
         "brackets": brackets,
         "maps": {
             name: {k: v for k, v in one.items() if k not in aside} for name, one in per_map.items()
@@ -264,11 +264,18 @@ def outside_notes(
     return [f"all that the {count} masks mark lies outside data.region, so no defect is judged"]
 
 
-def component_notes(detector: Detector, components: Components) -> list[str]:
-    """What has to be known of masks whose defects are smaller than a pixel of the evaluation."""
+def component_notes(
+    detector: Detector, components: Components, regions: Mapping[str, Any]
+) -> list[str]:
+    """What has to be known of masks whose defects are merged or lost at the evaluation's size."""
+    size, count = detector.config.data.image_size, regions.get("regions", components.in_files)
+    merged = [
+        f"the masks mark {components.in_files} defects (connected components) in their files and "
+        f"{count} at {size[0]} x {size[1]} pixels, where neighbours may touch: figures of regions "
+        "count the latter"
+    ]
     if not components.kept_as_a_pixel:
-        return []
-    size = detector.config.data.image_size
+        return merged * (count != components.in_files)
     height, width = (components.enlarged * side for side in size)
     return [
         f"{components.kept_as_a_pixel} of {components.in_files} defects (connected components of "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from jaxad.data.datasets import find_images
@@ -42,7 +42,8 @@ def find_inputs(
       masks: as ``data.masks`` of the run.
 
     Returns:
-      ``(path, name)`` where the name is the path below the deepest folder that holds all inputs.
+      ``(path, name)`` where the name is the path below the deepest folder that holds all inputs;
+      where that is the root of the disk, the path below an input behind that input's name.
 
     Raises:
       UserError: none or but one of the inputs exists and another does not, one holds no image, or
@@ -73,7 +74,34 @@ def find_inputs(
         for path in paths:
             found.setdefault(os.path.abspath(path), path)
     above = os.path.join(os.path.commonpath(list(folders)), "")
+    if len(folders) > 1 and above == os.path.join(os.path.abspath(os.sep), ""):
+        return _below_tails(found, list(folders))
     return [(p, full.removeprefix(above).replace(os.sep, "/")) for full, p in found.items()]
+
+
+def _below_tails(found: Mapping[str, str], folders: Sequence[str]) -> list[tuple[str, str]]:
+    """As of :func:`find_inputs` for inputs with no folder in common: names tell the inputs apart.
+
+    A name begins with as many last parts of its input's path as no other input ends with.
+    """
+    parts = [[p for p in folder.split(os.sep) if p] for folder in folders]
+    longest = max(map(len, parts))
+    for length in range(1, longest + 1):
+        tails = ["/".join(part[-length:]) for part in parts]
+        if len({tail.casefold() for tail in tails}) == len(tails):
+            break
+    named = []
+    for full, path in found.items():
+        # Of inputs inside one another, the innermost.
+        folder = max((f for f in folders if full.startswith(_before(f))), key=len)
+        rest = full.removeprefix(_before(folder)).replace(os.sep, "/")
+        named.append((path, f"{tails[folders.index(folder)]}/{rest}".lstrip("/")))
+    return named
+
+
+def _before(folder: str) -> str:
+    """What the paths inside begin with; of a folder of shards it ends in a separator of its own."""
+    return folder if folder.endswith(SEPARATOR) else os.path.join(folder, "")
 
 
 def name_outputs(found: Sequence[tuple[str, str]], category: str) -> list[Source]:

@@ -1,15 +1,17 @@
 """`jaxad data list`, `inspect` and `prepare` as a user meets them."""
 
 import pathlib
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxad.cli import main as cli
+from jaxad.cli import data as data_module, main as cli
 from jaxad.data.datasets import read_table
 from jaxad.data.images import image_dimensions
 from jaxad.data.published.catalogue import CATALOGUE
+from jaxad.data.synthetic.dataset import ensure_dataset
 
 
 def save(place):
@@ -28,6 +30,20 @@ def test_list_says_what_each_needs(capsys):
     assert "counts: " in shown and "MVTec AD" not in shown
     assert cli.main(["data", "list", "--name=btat"]) == cli.USER_ERROR
     assert "did you mean 'btad'" in capsys.readouterr().err
+
+
+def test_generate_draws_a_folder_that_can_be_inspected(tmp_path, capsys, monkeypatch):
+    small = partial(ensure_dataset, tmp_path / "cache", train=3, test_good=1, test_per_defect=1)
+    monkeypatch.setattr(data_module, "ensure_dataset", small)
+    command = ["data", "generate", f"--root={tmp_path}/parts", "--category=wood"]
+    assert cli.main(command) == 0
+    next_one = capsys.readouterr().out.strip().removeprefix("next: jaxad ")
+    assert cli.main(next_one.split()) == 0
+    assert "read as mvtec" in capsys.readouterr().out
+    assert cli.main(command) == cli.USER_ERROR
+    assert "parts exists; give --root a new folder" in capsys.readouterr().err
+    assert cli.main(command[:2]) == cli.USER_ERROR
+    assert "needs --root" in capsys.readouterr().err
 
 
 def test_inspect(tiny_data, tmp_path, capsys):

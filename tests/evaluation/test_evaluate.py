@@ -14,7 +14,8 @@ from sklearn.metrics import roc_auc_score
 
 import jaxad
 from jaxad.evaluation.detector import Detector
-from jaxad.evaluation.evaluate import evaluate
+from jaxad.evaluation.evaluate import component_notes, evaluate
+from jaxad.evaluation.map_metrics import Components
 from jaxad.evaluation.predict import load_detector
 from jaxad.evaluation.presentation import images_to_compare, images_to_show
 from jaxad.evaluation.resize import at_size, resize_map
@@ -406,3 +407,13 @@ def test_good_test_images_of_another_brightness_are_told(run, data, tmp_path):
     told = "4 of 4 good test images are brighter or darker than any training image (first test/good"
     assert any(note.startswith(told) for note in evaluate(run, data_root=str(darker))["notes"])
     assert not any("brighter or darker" in note for note in evaluate(run)["notes"])
+
+
+def test_defects_that_touch_at_the_models_size_are_told(trained):
+    detector = Detector.load(trained[0])
+    (note,) = component_notes(detector, Components(37, 0, 1), {"regions": 36})
+    assert "37 defects (connected components) in their files and 36 at 32 x 32 pixels" in note
+    assert component_notes(detector, Components(36, 0, 1), {"regions": 36}) == []
+    assert component_notes(detector, Components(36, 0, 1), {}) == [], "no figures of regions"
+    (note,) = component_notes(detector, Components(37, 2, 4), {"regions": 36})
+    assert note.startswith("2 of 37 defects")

@@ -3,6 +3,7 @@ import os
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from jaxad.evaluation import names as module
 from jaxad.evaluation.names import (
     find_inputs,
     name_outputs,
@@ -39,6 +40,24 @@ def test_names_start_below_the_folder_that_all_inputs_share(tree):
     # The same image by several ways is one image.
     again = find_inputs([root / "c.png", root, root / "line1" / ".." / "c.png"], out)
     assert sorted(names(again)) == sorted(["c.png", *names(both)])
+
+
+def test_names_without_a_common_folder_are_told_apart_by_their_inputs():
+    found = {path: path for path in ("/a/x/1.png", "/b/x/sub/1.png", "/1.png")}
+    named = module._below_tails(found, ["/a/x", "/b/x", "/"])
+    assert names(named) == ["a/x/1.png", "b/x/sub/1.png", "1.png"]
+    shards = "/b/y::"
+    found = {path: path for path in ("/a/x/1.png", "/b/y::test/0")}
+    assert names(module._below_tails(found, ["/a/x", shards])) == ["x/1.png", "y::/test/0"]
+
+
+def test_no_name_leads_to_the_root_of_the_disk(tree, monkeypatch):
+    root = tree("line1/a.png", "line2/a.png")
+    monkeypatch.setattr(os.path, "commonpath", lambda folders: os.sep)
+    assert names(find_inputs([root / "line1", root / "line2"], root / "out")) == [
+        "line1/a.png",
+        "line2/a.png",
+    ]
 
 
 def test_relative_inputs_keep_the_paths_that_the_user_gave(tree, monkeypatch):
@@ -86,7 +105,7 @@ def test_missing_and_empty_inputs_are_named(tree):
     root = tree("out/a.png", "empty/readme.txt")
     with pytest.raises(UserError, match=r"gone\.png does not exist"):
         find_inputs([root / "out", root / "gone.png"], root / "x")
-    with pytest.raises(UserError, match="empty holds no image"):
+    with pytest.raises(UserError, match=r"empty: no file is read as an image: 1 \.txt"):
         find_inputs([root / "empty"], root / "x")
     with pytest.raises(UserError, match="no image but those in --output"):
         find_inputs([root], root / "out")

@@ -111,7 +111,7 @@ _IMAGES = {
     "defective": "defective test images alone count, good ones are left out",
 }
 _FUSION = {
-    "raw": "raw, of one scale over all images",
+    "raw": "as the model gives them, after evaluate.smoothing, of one scale over all images",
     "min_max": "min-max to [0, 1] inside each image; a map A*B is the min-max of the product of "
     "the min-maxed A and the min-maxed B; images with a constant map are skipped and counted",
 }
