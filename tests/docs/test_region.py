@@ -13,7 +13,7 @@ def test_commands_are_understood(project_root, reading):
     regions = set()
     for words in reading.commands(page):
         arguments, rest = parser().parse_known_args(words)
-        overrides = _overrides(rest, allowed=True)
+        overrides = _overrides(rest, arguments)
         if getattr(arguments, "config", None):
             config = load_config(arguments.config, overrides)
             settings_of(config)

@@ -37,7 +37,7 @@ def test_the_commands_are_understood(commands):
     workdirs = set()
     for words in commands:
         arguments, rest = parser().parse_known_args(words)
-        planned = plan(arguments.paper.split(","), overrides=_overrides(rest, allowed=True))
+        planned = plan(arguments.paper.split(","), overrides=_overrides(rest, arguments))
         assert planned.categories
         workdirs.add(arguments.workdir)
     assert len(workdirs) == len(commands)  # no table writes over another's
