@@ -132,7 +132,7 @@ def test_two_processes_fail_together_go_on_and_learn_the_same(
 
     first, second = start_two(command(run.path))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert "going on from step 1 of 3" in first.stderr and "trained; next" in first.stdout
+    assert "going on from step 1 of 3" in first.stderr and "next: jaxad evaluate" in first.stdout
     assert own_words(second) == []
     assert json.loads(run.environment.read_text())["processes"] == 2
     recorded, expected = (json.loads(one.data.read_text()) for one in (run, alone))
