@@ -27,7 +27,8 @@ PYTEST := -m pytest -n auto --dist loadfile
 unit: .venv/.development
 	$(BIN)/python $(PYTEST)
 
-test-all: lint
+# The examples of Ray need more packages than the default tests.
+test-all: lint .venv/.ray
 	JAXAD_FULL_OPTIMISATION=1 $(BIN)/python $(PYTEST) -m "slow or not slow"
 
 # Pages that are wrong fail: a warning, a broken link, a reference that leads nowhere.
@@ -69,6 +70,10 @@ format: .venv/.development
 .venv/.development: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@ .venv/.runtime
+
+.venv/.ray: .venv/.development
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	touch $@
 
 .venv/.documentation: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,features]'
