@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxad.run.errors import UserError
-from jaxad.run.files import together, write_bytes
+from jaxad.run.files import remove_unfinished, together, write_bytes
 from jaxad.run.text import printable
 
 
@@ -45,6 +45,8 @@ def write_exported(target: pathlib.Path, data: bytes, record: Mapping[str, Any])
     description, digests = _beside(target)
     contents = {target: data, description: text}
     lines = "".join(map(_line, contents, contents.values()))
+    for path in (*contents, digests):  # what a killed call has left
+        remove_unfinished(path.absolute().parent, path.name)
     with together():
         for path, content in {**contents, digests: lines.encode()}.items():
             write_bytes(path, content, what=f"--output {path}")

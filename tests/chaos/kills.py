@@ -18,6 +18,7 @@ Signals that came after the command had ended are not counted. A case is repeate
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 import random
 import shutil
@@ -34,6 +35,8 @@ from campaign import main, side_by_side, started
 from tally import Tally
 from world import FILES_OF_EVALUATION, World, digests, litter, training_results
 from zygote import PROJECT, Ended, Zygote
+
+from jaxad.data.shards import METADATA, open_shards
 
 BAD = ("lost", "silently wrong", "traceback", "left behind", "memory")
 COLUMNS = ("survived", *BAD)
@@ -56,6 +59,18 @@ class Scene(NamedTuple):
     results: Callable[[pathlib.Path], dict[str, str]]
     start: Mapping[str, pathlib.Path] = MappingProxyType({})
     share: int = 2
+
+
+def records(folder: pathlib.Path) -> dict[str, str]:
+    """Digests of what record shards hold: each process writes an example's features in its order."""
+    found = {}
+    for table in folder.glob(f"**/{METADATA}"):
+        shards = open_shards(table.parent)
+        for split in ("train", "test"):
+            for row in range(len(shards.table[split])):
+                content = sorted(shards.record(split, row).items())
+                found[f"{split} {row}"] = hashlib.sha256(repr(content).encode()).hexdigest()
+    return found
 
 
 def scenes(world: World) -> dict[str, Scene]:
@@ -117,7 +132,9 @@ def scenes(world: World) -> dict[str, Scene]:
             share=3,
         ),
         "prepare shards": Scene(
-            shards, lambda at: digests(at / "shards", ["**/*.array_record*", "**/*.json"]), share=1
+            shards,
+            lambda at: digests(at / "shards", ["**/*.json"]) | records(at / "shards"),
+            share=1,
         ),
         "export": Scene(
             ["export", "--workdir=run", "--output=program"],

@@ -4,7 +4,9 @@ import hashlib
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -86,3 +88,23 @@ def test_a_name_of_several_lines(tmp_path):
     assert read_exported(file) == (b"content", RECORD)
     first = file.with_name(file.name + ".sha256").read_text().splitlines()[0]
     assert first.startswith(hashlib.sha256(b"content").hexdigest())
+
+
+def test_what_a_killed_export_left_goes_at_the_next(tmp_path):
+    program = (
+        "import os, pathlib, signal, sys; from jaxad.run import exported\n"
+        "def killed(path, content, what):\n"
+        "    if path.suffix == '.sha256': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    write(path, content, what=what)\n"
+        "write, exported.write_bytes = exported.write_bytes, killed\n"
+        "exported.write_exported(pathlib.Path(sys.argv[1]), b'x', {})\n"
+    )
+    target = tmp_path / "a.onnx"
+    done = subprocess.run([sys.executable, "-c", program, str(target)], check=False)
+    assert done.returncode == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 2
+    write_exported(target, b"x", RECORD)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "a.onnx",
+        "a.onnx.json",
+        "a.onnx.sha256",
+    ]
