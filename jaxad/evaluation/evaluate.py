@@ -169,7 +169,7 @@ def metrics_record(
             "mask_components_in_files": computed.components.in_files,
             "mask_components_kept_as_a_pixel": computed.components.kept_as_a_pixel,
         },
-        "notes": component_notes(detector, computed.components, primary["regions"] or {}),
+        "notes": component_notes(detector, computed.components, primary.get("regions") or {}),
         "brackets": brackets,
         "maps": {
             name: {k: v for k, v in one.items() if k not in aside} for name, one in per_map.items()

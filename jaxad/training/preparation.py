@@ -83,10 +83,11 @@ def prepare(config: Settings, run: RunFolder, stack: contextlib.ExitStack) -> Se
         config.train.devices, force_pmap=config.train.force_pmap, several_processes=True
     )
     model = _build_model(config, devices)
+    weights: dict[str, Any] = {}
+    if processes.is_first() and not run.has_checkpoint():  # else there is no more need of them
+        weights = _weights_record(config, model)
     table = open_table(config.data)  # a wrong folder leaves no run folder behind
     if processes.is_first():
-        # A run that goes on has no more need of them.
-        weights = {} if run.has_checkpoint() else _weights_record(config, model)
         run.create()
         stack.enter_context(run.locked())
         run.remove_unfinished()

@@ -302,6 +302,7 @@ def test_folders_of_cells_are_plain_names():
     assert Cell("vqvae:small,ema", "a b/c", 3).folder == "vqvae-small-ema/a-b-c/seed3"
 
 
+@pytest.mark.slow
 def test_the_demo_compares_the_linear_and_a_deep_model(tmp_path, monkeypatch, capsys):
     """The demo itself, with a few steps in place of its minute."""
     monkeypatch.setitem(OVERRIDES, "train.steps", 4)

@@ -74,6 +74,7 @@ def test_a_killed_benchmark_redoes_no_finished_cell(overrides, tmp_path, project
     assert said.count("finished before") == len(done)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_grid_and_run_no_cell_twice(overrides, tmp_path, project_root):
     processes = [start(tmp_path, overrides, project_root) for _ in range(2)]
     said = [process.communicate(timeout=300)[1] for process in processes]
@@ -84,6 +85,7 @@ def test_two_processes_share_the_grid_and_run_no_cell_twice(overrides, tmp_path,
     assert [cell["seed"] for cell in cells] == [0, 1, 2] and not any(c["error"] for c in cells)
 
 
+@pytest.mark.slow
 def test_parallel_workers_do_the_work_and_leave_the_tables(
     overrides, tmp_path, project_root, monkeypatch, capfd
 ):

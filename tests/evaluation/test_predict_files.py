@@ -136,7 +136,7 @@ def test_other_brightness_and_size_are_noted(predictor, tiny, calibrated, tmp_pa
     assert found[3].notes == ("48 x 90 pixels (height x width), trained on 48 x 64",)
     file = tiny.save(tmp_path / "bright.png", bright)
     assert command(calibrated, tmp_path / "out", file) == 0
-    assert "1 images have a brightness or size" in capsys.readouterr().out
+    assert "1 image has a brightness or size" in capsys.readouterr().out
     (row,) = read_csv(tmp_path / "out" / "scores.csv")
     assert row["verdict"] == "rejected" and float(row["threshold"]) > 0
     assert row["notes"].startswith("brighter than any training image: mean 0.")

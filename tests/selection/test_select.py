@@ -138,6 +138,7 @@ def test_what_has_no_time_is_named_and_tried_with_more(found, copied, tiny_data,
     assert without_time(longer.rows) == without_time(found.rows)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_too_slow_is_ended_and_remembered(
     tiny_data, configs, tmp_path, monkeypatch
 ):

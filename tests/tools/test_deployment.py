@@ -2,7 +2,10 @@
 
 import importlib.util
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_row(project_root, tmp_path):
     path = project_root / "tools" / "benchmarks" / "deployment.py"
     spec = importlib.util.spec_from_file_location("deployment", path)

@@ -110,6 +110,7 @@ def test_shards_alone_are_evaluated_reported_and_predicted(
     assert json.loads(finished.metrics.read_text())["maps"] == other["maps"]
 
 
+@pytest.mark.slow
 def test_a_closed_form_fit_passes_over_streamed_images(tiny, shards, tiny_data, tmp_path):
     keys = {k: v for k, v in tiny.items() if k.startswith(("data.", "evaluate."))}
     runs = [
