@@ -19,7 +19,11 @@ from jaxad.data.notes import mask_notes, named
 from jaxad.data.region_mask import keep_region_mask
 from jaxad.data.repeats import Repeats, find_repeats, pixel_digests
 from jaxad.data.table import Sample
-from jaxad.evaluation.calibration import calibration_of, with_threshold_by_hand
+from jaxad.evaluation.calibration import (
+    calibration_of,
+    save_calibration,
+    with_threshold_by_hand,
+)
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import EvaluationInputs, read_inputs
 from jaxad.evaluation.map_metrics import Components, MapMetrics, map_metrics, map_score_pairs
@@ -127,7 +131,7 @@ def _evaluate(
     if overrides:
         kept = override_detection(run.read_config(), overrides)
         run.write_config(keep_region_mask(run, kept))
-    run.write_json(run.calibration, calibration)
+    save_calibration(run, calibration)
     run.write_json(run.metrics, result)
     write_scores(run, rows, calibration["image_threshold"])
     present(run, detector, test, computed, calibration, result, rows)

@@ -141,8 +141,8 @@ class RunFolder:
         write_text(self.config, config_lib.to_json(config), durable=True)
 
     def remove_unfinished(self) -> None:
-        """Removes what killed processes left half written."""
-        for folder in (self.path, self.figures):
+        """Removes what killed processes left half written, in the folders of folds too."""
+        for folder in (self.path, self.figures, *self.folds.glob("[0-9]*")):
             remove_unfinished(folder)
 
     def _read(self, path: pathlib.Path) -> str:

@@ -291,6 +291,9 @@ def test_odd_training_images_are_listed_and_can_be_left_out(cross_fitted, tiny, 
     lines = (run / "odd_images.csv").read_text().splitlines()
     assert lines[0] == "path,score,limit,excluded" and lines[1].startswith("train/good/007.png,")
     listed = [line.partition(",")[0] for line in lines[1:]]
+    (run / "odd_images.csv").write_text("damaged")
+    evaluate(run)
+    assert (run / "odd_images.csv").read_text().splitlines() == lines
     assert 'alt="training image train/good/007.png"' in (run / "report.html").read_text()
     # The page of a prediction names it too, and leads to the list and to the report of the run.
     predict_files(run, [str(odd)], tmp_path / "judged")

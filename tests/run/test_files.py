@@ -15,6 +15,7 @@ import pytest
 
 from jaxad.run import files
 from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
 
 
 def names(folder: pathlib.Path) -> list[str]:
@@ -187,6 +188,16 @@ def test_what_a_killed_process_left_goes_at_the_next_start(tmp_path):
         files.remove_unfinished(tmp_path)
     assert names(tmp_path) == ["mine"]
     files.remove_unfinished(tmp_path / "missing")
+
+
+def test_a_run_is_cleaned_in_the_folders_of_its_folds_too(tmp_path):
+    left = [tmp_path / place for place in (".", "figures", "folds/0", "folds/11")]
+    for folder in left:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".timing.json.0123456789abcdef.tmp").write_text("x")
+        os.utime(folder / ".timing.json.0123456789abcdef.tmp", (0, 0))
+    RunFolder(tmp_path).remove_unfinished()
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_what_another_machine_left_goes_when_it_is_old(tmp_path):
