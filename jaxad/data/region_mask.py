@@ -84,7 +84,7 @@ class RegionMask:
         return inside
 
     def rows(self, size: tuple[int, int], top: int, bottom: int) -> Bool[np.ndarray, "k w"]:
-        """Some rows of :meth:`at`, which need not be there as a whole.
+        """Some rows of ``at``, which need not be there as a whole.
 
         Args:
           size: (height, width) of the map.
