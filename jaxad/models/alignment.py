@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxad.data.batch import Batch
 from jaxad.data.defects.foreground import otsu_threshold
-from jaxad.models.base import Detection, LossOutput, Model, Unseen, Variables, to_unit_float
+from jaxad.models.base import Detection, Model, Unseen, to_unit_float
+from jaxad.models.wrapping import Change, Own, changed
 from jaxad.ops.alignment import (
     Frame,
     Pose,
@@ -80,69 +81,35 @@ def aligned(model: Model, kind: str) -> Model:
       kind: of :data:`KINDS`, but for none.
     """
 
-    def init(key: Key[Array, ""]) -> Variables:
-        return {**model.init(key), COLLECTION: _alignment(0.5)._asdict()}
+    def back(own: Own, images: Shaped[Array, "b h w c"], found: Detection) -> Detection:
+        way, unit = Alignment(**own), to_unit_float(images)
+        pose = _pose(way, unit)
+        maps = {name: from_pose(values, pose, way.frame) for name, values in found.maps.items()}
+        picture = pictures_from_pose(found.reconstruction, unit, pose, way.frame)
+        return Detection(maps, found.scores, picture)
 
-    def loss(variables: Variables, batch: Batch, keys: Key[Array, " b"], train: bool) -> LossOutput:
-        images, _ = _turned(variables, batch.image)
-        return model.loss(_inner(variables), batch._replace(image=images), keys, train)
+    def back_left_out(own: Own, batches: Iterable[Batch]) -> Callable[[Unseen], Unseen]:
+        way = Alignment(**own)
+        pose_step, map_step = jax.jit(lambda x: _pose(way, to_unit_float(x))), jax.jit(from_pose)
+        each = []
+        for batch in batches:
+            rows = np.flatnonzero(batch.valid)
+            each.append([values[rows] for values in pose_step(batch.image)])
+        poses = [jnp.concatenate(values) for values in zip(*each, strict=True)]
 
-    def detect(variables: Variables, images: Shaped[Array, "b h w c"]) -> Detection:
-        turned, pose = _turned(variables, images)
-        found = model.detect(_inner(variables), turned)
-        frame = Alignment(**variables[COLLECTION]).frame
-        maps = {name: from_pose(values, pose, frame) for name, values in found.maps.items()}
-        back = pictures_from_pose(found.reconstruction, to_unit_float(images), pose, frame)
-        return Detection(maps, found.scores, back)
-
-    def initialise(variables: Variables, batches: Iterable[Batch]) -> Variables:
-        own = {COLLECTION: fit_alignment(batches, kind)._asdict()}
-        inner: Variables = _inner(variables)
-        if model.initialise is not None:
-            inner = model.initialise(inner, _Turned(batches, own))
-        return {**inner, **own}
-
-    def fit(batches: Iterable[Batch], **backbone: Any) -> Variables:
-        assert model.fit is not None
-        own = {COLLECTION: fit_alignment(batches, kind)._asdict()}
-        return {**model.fit(_Turned(batches, own), **backbone), **own}
-
-    def left_out(
-        variables: Variables, batches: Iterable[Batch], folds: Int[np.ndarray, " n"]
-    ) -> Iterator[Unseen]:
-        assert model.left_out is not None
-        # The frame is that of all images, of which one moves it little.
-        own = {COLLECTION: variables[COLLECTION]}
-        turned = _Turned(batches, own)
-        for _ in turned:  # for the poses of all
-            pass
-        frame = Alignment(**own[COLLECTION]).frame
-        back = jax.jit(from_pose)
-        for places, maps, scores in model.left_out(_inner(variables), turned, folds):
-            pose = Pose(*(values[places] for values in turned.poses))
-            named = {
-                name: np.asarray(back(jnp.asarray(m), pose, frame)) for name, m in maps.items()
+        def turned_back(unseen: Unseen) -> Unseen:
+            pose = Pose(*(values[unseen.places] for values in poses))
+            maps = {
+                name: np.asarray(map_step(jnp.asarray(values), pose, way.frame))
+                for name, values in unseen.maps.items()
             }
-            yield Unseen(places, named, scores)
+            return unseen._replace(maps=maps)
 
-    def diagnostics(variables: Variables, images: Array) -> dict[str, Array]:
-        assert model.diagnostics is not None
-        return model.diagnostics(_inner(variables), _turned(variables, images)[0])
+        return turned_back
 
-    def sample(variables: Variables, key: Array, count: int) -> Array:
-        assert model.sample is not None
-        return model.sample(_inner(variables), key, count)
-
-    return model._replace(
-        init=init,
-        loss=loss,
-        detect=detect,
-        initialise=None if model.fit is not None else initialise,
-        fit=fit if model.fit is not None else None,
-        left_out=left_out if model.left_out is not None else None,
-        diagnostics=diagnostics if model.diagnostics is not None else None,
-        sample=sample if model.sample is not None else None,
-    )
+    blank = _alignment(0.5)._asdict()
+    fit = lambda batches: fit_alignment(batches, kind)._asdict()
+    return changed(model, Change(COLLECTION, blank, fit, _see, back, back_left_out))
 
 
 def alignment_in_words(variables: Mapping[str, Any]) -> str | None:
@@ -226,7 +193,7 @@ def _residual(images: Float[np.ndarray, "n h w c"], way: Alignment) -> float:
 
     Of each image the mean of the highest hundredth of its pixels, for that is what scores are of.
     """
-    step = jax.jit(lambda part: _reduced(_turned({COLLECTION: way._asdict()}, part)[0]))
+    step = jax.jit(lambda part: _reduced(_see(way._asdict(), part)))
     small = np.concatenate([np.asarray(step(part)) for part in _parted(images)])
     seen, unseen = small[::2], small[1::2]
     mean = seen.mean(axis=0)
@@ -270,36 +237,12 @@ def _used(way: Alignment, pose: Pose) -> Pose:
     return Pose(row, column, pose.cosine * way.turn + (1.0 - way.turn), pose.sine * way.turn)
 
 
-def _turned(
-    variables: Mapping[str, Any], images: Shaped[Array, "b h w c"]
-) -> tuple[Float[Array, "b h w c"], Pose]:
-    """Images in the pose of the model, and where their objects lay."""
-    way, unit = Alignment(**variables[COLLECTION]), to_unit_float(images)
-    pose = _used(way, pose_of(difference(unit) > way.threshold))
-    return to_pose(unit, pose, way.frame), pose
+def _pose(way: Alignment, images: Float[Array, "b h w c"]) -> Pose:
+    """What is corrected of the places and angles of objects."""
+    return _used(way, pose_of(difference(images) > way.threshold))
 
 
-def _inner(variables: Variables) -> dict[str, Any]:
-    return {name: value for name, value in variables.items() if name != COLLECTION}
-
-
-class _Turned:
-    """Batches with their images turned, as often as it is iterated.
-
-    Attributes:
-      poses: of all images, once it has been iterated to its end.
-    """
-
-    def __init__(self, batches: Iterable[Batch], own: Variables):
-        self._batches, self._own = batches, own
-        self._step: Callable[..., tuple[Array, Pose]] = jax.jit(_turned)
-        self.poses = Pose(*(jnp.zeros(0) for _ in Pose._fields))
-
-    def __iter__(self) -> Iterator[Batch]:
-        poses: list[Pose] = []
-        for batch in self._batches:
-            images, pose = self._step(self._own, batch.image)
-            rows = np.flatnonzero(batch.valid)
-            poses.append(Pose(*(values[rows] for values in pose)))
-            yield batch._replace(image=images)
-        self.poses = jax.tree.map(lambda *values: jnp.concatenate(values), *poses)
+def _see(own: Own, images: Shaped[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Images in the pose of the model."""
+    way, unit = Alignment(**own), to_unit_float(images)
+    return to_pose(unit, _pose(way, unit), way.frame)

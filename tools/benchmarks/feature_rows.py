@@ -20,14 +20,13 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import resource
-import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from worker import resident
 
 BATCH = 16
 LEAST_CALLS, MOST_CALLS = 5, 200
@@ -171,16 +170,6 @@ ROWS = {
     "anomalib PatchCore, 1 %": lambda o: of_anomalib("patchcore", o.weights, o.threads, 0.01),
     "anomalib PatchCore, 10 %": lambda o: of_anomalib("patchcore", o.weights, o.threads, 0.1),
 }
-
-
-def resident(key: str) -> float:
-    """``VmRSS`` or ``VmHWM`` (its peak) of this process in MiB; elsewhere the peak for both."""
-    status = pathlib.Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith(key))
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def milliseconds(detect: Detect, images: np.ndarray, seconds: float) -> dict[str, float]:

@@ -17,7 +17,6 @@ import argparse
 import json
 import pathlib
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from scipy import ndimage
+from worker import resident
 
 AGREE = 1e-9
 BATCH = 16
@@ -181,16 +181,6 @@ ROWS: dict[str, tuple[Callable[[], Row], bool]] = {
     "anomalib, AUROC + AUPR + AUPRO": (anomalib_all, False),
     "ADEval, streaming, all figures": (adeval, False),
 }
-
-
-def resident(key: str) -> float:
-    """``VmRSS`` or ``VmHWM`` (its peak) of this process in MiB; elsewhere the peak for both."""
-    status = pathlib.Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith(key))
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def measure(title: str, folder: pathlib.Path, repeats: int) -> dict[str, object]:

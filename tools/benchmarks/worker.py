@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 from typing import Any
@@ -34,6 +35,16 @@ def answer_of(row: str, options: argparse.Namespace) -> str:
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
     return done.stdout
+
+
+def resident(key: str) -> float:
+    """``VmRSS`` or ``VmHWM`` (its peak) of this process in MiB; elsewhere the peak for both."""
+    status = pathlib.Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith(key))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def write_report(report: dict[str, Any], target: pathlib.Path | None) -> None:
