@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import resource
 import sys
 import threading
 import time
@@ -22,6 +23,8 @@ from jaxad.run.environment import commit, processor_name
 
 SECONDS = 5.0
 """Between two writes of the file."""
+BEGUN = time.monotonic()
+"""When this process did, nearly: the parts import this at their start."""
 
 
 class Tally:
@@ -46,6 +49,7 @@ class Tally:
         self._title, self._columns, self._json = title, ("tried", *columns), json_file
         content = _read(json_file).get(title, {})
         self.notes: list[str] = content.get("notes", [])
+        self._earlier = Counter({what: content.get(what, 0.0) for what in _spent()})
         stored = content.get("rows", {})
         self._rows = {
             name: Counter({c: stored.get(name, {}).get(c, 0) for c in self._columns})
@@ -102,9 +106,10 @@ class Tally:
                 self._write()
 
     def show(self) -> None:
-        """Prints the table and the notes, and writes the file."""
+        """Prints the table, the time it took and the notes, and writes the file."""
         self._write()
         print(table(self._title, self._columns, self._rows))
+        print("{seconds:.0f} seconds, {processor_seconds:.0f} of a processor".format(**_spent()))
         for note in self.notes[:30]:
             print(f"\n{note}")
 
@@ -119,6 +124,7 @@ class Tally:
         }
         content[self._title] = {
             "rows": rows, "all": {c: total[c] for c in self._columns}, "notes": self.notes,
+            **{what: round(s + self._earlier[what], 1) for what, s in _spent().items()},
         }  # fmt: skip
         content["processor"], content["cores"] = processor_name(), os.cpu_count()
         content["commits"] = sorted({*content.get("commits", ()), commit() or "unknown"})
@@ -126,6 +132,13 @@ class Tally:
         partial = file.with_name(f".{file.name}.{os.getpid()}")
         partial.write_text(json.dumps(content, indent=1) + "\n")
         partial.replace(file)
+
+
+def _spent() -> dict[str, float]:
+    """Seconds since this process began, and those of a processor, children that have ended too."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    processor = sum(each.ru_utime + each.ru_stime for each in used)
+    return {"seconds": time.monotonic() - BEGUN, "processor_seconds": processor}
 
 
 def _read(file: str) -> dict[str, Any]:
@@ -147,17 +160,19 @@ def table(title: str, columns: Sequence[str], rows: Mapping[str, Counter[str]]) 
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """The tables of a file, each with a row for the sum."""
-    tables = []
+    """The tables of a file, each with a row for the sum, and one of the time that they took."""
+    tables, times = [], ["| part | seconds | of a processor |", "|---|---|---|"]
     for title, part in content.items():
         if not isinstance(part, dict):
             continue
+        if "seconds" in part:
+            times.append(f"| {title} | {part['seconds']:,.0f} | {part['processor_seconds']:,.0f} |")
         columns = [*part["all"]]
         lines = ["| " + " | ".join([title, *columns]) + " |", "|---" * (len(columns) + 1) + "|"]
         for name, row in {**part["rows"], "**all**": part["all"]}.items():
             lines.append("| " + " | ".join([name, *(f"{row[c]:,}" for c in columns)]) + " |")
         tables.append("\n".join(lines))
-    return "\n\n".join(tables)
+    return "\n\n".join(tables + ["\n".join(times)] * (len(times) > 2))
 
 
 if __name__ == "__main__":

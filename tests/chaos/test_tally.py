@@ -35,7 +35,11 @@ def test_a_second_call_goes_on_behind_the_cases_of_the_first(tally, tmp_path, ca
     assert make().notes == ["this was lost"] * 3 and list(make().cases()) == []
     written = json.loads(file.read_text())["killed"]
     assert written["all"] == {"tried": 8, "survived": 5, "lost": 3}
+    assert written["processor_seconds"] > 0 and written["seconds"] > 0
     assert "| **all** | 8 | 5 | 3 |" in tally.markdown({"killed": written})
+    assert "| killed | 1,234 | 7 |" in tally.markdown(
+        {"killed": written | {"seconds": 1234.2, "processor_seconds": 7.4}}
+    )
     assert "all             8         5       3" in capsys.readouterr().out
 
 
