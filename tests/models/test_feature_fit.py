@@ -13,6 +13,7 @@ from skimage.transform import resize
 from sklearn.decomposition import PCA
 
 from jaxad.models.layers import feature_covariance as fc, feature_fit as ff
+from jaxad.models.layers.influence import alone
 
 LAYOUT = ff.Layout(((4, 6, 2), (2, 3, 3)))
 COUNT = 12
@@ -207,14 +208,16 @@ def test_distances_at_a_position(moments, fine):
 
 def test_likelihoods_are_those_of_covariances_without_each_image(moments, fine):
     covariances = fc.position_covariances(moments, CHANNELS, **HOW)
-    removed = HOW["weight"] / (COUNT - 1)
+    weight = HOW["weight"] / (COUNT - 1)
     some = fine[:, :, CHANNELS]
     found = fc.left_out_log_likelihoods(
-        jnp.asarray(some, jnp.float32), fc.inverse_factors(covariances), jnp.float32(removed)
+        alone(jnp.asarray(some, jnp.float32)),
+        fc.inverse_factors(covariances),
+        jnp.float32(weight),
     )
     constant = 0.5 * 3 * np.log(2 * np.pi)
     for i in (0, 4):
-        without = covariances - removed * np.einsum("pi,pj->pij", some[i], some[i])
+        without = covariances - weight * np.einsum("pi,pj->pij", some[i], some[i])
         expected = [
             multivariate_normal(np.zeros(3), without[p]).logpdf(some[i, p]) + constant
             for p in range(some.shape[1])
@@ -233,7 +236,8 @@ def test_covariances_of_positions_are_used_where_positions_differ(own, expected)
     parts = [jnp.asarray(noise * scale, jnp.float32)]
     moments = fc.moments_of(parts, layout, CHANNELS, count=40)
     factors = fc.inverse_factors(fc.position_covariances(moments, CHANNELS, **HOW))
-    assert fc.prefers_positions(parts, layout, moments, CHANNELS, factors, **HOW) == expected
+    told = [alone(part) for part in parts]
+    assert fc.prefers_positions(told, layout, moments, CHANNELS, factors, **HOW) == expected
 
 
 def test_a_basis_does_not_depend_on_batches():

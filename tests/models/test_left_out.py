@@ -17,6 +17,7 @@ from jaxad.models.layers import (
     feature_fitting,
     left_out,
 )
+from jaxad.models.layers.influence import alone, influences
 from jaxad.ops.illumination import match_level
 
 LAYOUT = ff.Layout(((4, 6, 2), (2, 3, 3)))
@@ -52,18 +53,96 @@ def test_a_covariance_without_some_images():
 
 
 def test_distances_without_an_image_in_the_covariances_of_positions():
+    """Against the sum of outer products of the residuals without the image, as a dense matrix."""
     rng = np.random.default_rng(2)
-    draw = lambda: jnp.asarray(rng.normal(size=(3, LAYOUT.values)), jnp.float32)
-    residuals, told, channels, removed = draw(), draw(), np.array([0, 2, 4]), 0.05
-    noise = rng.normal(size=(24, 3, 3))
-    covariances = noise @ noise.transpose(0, 2, 1) + 9.0 * np.eye(3)
+    rows, channels, weight = rng.normal(size=(9, LAYOUT.values)), np.array([0, 2, 4]), 0.05
+    rows -= rows.mean(axis=0)
+    told = ff.ridge_of(rows @ rows.T, ridge=RIDGE).leave_one_out
+    judged = rng.normal(size=(9, LAYOUT.values))
+    fine = lambda x: np.float64(LAYOUT.on_finest_grid(jnp.asarray(x, jnp.float32))[:, :, channels])
+    known = fine(told @ rows)
+    shared = np.eye(3)
+    covariances = shared + weight * np.einsum("npi,npj->pij", known, known)
+    only = np.array([1, 4, 8])
+    (influence,) = influences(told, jnp.asarray(rows, jnp.float32), only)
     found = left_out.position_distances(
-        residuals, told, fc.inverse_factors(covariances), channels, jnp.float32(removed), LAYOUT
+        jnp.asarray(judged[only], jnp.float32),
+        influence,
+        fc.inverse_factors(covariances),
+        channels,
+        jnp.float32(weight),
+        LAYOUT,
     )
-    judged, own = (np.float64(LAYOUT.on_finest_grid(x)[:, :, channels]) for x in (residuals, told))
-    without = covariances[None] - removed * own[..., None] * own[..., None, :]
-    want = np.einsum("bpi,bpij,bpj->bp", judged, np.linalg.inv(without), judged) / 3
-    np.testing.assert_allclose(found, want, rtol=1e-4)
+    for i, distances in zip(only, found, strict=True):
+        others = np.delete(known - told[:, i, None, None] * known[i], i, axis=0)
+        without = shared + weight * np.einsum("npi,npj->pij", others, others)
+        r = fine(judged)[i]
+        want = np.einsum("pi,pij,pj->p", r, np.linalg.inv(without), r) / 3
+        np.testing.assert_allclose(distances, want, rtol=1e-4)
+
+
+def test_residuals_without_an_image_are_those_of_a_fit_without_it():
+    """The formula of the influence: a smoother of the others leaves t_j - k_j t_i."""
+    rng = np.random.default_rng(5)
+    rows = rng.normal(size=(30, 50))
+    rows -= rows.mean(axis=0)
+    told, others = ff.ridge_of(rows @ rows.T, ridge=RIDGE).leave_one_out, np.arange(30) != 7
+    t = told @ rows
+    of_others = rows[others] - rows[others].mean(axis=0)
+    want = ff.ridge_of(of_others @ of_others.T, ridge=RIDGE).leave_one_out @ of_others
+    found = (t - told[:, 7, None] * t[7])[others]
+    factor = 1.0 / (1.0 - told[:, 7] * told[7])[others, None]
+    # What is left is the size of all rows, by which the ridge is measured.
+    np.testing.assert_allclose(found * factor, want, atol=0.005 * np.abs(want).max())
+    assert np.linalg.norm(found - want) < 0.03 * np.linalg.norm(want), "without the factor"
+    assert np.linalg.norm(t[others] - want) > 0.1 * np.linalg.norm(want), "as they are"
+
+
+@pytest.mark.parametrize("components", [0, 60])
+def test_unseen_images_of_as_many_channels_score_as_under_refits(components):
+    """Sixty images of sixty channels: where an image weighs most in the covariances.
+
+    The rows stand for the maps of a network: eight directions that all share, and noise.
+    """
+    layout, rng, channels = ff.Layout(((8, 8, 60),)), np.random.default_rng(6), np.arange(60)
+    shared = rng.normal(size=(8, layout.values)) * 3.0
+    images = rng.normal(size=(60, 8)) @ shared + rng.normal(size=(60, layout.values))
+
+    def fit(images):
+        rows = jnp.asarray(images - images.mean(axis=0), jnp.float32)
+        axes = ff.ridge_axes(rows, components=components, ridge=RIDGE)
+        moments = fc.moments_of(
+            ff.left_out_residuals(axes, rows), layout, channels, count=len(rows)
+        )
+        covariances = fc.position_covariances(moments, channels, weight=0.5, floor=1e-3)
+        return axes, rows, fc.inverse_factors(covariances)
+
+    axes, rows, factors = fit(images)
+    some, weight = np.arange(0, 60, 10), jnp.float32(0.5 / 59)
+    judged = jnp.asarray(axes.leave_one_out[some], jnp.float32) @ rows
+    (told,) = influences(axes.leave_one_out, rows, some)
+    distances = lambda residuals, told, factors: left_out.position_distances(
+        residuals, told, factors, channels, weight, layout
+    ).mean(axis=1)
+    found, with_its_part = (
+        distances(judged, told, factors),
+        distances(judged, alone(judged), factors),
+    )
+    want = []
+    for i in some:
+        others = np.delete(images, i, axis=0)
+        axes, _, factors = fit(others)
+        new = jnp.asarray(images[i : i + 1] - others.mean(axis=0), jnp.float32)
+        left = new - ff.reconstruct(new, axes.axes, jnp.asarray(axes.shrinkage, jnp.float32))[0]
+        want.append(
+            float(
+                jnp.sum(jnp.square(fc.whiten_positions(layout.on_finest_grid(left), factors)))
+                / 64
+                / 60
+            )
+        )
+    np.testing.assert_allclose(found, want, rtol=0.03)
+    assert np.mean(with_its_part) < (0.93 if components else 1.02) * np.mean(want)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxad.models.layers.feature_fit import MATMUL_PRECISION, TINY, Layout
+from jaxad.models.layers.influence import Influence, alone, without_influence
 from jaxad.ops.arrays import AnyArray
 
 
@@ -144,24 +145,23 @@ def with_plain(
 
 @jax.jit
 def left_out_log_likelihoods(
-    residuals: Float[Array, "b p q"],
-    factors: Float[Array, "p q q"],
-    removed: Float[Array, ""],
+    told: Influence, factors: Float[Array, "p q q"], weight: Float[Array, ""]
 ) -> Float[Array, " b"]:
     """Of images under normal densities that were estimated without each, up to a constant.
 
-    Taking r r' with a factor ``removed`` out of a covariance divides the Mahalanobis distance m by
-    ``1 - removed m`` (Sherman, Morrison) and multiplies the determinant by the same.
+    Args:
+      told: what the images did to the covariances, (b, p, q); their own residuals are judged.
+      factors: inverse Cholesky factors of the covariances with them.
+      weight: of the sum of outer products of all residuals in the covariances.
     """
-    white = whiten_positions(residuals, factors)
-    m = jnp.sum(jnp.square(white), axis=-1)
-    left = jnp.maximum(1.0 - removed * m, TINY)
+    own, mixed = (whiten_positions(rows, factors) for rows in (told.own, told.mixed))
+    squares, factor = without_influence(own, Influence(own, mixed, told.square), weight)
     log_determinant = -2.0 * jnp.sum(jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)), axis=-1)
-    return -0.5 * jnp.mean(m / left + log_determinant[None] + jnp.log(left), axis=1)
+    return -0.5 * jnp.mean(squares + log_determinant[None] + jnp.log(factor), axis=1)
 
 
 def prefers_positions(
-    residuals: Iterable[Float[Array, "_ v"]],
+    told: Iterable[Influence],
     layout: Layout,
     moments: Moments,
     channels: Int[np.ndarray, " q"],
@@ -176,7 +176,7 @@ def prefers_positions(
     know themselves by heart decide nothing.
 
     Args:
-      residuals: of good images that are in the moments.
+      told: what good images did to the moments.
       layout: of the vectors.
       moments: of the residuals.
       channels: of the covariances.
@@ -192,14 +192,16 @@ def prefers_positions(
             floor=floor,
         )
     )
-    removed = jnp.float32(weight / (moments.images - 1))
+    in_covariances = jnp.float32(weight / (moments.images - 1))
     gains = []
-    for part in residuals:
-        some = layout.on_finest_grid(part)[:, :, channels]
+    for part in told:
+        own, mixed = (layout.on_finest_grid(rows)[:, :, channels] for rows in part[:2])
         # All positions have the pooled one: each is as an image of one position.
         alike = left_out_log_likelihoods(
-            some.reshape(-1, 1, len(channels)), pooled, jnp.float32(0.0)
+            alone(own.reshape(-1, 1, len(channels))), pooled, jnp.float32(0.0)
         )
-        own = left_out_log_likelihoods(some, factors, removed)
-        gains.append(own - jnp.mean(alike.reshape(len(some), -1), axis=1))
+        by_position = left_out_log_likelihoods(
+            Influence(own, mixed, part.square), factors, in_covariances
+        )
+        gains.append(by_position - jnp.mean(alike.reshape(len(own), -1), axis=1))
     return float(jnp.mean(jnp.concatenate(gains))) > 0.0

@@ -315,18 +315,14 @@ def reconstruct(
     return back, codes.T
 
 
-def left_out_residuals(
-    axes: Axes, rows: Float[Array, "m v"], *, only: Int[np.ndarray, " i"] | None = None
-) -> Iterator[Float[Array, "b v"]]:
+def left_out_residuals(axes: Axes, rows: Float[Array, "m v"]) -> Iterator[Float[Array, "b v"]]:
     """What the reconstruction leaves on images of the basis, each fitted by the others.
 
     Args:
       axes: of the rows.
       rows: of the basis.
-      only: the images wanted; all by default.
     """
-    weights = axes.leave_one_out if only is None else axes.leave_one_out[only]
-    yield from mixtures(weights, rows)
+    yield from mixtures(axes.leave_one_out, rows)
 
 
 def mixtures(

@@ -15,6 +15,7 @@ from jaxad.models.layers import feature_covariance, feature_fit, left_out as lef
 from jaxad.models.layers.feature_fit import Layout
 from jaxad.models.layers.feature_passes import Passes
 from jaxad.models.layers.feature_reconstruction import FeaturePCA, FeaturePCAOptions, to_image
+from jaxad.models.layers.influence import Influence, alone, influences
 
 IMAGES_THAT_DECIDE = 64
 """Good images whose likelihood decides between the covariances, at most."""
@@ -152,7 +153,7 @@ def left_out(
             )
             of_fold["whitening"] = jnp.asarray(_pooled_map(without, options), jnp.float32)
         begin = 0
-        both = (feature_fit.mixtures(table[inside], rows) for table in (weights, told))
+        both = feature_fit.mixtures(weights[inside], rows), influences(told, rows, inside)
         for residuals, as_told in zip(*both, strict=True):
             squares = _unseen_squares(module, options, of_fold, residuals, as_told, len(folds))
             places = basis.places[inside[begin : begin + len(squares)]]
@@ -162,7 +163,7 @@ def left_out(
         return
     seen = 0
     for residuals in _of_the_others(passes, basis, scale, params):
-        squares = _unseen_squares(module, options, params, residuals, residuals, len(folds))
+        squares = _unseen_squares(module, options, params, residuals, alone(residuals), len(folds))
         new = np.flatnonzero(~basis.chosen[seen : seen + len(residuals)])
         yield Unseen(seen + new, {"residual": to_image(squares[new], size)}, {})
         seen += len(residuals)
@@ -177,7 +178,7 @@ def _unseen_squares(
     options: FeaturePCAOptions,
     params: Mapping[str, Any],
     residuals: Float[Array, "b v"],
-    told: Float[Array, "b v"],
+    told: Influence,
     images: int,
 ) -> Float[Array, "b i j"]:
     """As :meth:`FeaturePCA.distances`, of images that are in no covariance but that of positions.
@@ -187,15 +188,15 @@ def _unseen_squares(
       options: of the model.
       params: of a model.
       residuals: that are judged.
-      told: of the same images, as they went into the covariances.
+      told: what the same images did to the covariances.
       images: that these were made of.
     """
     layout = module.layout
     if _by_position(params):
-        removed = jnp.float32(options.position_weight / (images - 1))
+        weight = jnp.float32(options.position_weight / (images - 1))
         channels = jnp.array(module.channels)
         squares = left.position_distances(
-            residuals, told, params["factors"], channels, removed, layout
+            residuals, told, params["factors"], channels, weight, layout
         )
     else:
         squares = left.pooled_distances(residuals, params["whitening"], layout)
@@ -250,7 +251,7 @@ def _of_positions(
     if options.covariance == "auto":
         some = np.unique(np.linspace(0, len(rows) - 1, IMAGES_THAT_DECIDE).astype(int))
         used = moments.images >= len(channels) and feature_covariance.prefers_positions(
-            feature_fit.left_out_residuals(axes, rows, only=some),
+            influences(axes.leave_one_out, rows, some),
             layout,
             moments,
             channels,

@@ -7,9 +7,10 @@ passes through the network again, no second model is kept, and many small folds 
 than a few large ones.
 
 The covariances of residuals are taken without these images too: the pooled one without all of a
-fold, by subtraction; that of a position without the one image, an update of rank one (Sherman and
-Morrison). The other images of its fold stay in the latter, as they do in a model that has not seen
-one image. Channels are scaled by all images throughout.
+fold, by subtraction; that of a position without the one image and its part in the residuals of the
+others, an update of rank two (:mod:`jaxad.models.layers.influence`). The other images of its fold
+stay in the latter, as they do in a model that has not seen one image. Channels are scaled by all
+images throughout.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxad.models.layers.feature_covariance import moments_of, whiten_positions
 from jaxad.models.layers.feature_fit import MATMUL_PRECISION, SMALLEST_SHARE, TINY, Layout
+from jaxad.models.layers.influence import Influence, without_influence
 
 
 def left_out_weights(
@@ -101,31 +103,22 @@ def pooled_distances(
 @functools.partial(jax.jit, static_argnames="layout")
 def position_distances(
     residuals: Float[Array, "b v"],
-    told: Float[Array, "b v"],
+    told: Influence,
     factors: Float[Array, "p q q"],
     channels: Int[Array, " q"],
-    removed: Float[Array, ""],
+    weight: Float[Array, ""],
     layout: Layout,
 ) -> Float[Array, "b p"]:
     """Mahalanobis distances over the number of channels, without the image in the covariances.
 
-    With ``S`` a position's covariance, ``r`` the residual that went into it and ``removed`` the
-    factor of ``r r'`` in it, the inverse of ``S - removed r r'`` is
-    ``S^-1 + removed S^-1 r r' S^-1 / (1 - removed r' S^-1 r)``.
-
     Args:
       residuals: that are judged.
-      told: of the same images, as they went into the covariances.
+      told: what the same images did to the covariances.
       factors: inverse Cholesky factors of the covariances.
       channels: of the covariances.
-      removed: 0 for images that are in no covariance.
+      weight: of the sum of outer products of all residuals in the covariances.
       layout: of the vectors.
     """
-    white, own = (
-        whiten_positions(layout.on_finest_grid(rows)[:, :, channels], factors)
-        for rows in (residuals, told)
-    )
-    itself = jnp.sum(jnp.square(own), axis=-1)
-    both = jnp.sum(white * own, axis=-1)
-    more = removed * jnp.square(both) / jnp.maximum(1.0 - removed * itself, TINY)
-    return (jnp.sum(jnp.square(white), axis=-1) + more) / len(channels)
+    white = lambda rows: whiten_positions(layout.on_finest_grid(rows)[:, :, channels], factors)
+    own = Influence(white(told.own), white(told.mixed), told.square)
+    return without_influence(white(residuals), own, weight)[0] / len(channels)
