@@ -13,7 +13,6 @@ from jaxad.data.crop import WHOLE, Crop, cut
 from jaxad.data.images import (
     FULL_RANGE,
     deep_values,
-    has_16bit_colour,
     is_deep,
     on_16bit_scale,
     only_full_range,
@@ -21,6 +20,7 @@ from jaxad.data.images import (
     spread,
     strips,
 )
+from jaxad.data.sixteen_bit import has_16bit_colour
 from jaxad.run.errors import UserError, joined
 
 PERCENTILES = (0.1, 99.9)

@@ -12,10 +12,12 @@ import numpy as np
 from jaxad.data.deep_range import resolve_range_16bit
 from jaxad.data.files import file_of, split_member
 from jaxad.data.images import HiddenImage, decode
-from jaxad.data.masks import count_vanishing, read_mask
+from jaxad.data.mask_levels import Dim
+from jaxad.data.masks import count_vanishing, read_look
 from jaxad.data.notes import (
     contrast_notes,
     depth_notes,
+    dim_notes,
     mask_notes,
     named,
     page_notes,
@@ -81,6 +83,7 @@ class _Measured(NamedTuple):
     pixels: bytes | None = None
     levels: tuple[int, int] | None = None
     transparent: bool = False
+    dim: Dim | None = None
 
 
 def inspect_table(table: SampleTable) -> Inspection:
@@ -140,11 +143,14 @@ def _measure(sample: Sample) -> _Measured:
     if sample.mask is None:
         return found
     try:
-        mask = read_mask(sample.mask, expected_size=size)
+        look = read_look(sample.mask, expected_size=size)
     except UserError as error:
         return found._replace(fault=str(error))
-    components, vanishing = count_vanishing(mask, [(side, side) for side in _SIDES])
-    return found._replace(share=float(mask.mean()), components=components, vanishing=vanishing)
+    assert look.mask is not None
+    components, vanishing = count_vanishing(look.mask, [(side, side) for side in _SIDES])
+    return found._replace(
+        share=look.marked, components=components, vanishing=vanishing, dim=look.dim
+    )
 
 
 def _ending(path: str) -> str:
@@ -172,6 +178,7 @@ def _oddities(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str
         if some
     ]
     notes += mask_notes(table, marked)
+    notes += dim_notes(table, {s: m.dim for s, m in measured.items()})
     levels = [m.levels for s, m in measured.items() if m.levels and not s.label]
     if levels and not _range_notes(table):
         low, high = min(one for one, _ in levels), max(other for _, other in levels)

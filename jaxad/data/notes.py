@@ -14,14 +14,15 @@ import numpy as np
 
 from jaxad.data.images import (
     deep_values,
-    has_16bit_colour,
     is_deep,
     on_16bit_scale,
     opened,
     spread,
 )
-from jaxad.data.masks import read_mask
+from jaxad.data.mask_levels import Dim
+from jaxad.data.masks import read_look
 from jaxad.data.pages import page_count
+from jaxad.data.sixteen_bit import has_16bit_colour
 from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError
 
@@ -30,6 +31,9 @@ _SMALL_PART = 0.25
 
 _FEW_LEVELS = 16
 """Of 256: whoever uses no more is told."""
+
+_SPECK = 16
+"""Pixels of the largest part of a mask that is taken for a trace of compression or resampling."""
 
 _HEADERS = 5000
 """Files whose headers are looked at, at most."""
@@ -147,17 +151,42 @@ def mask_notes(table: SampleTable, marked: Mapping[Sample, float]) -> list[str]:
     ]
 
 
+def dim_notes(table: SampleTable, dims: Mapping[Sample, Dim | None]) -> list[str]:
+    """Says how masks with levels in between are read, and what does not count of them.
+
+    Args:
+      table: that the samples are of.
+      dims: samples with a mask -> what does not count of it, where it has levels in between.
+    """
+    found = {sample: dim for sample, dim in dims.items() if dim is not None}
+    if not found:
+        return []
+    specks = sum(dim.specks for dim in found.values())
+    largest = max(dim.largest for dim in found.values())
+    left_out = f"; {specks} parts that lie below it do not count" if specks else ""
+    if largest > _SPECK:
+        left_out += f", the largest of {largest} pixels: a defect that is drawn darker than others?"
+    return [
+        "masks with levels in between, as compression with loss, resampling and antialiasing leave "
+        f"them: {named(table, list(found))}; their pixels count from half of the highest level"
+        f"{left_out}"
+    ]
+
+
 def look_at_masks(table: SampleTable) -> list[str]:
     """Says what :func:`mask_notes` says of some masks, read here, that stand for all.
 
     Args:
       table: of whose test images. What cannot be read is left to its reader.
     """
-    marked = {}
+    looks = {}
     for sample, mask in spread([(s, s.mask) for s in table.test() if s.mask is not None]):
         with contextlib.suppress(UserError):
-            marked[sample] = float(read_mask(mask).mean())
-    return [f"{note} of {len(marked)} that were looked at" for note in mask_notes(table, marked)]
+            looks[sample] = read_look(mask)
+    marked = {sample: look.marked for sample, look in looks.items()}
+    about = mask_notes(table, marked)
+    about += dim_notes(table, {sample: look.dim for sample, look in looks.items()})
+    return [f"of {len(looks)} masks that were looked at: {note}" for note in about]
 
 
 def named(table: SampleTable, samples: Sequence[Sample], at_most: int = 5) -> str:
