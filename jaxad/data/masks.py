@@ -31,6 +31,9 @@ from jaxad.data.threads import map_ahead
 from jaxad.run.errors import UserError
 
 MaskPath = str | os.PathLike | Sequence[str | os.PathLike]
+_SPECK, _MANY, _LARGE = 4, 3, 100
+"""Pixels of a speck at most, specks at least, pixels of what they lie beside, see `has_specks`."""
+
 _MASKS_AT_ONCE = 8
 """Masks that are decoded at once to be checked: each may be of many megapixels."""
 
@@ -253,6 +256,17 @@ def count_vanishing(
     """The number of connected components, and how many of them nearest neighbour loses per size."""
     labels, count = _components(mask)
     return count, tuple(len(_vanishing(labels, count, size)) for size in sizes)
+
+
+def has_specks(mask: Bool[np.ndarray, "h w"]) -> bool:
+    """Whether a third of the parts or more are of a few pixels, beside a large one.
+
+    So look masks that were compressed with loss, and then every level above zero was drawn white.
+    """
+    labels, count = _components(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    specks = int((sizes <= _SPECK).sum())
+    return specks >= _MANY and 3 * specks >= count and bool(sizes.max() >= _LARGE)
 
 
 def _components(mask: Bool[np.ndarray, "h w"]) -> tuple[Int[np.ndarray, "h w"], int]:

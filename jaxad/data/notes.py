@@ -132,6 +132,12 @@ def page_notes(paths: Sequence[str | os.PathLike]) -> list[str]:
     ]
 
 
+def mask_files(samples: Iterable[Sample]) -> list[str]:
+    """The files of all their masks."""
+    masks = [[s.mask] if isinstance(s.mask, str) else s.mask or () for s in samples]
+    return [path for own in masks for path in own]
+
+
 def mask_notes(table: SampleTable, marked: Mapping[Sample, float]) -> list[str]:
     """Says when masks mark oddly much, or nothing.
 

@@ -214,8 +214,10 @@ def find_leaks(test: EvaluationInputs) -> tuple[int, list[str]]:
       How many test images the run was trained on or calibrated with, and sentences.
     """
     trained = {digest: name for name, digest in test.record.get("pixels", {}).items()}
-    # Photographs that are judged in tiles are not decoded as a whole: their files are compared.
-    digests = pixel_digests(test.images) if isinstance(test.images, np.ndarray) else []
+    if isinstance(test.images, np.ndarray):
+        digests = pixel_digests(test.images)
+    else:
+        digests = [test.images.digests[number] for number in range(len(test.images))]
     held = {test.table.relative(s): d for s, d in zip(test.samples, digests, strict=False)}
     contradicting = find_repeats(dict(zip(test.samples, digests, strict=False))).contradicting
     how = "equal to the last pixel as the model sees them"

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from jaxad.data.contact_sheet import contact_sheet, write_contact_sheet
 from jaxad.data.datasets import read_table
@@ -137,3 +137,12 @@ def test_masks_with_levels_in_between_are_told(root):
     save(root / "ground_truth/dent/0_mask.png", soft)
     (note,) = [n for n in inspect_table(read_table(root)).notes if "in between" in n]
     assert note.endswith("the largest of 20 pixels: a defect that is drawn darker than others?")
+    stream, draw = io.BytesIO(), ImageDraw.Draw(mask)
+    draw.ellipse((53, 56, 178, 129), fill=255)
+    draw.line((200, 20, 380, 190), fill=255, width=3)
+    mask.save(stream, "JPEG", quality=20)
+    white = (np.array(Image.open(stream)) > 0) * np.uint8(255)
+    save(root / "test/dent/0.png", np.zeros((200, 400), np.uint8))
+    save(root / "ground_truth/dent/0_mask.png", white)
+    (note,) = [n for n in inspect_table(read_table(root)).notes if "4 pixels or fewer" in n]
+    assert note.endswith("1 (test/dent/0.png)")
