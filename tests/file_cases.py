@@ -206,6 +206,12 @@ CASES: dict[str, Case] = {
         ("gray images of more than 8 bits are among 6 others",),
         ("gray images of more than 8 bits are among 6 others",),
     ),
+    "the same with `data.range_16bit=12`, which the test images are read with": Case(
+        mixed_depths,
+        ("they reach the value 4095, which data.range_16bit=12 makes white",),
+        ("gray images of more than 8 bits are among 6 others",),
+        keys={"range_16bit": "12"},
+    ),
     "alpha 0 everywhere": Case(
         lambda root: dataset(root, image=transparent),
         ("images that alpha hides altogether, refused without data.alpha=ignore: 8",),

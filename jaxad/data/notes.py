@@ -109,10 +109,23 @@ def depth_notes(table: SampleTable, samples: Iterable[Sample]) -> list[str]:
                 others += 1
     if not deep or not others:
         return []
+    highest = _highest_deep([sample.path for sample in spread(deep)])
+    bits = max(8, int(highest).bit_length())
     return [
         f"gray images of more than 8 bits are among {others} others: {named(table, deep)}; "
-        "data.range_16bit brings them alone to 8 bits, so one scene may differ in brightness"
+        "data.range_16bit brings them alone to 8 bits, so one scene may differ in brightness "
+        f"(they reach the value {highest:.0f}, which data.range_16bit={bits} makes white)"
     ]
+
+
+def _highest_deep(paths: Iterable[str]) -> float:
+    """The highest value, on the scale of 16 bits, of gray images of more than 8 bits."""
+    highest = 0.0
+    for path in paths:
+        with contextlib.suppress(UserError), opened(path) as image:
+            values = deep_values(image, path).max(keepdims=True)
+            highest = max(highest, float(on_16bit_scale(values).max()))
+    return highest
 
 
 def page_notes(paths: Sequence[str | os.PathLike]) -> list[str]:

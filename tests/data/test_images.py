@@ -218,7 +218,7 @@ def test_range_specs(tmp_path):
     assert resolve_range_16bit([flat, deep], "12") == (0.0, 4095.0)
     assert resolve_range_16bit([flat, deep], 11) == (0.0, 2047.0)
     assert resolve_range_16bit([flat], "percentiles") == FULL_RANGE
-    assert resolve_range_16bit([flat], "12") == FULL_RANGE
+    assert resolve_range_16bit([flat], "12") == (0.0, 4095.0)
     low, high = resolve_range_16bit([flat, deep], "percentiles")
     # The percentile lies on a value, numpy interpolates between two: at most one apart.
     np.testing.assert_allclose([low, high], np.percentile(values, [0.1, 99.9]), atol=1)
