@@ -250,7 +250,9 @@ CASES: dict[str, Case] = {
     "masks of the values 0 and 1, in JPEG": Case(
         lambda root: dataset(
             root, drawn=lambda seed: mask(seed) // 255, mask_ending="jpg", mask_options={"quality": 95}
-        )
+        ),
+        ("masks of low levels in a format with loss: 2",),
+        ("masks of low levels in a format with loss: 2",),
     ),
     "masks whose palette begins with the colour of the defect": Case(
         lambda root: dataset(root, drawn=one_kind_of_palette)

@@ -29,21 +29,28 @@ _ALWAYS_LOSSY, _PERHAPS_LOSSY = ("JPEG", "MPO"), ("AVIF", "JPEG2000", "WEBP")
 _FEW = 4
 """Levels in between that numbers of kinds may seem to have."""
 
+_FAINT = 32
+"""Levels that compression with loss may take for nothing."""
+
 EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 """What connects pixels to one component."""
 
 
 class Dim(NamedTuple):
-    """What does not count of masks with levels in between, since it lies below half of the highest.
+    """What does not count of a mask with levels in between: it lies below half of the highest.
 
     Attributes:
+      between: whether it has levels in between.
+      faint: whether it was saved with loss, at levels so low that parts of it may be gone.
       specks: connected components of which no pixel counts.
       largest: pixels of the largest of them that reaches an eighth of the highest level, which
         ringing does not; 0 without any.
     """
 
-    specks: int
-    largest: int
+    between: bool
+    faint: bool
+    specks: int = 0
+    largest: int = 0
 
 
 class MaskLevels(NamedTuple):
@@ -51,7 +58,7 @@ class MaskLevels(NamedTuple):
 
     Attributes:
       values: ``(h, w)``, above zero where it marks a defect.
-      dim: of masks with levels in between, else None.
+      dim: of masks with levels in between, or faint ones, else None.
     """
 
     values: UInt8[np.ndarray, "h w"]
@@ -78,8 +85,10 @@ def levels_of(path: str | os.PathLike) -> MaskLevels:
     two_levels = levels.dtype != np.uint8
     levels = _as_bytes(levels)
     least = 1 if form in _ALWAYS_LOSSY + _PERHAPS_LOSSY else _FEW + 1
-    dim = _dim(levels) if _levels_in_between(levels) >= least else None
-    if dim is not None or form in _ALWAYS_LOSSY:
+    between = _levels_in_between(levels) >= least
+    faint = form in _ALWAYS_LOSSY and 0 < int(levels.max()) < _FAINT
+    dim = _dim(levels, between=between, faint=faint) if between or faint else None
+    if between or form in _ALWAYS_LOSSY:
         two_levels, levels = True, (levels >= _half(levels)).astype(np.uint8)
     if two_levels or levels.max() <= 1:
         levels = (levels > 0) * np.uint8(255)
@@ -139,12 +148,10 @@ def _levels_in_between(levels: UInt8[np.ndarray, "h w"]) -> int:
     return int((2 * between[1:] > of_level[1:]).sum())
 
 
-def _dim(levels: UInt8[np.ndarray, "h w"]) -> Dim:
+def _dim(levels: UInt8[np.ndarray, "h w"], *, between: bool, faint: bool) -> Dim:
     labels, count = ndimage.label(levels > 0, EIGHT_NEIGHBOURS)
-    if not count:
-        return Dim(0, 0)
     highest = np.asarray(ndimage.maximum(levels, labels, range(1, count + 1)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     dim = highest < _half(levels)
     clear = dim & (highest >= levels.max() / 8)
-    return Dim(int(dim.sum()), int(sizes[clear].max(initial=0)))
+    return Dim(between, faint, int(dim.sum()), int(sizes[clear].max(initial=0)))

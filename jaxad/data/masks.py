@@ -114,11 +114,14 @@ def _united(path: MaskPath, expected_size: tuple[int, int] | None) -> MaskLevels
     if len(parts) == 1:
         return parts[0]
     dims = [part.dim for part in parts if part.dim is not None]
-    specks, largest = sum(dim.specks for dim in dims), max((d.largest for d in dims), default=0)
-    return MaskLevels(
-        np.maximum.reduce([part.values for part in parts]),
-        Dim(specks, largest) if dims else None,
+    united = Dim(
+        any(dim.between for dim in dims),
+        any(dim.faint for dim in dims),
+        sum(dim.specks for dim in dims),
+        max((dim.largest for dim in dims), default=0),
     )
+    values = np.maximum.reduce([part.values for part in parts])
+    return MaskLevels(values, united if dims else None)
 
 
 def read_mask(

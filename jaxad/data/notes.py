@@ -178,18 +178,26 @@ def dim_notes(table: SampleTable, dims: Mapping[Sample, Dim | None]) -> list[str
       dims: samples with a mask -> what does not count of it, where it has levels in between.
     """
     found = {sample: dim for sample, dim in dims.items() if dim is not None}
-    if not found:
-        return []
-    specks = sum(dim.specks for dim in found.values())
-    largest = max(dim.largest for dim in found.values())
-    left_out = f"; {specks} parts that lie below it do not count" if specks else ""
-    if largest > _SPECK:
-        left_out += f", the largest of {largest} pixels: a defect that is drawn darker than others?"
-    return [
-        "masks with levels in between, as compression with loss, resampling and antialiasing leave "
-        f"them: {named(table, list(found))}; their pixels count from half of the highest level"
-        f"{left_out}"
-    ]
+    between = [sample for sample, dim in found.items() if dim.between]
+    faint = [sample for sample, dim in found.items() if dim.faint]
+    notes = []
+    if between:
+        specks = sum(found[sample].specks for sample in between)
+        largest = max(found[sample].largest for sample in between)
+        left_out = f"; {specks} parts that lie below it do not count" if specks else ""
+        if largest > _SPECK:
+            left_out += f", the largest of {largest} pixels: a defect drawn darker than others?"
+        notes.append(
+            "masks with levels in between, as compression with loss, resampling and antialiasing "
+            f"leave them: {named(table, between)}; their pixels count from half of the highest "
+            f"level{left_out}"
+        )
+    if faint:
+        notes.append(
+            f"masks of low levels in a format with loss: {named(table, faint)}; parts of them may "
+            "be gone, save them as PNG"
+        )
+    return notes
 
 
 def look_at_masks(table: SampleTable) -> list[str]:

@@ -136,7 +136,7 @@ def test_masks_with_levels_in_between_are_told(root):
     soft[15:20, 35:39] = 90
     save(root / "ground_truth/dent/0_mask.png", soft)
     (note,) = [n for n in inspect_table(read_table(root)).notes if "in between" in n]
-    assert note.endswith("the largest of 20 pixels: a defect that is drawn darker than others?")
+    assert note.endswith("the largest of 20 pixels: a defect drawn darker than others?")
     stream, draw = io.BytesIO(), ImageDraw.Draw(mask)
     draw.ellipse((53, 56, 178, 129), fill=255)
     draw.line((200, 20, 380, 190), fill=255, width=3)

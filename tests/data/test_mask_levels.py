@@ -110,8 +110,8 @@ def test_what_does_not_count_is_counted(tmp_path):
     soft = np.asarray(SOFT["resampled with ringing"]()).copy()
     soft[2:4, 100:102], soft[88:94, 5:11] = 9, 60
     Image.fromarray(soft).save(tmp_path / "mask.png")
-    specks, largest = levels_of(tmp_path / "mask.png").dim
-    assert specks >= 2 and largest == 36
+    dim = levels_of(tmp_path / "mask.png").dim
+    assert dim.specks >= 2 and dim.largest == 36 and dim.between and not dim.faint
     assert not read_mask(tmp_path / "mask.png")[85:, :20].any()
 
 
