@@ -156,33 +156,6 @@ def test_damaged_test_images_and_masks_are_all_named_and_may_be_left_out(run, da
         evaluate(run, data_root=str(moved))
 
 
-def test_damaged_masks_that_tell_kinds_may_be_left_out(data, tiny, tmp_path):
-    loose = tmp_path / "loose"
-    for number, file in enumerate(sorted((data / "train/good").iterdir())):
-        tiny.save(loose / f"images/{number}.png", np.asarray(Image.open(file)))
-        tiny.save(loose / f"masks/{number}.png", np.zeros((48, 64), np.uint8))
-    for number in range(4):
-        place = loose / f"images/bad_{number}.png"
-        shutil.copy(data / f"test/box/00{number}.png", place)
-        shutil.copy(
-            data / f"ground_truth/box/00{number}_mask.png", loose / f"masks/bad_{number}.png"
-        )
-    run = tiny.fit(loose, tmp_path / "run")
-    whole = evaluate(run)
-    good = read_scores(run)
-    tested = {row["path"] for row in good}
-    for name in ("0", "3", "bad_1"):
-        (loose / f"masks/{name}.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"masks cannot be read: .*bad_1\.png.*--skip-unreadable"):
-        evaluate(run)
-    result = evaluate(run, overrides={"evaluate.skip_unreadable": True})
-    left = {row["path"] for row in read_scores(run)}
-    # Nothing that was trained on is tested for it, whatever is drawn without the damaged ones.
-    assert left <= tested - {"images/bad_1.png"} and result["counts"]["anomalous"] == 3
-    assert result["counts"]["test_images_seen_in_training"] == 0
-    assert whole["counts"]["images"] > result["counts"]["images"]
-
-
 @pytest.mark.parametrize("memory", [2048, 0])
 def test_masks_that_mark_most_of_an_image_or_nothing_are_named(run, data, tiny, tmp_path, memory):
     moved = shutil.copytree(data, tmp_path / "odd")

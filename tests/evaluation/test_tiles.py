@@ -258,24 +258,6 @@ def test_streamed_tiles_train_the_same_model(photographs, run, tmp_path):
     assert pixels[0] == pixels[1] and len(set(pixels[0].values())) == 6
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_photographs_of_the_training_are_named_in_another_format_too(photographs, tmp_path, stream):
-    """The pixels say so: no file is equal to another, and one is even turned by EXIF."""
-    root = shutil.copytree(photographs, tmp_path / "photographs")
-    for i in range(2):
-        image = Image.fromarray(surface(i, SIZES[i]))
-        image.save(root / f"test/good/again_{i}.bmp")
-        image.save(root / f"train/good/again_{i}.tif", compression="tiff_lzw")
-    run = train(root, tmp_path / "run", data__stream=stream)
-    notes = json.loads(run.data.read_text())["notes"]
-    if not stream:  # of streamed ones the pixels are not known before training
-        assert any(n.startswith("pictures more than once in training, equal") for n in notes)
-    result = jaxad.evaluate(run.path)
-    assert result["counts"]["test_images_seen_in_training"] == 2
-    (note,) = [note for note in result["notes"] if "that the run was trained" in note]
-    assert note.startswith("2 of 8 test images") and "as the model sees them" in note
-
-
 def test_a_model_of_steps_trains_on_tiles(photographs, tmp_path):
     keys = {"data.root": str(photographs), "data.tiles": (64, 16), "data.image_size": (32, 32)}
     keys |= {"train.steps": 2, "train.batch_size": 4, "data.holdout": 0.3, "train.devices": 1}
