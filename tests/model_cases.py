@@ -42,6 +42,12 @@ CASES = {
         (32, 32, 1),
         {"backbone": tiny_backbone.NAME, "components": 0, "covariance": "shared"},
     ),
+    "own_features": Case("own_features", (16, 24, 3), {"first": 3, "second": 4, "components": 4}),
+    "own_features-pooled": Case(
+        "own_features",
+        (16, 16, 1),
+        {"first": 3, "second": 4, "components": 0, "covariance": "pooled", "plain": 0.3},
+    ),
     "cae": Case("cae", (64, 64, 3), {"latent": 8, "width": 0.25, "loss": "l2+ssim"}),
     "cae-l2": Case("cae", (64, 64, 1), {"latent": 8, "width": 0.25, "loss": "l2"}),
     "cae-tiles": Case(

@@ -6,7 +6,6 @@ Heavy imports happen inside a command, so that help is instant.
 from __future__ import annotations
 
 import argparse
-import shlex
 from typing import Any
 
 from jaxad.cli import threshold
@@ -150,7 +149,7 @@ def _training_with(record: dict[str, Any], folder: str) -> str:
     """The command that trains with converted weights, as far as they decide it."""
     from jaxad.models.layers.backbones import backbone_of_weights
 
-    weights = f"--config.train.weights={shlex.quote(folder)}"
+    weights = f"--config.train.weights={folder}"
     name = backbone_of_weights(record["family"], record["network"])
     if name.startswith("efficientnet"):
         return f"jaxad train --config=feature_pca --config.model.backbone={name} {weights}"
@@ -178,8 +177,7 @@ def export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     if record["image_threshold"] is None:
         say(f"no threshold inside: {record['no_threshold_because']}")
     if arguments.format == "web":
-        folder = shlex.quote(str(arguments.output))
-        say(f"try it: python -m http.server --directory {folder}")
+        say(f"try it: python -m http.server --directory {arguments.output}")
     else:
         say(f"described in {arguments.output}.json")
 

@@ -10,6 +10,7 @@ from jaxad.models import (
     cae,
     feature_pca,
     mae,
+    own_features,
     pca,
     vae,
     vae_grf,
@@ -42,6 +43,7 @@ class Architecture(NamedTuple):
 ARCHITECTURES: dict[str, Architecture] = {
     "pca": Architecture(pca.PCAOptions, pca.build),
     "feature_pca": Architecture(feature_pca.FeaturePCAOptions, feature_pca.build),
+    "own_features": Architecture(own_features.OwnFeaturesOptions, own_features.build),
     "cae": Architecture(cae.CAEOptions, cae.build),
     "vqvae": Architecture(vqvae.VQVAEOptions, vqvae.build),
     "vae": Architecture(vae.VAEOptions, vae.build),

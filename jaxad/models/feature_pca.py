@@ -121,9 +121,24 @@ def build(
         picture=(-(-h // PICTURE_STRIDE), -(-w // PICTURE_STRIDE), c),
         components=min(options.components, layout.values - 1),
         pooled=options.covariance != "position",
-        channels=_channels(layout, options),
+        channels=position_channels(layout, options),
         plain=options.plain,
     )
+    return model_of(module, options, image_shape)._replace(backbone=options.backbone)
+
+
+def model_of(
+    module: FeaturePCA, options: FeaturePCAOptions, image_shape: tuple[int, int, int]
+) -> Model:
+    """The functions of a model, whatever its network is.
+
+    Args:
+      module: with its network.
+      options: of the fit.
+      image_shape: ``(h, w, c)``.
+    """
+    h, w, c = image_shape
+    layout = module.layout
 
     def init(key):
         return module.init(key, jnp.zeros((1, h, w, c)), method="initialise")
@@ -152,13 +167,12 @@ def build(
         param_labels=label_all_trainable,
         fit=functools.partial(fit, module, options),
         left_out=functools.partial(left_out, module, options, (h, w)),
-        backbone=options.backbone,
         diagnostics=lambda variables, images: _describe(variables, module.picture),
     )
 
 
-def _channels(layout: Layout, options: FeaturePCAOptions) -> tuple[int, ...]:
-    """The channels of the covariances of positions."""
+def position_channels(layout: Layout, options: FeaturePCAOptions) -> tuple[int, ...]:
+    """The channels of the covariances of positions, drawn at random; () where there are none."""
     if options.covariance not in ("auto", "position"):
         return ()
     drawn = np.random.default_rng(CHANNEL_SEED).permutation(layout.channels)

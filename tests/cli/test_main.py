@@ -219,6 +219,7 @@ def test_config_lists_names_and_shows_every_key(capsys):
         "cae",
         "feature_pca",
         "mae",
+        "own_features",
         "pca",
         "vae",
         "vae_grf",

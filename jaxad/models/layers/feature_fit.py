@@ -166,7 +166,7 @@ def draw_basis(parts: Iterable[Features], limit: int) -> Basis:
                 vectors[place][:], pictures[place][:], places[place] = vector, picture, seen
             seen += 1
     if seen < 2:
-        raise ValueError(f"feature_pca needs at least 2 training images, it was given {seen}")
+        raise ValueError(f"the fit needs at least 2 training images, it was given {seen}")
     chosen = np.zeros(seen, bool)
     chosen[places] = True
     return Basis(np.stack(vectors), np.stack(pictures), np.array(places), chosen)
