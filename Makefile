@@ -47,8 +47,8 @@ plain:
 mutants: .venv/.mutants
 	$(BIN)/python tests/mutants.py $(ARGS)
 
-# Mutated files over every reader, damaged run folders, killed commands, failing reads; at most an
-# hour on two cores. Each prints a table of what was tried and what came of it; with
+# Mutated files over every reader, damaged run folders, killed commands, failing reads; meant to
+# take at most an hour on two cores. Each prints a table of what was tried and what came of it; with
 # ARGS=--json=FILE they are kept, and a second call goes on where the first stopped.
 chaos: .venv/.development
 	failed=; for part in inputs reading run_folder kills faults several; do \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import pathlib
 import re
 from collections.abc import Mapping
@@ -35,7 +36,27 @@ def ids(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     return mask(seed, size) // 255 * np.uint8(1 + seed % 5)
 
 
-PICTURES = {"photo": photo, "mask": mask, "empty": empty, "ids": ids}
+def compressed(seed: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+    """A mask that was saved with loss once: many levels around each outline."""
+    stream = io.BytesIO()
+    large = mask(seed).repeat(size[0] // 12, axis=0).repeat(size[1] // 16, axis=1)
+    Image.fromarray(np.roll(large, (3, 5), (0, 1))).save(stream, "JPEG", quality=75)
+    return np.asarray(Image.open(stream))
+
+
+def large(seed: int) -> np.ndarray:
+    """A photograph of that size."""
+    return photo(seed, (48, 64))
+
+
+PICTURES = {
+    "large": large,
+    "compressed": compressed,
+    "photo": photo,
+    "mask": mask,
+    "empty": empty,
+    "ids": ids,
+}
 
 
 @dataclasses.dataclass(frozen=True)

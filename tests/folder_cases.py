@@ -61,6 +61,12 @@ OWN: dict[str, Case] = {
         "train: 4 good; test: 1 good, 2 bad (2 masks)",
         options={"masks": "bad_drawn"},
     ),
+    "masks that were compressed, in a folder of another name": Case(
+        {"good/{0-4}.png": "large", "bad/{0-1}.png": "large", "bad_drawn/{0-1}.png": "compressed"},
+        "bad_drawn looks like a folder of masks: its files have few values and the names of images "
+        "in",
+        refused=True,
+    ),
     "a kind called `label`, with `data.masks=none`": Case(
         {"good/{0-4}.png": "photo", "label/{0-1}.png": "photo"},
         "train: 4 good; test: 1 good, 2 label",

@@ -6,6 +6,7 @@ Heavy imports happen inside a command, so that help is instant.
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import Any
 
 from jaxad.cli import threshold
@@ -149,7 +150,7 @@ def _training_with(record: dict[str, Any], folder: str) -> str:
     """The command that trains with converted weights, as far as they decide it."""
     from jaxad.models.layers.backbones import backbone_of_weights
 
-    weights = f"--config.train.weights={folder}"
+    weights = f"--config.train.weights={shlex.quote(folder)}"
     name = backbone_of_weights(record["family"], record["network"])
     if name.startswith("efficientnet"):
         return f"jaxad train --config=feature_pca --config.model.backbone={name} {weights}"
@@ -177,7 +178,8 @@ def export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     if record["image_threshold"] is None:
         say(f"no threshold inside: {record['no_threshold_because']}")
     if arguments.format == "web":
-        say(f"try it: python -m http.server --directory {arguments.output}")
+        folder = shlex.quote(str(arguments.output))
+        say(f"try it: python -m http.server --directory {folder}")
     else:
         say(f"described in {arguments.output}.json")
 

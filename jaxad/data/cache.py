@@ -21,8 +21,9 @@ from jaxad.data.table import Sample
 from jaxad.data.threads import CHUNK, map_ahead
 from jaxad.data.tiled import sizes_of, tiles_of_file
 from jaxad.data.tiles import Tiling
+from jaxad.data.unreadable import unreadable
 from jaxad.run.environment import cache_folder
-from jaxad.run.errors import UserError, joined
+from jaxad.run.errors import UserError
 from jaxad.run.files import remove_unfinished, writing
 
 # Part of every key: to be raised whenever the decoder or the resizer gives other pixels.
@@ -31,18 +32,6 @@ _DISK = "; free disk space, point JAXAD_CACHE to a larger disk, or raise data.me
 
 _PHOTOGRAPHS_AT_ONCE = 4
 """Files that are cut into tiles at once: each may be of many megapixels."""
-
-
-class UnreadableImages(UserError):
-    """Some images cannot be read.
-
-    Attributes:
-      paths: of these.
-    """
-
-    def __init__(self, sentence: str, paths: Sequence[str] = ()):
-        super().__init__(sentence)
-        self.paths = tuple(paths)
 
 
 def prepare_images(
@@ -150,9 +139,7 @@ def _decoded(
         elif not failures:  # else nothing will come of it
             yield image
     if failures:
-        sentences = list(failures.values())
-        count = f"{len(sentences)} of {len(paths)} images cannot be read: " * (len(sentences) > 1)
-        raise UnreadableImages(count + joined(sentences), tuple(failures))
+        raise unreadable(failures, of=len(paths))
 
 
 def _key(paths: Sequence[str], how: Mapping[str, Any]) -> str:

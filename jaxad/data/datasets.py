@@ -37,7 +37,7 @@ from jaxad.data.published.readers import (
 )
 from jaxad.data.published.readers.elpv import installed_elpv
 from jaxad.data.shards import find_shards, is_shards
-from jaxad.data.table import SampleTable
+from jaxad.data.table import KIND_UNKNOWN, SampleTable
 from jaxad.run.errors import UserError, did_you_mean
 
 NAMES = (*LAYOUTS, "listing", "shards", *CATALOGUE)
@@ -111,10 +111,14 @@ def read_table(
                      "published"]  # fmt: skip
         table = table.with_notes(notes)
     if not table.train_good():
-        raise UserError(
-            f"{table.root} holds no good training image: put good images in train/good, "
-            "or in a folder of nothing but good images"
+        unknown = [sample for sample in table.samples if sample.defect == KIND_UNKNOWN]
+        why = (
+            f"the masks that tell which images are good cannot be read, those of {len(unknown)} "
+            f"(first {table.relative(unknown[0])})"
+            if unknown
+            else "put good images in train/good, or in a folder of nothing but good images"
         )
+        raise UserError(f"{table.root} holds no good training image: {why}")
     return with_pages(table) if pages == "each" else table
 
 

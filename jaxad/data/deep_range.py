@@ -13,7 +13,6 @@ from jaxad.data.crop import WHOLE, Crop, cut
 from jaxad.data.images import (
     FULL_RANGE,
     deep_values,
-    has_16bit_colour,
     is_deep,
     on_16bit_scale,
     only_full_range,
@@ -21,6 +20,7 @@ from jaxad.data.images import (
     spread,
     strips,
 )
+from jaxad.data.sixteen_bit import has_16bit_colour
 from jaxad.run.errors import UserError, joined
 
 PERCENTILES = (0.1, 99.9)
@@ -42,7 +42,8 @@ def resolve_range_16bit(
       crop: the part of every image whose pixels count.
 
     Returns:
-      ``(low, high)`` with ``low < high``; (0, 65535) when no image has more than 8 bits.
+      ``(low, high)`` with ``low < high``; (0, 65535) when no depth is given and no image has
+      more than 8 bits.
 
     Raises:
       UserError: the spec is none of these, a training image exceeds the bit depth or is 16-bit
@@ -82,10 +83,10 @@ def resolve_range_16bit(
     if faults:
         count = f"{len(faults)} of {len(paths)} images cannot be read: " * (len(faults) > 1)
         raise UserError(count + joined(faults))
+    if bits is not None:  # of test images, where those for training have 8 bits
+        return (0.0, float(2**bits - 1))
     if not histogram.any():
         return FULL_RANGE
-    if bits is not None:
-        return (0.0, float(2**bits - 1))
     shares = np.cumsum(histogram) / histogram.sum()
     low, high = (float(np.searchsorted(shares, percent / 100)) for percent in PERCENTILES)
     return (low, max(high, low + 1.0))

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -34,6 +33,7 @@ from jaxad.data.containers import open_member
 from jaxad.data.crop import WHOLE, Crop, box_of, cut
 from jaxad.data.files import split_member, split_page
 from jaxad.data.limits import check_pixels, decoding, open_image
+from jaxad.data.sixteen_bit import has_16bit_colour, mend_planes
 from jaxad.run.errors import UserError
 
 Item = TypeVar("Item")
@@ -43,8 +43,6 @@ FULL_RANGE = (0.0, 65535.0)
 _WIDTH_TAG, _LENGTH_TAG, _ORIENTATION_TAG = 256, 257, 274
 _STRIP = 2**22
 """Pixels that are brought to 8 bits at a time."""
-
-_SIXTEEN_BIT_COLOUR = re.compile(r";16[BLN]")
 
 
 class HiddenImage(UserError):
@@ -191,6 +189,7 @@ def opened(path: str | os.PathLike, *, header_only: bool = False) -> Iterator[Im
         with open(file, "rb") as stream, open_image(stream, path) as image:
             if page:
                 _turn_to(image, page, path)
+            mend_planes(image)
             with aside(image):
                 yield image
 
@@ -234,13 +233,6 @@ def only_full_range(path: str | os.PathLike) -> UserError:
         f"{path}: 16-bit colour can only be read with data.range_16bit=full; "
         "save it as 8-bit colour or 16-bit gray"
     )
-
-
-def has_16bit_colour(image: Image.Image) -> bool:
-    """True when Pillow drops the low bytes of this file; to be asked before it is loaded."""
-    # Images made from arrays have no tiles.
-    tiles = str(getattr(image, "tile", ""))
-    return not is_deep(image) and bool(_SIXTEEN_BIT_COLOUR.search(tiles))
 
 
 def deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:

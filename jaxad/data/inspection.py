@@ -12,10 +12,13 @@ import numpy as np
 from jaxad.data.deep_range import resolve_range_16bit
 from jaxad.data.files import file_of, split_member
 from jaxad.data.images import HiddenImage, decode
-from jaxad.data.masks import count_vanishing, read_mask
+from jaxad.data.mask_levels import Dim
+from jaxad.data.masks import count_vanishing, has_specks, read_look
 from jaxad.data.notes import (
     contrast_notes,
     depth_notes,
+    dim_notes,
+    mask_files,
     mask_notes,
     named,
     page_notes,
@@ -81,6 +84,8 @@ class _Measured(NamedTuple):
     pixels: bytes | None = None
     levels: tuple[int, int] | None = None
     transparent: bool = False
+    dim: Dim | None = None
+    specks: bool = False
 
 
 def inspect_table(table: SampleTable) -> Inspection:
@@ -107,7 +112,7 @@ def inspect_table(table: SampleTable) -> Inspection:
             *_oddities(table, measured),
             *_range_notes(table),
             *depth_notes(table, table.samples),
-            *page_notes([sample.path for sample in table.samples]),
+            *page_notes([*(s.path for s in table.samples), *mask_files(table.samples)]),
         ),
     )
 
@@ -140,11 +145,18 @@ def _measure(sample: Sample) -> _Measured:
     if sample.mask is None:
         return found
     try:
-        mask = read_mask(sample.mask, expected_size=size)
+        look = read_look(sample.mask, expected_size=size)
     except UserError as error:
         return found._replace(fault=str(error))
-    components, vanishing = count_vanishing(mask, [(side, side) for side in _SIDES])
-    return found._replace(share=float(mask.mean()), components=components, vanishing=vanishing)
+    assert look.mask is not None
+    components, vanishing = count_vanishing(look.mask, [(side, side) for side in _SIDES])
+    return found._replace(
+        share=look.marked,
+        components=components,
+        vanishing=vanishing,
+        dim=look.dim,
+        specks=has_specks(look.mask),
+    )
 
 
 def _ending(path: str) -> str:
@@ -161,17 +173,24 @@ def _oddities(table: SampleTable, measured: dict[Sample, _Measured]) -> list[str
     bare = [s for s in test if s.label and s.mask is None] if any(s.mask for s in test) else []
     full = [s for s, share in marked.items() if not s.label and share]
     hidden = [s for s, m in measured.items() if m.transparent]
-    notes = [f"{len(faults)} files cannot be used: {joined(faults)}"] if faults else []
+    files = f"{len(faults)} file{'s' * (len(faults) > 1)} cannot be used"
+    notes = [f"{files}: {joined(faults)}"] if faults else []
     notes += [
         f"{what}: {named(table, some)}"
         for what, some in (
             ("anomalous test images without a mask", bare),
             ("good images whose mask marks something", full),
+            (
+                "masks with many parts of 4 pixels or fewer beside a large one (specks of "
+                "compression, of which each counts as a defect?)",
+                [s for s, m in measured.items() if m.specks],
+            ),
             ("images that alpha hides altogether, refused without data.alpha=ignore", hidden),
         )
         if some
     ]
     notes += mask_notes(table, marked)
+    notes += dim_notes(table, {s: m.dim for s, m in measured.items()})
     levels = [m.levels for s, m in measured.items() if m.levels and not s.label]
     if levels and not _range_notes(table):
         low, high = min(one for one, _ in levels), max(other for _, other in levels)

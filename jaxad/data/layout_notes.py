@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 
 from jaxad.data.folder_names import kind_below, says_good, split_at
-from jaxad.data.table import GOOD, Sample, Split
+from jaxad.data.table import GOOD, KIND_UNKNOWN, Sample, Split
 
 Found = list[tuple[str, Split, str]]
 """What a layout reader finds out about images before masks are matched: path, split, kind."""
@@ -15,11 +15,18 @@ Found = list[tuple[str, Split, str]]
 
 def unused_notes(base: pathlib.Path, samples: Sequence[Sample]) -> list[str]:
     """Says which images are neither good ones to train with nor for testing."""
-    unused = [s.path for s in samples if s.split != "test" and s.label]
-    if not unused:
-        return []
-    first = os.path.relpath(unused[0], base)
-    return [f"defective images outside test, which are not used: {len(unused)}, first {first}"]
+    unknown = [s.path for s in samples if s.defect == KIND_UNKNOWN]
+    unused = [s.path for s in samples if s.split != "test" and s.label and s.path not in unknown]
+    notes = []
+    for what, paths in (
+        ("defective images outside test, which are not used", unused),
+        ("images whose masks tell if they are good but cannot be read (none is trained on, and an "
+         "evaluation stops at those for testing, or leaves them out with --skip-unreadable)",
+         unknown),
+    ):  # fmt: skip
+        if paths:
+            notes.append(f"{what}: {len(paths)}, first {os.path.relpath(paths[0], base)}")
+    return notes
 
 
 def outside_notes(outside: Sequence[str]) -> list[str]:

@@ -48,8 +48,8 @@ from jaxad.data.mask_folders import CERTAIN_FOLDERS, part_masks
 from jaxad.data.mask_pairs import Masks
 from jaxad.data.masks import read_mask
 from jaxad.data.split import split_holdout
-from jaxad.data.table import ALL_SPLITS, GOOD, Sample, Split, split_of
-from jaxad.run.errors import UserError, did_you_mean, joined
+from jaxad.data.table import ALL_SPLITS, GOOD, KIND_UNKNOWN, Sample, Split, split_of
+from jaxad.run.errors import UserError, did_you_mean
 
 LAYOUTS = ("auto", "mvtec", "folder")
 """Names of layouts of folders, for ``data.name``."""
@@ -276,22 +276,16 @@ def _refuse_named_folders(base: pathlib.Path, files: Iterable[str]) -> None:
 def kinds_by_mask(base: pathlib.Path, files: Iterable[str], masks: Masks) -> dict[str, str]:
     """Good or ``"defect"`` for images that lie in no kind's folder: what their masks say.
 
-    Raises:
-      UserError: names all masks that cannot be read.
+    :data:`~jaxad.data.table.KIND_UNKNOWN` where one cannot be read: such an image is not trained
+    on, and whoever reads its mask again says why.
     """
-    kinds, faults = {}, []
+    kinds = {}
     for path in files:
         try:
             marked = any(read_mask(base / mask).any() for mask in masks.get(path, ()))
             kinds[path] = "defect" if marked else GOOD
-        except UserError as error:
-            faults.append(str(error))
-    if faults:
-        count = f"{len(faults)} masks cannot be read: " * (len(faults) > 1)
-        raise UserError(
-            f"{count}{joined(faults)}; they tell which images are good: restore them, or move "
-            "their images into folders of kinds"
-        )
+        except UserError:
+            kinds[path] = KIND_UNKNOWN
     return kinds
 
 

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from jaxad.data.images import decode, spread
 from jaxad.run.errors import UserError
@@ -13,6 +14,8 @@ from jaxad.run.errors import UserError
 # Colours at most; levels that count as one where compression or resizing may have moved them; share
 # of the two commonest levels.
 _FEW_COLOURS, _NEAR, _MOST = 16, 8, 0.95
+_FAR = 100
+"""Levels between black and white, which dark photographs do not have."""
 _LOSSY = (".avif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".webp")
 
 
@@ -22,8 +25,8 @@ def look_like_masks(base: pathlib.Path, files: Sequence[str], *, strict: bool = 
     Args:
       base: folder that their paths start from.
       files: relative paths.
-      strict: no name says that they are masks. Then levels must be equal, but in formats with loss,
-        and one of the files must have two: dark photographs are no masks.
+      strict: no name says that they are masks. Then levels must be equal, or far apart, but in
+        formats with loss, and one of the files must have two: dark photographs are no masks.
     """
     looks = []
     for path in spread(files, 3):
@@ -44,13 +47,20 @@ def _levels_of_mask(path: pathlib.Path, *, exact: bool) -> int | None:
     gray = np.ptp(colours.astype(np.int16), axis=1).max() <= 2 * _NEAR
     if not gray and len(np.unique(colours, axis=0)) > _FEW_COLOURS:
         return 0
-    near = 0 if exact else _NEAR
     histogram = np.bincount(picture.max(axis=-1).ravel(), minlength=256)
-    total, most, levels = int(histogram.sum()), 0, 0
+    found = _two_commonest(histogram, 0 if exact else _NEAR)
+    if not found and exact:  # compressed or resampled, and then saved without loss
+        soft = _two_commonest(histogram, _NEAR)
+        found = soft if len(soft) == 2 and abs(soft[0] - soft[1]) >= _FAR else []
+    return len(found)
+
+
+def _two_commonest(histogram: Int[np.ndarray, " 256"], near: int) -> list[int]:
+    """The commonest levels, two at most, if nearly all pixels are as near to one of them."""
+    left, levels = histogram.copy(), []
     for _ in range(2):
-        level = int(histogram.argmax())
-        window = slice(max(0, level - near), level + near + 1)
-        here = int(histogram[window].sum())
-        histogram[window] = 0
-        most, levels = most + here, levels + (here > 0)
-    return levels if most >= _MOST * total else 0
+        level = int(left.argmax())
+        if left[level]:
+            left[max(0, level - near) : level + near + 1] = 0
+            levels.append(level)
+    return levels if left.sum() <= (1 - _MOST) * histogram.sum() else []

@@ -2,11 +2,10 @@
 
 Which files are masks: :mod:`jaxad.data.mask_folders`; whose: :mod:`jaxad.data.mask_pairs`.
 
-A pixel is defective where any colour channel of the mask is not zero: what is drawn over black,
-rims of antialiasing included. In formats with loss (JPEG, WebP) that starts at half of the mask's
-highest level, because compression leaves small values around every edge. Colours count, not the
-numbers of a palette; transparent pixels are not defective. Masks are never inverted: `jaxad data
-inspect` tells which mark most of their image.
+A pixel is defective where any colour channel of the mask is not zero; where compression with loss,
+resampling or antialiasing left levels in between, from half of the mask's highest level on
+(:mod:`jaxad.data.mask_levels`). Colours count, not the numbers of a palette; transparent pixels are
+not defective. Masks are never inverted: `jaxad data inspect` tells which mark most of their image.
 
 Masks are resized by nearest neighbour, which steps over defects that are smaller than its step:
 figures would rise for want of the hardest defects. So a connected component (of eight neighbours)
@@ -21,23 +20,26 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy import ndimage
 
 from jaxad.data.crop import WHOLE, Crop, box_of, cut
-from jaxad.data.images import image_dimensions, is_deep, opened
+from jaxad.data.images import image_dimensions
+from jaxad.data.mask_levels import EIGHT_NEIGHBOURS, Dim, MaskLevels, levels_of
 from jaxad.data.table import Sample
 from jaxad.data.threads import map_ahead
 from jaxad.run.errors import UserError
 
-_LOSSY = ("AVIF", "JPEG", "JPEG2000", "MPO", "WEBP")
 MaskPath = str | os.PathLike | Sequence[str | os.PathLike]
-_EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+_SPECK, _MANY, _LARGE = 4, 3, 100
+"""Pixels of a speck at most, specks at least, pixels of what they lie beside, see `has_specks`."""
+
 _MASKS_AT_ONCE = 8
 """Masks that are decoded at once to be checked: each may be of many megapixels."""
 
 MASK_RULE = (
-    "nearest neighbour, above zero is defective; a component that would vanish keeps one pixel"
+    "nearest neighbour, above zero is defective (from half of the highest level where there are "
+    "levels in between); a component that would vanish keeps one pixel"
 )
 """What :func:`read_truth` does, as results state it."""
 
@@ -55,6 +57,7 @@ class Truth(NamedTuple):
       vanishing: how many of them nearest neighbour would have lost; each has one pixel.
       enlarged: by which factor, a power of two, the sides must grow for none to vanish.
       marked: share in [0, 1] of the pixels of the whole image that the mask marks.
+      dim: of a mask with levels in between, what does not count of it.
     """
 
     mask: Bool[np.ndarray, "h w"] | None
@@ -62,6 +65,7 @@ class Truth(NamedTuple):
     vanishing: int = 0
     enlarged: int = 1
     marked: float = 0.0
+    dim: Dim | None = None
 
 
 def read_mask_levels(
@@ -80,38 +84,44 @@ def read_mask_levels(
 
     Returns:
       ``(h, w)`` uint8, the highest colour channel; what is above zero is defective. Masks that
-      tell but two levels apart are 0 and 255: those of 1 bit or of the values 0 and 1, of more
-      than 8 bits, and in formats with loss.
+      tell but two levels apart are 0 and 255, see :func:`jaxad.data.mask_levels.levels_of`.
 
     Raises:
       UserError: a file cannot be read.
       MisfitMask: one has another size than expected, or than the first.
     """
-    if not isinstance(path, str | os.PathLike):
-        parts = []
-        for one in path:
-            parts.append(read_mask_levels(one, expected_size=expected_size))
-            expected_size = parts[0].shape
-        return cut(np.maximum.reduce(parts), crop)
-    with opened(path) as image:
-        lossy = image.format in _LOSSY
-        image = ImageOps.exif_transpose(image)
-        size = (image.height, image.width)
+    return cut(_united(path, expected_size).values, crop)
+
+
+def _united(path: MaskPath, expected_size: tuple[int, int] | None) -> MaskLevels:
+    """The levels of a mask, or the highest of several of one size.
+
+    Raises:
+      UserError: as of :func:`read_mask_levels`.
+    """
+    parts = []
+    for one in [path] if isinstance(path, str | os.PathLike) else path:
+        part = levels_of(one)
+        size = part.values.shape
         if expected_size is not None and size != tuple(expected_size):
             raise MisfitMask(
-                f"mask {path} is {size[0]} x {size[1]} (height x width) but its image is "
+                f"mask {one} is {size[0]} x {size[1]} (height x width) but its image is "
                 f"{expected_size[0]} x {expected_size[1]} (after EXIF rotation): "
                 "a mask must have the size of its image"
             )
-        if is_deep(image):
-            levels = np.asarray(image) != 0
-        else:
-            # By colour, not by palette index: index 0 need not be black.
-            rgba = np.asarray(image.convert("RGBA"))
-            levels = np.where(rgba[..., 3] > 0, rgba[..., :3].max(axis=-1), 0)
-    levels = (levels >= max(1, (int(levels.max()) + 1) // 2) if lossy else levels).astype(np.uint8)
-    # The file tells what its levels mean, not the part of it that is cut out.
-    return cut(levels * np.uint8(255) if levels.max() <= 1 else levels, crop)
+        expected_size = (size[0], size[1])
+        parts.append(part)
+    if len(parts) == 1:
+        return parts[0]
+    dims = [part.dim for part in parts if part.dim is not None]
+    united = Dim(
+        any(dim.between for dim in dims),
+        any(dim.faint for dim in dims),
+        sum(dim.specks for dim in dims),
+        max((dim.largest for dim in dims), default=0),
+    )
+    values = np.maximum.reduce([part.values for part in parts])
+    return MaskLevels(values, united if dims else None)
 
 
 def read_mask(
@@ -168,14 +178,15 @@ def read_counted_truth(
             None if sample.label else np.zeros(image_size or box_of(crop, size).size, bool)
         )
     whole = _whole_mask(sample, sample.mask, crop)
-    mask = cut(whole, crop)
-    return shrink_mask(mask, image_size or mask.shape)._replace(marked=float(whole.mean()))
+    mask = cut(whole.values > 0, crop)
+    truth = shrink_mask(mask, image_size or mask.shape)
+    return truth._replace(marked=float((whole.values > 0).mean()), dim=whole.dim)
 
 
-def _whole_mask(sample: Sample, file: MaskPath, crop: Crop) -> Bool[np.ndarray, "h w"]:
+def _whole_mask(sample: Sample, file: MaskPath, crop: Crop) -> MaskLevels:
     """The mask of an image, of which no part may be marked inside the crop where it is good."""
-    mask = read_mask(file, expected_size=image_dimensions(sample.path))
-    if not sample.label and cut(mask, crop).any():
+    mask = _united(file, image_dimensions(sample.path))
+    if not sample.label and cut(mask.values, crop).any():
         raise MisfitMask(
             f"{file} marks a defect on {sample.path}, which is in a folder of good images; "
             "empty the mask, or move the image to its kind of defect"
@@ -201,6 +212,17 @@ def mask_faults(samples: Sequence[Sample], *, crop: Crop = WHOLE) -> dict[Sample
 
     faults = zip(samples, map_ahead(fault, samples, at_once=_MASKS_AT_ONCE), strict=True)
     return {sample: error for sample, error in faults if error is not None}
+
+
+def read_look(path: MaskPath, *, expected_size: tuple[int, int] | None = None) -> Truth:
+    """What a mask marks at its own size, without a word on its components.
+
+    Raises:
+      UserError: as of :func:`read_mask_levels`.
+    """
+    found = _united(path, expected_size)
+    mask = found.values > 0
+    return Truth(mask, marked=float(mask.mean()), dim=found.dim)
 
 
 def shrink_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Truth:
@@ -239,6 +261,17 @@ def count_vanishing(
     return count, tuple(len(_vanishing(labels, count, size)) for size in sizes)
 
 
+def has_specks(mask: Bool[np.ndarray, "h w"]) -> bool:
+    """Whether a third of the parts or more are of a few pixels, beside a large one.
+
+    So look masks that were compressed with loss, and then every level above zero was drawn white.
+    """
+    labels, count = _components(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    specks = int((sizes <= _SPECK).sum())
+    return specks >= _MANY and 3 * specks >= count and bool(sizes.max() >= _LARGE)
+
+
 def _components(mask: Bool[np.ndarray, "h w"]) -> tuple[Int[np.ndarray, "h w"], int]:
     """Numbers of the connected components, 0 where there is none, and how many there are."""
     labels = np.zeros(mask.shape, np.int32)
@@ -246,7 +279,7 @@ def _components(mask: Bool[np.ndarray, "h w"]) -> tuple[Int[np.ndarray, "h w"], 
     if not rows.size:
         return labels, 0
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    labels[box], count = ndimage.label(mask[box], _EIGHT_NEIGHBOURS)
+    labels[box], count = ndimage.label(mask[box], EIGHT_NEIGHBOURS)
     return labels, int(count)
 
 

@@ -14,14 +14,15 @@ import numpy as np
 
 from jaxad.data.images import (
     deep_values,
-    has_16bit_colour,
     is_deep,
     on_16bit_scale,
     opened,
     spread,
 )
-from jaxad.data.masks import read_mask
+from jaxad.data.mask_levels import Dim
+from jaxad.data.masks import read_look
 from jaxad.data.pages import page_count
+from jaxad.data.sixteen_bit import has_16bit_colour
 from jaxad.data.table import Sample, SampleTable
 from jaxad.run.errors import UserError
 
@@ -30,6 +31,9 @@ _SMALL_PART = 0.25
 
 _FEW_LEVELS = 16
 """Of 256: whoever uses no more is told."""
+
+_SPECK = 16
+"""Pixels of the largest part of a mask that is taken for a trace of compression or resampling."""
 
 _HEADERS = 5000
 """Files whose headers are looked at, at most."""
@@ -105,10 +109,23 @@ def depth_notes(table: SampleTable, samples: Iterable[Sample]) -> list[str]:
                 others += 1
     if not deep or not others:
         return []
+    highest = _highest_deep([sample.path for sample in spread(deep)])
+    bits = max(8, int(highest).bit_length())
     return [
         f"gray images of more than 8 bits are among {others} others: {named(table, deep)}; "
-        "data.range_16bit brings them alone to 8 bits, so one scene may differ in brightness"
+        "data.range_16bit brings them alone to 8 bits, so one scene may differ in brightness "
+        f"(they reach the value {highest:.0f}, which data.range_16bit={bits} makes white)"
     ]
+
+
+def _highest_deep(paths: Iterable[str]) -> float:
+    """The highest value, on the scale of 16 bits, of gray images of more than 8 bits."""
+    highest = 0.0
+    for path in paths:
+        with contextlib.suppress(UserError), opened(path) as image:
+            values = deep_values(image, path).max(keepdims=True)
+            highest = max(highest, float(on_16bit_scale(values).max()))
+    return highest
 
 
 def page_notes(paths: Sequence[str | os.PathLike]) -> list[str]:
@@ -126,6 +143,12 @@ def page_notes(paths: Sequence[str | os.PathLike]) -> list[str]:
         f"frames (first {os.path.basename(several[0])}); only the first page of each is read: "
         "data.pages=each reads all, FILE[1] is the second"
     ]
+
+
+def mask_files(samples: Iterable[Sample]) -> list[str]:
+    """The files of all their masks."""
+    masks = [[s.mask] if isinstance(s.mask, str) else s.mask or () for s in samples]
+    return [path for own in masks for path in own]
 
 
 def mask_notes(table: SampleTable, marked: Mapping[Sample, float]) -> list[str]:
@@ -147,17 +170,50 @@ def mask_notes(table: SampleTable, marked: Mapping[Sample, float]) -> list[str]:
     ]
 
 
+def dim_notes(table: SampleTable, dims: Mapping[Sample, Dim | None]) -> list[str]:
+    """Says how masks with levels in between are read, and what does not count of them.
+
+    Args:
+      table: that the samples are of.
+      dims: samples with a mask -> what does not count of it, where it has levels in between.
+    """
+    found = {sample: dim for sample, dim in dims.items() if dim is not None}
+    between = [sample for sample, dim in found.items() if dim.between]
+    faint = [sample for sample, dim in found.items() if dim.faint]
+    notes = []
+    if between:
+        specks = sum(found[sample].specks for sample in between)
+        largest = max(found[sample].largest for sample in between)
+        left_out = f"; {specks} parts that lie below it do not count" if specks else ""
+        if largest > _SPECK:
+            left_out += f", the largest of {largest} pixels: a defect drawn darker than others?"
+        notes.append(
+            "masks with levels in between, as compression with loss, resampling and antialiasing "
+            f"leave them: {named(table, between)}; their pixels count from half of the highest "
+            f"level{left_out}"
+        )
+    if faint:
+        notes.append(
+            f"masks of low levels in a format with loss: {named(table, faint)}; parts of them may "
+            "be gone, save them as PNG"
+        )
+    return notes
+
+
 def look_at_masks(table: SampleTable) -> list[str]:
     """Says what :func:`mask_notes` says of some masks, read here, that stand for all.
 
     Args:
       table: of whose test images. What cannot be read is left to its reader.
     """
-    marked = {}
+    looks = {}
     for sample, mask in spread([(s, s.mask) for s in table.test() if s.mask is not None]):
         with contextlib.suppress(UserError):
-            marked[sample] = float(read_mask(mask).mean())
-    return [f"{note} of {len(marked)} that were looked at" for note in mask_notes(table, marked)]
+            looks[sample] = read_look(mask)
+    marked = {sample: look.marked for sample, look in looks.items()}
+    about = mask_notes(table, marked)
+    about += dim_notes(table, {sample: look.dim for sample, look in looks.items()})
+    return [f"of {len(looks)} masks that were looked at: {note}" for note in about]
 
 
 def named(table: SampleTable, samples: Sequence[Sample], at_most: int = 5) -> str:

@@ -124,6 +124,11 @@ def pixel_digest(image: UInt8[np.ndarray, "h w c"]) -> str:
     return hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
 
 
+def joined_digest(digests: Iterable[str]) -> str:
+    """One digest of several in their order: those of the tiles of a photograph."""
+    return hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()
+
+
 def pixel_digests(images: UInt8[np.ndarray, "n h w c"]) -> Sequence[str]:
     """Those of many."""
     return [pixel_digest(image) for image in images]

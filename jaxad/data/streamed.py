@@ -14,6 +14,7 @@ from jaxad.data.images import FULL_RANGE, read_image
 from jaxad.data.repeats import pixel_digest
 from jaxad.data.table import Sample
 from jaxad.data.threads import decoding_threads
+from jaxad.data.unreadable import Search
 from jaxad.run.errors import UserError
 
 
@@ -62,6 +63,7 @@ class StreamedImages:
             alpha=alpha,
             crop=crop,
         )
+        self._search = Search(self._paths, self._read)
         self.digests: dict[int, str] = {}
         self.shape = (len(self._paths), *image_size, channels)
         # They end with the pool, which ends with this object.
@@ -70,18 +72,26 @@ class StreamedImages:
     def __len__(self) -> int:
         return len(self._paths)
 
+    def known_digests(self) -> dict[int, str]:
+        """Number of an image -> digest of its pixels, of those that have been decoded."""
+        return dict(self.digests)
+
     def __getitem__(self, rows: Int[np.ndarray, " b"] | slice) -> UInt8[np.ndarray, "b h w c"]:
         """Decodes rows, in parallel.
 
         Raises:
-          UserError: one cannot be read, or is another picture than before; names the file.
+          UserError: one cannot be read, then all that cannot are named; or one is another picture
+            than before.
         """
         rows = np.arange(len(self))[rows]
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
 
         def read(place: int) -> None:
             row = int(rows[place])
-            images[place] = self._read(self._paths[row])
+            try:
+                images[place] = self._read(self._paths[row])
+            except UserError as error:
+                raise self._search.error(error) from None
             digest = pixel_digest(images[place])
             if self.digests.setdefault(row, digest) != digest:
                 raise UserError(

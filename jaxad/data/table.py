@@ -14,6 +14,9 @@ GOOD = "good"
 GOOD_NAMES = ("good", "ok", "normal")
 """What a folder of good images may be called, in any case."""
 
+KIND_UNKNOWN = "kind unknown"
+"""Of images whose mask would tell whether they are good, but cannot be read."""
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 """That any data set may have."""

@@ -14,13 +14,20 @@ from jaxtyping import Int, UInt8
 from jaxad.data.crop import Box
 from jaxad.data.images import image_dimensions, resize
 from jaxad.data.photographs import Photograph, Reading
+from jaxad.data.repeats import joined_digest, pixel_digest
 from jaxad.data.table import Sample
 from jaxad.data.threads import decoding_threads
 from jaxad.data.tiles import Tiling, cut_tile
+from jaxad.data.unreadable import Search
 from jaxad.run.errors import UserError
 
 GROUP_PIXELS = 2**27
 """Pixels of the photographs whose tiles are drawn from together where tiles are streamed."""
+
+_AT_ONCE = 4
+"""Photographs that are read at once: each may be of many megapixels."""
+
+_ROWS_AT_ONCE = 1024
 
 Source = str | os.PathLike | np.ndarray
 
@@ -69,6 +76,16 @@ def tiles_of_file(
     return np.stack([tile for _, tile in _cut(photograph, boxes, image_size)])
 
 
+def read_all(photograph: Photograph) -> None:
+    """Reads a photograph and keeps nothing, to see whether it can be read.
+
+    Raises:
+      UserError: it cannot.
+    """
+    for top in range(0, photograph.size[0], _ROWS_AT_ONCE):
+        photograph.rows(top, top + _ROWS_AT_ONCE)
+
+
 def _cut(
     photograph: Photograph, boxes: Sequence[Box], image_size: tuple[int, int]
 ) -> Iterator[tuple[Box, UInt8[np.ndarray, "h w c"]]]:
@@ -112,6 +129,8 @@ class TiledImages:
         """
         self._paths = [_path(sample) for sample in samples]
         self._image_size, self._reading = image_size, reading
+        self._search = Search(self._paths, self._read_all, at_once=_AT_ONCE)
+        self._digests: dict[int, str] = {}
         sizes = sizes_of(samples, reading)
         boxes = [tiling.boxes(size) for size in sizes]
         self._rows = [(i, box) for i, some in enumerate(boxes) for box in some]
@@ -129,16 +148,33 @@ class TiledImages:
         """Cuts tiles, in parallel.
 
         Raises:
-          UserError: a photograph cannot be read; names the file.
+          UserError: a photograph cannot be read; then all that cannot be are named.
         """
-        wanted = [self._rows[row] for row in np.arange(len(self))[rows]]
-        photographs = {i: self._photograph(i) for i in dict.fromkeys(i for i, _ in wanted)}
-        images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
-        for place, (i, box) in enumerate(wanted):
-            rows_of_it = photographs[i].rows(box.top, box.bottom)
-            tile = cut_tile(rows_of_it, box, top=box.top)
-            images[place] = resize(np.ascontiguousarray(tile), self._image_size)
+        numbers = np.arange(len(self))[rows]
+        images = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        try:
+            wanted = [self._rows[row] for row in numbers]
+            photographs = {i: self._photograph(i) for i in dict.fromkeys(i for i, _ in wanted)}
+            for place, (i, box) in enumerate(wanted):
+                rows_of_it = photographs[i].rows(box.top, box.bottom)
+                tile = cut_tile(rows_of_it, box, top=box.top)
+                images[place] = resize(np.ascontiguousarray(tile), self._image_size)
+        except UserError as error:
+            raise self._search.error(error) from None
+        for row, image in zip(numbers.tolist(), images, strict=True):
+            if row not in self._digests:
+                self._digests[row] = pixel_digest(image)
         return images
+
+    def known_digests(self) -> dict[int, str]:
+        """Number of a photograph -> digest of its tiles, of those all of which have been cut."""
+        tiles: dict[int, list[str | None]] = {}
+        for row, (i, _) in enumerate(self._rows):
+            tiles.setdefault(i, []).append(self._digests.get(row))
+        return {i: joined_digest(filter(None, own)) for i, own in tiles.items() if None not in own}
+
+    def _read_all(self, path: str) -> None:
+        read_all(Photograph(path, self._reading))
 
     def _photograph(self, number: int) -> Photograph:
         """One of the photographs, kept open until others take its room."""
@@ -161,6 +197,8 @@ class Photographs:
       tiling: where tiles lie.
       image_size: ``(h, w)`` of a tile as the model sees it.
       reading: how they are read.
+      digests: number of a photograph -> digest of its tiles, as training cuts them; of those that
+        have been judged, where ``hashed`` is True.
     """
 
     def __init__(
@@ -170,10 +208,12 @@ class Photographs:
         tiling: Tiling,
         image_size: tuple[int, int],
         reading: Reading,
+        hashed: bool = False,
     ):
         """Keeps the paths or pixels; arguments as of :class:`TiledImages`."""
-        self._sources = list(sources)
+        self._sources, self._hashed = list(sources), hashed
         self.tiling, self.image_size, self.reading = tiling, image_size, reading
+        self.digests: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -184,9 +224,14 @@ class Photographs:
         Raises:
           UserError: one cannot be read; names the file.
         """
-        for source in self._sources:
+        for number, source in enumerate(self._sources):
             pixels = source if isinstance(source, np.ndarray) else _path(source)
-            yield Photograph(pixels, self.reading)
+            photograph = Photograph(pixels, self.reading)
+            yield photograph
+            if self._hashed:  # now, since most have been decoded as a whole and still are there
+                apart = self.tiling._replace(overlap=0).boxes(photograph.size)
+                tiles = _cut(photograph, apart, self.image_size)
+                self.digests[number] = joined_digest(pixel_digest(tile) for _, tile in tiles)
 
     def subset(self, rows: Sequence[int] | Int[np.ndarray, " k"]) -> Photographs:
         """Some of them, in the order of ``rows``."""

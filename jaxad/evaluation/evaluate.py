@@ -15,7 +15,7 @@ from jaxad.data.crop import crop_record
 from jaxad.data.digests import contents_of
 from jaxad.data.files import split_member
 from jaxad.data.masks import MASK_RULE
-from jaxad.data.notes import mask_notes, named
+from jaxad.data.notes import dim_notes, mask_notes, named
 from jaxad.data.region_mask import keep_region_mask
 from jaxad.data.repeats import Repeats, find_repeats, pixel_digests
 from jaxad.data.table import Sample
@@ -104,13 +104,15 @@ def _evaluate(
         result,
         crop=detector.config.data.region,
     )
-    marked = zip(test.samples, computed.marked, strict=True)
+    marked = dict(zip(test.samples, computed.marked, strict=True))
+    dims = dict(zip(test.samples, computed.dims, strict=True))
     leaks, about_leaks = find_leaks(test)
     pose = alignment_in_words(detector.variables)
     odd = [
         *([pose] if pose else []),
         *unreadable_notes(test),
-        *mask_notes(test.table, {sample: share for sample, share in marked if sample.mask}),
+        *mask_notes(test.table, {s: share for s, share in marked.items() if s.mask}),
+        *dim_notes(test.table, dims),
         *about_leaks,
         *brightness_notes(test, calibration.get("trained_on")),
         *(outside := outside_notes(test, computed.marked, computed.components)),
@@ -212,8 +214,10 @@ def find_leaks(test: EvaluationInputs) -> tuple[int, list[str]]:
       How many test images the run was trained on or calibrated with, and sentences.
     """
     trained = {digest: name for name, digest in test.record.get("pixels", {}).items()}
-    # Photographs that are judged in tiles are not decoded as a whole: their files are compared.
-    digests = pixel_digests(test.images) if isinstance(test.images, np.ndarray) else []
+    if isinstance(test.images, np.ndarray):
+        digests = pixel_digests(test.images)
+    else:
+        digests = [test.images.digests[number] for number in range(len(test.images))]
     held = {test.table.relative(s): d for s, d in zip(test.samples, digests, strict=False)}
     contradicting = find_repeats(dict(zip(test.samples, digests, strict=False))).contradicting
     how = "equal to the last pixel as the model sees them"

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from jaxad.data.cache import UnreadableImages
 from jaxad.data.digests import check_unchanged, contents_of
 from jaxad.data.masks import MisfitMask, Truth, mask_faults, read_counted_truth
 from jaxad.data.photographs import Photograph
-from jaxad.data.table import Sample, SampleTable
-from jaxad.data.tiled import Photographs
+from jaxad.data.table import KIND_UNKNOWN, Sample, SampleTable
+from jaxad.data.tiled import Photographs, read_all
+from jaxad.data.unreadable import UnreadableImages
 from jaxad.run.errors import UserError, joined
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
@@ -67,6 +67,10 @@ def read_inputs(run: RunFolder, config: Settings, data_root: str | None) -> Eval
             "`jaxad predict` judges any images"
         )
     record = run.read_json(run.data)
+    if any(sample.defect == KIND_UNKNOWN for sample in samples):
+        # Without their kinds others may have been drawn for testing than when the run was trained.
+        trained = {*record["training"], *record["holdout"]}
+        samples = [sample for sample in samples if table.relative(sample) not in trained]
     _check_training_images(run, table, record)
     range_16bit = tuple(record["range_16bit"])
     images, error = None, None
@@ -122,7 +126,7 @@ def _opened(
     Raises:
       UnreadableImages: names those that cannot.
     """
-    photographs = open_photographs(samples, config.data, range_16bit)
+    photographs = open_photographs(samples, config.data, range_16bit, hashed=True)
     if photographs is None:
         return decode(samples, config.data, range_16bit)
     errors = {}
@@ -130,8 +134,7 @@ def _opened(
         try:
             photograph = Photograph(sample.path, photographs.reading)
             if config.evaluate.skip_unreadable:  # else whoever judges it will see
-                for top in range(0, photograph.size[0], photographs.tiling.side):
-                    photograph.rows(top, top + photographs.tiling.side)
+                read_all(photograph)
         except UserError as error:
             errors[sample.path] = str(error)
     if errors:

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from jaxad import metrics
 from jaxad.data.images import image_dimensions
+from jaxad.data.mask_levels import Dim
 from jaxad.data.masks import Truth
 from jaxad.data.table import Sample
 from jaxad.data.tiled import Photographs
@@ -44,6 +45,7 @@ class MapMetrics(NamedTuple):
       output: of all n images; None where the maps were too many to keep, or of photographs.
       components: of the masks, before and after they were resized.
       marked: share in [0, 1] of each image that its mask marks; 0 without a mask.
+      dims: what does not count of each mask that has levels in between; None of others.
       photographs: what a page shows of every one, where the model sees tiles of them.
     """
 
@@ -53,6 +55,7 @@ class MapMetrics(NamedTuple):
     output: DetectorOutput | None
     components: Components
     marked: tuple[float, ...]
+    dims: tuple[Dim | None, ...]
     photographs: tuple[Shown, ...] = ()
 
 
@@ -259,14 +262,14 @@ def _in_memory(
             curves = _curves(maps, masks, valid)
             saturated.update(test.samples, maps)
     found[pairs[0]] = saturated.added_to(found[pairs[0]])
-    marked = tuple(truth.marked for truth in truths)
     return MapMetrics(
         output.scores,
         found,
         curves,
         output,
         Components.of(truths),
-        marked,
+        marked=tuple(truth.marked for truth in truths),
+        dims=tuple(truth.dim for truth in truths),
     )
 
 
@@ -316,6 +319,7 @@ def _batch_by_batch(
         output=None,
         components=Components.of(counted),
         marked=tuple(truth.marked for truth in counted),
+        dims=tuple(truth.dim for truth in counted),
         photographs=tuple(photographs),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxad.data.images import spread
-from jaxad.data.notes import contrast_notes
+from jaxad.data.notes import contrast_notes, mask_files
 from jaxad.data.pipeline import Images
 from jaxad.data.repeats import find_repeats, keys_of_files
 from jaxad.data.table import Sample, SampleTable
@@ -23,16 +23,20 @@ def told(notes: list[str]) -> list[str]:
 
 def test_files(table: SampleTable) -> list[str]:
     """The test images and their masks."""
-    masks = [[s.mask] if isinstance(s.mask, str) else s.mask or () for s in table.test()]
-    return [*(s.path for s in table.test()), *(path for own in masks for path in own)]
+    return [*(s.path for s in table.test()), *mask_files(table.test())]
 
 
-def sameness_notes(images: Images) -> list[str]:
-    """Says when decoded images are all the same picture, or have hardly any contrast."""
+def sameness_notes(images: Images, *, dark: bool = False) -> list[str]:
+    """Says when decoded images are all the same picture, or have hardly any contrast.
+
+    Args:
+      images: good ones to train on.
+      dark: whether it was said that they use a small part of their range.
+    """
     if not isinstance(images, np.ndarray) or not len(images):
         return []
-    some = images[spread(range(len(images)))]
-    notes = contrast_notes(int(some.min()), int(some.max()), "training images that were looked at")
+    some, what = images[spread(range(len(images)))], "training images that were looked at"
+    notes = [] if dark else contrast_notes(int(some.min()), int(some.max()), what)
     if len(images) < 2 or not all(np.array_equal(images[0], image) for image in images[1:]):
         return notes
     return [

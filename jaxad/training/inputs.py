@@ -21,7 +21,7 @@ from jaxad.data.notes import (
 )
 from jaxad.data.photographs import Reading
 from jaxad.data.pipeline import Images
-from jaxad.data.repeats import pixel_digests
+from jaxad.data.repeats import joined_digest, pixel_digests
 from jaxad.data.split import random_order, split_folds, split_holdout
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.synthetic.dataset import ensure_dataset
@@ -103,14 +103,23 @@ def decode(samples: list[Any], data: Data, range_16bit: tuple[float, float]) -> 
 
 
 def open_photographs(
-    samples: Sequence[Any], data: Data, range_16bit: tuple[float, float]
+    samples: Sequence[Any], data: Data, range_16bit: tuple[float, float], *, hashed: bool = False
 ) -> Photographs | None:
-    """Samples, paths or pixels to be judged by tiles; None without ``data.tiles``."""
+    """Samples, paths or pixels to be judged by tiles; None without ``data.tiles``.
+
+    Args:
+      samples: to be judged.
+      data: of the config.
+      range_16bit: that they are read with.
+      hashed: whether digests are made of those that are judged.
+    """
     tiling = tiling_of(data.tiles, data.image_size)
     if tiling is None:
         return None
     reading = Reading(data.channels, range_16bit, data.alpha, tuple(data.region))
-    return Photographs(samples, tiling=tiling, image_size=data.image_size, reading=reading)
+    return Photographs(
+        samples, tiling=tiling, image_size=data.image_size, reading=reading, hashed=hashed
+    )
 
 
 def _reading(data: Data, range_16bit: tuple[float, float]) -> dict[str, Any]:
@@ -214,10 +223,11 @@ def prepare_inputs(
         [s.path for s in good], config.data.range_16bit, crop=config.data.region
     )
     paths = [s.path for s in good]
+    about_range = range_notes(paths, range_16bit)
     notes = told(
         [
             *table.notes,
-            *range_notes(paths, range_16bit),
+            *about_range,
             *depth_notes(table, [*good, *table.test()]),
             *page_notes([*paths, *test_files(table)]),
             *look_at_masks(table),
@@ -253,11 +263,10 @@ def prepare_inputs(
     contents = contents_of(table, used, hashed=not config.data.stream)
     if config.data.stream:  # those of held-out images have been read as a whole
         contents |= {"sha256": contents_of(table, used[: len(held_out)])["sha256"]}
-    # Tiles are no images: of these the files alone are compared.
-    whole = len(holdout) + len(images) == len(used)
-    pixels = _pixel_record(table, used, holdout, images) if whole else {}
+    tiles = [rows_each[i] for i in (*held_out, *kept)] if any(config.data.tiles) else []
+    pixels = _pixel_record(table, used, tiles, holdout, images)
     repeats = repeat_notes(table, used, contents["sha256"], pixels)
-    notes += told([*sameness_notes(images), *repeats])
+    notes += told([*sameness_notes(images, dark=bool(about_range)), *repeats])
     record = {
         "name": table.name,
         "root": table.root,
@@ -291,9 +300,25 @@ def _rows_each(good: list[Sample], data: Data) -> list[int]:
 
 
 def _pixel_record(
-    table: SampleTable, used: list[Sample], holdout: np.ndarray, images: Images
+    table: SampleTable,
+    used: list[Sample],
+    tiles: Sequence[int],
+    holdout: np.ndarray,
+    images: Images,
 ) -> dict[str, str]:
-    """Digests of the decoded images by name; of streamed ones there are none yet."""
-    decoded = pixel_digests(images) if isinstance(images, np.ndarray) else []
-    names = map(table.relative, used)
-    return dict(zip(names, [*pixel_digests(holdout), *decoded], strict=False))
+    """Digests of the decoded images by name; of streamed ones there are none yet.
+
+    Args:
+      table: that the images are of.
+      used: the images, those held out first.
+      tiles: how many rows each has; empty where rows are images.
+      holdout: rows of the images that are held out.
+      images: rows of the others.
+    """
+    rows = [*pixel_digests(holdout)]
+    rows += pixel_digests(images) if isinstance(images, np.ndarray) else []
+    if tiles:
+        ends = np.cumsum(tiles)
+        bounds = [(end - n, end) for n, end in zip(tiles, ends, strict=True) if end <= len(rows)]
+        rows = [joined_digest(rows[start:end]) for start, end in bounds]
+    return dict(zip(map(table.relative, used), rows, strict=False))

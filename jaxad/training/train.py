@@ -18,6 +18,7 @@ from jaxad.data.given import ImageLike
 from jaxad.data.pipeline import BatchLoader, evaluation_batches
 from jaxad.data.rows import ImageRows
 from jaxad.data.streamed import StreamedImages
+from jaxad.data.tiled import TiledImages
 from jaxad.data.tiles import tiling_of
 from jaxad.models.alignment import alignment_in_words
 from jaxad.models.base import Model, Variables, parameter_key
@@ -101,11 +102,12 @@ def _record_streamed(setup: Setup) -> None:
     Of several processes each decodes its own rows, and those of the first are recorded.
     """
     images = setup.inputs.train
-    if not isinstance(images, StreamedImages) or not images.digests:
+    if not isinstance(images, StreamedImages | TiledImages):
         return
+    digests = images.known_digests()
     record = setup.run.read_json(setup.run.data)
     names = record["training"]
-    seen = {names[row]: digest for row, digest in sorted(images.digests.items())}
+    seen = {names[row]: digest for row, digest in sorted(digests.items())}
     if seen.keys() <= record.get("pixels", {}).keys():
         return
     setup.run.write_json(setup.run.data, record | {"pixels": record.get("pixels", {}) | seen})

@@ -74,3 +74,8 @@ def test_a_mistake_is_one_sentence(tmp_path, monkeypatch, capsys, words, sentenc
     printed = capsys.readouterr()
     assert sentence in printed.err and printed.err.count("\n") == 1 and printed.out == ""
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_with_a_space_is_quoted():
+    said = commands._training_with({"family": "resnet18", "network": {}}, "my weights")
+    assert said == "jaxad train --config.train.weights='my weights'"

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from jaxad.data import cache
-from jaxad.data.cache import UnreadableImages, prepare_images
+from jaxad.data.cache import prepare_images
 from jaxad.data.images import read_image
 from jaxad.data.table import Sample
+from jaxad.data.unreadable import UnreadableImages
 from jaxad.run.errors import UserError
 
 OPTIONS = {"image_size": (6, 8), "channels": 3}

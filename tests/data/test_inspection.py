@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from jaxad.data.contact_sheet import contact_sheet, write_contact_sheet
 from jaxad.data.datasets import read_table
@@ -123,3 +123,26 @@ def test_contact_sheet_shows_what_cannot_be_read(root, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "sheet.png")), spoilt)
     with pytest.raises(UserError, match="could not be written"):
         write_contact_sheet(read_table(root), root / "train/good/0.png/sheet.png")
+
+
+def test_masks_with_levels_in_between_are_told(root):
+    mask = Image.new("L", (400, 200))
+    mask.paste(255, (53, 56, 178, 129))
+    soft = np.array(mask.resize((40, 20), Image.Resampling.LANCZOS))
+    save(root / "ground_truth/dent/0_mask.png", soft)
+    (note,) = [n for n in inspect_table(read_table(root)).notes if "in between" in n]
+    assert note.startswith("masks with levels in between, as compression")
+    assert "1 (test/dent/0.png); their pixels count from half of the highest level" in note
+    soft[15:20, 35:39] = 90
+    save(root / "ground_truth/dent/0_mask.png", soft)
+    (note,) = [n for n in inspect_table(read_table(root)).notes if "in between" in n]
+    assert note.endswith("the largest of 20 pixels: a defect drawn darker than others?")
+    stream, draw = io.BytesIO(), ImageDraw.Draw(mask)
+    draw.ellipse((53, 56, 178, 129), fill=255)
+    draw.line((200, 20, 380, 190), fill=255, width=3)
+    mask.save(stream, "JPEG", quality=20)
+    white = (np.array(Image.open(stream)) > 0) * np.uint8(255)
+    save(root / "test/dent/0.png", np.zeros((200, 400), np.uint8))
+    save(root / "ground_truth/dent/0_mask.png", white)
+    (note,) = [n for n in inspect_table(read_table(root)).notes if "4 pixels or fewer" in n]
+    assert note.endswith("1 (test/dent/0.png)")

@@ -9,6 +9,7 @@ from jaxad.data.deep_range import resolve_range_16bit
 from jaxad.data.images import FULL_RANGE
 from jaxad.data.inspection import inspect_table
 from jaxad.data.notes import contrast_notes, depth_notes, page_notes, range_notes
+from jaxad.data.table import KIND_UNKNOWN
 from jaxad.run.config import load_settings
 from jaxad.run.errors import UserError
 from jaxad.training.inputs import prepare_inputs
@@ -102,5 +103,12 @@ def test_all_damaged_masks_that_tell_kinds_are_named(tmp_path):
         path = save(tmp_path / f"masks/{i}.png", PHOTO[..., 0] // 200)
         if i:
             path.write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"2 masks cannot be read: .*1\.png.*2\.png.*tell"):
+    table = read_table(tmp_path)
+    assert [s.defect for s in table.samples] == ["good", KIND_UNKNOWN, KIND_UNKNOWN]
+    (note,) = [note for note in table.notes if "tell if they are good" in note]
+    assert note.endswith("with --skip-unreadable): 2, first images/1.png")
+    (faults,) = [n for n in inspect_table(table).notes if "cannot be used" in n]
+    assert all(f"masks/{i}.png" in faults for i in (1, 2))
+    (tmp_path / "masks/0.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"cannot be read, those of 3 \(first images/0\.png\)"):
         read_table(tmp_path)

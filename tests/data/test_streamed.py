@@ -100,6 +100,12 @@ def test_a_damaged_file_is_one_sentence(pipeline, tmp_path):
     batches = training_batches(images, batch_size=3, seed=0, pipeline=pipeline)
     with pytest.raises(UserError, match=r"/4\.png is not an image"):
         take(batches, 2)
+    for path in paths[:2]:
+        path.write_bytes(b"no image")
+    images = StreamedImages(paths, **OPTIONS)
+    batches = training_batches(images, batch_size=1, seed=0, pipeline=pipeline)
+    with pytest.raises(UserError, match=r"^3 of 6 images cannot .*/0\.png.*/1\.png.*/4\.png"):
+        take(batches, 6)
 
 
 @each_pipeline

@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from jaxad.data import photographs as photographs_lib
-from jaxad.data.cache import UnreadableImages, prepare_images
+from jaxad.data.cache import prepare_images
 from jaxad.data.crop import Box
 from jaxad.data.images import decode, resize
 from jaxad.data.photographs import Photograph, Reading
@@ -17,6 +17,7 @@ from jaxad.data.rows import ImageRows
 from jaxad.data.table import Sample
 from jaxad.data.tiled import TiledImages, check_large_enough
 from jaxad.data.tiles import Tiling, cut_tile, tiling_of
+from jaxad.data.unreadable import UnreadableImages
 from jaxad.run.errors import UserError
 
 COLOUR = Reading(3)
@@ -154,6 +155,9 @@ def test_unreadable_photographs_are_all_named(samples, tmp_path):
         path.write_text("no image")
     with pytest.raises(UnreadableImages, match=r"2 of 6 images.*bad1.*bad2"):
         prepare_images([*samples, *bad], image_size=(16, 16), channels=3, tiling=Tiling(32))
+    streamed = TiledImages([*samples, *bad], tiling=Tiling(32), reading=COLOUR, image_size=(16, 16))
+    with pytest.raises(UnreadableImages, match=r"2 of 6 images.*bad1.*bad2"):
+        streamed[:]
 
 
 def test_streamed_tiles_are_drawn_from_a_few_photographs_at_a_time(samples, monkeypatch):

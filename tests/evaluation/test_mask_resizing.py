@@ -140,7 +140,7 @@ def test_masks_of_two_levels_are_black_and_white(tmp_path):
 
 
 def test_gray_levels_are_kept(tmp_path):
-    levels = np.arange(40 * 6, dtype=np.uint8).reshape(40, 6)
+    levels = np.arange(40 * 6, dtype=np.uint8).reshape(40, 6).repeat(2, axis=0).repeat(2, axis=1)
     for mode in ("L", "LA", "RGB"):
         Image.fromarray(levels).convert(mode).save(tmp_path / "mask.png")
         np.testing.assert_array_equal(read_mask_levels(tmp_path / "mask.png"), levels)

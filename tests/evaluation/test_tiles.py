@@ -254,6 +254,8 @@ def test_streamed_tiles_train_the_same_model(photographs, run, tmp_path):
     again = train(photographs, tmp_path / "run", data__stream=True)
     one, other = (Detector.load(each.path).variables for each in (run, again))
     jax.tree.map(np.testing.assert_array_equal, one, other)
+    pixels = [json.loads(each.data.read_text())["pixels"] for each in (run, again)]
+    assert pixels[0] == pixels[1] and len(set(pixels[0].values())) == 6
 
 
 def test_a_model_of_steps_trains_on_tiles(photographs, tmp_path):

@@ -49,7 +49,7 @@ def test_odd_masks(tmp_path, level, expected):
                 pixels[:] = level if i < 2 else 0
                 pixels[:2] = 255 if i == 2 else pixels[:2]
             Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
-    assert notes(tmp_path) == [f"{expected} of 3 that were looked at"]
+    assert notes(tmp_path) == [f"of 3 masks that were looked at: {expected}"]
 
 
 def write(root, path, level):

@@ -105,6 +105,9 @@ def run(work: pathlib.Path, category: str, name: str) -> dict[str, Any]:
         "config": config,
         "keys": keys,
         "image_auroc": metrics["image_auroc"],
+        "image_auroc_of_scores": {
+            score: found["image_auroc"] for score, found in metrics["scores"].items()
+        },
         "aupro": metrics["aupro"],
         "pixel_ap": metrics["pixel_ap"],
         "decisions": metrics["decisions"],
