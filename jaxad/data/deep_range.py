@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import ImageOps
 
 from jaxad.data.crop import WHOLE, Crop, cut
 from jaxad.data.images import (
@@ -19,6 +18,7 @@ from jaxad.data.images import (
     opened,
     spread,
     strips,
+    upright,
 )
 from jaxad.data.sixteen_bit import has_16bit_colour
 from jaxad.run.errors import UserError, joined
@@ -66,7 +66,7 @@ def resolve_range_16bit(
                     raise only_full_range(path)
                 if not is_deep(image):
                     continue
-                values = cut(deep_values(ImageOps.exif_transpose(image), path), crop)
+                values = cut(deep_values(upright(image), path), crop)
         except UserError as error:
             faults.append(str(error))
             continue

@@ -66,7 +66,8 @@ def decode(
       alpha: ``"white"`` puts transparent images on white, ``"ignore"`` takes their colours.
 
     Returns:
-      ``(h, w, channels)`` uint8 in [0, 255], EXIF orientation applied.
+      ``(h, w, channels)`` uint8 in [0, 255], EXIF orientation applied. Gray of more than 8 bits
+      that becomes colour is a read-only view, its three channels the same memory.
 
     Raises:
       UserError: the file is missing, empty, truncated, too large or no image, or has values
@@ -88,17 +89,47 @@ def pixels_of(
     if channels not in (1, 3):
         raise UserError(f"data.channels must be 1 or 3, got {channels}")
     sixteen_bit_colour = has_16bit_colour(image)
-    image = ImageOps.exif_transpose(image)
+    image = upright(image)
     if is_deep(image):
-        values = deep_values(image, name)
-        gray = np.empty(values.shape, np.uint8)
-        for rows in strips(values):
-            gray[rows] = _scale_to_uint8(on_16bit_scale(values[rows]), range_16bit)
-        return np.repeat(gray[..., None], channels, axis=-1)
+        _check_deep(image, name)
+        gray = np.empty((image.height, image.width), np.uint8)
+        for rows, values in _strips_of(image):
+            gray[rows] = _scale_to_uint8(on_16bit_scale(values), range_16bit)
+        # A view: three copies of 177 megapixels would be half a gigabyte.
+        return np.broadcast_to(gray[..., None], (*gray.shape, channels))
     if sixteen_bit_colour and tuple(range_16bit) != FULL_RANGE:
         raise only_full_range(name)
-    array = np.array(_flatten(image, name, alpha).convert("L" if channels == 1 else "RGB"))
+    array = _whole(_as_mode(_flatten(image, name, alpha), "L" if channels == 1 else "RGB"))
     return array[..., None] if channels == 1 else array
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF orientation says; uncopied where that says nothing."""
+    image.load()
+    turned = image.getexif().get(_ORIENTATION_TAG) in range(2, 9)
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+def _as_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Converted, where there is anything to convert: Pillow would copy."""
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _strips_of(image: Image.Image) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rows of an image and their values, some at a time: as a whole Pillow makes copies of them."""
+    rows = max(1, _STRIP // max(1, image.width))
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        yield slice(top, bottom), np.asarray(image.crop((0, top, image.width, bottom)))
+
+
+def _whole(image: Image.Image) -> np.ndarray:
+    """``np.array(image)`` without copies of all of it on the way."""
+    example = np.asarray(image.crop((0, 0, 1, 1)))
+    array = np.empty((image.height, image.width, *example.shape[2:]), example.dtype)
+    for rows, values in _strips_of(image):
+        array[rows] = values
+    return array
 
 
 def resize(
@@ -114,8 +145,10 @@ def resize(
       ``(*size, c)`` uint8.
     """
     if image.shape[:2] == tuple(size):
-        return image
+        return np.require(image, requirements=["C", "W"])
     height, width = size
+    if image.shape[-1] == 3 and image.strides[-1] == 0:  # gray, repeated
+        return np.repeat(resize(image[..., :1], size), 3, axis=-1)
     gray = image.shape[-1] == 1
     picture = Image.fromarray(image[..., 0] if gray else image)
     array = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
@@ -241,8 +274,13 @@ def deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
     Raises:
       UserError: some lie outside, or are no numbers.
     """
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
+    _check_deep(image, path)
+    return _whole(image)
+
+
+def _check_deep(image: Image.Image, path: str | os.PathLike) -> None:
+    lows, highs = zip(*((v.min(), v.max()) for _, v in _strips_of(image)), strict=True)
+    low, high = np.min(lows), np.max(highs)
     limit = 1.0 if image.mode == "F" else FULL_RANGE[1]
     # Written so that NaN fails too.
     if not (low >= 0 and high <= limit):
@@ -251,7 +289,6 @@ def deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
             f"{path} holds {kind} values from {low:g} to {high:g}; "
             f"scale them to [0, {limit:g}] before saving"
         )
-    return values
 
 
 def strips(values: np.ndarray) -> Iterator[slice]:
@@ -286,4 +323,4 @@ def _flatten(image: Image.Image, path: str | os.PathLike, alpha: str) -> Image.I
             )
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("L") if image.mode in ("1", "L") else image.convert("RGB")
+    return _as_mode(image, "L" if image.mode in ("1", "L") else "RGB")

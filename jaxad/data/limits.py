@@ -2,8 +2,8 @@
 
 A few kilobytes can claim, or inflate to, gigabytes. So every reader asks here first, with the
 sizes in the file's header (:func:`check_pixels`, :func:`check_packed`), inflates no further than
-they say, and decodes while it holds its share of one budget, which all readers of the process have
-in common (:func:`decoding`).
+they say, and decodes while it holds its share of one budget, which all readers of the process, and
+those that draw predictions (:func:`picturing`), have in common (:func:`decoding`).
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "GIF", "JPEG2000", "AVIF
 """Pillow's names of what is read. It goes by the content, whatever a file is called, and would
 hand PostScript to another program."""
 
-_MOST_AT_ONCE = 4 * 2**30
-_BYTES_PER_PIXEL = {"1": 4, "L": 4, "I;16": 12, "RGB": 16, "YCbCr": 16}
+_MOST_AT_ONCE = 2 * 2**30
+_BYTES_PER_PIXEL = {"1": 4, "L": 4, "I;16": 4, "RGB": 10, "YCbCr": 16}
 _OTHERWISE = 24
 """What decoding takes at its peak, by Pillow's mode: the pixels, their copies, the result."""
+_PICTURING = 8
+"""What the picture of a prediction takes: photograph, labels or the picture and Pillow's of it."""
 
 _DENSEST = 100
 """No array of photographs is made that many times smaller by zip or gzip."""
@@ -150,3 +152,8 @@ def decoding(image: Image.Image) -> contextlib.AbstractContextManager[None]:
     """Holds what an opened image takes of the budget while it is decoded."""
     per_pixel = _BYTES_PER_PIXEL.get(image.mode, _OTHERWISE)
     return BUDGET.holding(per_pixel * image.width * image.height)
+
+
+def picturing(height: int, width: int) -> contextlib.AbstractContextManager[None]:
+    """Holds what the picture of a prediction takes of the budget, its photograph decoded."""
+    return BUDGET.holding(_PICTURING * height * width)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from scipy import ndimage
 
 from jaxad.data.crop import Box
+from jaxad.evaluation.resize import AnyMap, columns_of
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
@@ -49,29 +50,32 @@ class Component(NamedTuple):
         )
 
 
-def find_components(
-    values: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]
-) -> tuple[Component, ...]:
+def find_components(values: AnyMap, mask: Bool[np.ndarray, "h w"]) -> tuple[Component, ...]:
     """Connected components of a mask, highest peak first.
 
     Args:
       values: the map.
       mask: the pixels that belong to components.
     """
-    labels, _ = ndimage.label(mask, _EIGHT_NEIGHBOURS)
+    labels, count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
+    areas, peaks = np.zeros(count + 1, np.int64), np.full(count + 1, -np.inf)
+    # In strips: the sums and maxima of ndimage sort all pixels, gigabytes for a large image.
+    for part in columns_of(labels.shape):
+        inside = mask[:, part]
+        if inside.any():
+            numbers = labels[:, part][inside]
+            areas += np.bincount(numbers, minlength=count + 1)
+            np.maximum.at(peaks, numbers, values[:, part][inside])
     components = []
-    # Box by box: the sums and maxima of ndimage sort all pixels, gigabytes for a large image.
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        inside = values[box][labels[box] == number]
-        rows, columns = box
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         components.append(
             Component(
                 x=columns.start,
                 y=rows.start,
                 width=columns.stop - columns.start,
                 height=rows.stop - rows.start,
-                area=inside.size,
-                peak=float(inside.max()),
+                area=int(areas[number]),
+                peak=float(peaks[number]),
             )
         )
     return tuple(sorted(components, key=lambda component: -component.peak))

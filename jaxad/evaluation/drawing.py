@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 
 from jaxad.data.crop import Box
+from jaxad.evaluation.resize import AnyMap, row_blocks
 from jaxad.report.content import Scale
-from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
+from jaxad.report.figures import PREDICTED_COLOUR, overlay, paint_outline
 
 _STRIP = 2**20
 _OUTSIDE, _FRAME_COLOUR = 0.35, (190, 190, 190)
@@ -16,7 +17,7 @@ _OUTSIDE, _FRAME_COLOUR = 0.35, (190, 190, 190)
 
 def draw(
     photograph: UInt8[np.ndarray, "h w 1"],
-    heat: Float[np.ndarray, "h w"],
+    heat: AnyMap,
     mask: Bool[np.ndarray, "h w"] | None,
     scale: Scale,
     box: Box | None = None,
@@ -44,13 +45,17 @@ def draw(
         rows, columns = (slice(max(0, s.start - line), s.stop + line) for s in box.slices)
         picture[rows, columns] = _FRAME_COLOUR
     # In strips: the colours are computed in double precision, many bytes per pixel.
+    # Of whole rows: products of matrices round the end of a row otherwise than its middle.
     strip = max(1, _STRIP // width)
-    for top in range(seen.top, seen.bottom, strip):
-        part = slice(top, min(top + strip, seen.bottom)), seen.slices[1]
-        picture[part] = overlay(photograph[part], heat[part], low=scale.low, high=scale.high)
+    for first, block in row_blocks(heat):
+        top, last = max(seen.top, first), min(seen.bottom, first + len(block))
+        for row in range(top, last, strip):
+            part = slice(row, min(row + strip, last)), seen.slices[1]
+            values = block[part[0].start - first : part[0].stop - first, part[1]]
+            picture[part] = overlay(photograph[part], values, low=scale.low, high=scale.high)
     if judged is not None:
         picture[~judged] = (photograph[~judged] * _OUTSIDE).astype(np.uint8)
-        picture = outline(picture, judged, colour=_FRAME_COLOUR, width=line)
-    if mask is None or not mask.any():
-        return picture
-    return outline(picture, mask, colour=PREDICTED_COLOUR, width=line)
+        paint_outline(picture, judged, colour=_FRAME_COLOUR, width=line)
+    if mask is not None and mask.any():
+        paint_outline(picture, mask, colour=PREDICTED_COLOUR, width=line)
+    return picture

@@ -22,12 +22,14 @@ from itertools import chain, islice
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
-from jaxad.data.crop import crop_record, is_whole
+from jaxad.data.crop import Box, crop_record, is_whole
 from jaxad.data.datasets import left_out
 from jaxad.data.given import named_file
 from jaxad.data.images import decode
+from jaxad.data.limits import picturing
 from jaxad.data.notes import page_notes
 from jaxad.data.pages import pages_of
 from jaxad.evaluation.drawing import draw
@@ -37,6 +39,7 @@ from jaxad.evaluation.predict_page import PageImages, shown_image, write_page
 from jaxad.evaluation.prediction import Prediction
 from jaxad.evaluation.submission import Submission
 from jaxad.report.content import VERDICTS, Scale
+from jaxad.report.gallery import Shown
 from jaxad.report.labels import label
 from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, remove_unfinished, together, write_csv, write_json, writing
@@ -65,6 +68,10 @@ _OF_CALIBRATION = (
 """What predictions.json repeats of calibration.json: what the threshold promises."""
 
 Row = dict[str, Any]
+
+
+class _ChangedError(UserError):
+    """A photograph cannot be read again as it was."""
 
 
 def predict_files(
@@ -250,45 +257,69 @@ class _Writer:
         size, seen, score = prediction.size, prediction.box, prediction.score
         if size is None or seen is None or score is None:
             return _unreadable(source, str(prediction.error))
-        files = {}
+        files, overlay = {}, source.overlay if self._overlays else ""
         small = prediction.reduced > 1  # the pictures of a very large photograph
-        on_overlay, on_page_again = self._overlays and not small, prediction.overview is None
-        channels = {*([1] if on_overlay else []), *([self._channels] * (on_page and on_page_again))}
         try:
-            photographs = {c: self._decode(source.path, channels=c) for c in channels}
-        except UserError as error:  # it has changed since it was read first
+            # One after the other: as gray and in colour, a photograph takes gigabytes.
+            shown = self._show(source, prediction, number, overlay) if on_page else None
+            gray = self._again(source, size, 1) if overlay and not small else None
+        except _ChangedError as error:
             return _unreadable(source, str(error))
-        if any(photograph.shape[:2] != size for photograph in photographs.values()):
-            return _unreadable(source, f"{source.path} has changed while it was read")
-        if self._overlays:
-            box = None if self._whole or small else seen
-            photograph, heat, mask = (
-                prediction.small if small else (photographs[1], prediction.map, prediction.mask)
-            )
-            judged = None if small else prediction.judged
-            picture = draw(photograph, heat, mask, self._scale, box, judged)
-            picture = label(picture, score, prediction.decision, mask)
-            files["overlay"] = source.overlay
-            with writing(_inside(self._output, source.overlay)) as temporary:
-                Image.fromarray(picture).save(temporary, format="PNG")
-        if self._tiff:
-            files["map"] = source.tiff
-            with writing(_inside(self._output, source.tiff)) as temporary:
-                values = prediction.model_map if small else prediction.map
-                assert values is not None
-                Image.fromarray(values).save(temporary, format="TIFF")
-        if self.submission is not None:
-            place = functools.partial(_inside, self._output)
-            files |= self.submission.write(source.path, prediction, place)
-        if on_page:
-            again, overlay = photographs.get(self._channels), files.get("overlay", "")
-            shown = shown_image(
-                number, source.path, prediction, again, self._scale, overlay=overlay
-            )
+        with picturing(*size) if not small else contextlib.nullcontext():
+            row = prediction.record()
+            if overlay:
+                files["overlay"] = overlay
+                picture = self._overlay(prediction, gray, None if self._whole or small else seen)
+                del gray
+                prediction.forget()
+                with writing(_inside(self._output, overlay)) as temporary:
+                    Image.fromarray(picture).save(temporary, format="PNG")
+                del picture
+            if self._tiff:
+                files["map"] = source.tiff
+                with writing(_inside(self._output, source.tiff)) as temporary:
+                    values = prediction.model_map if small else prediction.map
+                    assert values is not None
+                    Image.fromarray(values).save(temporary, format="TIFF")
+            if self.submission is not None:
+                place = functools.partial(_inside, self._output)
+                files |= self.submission.write(source.path, prediction, place)
+        if shown is not None:
             self._page.add(shown)
-        row = prediction.record()
         row["files"] = {name: printable(file) for name, file in files.items()}
         return row
+
+    def _again(
+        self, source: Source, size: tuple[int, int], channels: int
+    ) -> UInt8[np.ndarray, "h w c"]:
+        """Reads a photograph again, which must be what it was."""
+        try:
+            photograph = self._decode(source.path, channels=channels)
+        except UserError as error:
+            raise _ChangedError(str(error)) from error
+        if photograph.shape[:2] != size:
+            raise _ChangedError(f"{source.path} has changed while it was read")
+        return photograph
+
+    def _show(self, source: Source, prediction: Prediction, number: int, overlay: str) -> Shown:
+        """What the page shows of an image."""
+        again = None
+        if prediction.overview is None:
+            assert prediction.size is not None
+            again = self._again(source, prediction.size, self._channels)
+        return shown_image(number, source.path, prediction, again, self._scale, overlay=overlay)
+
+    def _overlay(
+        self, prediction: Prediction, gray: UInt8[np.ndarray, "h w 1"] | None, box: Box | None
+    ) -> UInt8[np.ndarray, "h w rgb"]:
+        """The picture, labelled; without ``gray`` that of a photograph whose pictures are small."""
+        if gray is None:
+            photograph, heat, mask = prediction.small
+            picture = draw(photograph, heat, mask, self._scale, box)
+        else:
+            mask, judged = prediction.mask, prediction.judged
+            picture = draw(gray, prediction.by_strips, mask, self._scale, box, judged)
+        return label(picture, prediction.score or 0.0, prediction.decision, mask)
 
 
 def _inside(output: pathlib.Path, name: str) -> pathlib.Path:

@@ -16,7 +16,7 @@ from jaxad.data.crop import Box, put_back
 from jaxad.data.region_mask import RegionMask
 from jaxad.evaluation.connected_components import Component, find_components
 from jaxad.evaluation.drawing import draw
-from jaxad.evaluation.resize import highest_of, resize_map
+from jaxad.evaluation.resize import AnyMap, columns_of, enlarged, highest_of, resize_map
 from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.report.content import VERDICTS, Scale
 from jaxad.report.labels import label
@@ -97,6 +97,11 @@ class Prediction:
         _, box, size = self._require_read()
         return put_back(self._seen, box, size, outside=self._seen.min())
 
+    def forget(self) -> None:
+        """Frees what was made at the size of the original; it is made again when asked for."""
+        for name in ("map", "mask", "_seen", "_strips"):
+            self.__dict__.pop(name, None)
+
     @functools.cached_property
     def _seen(self) -> Float[np.ndarray, "i j"]:
         """The map of the box."""
@@ -107,7 +112,19 @@ class Prediction:
         """A map of the box without what is not judged."""
         return heat if self.region is None else self.region.hide(heat)
 
+    @functools.cached_property
+    def _strips(self) -> AnyMap:
+        """The map of the box, to be looked at some columns at a time."""
+        model_map, box, _ = self._require_read()
+        return enlarged(model_map, box.size) if self.region is None else self._seen
+
     @property
+    def by_strips(self) -> AnyMap:
+        """The same as :attr:`map`; of a large image only what is asked of it is made."""
+        _, box, size = self._require_read()
+        return self._strips if box == Box(0, 0, *size) else self.map
+
+    @functools.cached_property
     def mask(self) -> Bool[np.ndarray, "H W"] | None:
         """The predicted defects, at the original size; None without a threshold.
 
@@ -117,7 +134,7 @@ class Prediction:
         them lies outside the box or the region mask.
         """
         _, box, size = self._require_read()
-        inside = self._predicted(self._seen)
+        inside = self._predicted(self._strips)
         return None if inside is None else put_back(inside, box, size, outside=False)
 
     @property
@@ -132,11 +149,16 @@ class Prediction:
     def maximum(self) -> Maximum:
         """The highest pixel of the map, in original pixels."""
         model_map, box, _ = self._require_read()
-        seen, scale = self._seen, 1
+        seen, scale = self._strips, 1
         if self.reduced > 1:
             seen, scale = self._hidden(model_map), self.reduced
-        y, x = np.unravel_index(np.argmax(seen), seen.shape)
-        return Maximum(box.left + scale * int(x), box.top + scale * int(y), float(seen[y, x]))
+        highest = []
+        for columns in columns_of(seen.shape):
+            part = seen[:, columns]
+            y, x = divmod(int(np.argmax(part)), part.shape[1])
+            highest.append((-float(part[y, x]), y, columns.start + x))
+        value, y, x = min(highest)  # of equal pixels the first, row by row
+        return Maximum(box.left + scale * x, box.top + scale * y, -value)
 
     @functools.cached_property
     def components(self) -> tuple[Component, ...]:
@@ -144,7 +166,7 @@ class Prediction:
         model_map, box, _ = self._require_read()
         if self.reduced == 1:
             mask = self.mask
-            return () if mask is None else find_components(self.map, mask)
+            return () if mask is None else find_components(self.by_strips, mask)
         mask = self._predicted(model_map)
         found = () if mask is None else find_components(model_map, mask)
         return tuple(one.enlarged(self.reduced, box) for one in found)
@@ -219,7 +241,7 @@ class Prediction:
         if gray.shape[:2] != size:
             raise UserError(f"{self.path or 'the image'} has changed since it was judged")
         whole = box == Box(0, 0, *size)
-        picture = draw(gray, self.map, self.mask, scale, None if whole else box, self.judged)
+        picture = draw(gray, self.by_strips, self.mask, scale, None if whole else box, self.judged)
         return Image.fromarray(label(picture, self.score or 0.0, self.decision, self.mask))
 
     def _repr_html_(self) -> str:
@@ -262,10 +284,10 @@ class Prediction:
         heat = highest_of(self._hidden(model_map), size)
         return gray, heat, None if mask is None else highest_of(mask, size)
 
-    def _predicted(self, heat: Float[np.ndarray, "a b"]) -> Bool[np.ndarray, "a b"] | None:
+    def _predicted(self, heat: AnyMap) -> Bool[np.ndarray, "a b"] | None:
         """Of a map at any size."""
         thresholds = self.pixel_threshold, self.region_threshold
-        inside = None if self.region is None else self.region.at(heat.shape)
+        inside = None if self.region is None else self.region.at((heat.shape[0], heat.shape[1]))
         return predicted_pixels(heat, self.decision, *thresholds, inside)
 
     def _require_read(self) -> tuple[Float[np.ndarray, "h w"], Box, tuple[int, int]]:

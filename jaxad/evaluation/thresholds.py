@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage, special
 
+from jaxad.evaluation.resize import AnyMap, columns_of
 from jaxad.run.errors import UserError
 
 MARGIN = 1e-4
@@ -115,17 +116,39 @@ def region_threshold(peaks: Float[np.ndarray, " n"], rate: float) -> float:
 
 
 def with_peak(
-    over: Bool[np.ndarray, "h w"], heat: Float[np.ndarray, "h w"], threshold: float
+    over: Bool[np.ndarray, "h w"], heat: AnyMap, threshold: float
 ) -> Bool[np.ndarray, "h w"]:
     """The connected components (of eight neighbours) that have a pixel over a threshold."""
     labels, count = ndimage.label(over, np.ones((3, 3), bool))
-    kept = np.zeros(count + 1, bool)
-    kept[labels[over & (heat > threshold)]] = True
-    return kept[labels]
+    kept, found = np.zeros(count + 1, bool), np.empty_like(over)
+    for part in columns_of(over.shape):
+        kept[labels[:, part][over[:, part] & (heat[:, part] > threshold)]] = True
+    for part in columns_of(over.shape):
+        found[:, part] = kept[labels[:, part]]
+    return found
+
+
+def _over(
+    heat: AnyMap, threshold: float | np.floating, compare: np.ufunc = np.greater
+) -> Bool[np.ndarray, "h w"]:
+    over = np.empty(heat.shape, bool)
+    for part in columns_of(heat.shape):
+        compare(heat[:, part], threshold, out=over[:, part])
+    return over
+
+
+def _highest(heat: AnyMap, count: int) -> np.floating:
+    """The value that so many pixels have or exceed."""
+    found = heat[:, :0].ravel()
+    for part in columns_of(heat.shape):
+        found = np.concatenate([found, heat[:, part].ravel()])
+        if found.size > count:
+            found = np.partition(found, found.size - count)[found.size - count :]
+    return found.min()
 
 
 def predicted_pixels(
-    heat: Float[np.ndarray, "h w"],
+    heat: AnyMap,
     decision: bool | None,
     threshold: float | None,
     region: float | None = None,
@@ -150,20 +173,20 @@ def predicted_pixels(
         return None
     size = heat.size
     if inside is not None:
-        heat, size = np.where(inside, heat, -np.inf), int(np.count_nonzero(inside))
-    over = heat > threshold
+        heat, size = np.where(inside, heat[:, :], -np.inf), int(np.count_nonzero(inside))
+    over = _over(heat, threshold)
     if decision is False:
         return np.zeros_like(over)
     if region is not None and over.any():
         found = with_peak(over, heat, region)
         if decision is None or found.any():
             return found
-        highest = float(np.nextafter(heat.max(), np.float32(-np.inf)))
+        highest = float(np.nextafter(_highest(heat, 1), np.float32(-np.inf)))
         return with_peak(over, heat, highest)
     if decision is None or over.any():
         return over
     count = max(1, int(SHOWN_SHARE * size))
-    return heat >= np.partition(heat, heat.size - count, axis=None)[heat.size - count]
+    return _over(heat, _highest(heat, count), np.greater_equal)
 
 
 def odd_limit(scores: Float[np.ndarray, " n"]) -> float:

@@ -26,6 +26,9 @@ MAP_WEIGHT = 0.75
 """Of a map over a photograph: the defect under it is still seen, and the top of the scale is yellow
 over a black gap (at 0.45 olive, duller than weak heat on a bright part)."""
 
+_STRIP = 2**22
+"""Pixels of a mask whose outline is looked for at a time."""
+
 _INK, _MUTED, _PAPER, _EMPTY = (28, 33, 40), (96, 104, 116), (255, 255, 255), (238, 240, 243)
 
 
@@ -161,8 +164,27 @@ def outline(
       painted; the border of the image counts as outside, so that every contour is closed.
     """
     drawn = _rgb(image).copy()
-    drawn[mask & ~ndimage.binary_erosion(mask, iterations=width)] = colour
+    paint_outline(drawn, mask, colour=colour, width=width)
     return drawn
+
+
+def paint_outline(
+    drawn: UInt8[np.ndarray, "h w rgb"],
+    mask: Bool[np.ndarray, "h w"],
+    *,
+    colour: tuple[int, int, int],
+    width: int,
+) -> None:
+    """The same, into the picture, of which some rows are looked at at a time."""
+    height = len(drawn)
+    strip = max(1, _STRIP // max(1, mask.shape[1]))
+    for top in range(0, height, strip):
+        bottom = min(top + strip, height)
+        # What a pixel outside reaches from beyond the strip: so many rows.
+        first, last = max(0, top - width), min(height, bottom + width)
+        inner = ndimage.binary_erosion(mask[first:last], iterations=width)
+        rows = slice(top - first, bottom - first)
+        drawn[top:bottom][mask[top:bottom] & ~inner[rows]] = colour
 
 
 def fit(array: np.ndarray, *, side: int, smooth: bool) -> np.ndarray:

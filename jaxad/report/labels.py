@@ -26,13 +26,13 @@ def label(
     """Writes what was decided into a corner of a picture.
 
     Args:
-      picture: any size; where the words have no room it stays as it is.
+      picture: any size, is written into; where the words have no room it stays as it is.
       score: of the image.
       decision: True = rejected, None without a threshold.
       outlined: pixels that the label keeps clear of, where one of the corners lets it.
 
     Returns:
-      A picture of the same size.
+      The picture.
     """
     height, width = picture.shape[:2]
     size = min(max(11, round(max(height, width) / 28)), 72)
@@ -44,15 +44,14 @@ def label(
         return picture
     left, top = _corner(box, (height, width), outlined)
     part = (slice(top, top + box[1]), slice(left, left + box[0]))
-    labelled = picture.copy()
-    labelled[part] = (labelled[part] * _DARKER).astype(np.uint8)
+    picture[part] = (picture[part] * _DARKER).astype(np.uint8)
     colours = {True: PREDICTED_COLOUR, False: _ACCEPTED_COLOUR, None: _UNDECIDED_COLOUR}
-    labelled[part[0], left : left + bar] = colours[decision]
-    small = Image.fromarray(labelled[part])
+    picture[part[0], left : left + bar] = colours[decision]
+    small = Image.fromarray(picture[part])
     place = (bar + pad, box[1] / 2)
     ImageDraw.Draw(small).text(place, words, _INK, font, "lm")
-    labelled[part] = np.asarray(small)
-    return labelled
+    picture[part] = np.asarray(small)
+    return picture
 
 
 def _corner(

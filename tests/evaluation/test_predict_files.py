@@ -6,6 +6,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,11 +15,14 @@ from PIL import Image
 from scipy import ndimage
 
 from jaxad.cli import main as cli
-from jaxad.evaluation import drawing, predict_files as bulk
+from jaxad.data.crop import Box
+from jaxad.evaluation import drawing, predict_files as bulk, resize
 from jaxad.evaluation.drawing import draw
 from jaxad.evaluation.evaluate import evaluate
 from jaxad.evaluation.predict import load_detector
 from jaxad.evaluation.predict_files import predict_files
+from jaxad.evaluation.prediction import Prediction
+from jaxad.report import figures
 from jaxad.report.content import Scale
 from jaxad.report.figures import PREDICTED_COLOUR, outline, overlay
 
@@ -238,10 +243,80 @@ def test_strips_make_the_same_picture_as_the_whole(monkeypatch):
     heat = rng.random((50, 40), dtype=np.float32)
     mask = np.zeros((50, 40), bool)
     mask[10:30, 5:20] = True
+    mask[12, 3] = mask[48:, 37:] = True
     whole = draw(gray, heat, mask, Scale(0.2, 0.8))
     for pixels in (1, 7 * 40, 50 * 40):
-        monkeypatch.setattr(drawing, "_STRIP", pixels)
+        for module in (drawing, resize, figures):
+            monkeypatch.setattr(module, "_STRIP", pixels)
         np.testing.assert_array_equal(draw(gray, heat, mask, Scale(0.2, 0.8)), whole)
+        for width in (1, 3):
+            want = np.zeros((50, 40, 3), np.uint8)
+            want[mask & ~ndimage.binary_erosion(mask, iterations=width)] = 9
+            found = outline(np.zeros_like(want), mask, colour=(9, 9, 9), width=width)
+            np.testing.assert_array_equal(found, want)
+
+
+@pytest.mark.parametrize("size", [(70, 30), (9, 64), (5, 7)])
+@pytest.mark.parametrize("thresholds", [(0.9, None), (0.6, 0.9), (0.6, 2.0), (2.0, None)])
+def test_a_map_of_which_strips_are_made_is_that_of_the_whole(size, thresholds, monkeypatch):
+    rng = np.random.default_rng(1)
+    values = rng.random((9, 7), dtype=np.float32)
+    whole = np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
+
+    def found(decision):
+        made = Prediction(
+            path="a", size=size, box=Box(0, 0, *size), score=1.0, decision=decision,
+            model_map=values, pixel_threshold=thresholds[0], region_threshold=thresholds[1],
+        )  # fmt: skip
+        return made, (made.maximum, made.components, made.mask.tobytes())
+
+    expected = [found(decision)[1] for decision in (True, False, None)]
+    monkeypatch.setattr(resize, "_LARGE", 1)
+    for strip in (1, 4 * size[0]):
+        monkeypatch.setattr(resize, "_STRIP", strip)
+        for decision, want in zip((True, False, None), expected, strict=True):
+            made, of_it = found(decision)
+            assert isinstance(made.by_strips, resize.EnlargedMap) == (size[0] >= 9)
+            assert of_it == want
+            np.testing.assert_array_equal(made.map, whole)
+            np.testing.assert_array_equal(made.by_strips[2:5, 1:3], whole[2:5, 1:3])
+            monkeypatch.setattr(resize, "_BLOCK", 2 * size[1])
+            blocks = np.concatenate([block for _, block in resize.row_blocks(made.by_strips)])
+            np.testing.assert_array_equal(blocks, whole)
+            gray = rng.integers(0, 256, (*size, 1), dtype=np.uint8)
+            pictures = [draw(gray, m, made.mask, Scale(0.2, 0.8)) for m in (whole, made.by_strips)]
+            np.testing.assert_array_equal(*pictures)
+    assert expected[0][0].value == whole.max() == max(c.peak for c in expected[0][1])
+
+
+def test_equal_highest_pixels_give_the_first_row_by_row(monkeypatch):
+    values = np.zeros((6, 8), np.float32)
+    values[2, 6] = values[3, 0] = 1.0
+    monkeypatch.setattr(resize, "_STRIP", 1)
+    made = Prediction(path="a", size=(6, 8), box=Box(0, 0, 6, 8), score=1.0, model_map=values)
+    assert made.maximum == (6, 2, 1.0)
+
+
+@pytest.mark.slow
+def test_a_large_image_of_sixteen_bits_takes_few_bytes_a_pixel(calibrated, tmp_path):
+    """With the map as a whole, and copies of it, they were over twenty."""
+    peaks = []
+    for side in (100, 6000):
+        picture = np.full((side, side), 9000, np.uint16)
+        picture[side // 2 :, side // 3 :] = 60000
+        Image.fromarray(picture).save(tmp_path / f"{side}.png", compress_level=1)
+        words = [
+            "-m",
+            "jaxad",
+            "predict",
+            f"--workdir={calibrated}",
+            f"--output={tmp_path / 'out'}",
+        ]
+        child = subprocess.Popen([sys.executable, *words, f"--input={tmp_path / f'{side}.png'}"])
+        _, status, used = os.wait4(child.pid, 0)
+        assert status == 0
+        peaks.append(used.ru_maxrss * 1024)
+    assert peaks[1] - peaks[0] < 11 * 6000 * 6000, peaks
 
 
 def test_a_small_budget_of_pixels_changes_nothing_but_the_order_of_work(
