@@ -283,6 +283,12 @@ CASES: dict[str, Case] = {
         ("2 files cannot be used",),
         ("2 of 4 images cannot be read",),
     ),
+    "the same with `data.holdout=0.5`": Case(
+        damaged_training_images,
+        ("2 files cannot be used",),
+        ("2 of 4 images cannot be read",),
+        keys={"calibration": "held_out", "holdout": 0.5},
+    ),
     "the same with `data.stream=True`": Case(
         damaged_training_images,
         ("2 files cannot be used",),

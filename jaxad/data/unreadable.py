@@ -15,11 +15,14 @@ class UnreadableImages(UserError):
 
     Attributes:
       paths: of these.
+      failures: path -> why, of all of them; empty where only the sentence is known.
     """
 
-    def __init__(self, sentence: str, paths: Sequence[str] = ()):
+    def __init__(
+        self, sentence: str, paths: Sequence[str] = (), failures: Mapping[str, str] | None = None
+    ):
         super().__init__(sentence)
-        self.paths = tuple(paths)
+        self.paths, self.failures = tuple(paths), dict(failures or {})
 
 
 def unreadable(failures: Mapping[str, str], *, of: int) -> UnreadableImages:
@@ -31,7 +34,7 @@ def unreadable(failures: Mapping[str, str], *, of: int) -> UnreadableImages:
     """
     sentences = list(failures.values())
     count = f"{len(sentences)} of {of} images cannot be read: " * (len(sentences) > 1)
-    return UnreadableImages(count + joined(sentences), tuple(failures))
+    return UnreadableImages(count + joined(sentences), tuple(failures), failures)
 
 
 class Search:

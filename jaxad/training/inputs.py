@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.data.table import Sample, SampleTable
 from jaxad.data.tiled import Photographs, TiledImages, check_large_enough, sizes_of
 from jaxad.data.tiles import tiling_of
+from jaxad.data.unreadable import UnreadableImages, unreadable
 from jaxad.run.errors import UserError
 from jaxad.run.settings import Data, Settings
 from jaxad.training.excluded import without_excluded
@@ -255,8 +257,12 @@ def prepare_inputs(
             "images, or set data.holdout=0 (then no threshold is set)"
         )
     # Decoded apart: taking rows of a memory-mapped array would bring it into memory.
-    holdout = decode([good[i] for i in held_out], config.data, range_16bit)
-    images = open_images([good[i] for i in kept], config.data, range_16bit)
+    held, used_to_train = [good[i] for i in held_out], [good[i] for i in kept]
+    try:
+        holdout = decode(held, config.data, range_16bit)
+    except UnreadableImages as error:
+        raise _with_others(error, held, used_to_train, config.data, range_16bit) from None
+    images = open_images(used_to_train, config.data, range_16bit)
     # After the decoder has read them, the files come from memory. Of a stream the sizes alone:
     # reading all of it here would take as long as an epoch.
     used = [good[i] for i in (*held_out, *kept)]
@@ -283,6 +289,22 @@ def prepare_inputs(
     if folds is not None:
         folds = np.repeat(folds, [rows_each[i] for i in kept])
     return Inputs(images, holdout, record, folds)
+
+
+def _with_others(
+    error: UnreadableImages,
+    held: Sequence[Sample],
+    others: list[Sample],
+    data: Data,
+    range_16bit: tuple[float, float],
+) -> UnreadableImages:
+    """Why held-out images cannot be read, and which of the others cannot be either."""
+    failures = dict(error.failures)
+    try:
+        open_images(others, dataclasses.replace(data, stream=False), range_16bit)
+    except UnreadableImages as more:
+        failures |= more.failures
+    return unreadable(failures, of=len(held) + len(others))
 
 
 def _rows_each(good: list[Sample], data: Data) -> list[int]:
