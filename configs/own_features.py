@@ -6,7 +6,7 @@ Closed form, no training steps; under a minute on 2 CPU cores.
         --config.data.root=DIR --config.data.category=bottle
 
 Variants
-  small      64 x 64 pixels: four times as fast
+  small      64 x 64 pixels; not measured
   pooled     one covariance for all positions
   paper      there is none of the whole model; its defaults on maps as they come, without smoothing
   reference  the same; there is no code of authors to follow

@@ -63,7 +63,7 @@ class OwnFeaturesOptions(ModelOptions):
         choices=("auto", "pooled", "position"),
     )
     plain: float = option(
-        0.0,
+        0.5,
         "share of the residual that is not whitened in the map, a geometric mean of both",
         at_least=0,
         below=1,

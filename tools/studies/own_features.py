@@ -32,10 +32,11 @@ from jaxad.training.inputs import decode, open_table
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "pca": ("pca", {}),
     "own_features": ("own_features", {}),
-    "pooled": ("own_features:pooled", {}),
-    "plain 0.5": ("own_features", {"model.plain": 0.5}),
-    "no reconstruction": (
-        "own_features", {"model.components": 0, "model.covariance": "position"},
+    "whitened alone": ("own_features", {"model.plain": 0.0}),
+    "whitened alone, pooled": ("own_features:pooled", {"model.plain": 0.0}),
+    "whitened alone, no reconstruction": (
+        "own_features",
+        {"model.plain": 0.0, "model.components": 0, "model.covariance": "position"},
     ),
 }  # fmt: skip
 """Name of a row -> config and changed keys."""
