@@ -1,6 +1,7 @@
 """Tiles of photographs: where they lie, what they show, how their maps share the pixels."""
 
 import itertools
+import pathlib
 
 import numpy as np
 import pytest
@@ -150,9 +151,9 @@ def test_prepared_and_streamed_tiles_are_the_squares_of_the_photographs(samples,
 
 
 def test_unreadable_photographs_are_all_named(samples, tmp_path):
-    bad = [tmp_path / "bad1.png", tmp_path / "bad2.png"]
-    for path in bad:
-        path.write_text("no image")
+    bad = [Sample(str(tmp_path / name), "train", "good") for name in ("bad1.png", "bad2.png")]
+    for sample in bad:
+        pathlib.Path(sample.path).write_text("no image")
     with pytest.raises(UnreadableImages, match=r"2 of 6 images.*bad1.*bad2"):
         prepare_images([*samples, *bad], image_size=(16, 16), channels=3, tiling=Tiling(32))
     streamed = TiledImages([*samples, *bad], tiling=Tiling(32), reading=COLOUR, image_size=(16, 16))
