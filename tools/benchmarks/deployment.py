@@ -14,9 +14,12 @@ Chromium with onnxruntime-web's WebAssembly in one thread, as the
 page of `jaxad export --format=web` has it; without `--runtime` it is left out. The first result is
 that of one image after the run or the file was opened: reading, compiling (Python; nothing is
 cached) or optimising the graph (onnxruntime) included. `command` is `jaxad predict` with one image,
-from its start to its end, with an empty cache of compiled programs and then with a filled one.
+from its start to its end, with an empty cache of compiled programs and then with a filled one; its
+modules lie there as bytecode, as in every installation.
 
-Rows of an output that is there already are kept, so that the configs can be timed in parts.
+Rows of an output that is there already are kept, so that the configs can be timed in parts;
+`--command` times the command alone anew. Of a model that takes seconds an image, fewer calls are
+timed, and in the browser only as many images at once as one minute takes.
 """
 
 from __future__ import annotations
@@ -48,6 +51,8 @@ CONFIGS = ("feature_pca", "pca", "pca:patch", "cae:small", "vqvae:small", "vae:s
            "vae_grf:small", "vit_vae:small", "anovit:small", "vit_memory:small", "vt_adl:small",
            "mae:small", "mae:small,fast")  # fmt: skip
 BATCHES = (1, 4, 16)
+SLOW = 4.0
+"""Seconds of a call from which on two are timed instead of five."""
 
 
 def summary(taken: list[float], images: int) -> dict[str, float]:
@@ -59,10 +64,12 @@ def summary(taken: list[float], images: int) -> dict[str, float]:
 
 def timed(call: Callable[[], Any], images: int, *, seconds: float) -> dict[str, float]:
     """Milliseconds an image of repeated calls, the first left out; ``cpu``: on all cores."""
+    begun = time.perf_counter()
     call()
+    least = 5 if time.perf_counter() - begun < SLOW else 2
     taken: list[float] = []
     begun_cpu = time.process_time()
-    while len(taken) < 5 or (sum(taken) < seconds and len(taken) < 200):
+    while len(taken) < least or (sum(taken) < seconds and len(taken) < 200):
         begun = time.perf_counter()
         call()
         taken.append(time.perf_counter() - begun)
@@ -75,6 +82,9 @@ def command_seconds(workdir: pathlib.Path, image: np.ndarray, folder: pathlib.Pa
     Image.fromarray(image).save(folder / "image.png")
     environment = {**os.environ, "JAXAD_CACHE": str(folder / "cache")}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    # As pip does at installation.
+    package = pathlib.Path(jaxad.__file__).parent
+    subprocess.run([sys.executable, "-m", "compileall", "-q", package], check=True)
     taken = []
     for i in range(6):
         words = [f"--workdir={workdir}", f"--input={folder / 'image.png'}",
@@ -88,6 +98,22 @@ def command_seconds(workdir: pathlib.Path, image: np.ndarray, folder: pathlib.Pa
     return {"cold": taken[0], "warm": statistics.median(taken[1:])}
 
 
+def trained(name: str, folder: pathlib.Path, overrides: dict[str, str]) -> np.ndarray:
+    """Trains a config for a step into ``folder/run``; sixteen images of the size that it sees."""
+    config = jaxad.load_config(name, {"train.steps": "1", "data.pipeline": "memory", **overrides})
+    jaxad.train(config, folder / "run")
+    jaxad.load_detector(folder / "run")  # calibrates
+    size = config.data.image_size
+    return np.stack([synthetic.render("flange", seed=i, image_size=size)[0] for i in range(16)])
+
+
+def command_of(name: str, folder: pathlib.Path, overrides: dict[str, str]) -> dict[str, float]:
+    """Trains a config, and times the command alone."""
+    images = trained(name, folder, overrides)
+    (folder / "command").mkdir()
+    return command_seconds(folder / "run", images[0], folder / "command")
+
+
 def row_of(
     name: str,
     folder: pathlib.Path,
@@ -97,16 +123,16 @@ def row_of(
     runtime: pathlib.Path | None = None,
 ) -> dict:
     """Times, size and difference of one config; in the browser if there is a runtime."""
-    config = jaxad.load_config(name, {"train.steps": "1", "data.pipeline": "memory", **overrides})
-    jaxad.train(config, folder / "run")
-    jaxad.load_detector(folder / "run")  # calibrates
-    size = config.data.image_size
-    images = np.stack([synthetic.render("flange", seed=i, image_size=size)[0] for i in range(16)])
+    images = trained(name, folder, overrides)
     file = folder / "model.onnx"
     begun = time.perf_counter()
     record = export(folder / "run", file, format="onnx")
-    row: dict[str, Any] = {"config": name, "image_size": list(size), "bytes": record["bytes"],
-                           "seconds_of_export": time.perf_counter() - begun}  # fmt: skip
+    row: dict[str, Any] = {
+        "config": name,
+        "image_size": list(images.shape[1:3]),
+        "bytes": record["bytes"],
+        "seconds_of_export": time.perf_counter() - begun,
+    }
     jax.clear_caches()
 
     begun = time.perf_counter()
@@ -148,9 +174,9 @@ def row_of(
         found = chromium.timed(file, images, runtime, folder / "browser",
                                counts=BATCHES, seconds=seconds)  # fmt: skip
         row["first_result_seconds"]["browser"] = found["first"]
-        row["ms"]["browser"] = {str(n): summary(found["ms"][str(n)], n) for n in BATCHES}
+        row["ms"]["browser"] = {n: summary(taken, int(n)) for n, taken in found["ms"].items()}
         row["largest_relative_difference_of_scores"]["browser"] = float(
-            np.abs(np.array(found["scores"]) / own - 1).max()
+            np.abs(np.array(found["scores"]) / own[: len(found["scores"])] - 1).max()
         )
     return row
 
@@ -162,10 +188,11 @@ def table(rows: list[dict]) -> str:
             "file, MB", *(f"first by {way}, s" for way in ways), "`jaxad predict`, s"]  # fmt: skip
     lines = [head, ["---"] * len(head)]
     for row in rows:
-        times = [row["ms"][way][str(n)] for way in ways for n in BATCHES]
+        times = [row["ms"][way].get(str(n)) for way in ways for n in BATCHES]
         firsts = [f"{row['first_result_seconds'][way]:.1f}" for way in ways]
+        cells = (f"{t['median']:.3g} ({t['p99']:.3g})" if t else "" for t in times)
         lines.append(
-            [f"`{row['config']}`", *(f"{t['median']:.3g} ({t['p99']:.3g})" for t in times),
+            [f"`{row['config']}`", *cells,
              f"{row['bytes'] / 1e6:.1f}", *firsts, f"{row['command_seconds']['warm']:.1f}"]
         )  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -176,19 +203,26 @@ def main() -> None:
     parser.add_argument("--configs", nargs="+", default=CONFIGS)
     parser.add_argument("--seconds", type=float, default=3.0, help="of every measurement, about")
     parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--command", action="store_true", help="time the command alone anew")
     parser.add_argument("--runtime", type=pathlib.Path, help="the npm package onnxruntime-web")
     parser.add_argument("--output", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
     os.environ.setdefault("JAXAD_CACHE", tempfile.mkdtemp())
     overrides = dict(pair.split("=", 1) for pair in arguments.overrides)
     rows = json.loads(arguments.output.read_text())["rows"] if arguments.output.exists() else []
-    rows = [row for row in rows if row["config"] not in arguments.configs]
+    if not arguments.command:
+        rows = [row for row in rows if row["config"] not in arguments.configs]
     for name in arguments.configs:
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(
-                row_of(name, pathlib.Path(folder), seconds=arguments.seconds, overrides=overrides,
-                       runtime=arguments.runtime)
-            )  # fmt: skip
+            place = pathlib.Path(folder)
+            if arguments.command:
+                [row] = [row for row in rows if row["config"] == name]
+                row["command_seconds"] = command_of(name, place, overrides)
+            else:
+                rows.append(
+                    row_of(name, place, seconds=arguments.seconds, overrides=overrides,
+                           runtime=arguments.runtime)
+                )  # fmt: skip
         print(f"{name}: done", flush=True)
         rows.sort(key=lambda row: CONFIGS.index(row["config"]))
         write_json(
