@@ -264,7 +264,10 @@ def what_exceeds_the_queue_is_answered_at_once(endpoint, good):
         answers = [one.recv(20) for one in slow]
         for one in slow:
             one.close()
-    assert {*answers} and all(one.startswith(b"HTTP/1.1 200") for one in answers), answers
+    judged = sum(one.startswith(b"HTTP/1.1 200") for one in answers)
+    refused = sum(one.startswith(b"HTTP/1.1 503") for one in answers)
+    # A request that asks whether the queue is full may take a place in it.
+    assert judged + refused == len(slow) and judged > 150, (judged, refused)
     assert endpoint.post(good)[0] == 200
 
 
