@@ -7,6 +7,7 @@ the final model, which is trained on all of them, since it errs no more than the
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -77,12 +78,11 @@ def _settings(detector: Detector) -> dict[str, Any]:
     """What a calibration belongs to: it is of no use with other settings."""
     options = detector.config.evaluate
     model = detector.config.model
+    detection_only = architecture(model.name).options.detection_only()
     return {
         "checkpoint": detector.step,
-        "model": {
-            option: model.options[option]
-            for option in architecture(model.name).options.detection_only()
-        },
+        # As JSON gives it back, which knows no tuples: it is compared with what was saved.
+        "model": json.loads(json.dumps({key: model.options[key] for key in detection_only})),
         "primary_map": detector.primary_map,
         "primary_score": detector.primary_score,
         "smoothing": options.smoothing,

@@ -110,10 +110,14 @@ class Detector:
         n = len(self._devices)
         # Rows that only pad are discarded, so that any batch size does on any number of devices.
         self.batch_size = -(-config.evaluate.batch_size // n) * n
-        names = self._check_names()
-        self.primary_map, self.primary_score = names
+        # Compiled on its own account too: what the check traces need not be traced again for one
+        # image, which takes longer than to detect in it.
+        traced_once = model._replace(detect=jax.jit(model.detect))
+        self.maps = check_primary(config, traced_once, variables)
+        self.primary_map = config.evaluate.primary_map
+        self.primary_score = config.evaluate.primary_score
         self._detect = self._devices.compile_per_example(
-            _of_pair(make_detect(model, smoothing=config.evaluate.smoothing))
+            _of_pair(make_detect(traced_once, smoothing=config.evaluate.smoothing))
         )
         self._placed = self._devices.replicate(variables)
 
@@ -204,11 +208,6 @@ class Detector:
                     f"checkpoint {self.step} gives values of {name} that are not finite; "
                     "take another one with --checkpoint, or train again"
                 )
-
-    def _check_names(self) -> tuple[str, str]:
-        """The primary map and score, checked without running the model; notes all maps."""
-        self.maps = check_primary(self.config, self.model, self.variables)
-        return self.config.evaluate.primary_map, self.config.evaluate.primary_score
 
     def size_for(self, count: int) -> int:
         """The compiled size that so many images cost least in: the next power of two.

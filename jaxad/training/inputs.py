@@ -25,7 +25,6 @@ from jaxad.data.pipeline import Images
 from jaxad.data.repeats import joined_digest, pixel_digests
 from jaxad.data.split import random_order, split_folds, split_holdout
 from jaxad.data.streamed import StreamedImages
-from jaxad.data.synthetic.dataset import ensure_dataset
 from jaxad.data.table import Sample, SampleTable
 from jaxad.data.tiled import Photographs, TiledImages, check_large_enough, sizes_of
 from jaxad.data.tiles import tiling_of
@@ -69,6 +68,9 @@ def open_table(data: Data) -> SampleTable:
     if data.name == "synthetic" or (data.name == "auto" and not data.root):
         if data.root:
             raise UserError("data.name=synthetic generates its images; leave data.root empty")
+        # Here, since only this needs it, and predicting on one image should not wait for it.
+        from jaxad.data.synthetic.dataset import ensure_dataset
+
         root = ensure_dataset(
             category=data.category,
             seed=data.synthetic_seed,

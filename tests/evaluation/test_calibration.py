@@ -14,7 +14,9 @@ from jaxad.data.images import image_dimensions
 from jaxad.evaluation.calibration import (
     calibrate,
     calibration_of,
+    save_calibration,
     saved_calibration,
+    uncalibrated,
     with_threshold_by_hand,
 )
 from jaxad.evaluation.detector import Detector
@@ -33,7 +35,8 @@ from jaxad.evaluation.thresholds import (
     region_threshold,
     with_peak,
 )
-from jaxad.run.config import with_absolute_root, with_keys
+from jaxad.models import ARCHITECTURES
+from jaxad.run.config import load_settings, with_absolute_root, with_keys
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 from jaxad.run.lists import listed_paths
@@ -186,6 +189,18 @@ def test_saved_calibration_is_used_only_for_the_same_settings(run):
         "evaluate.pixel_false_positive_rate": 0.1,
     }.items():
         assert saved_calibration(folder, Detector.load(run, overrides={key: value})) is None
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_calibrations_of_all_models_are_found_again_in_their_file(name, run):
+    # Some have an option that is a tuple, which JSON gives back as a list.
+    detector = Detector.load(run)
+    detector.config = load_settings(name)
+    folder = RunFolder(run)
+    save_calibration(folder, uncalibrated(detector, held_out=0, reason="none"))
+    assert saved_calibration(folder, detector) is not None
+    detector.step += 1
+    assert saved_calibration(folder, detector) is None
 
 
 def test_missing_held_out_image_is_named(run, data):

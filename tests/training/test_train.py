@@ -88,6 +88,18 @@ def test_compiled_programs_are_kept_in_the_users_cache(monkeypatch, tmp_path):
         jax.config.update("jax_compilation_cache_dir", before)
 
 
+@pytest.mark.parametrize(("chosen", "then"), [(1.0, 0.2), (0.5, 0.5)])
+def test_programs_that_compile_in_less_than_a_second_are_kept_too(monkeypatch, chosen, then):
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", raising=False)
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    try:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", chosen)
+        enable_compilation_cache()
+        assert jax.config.jax_persistent_cache_min_compile_time_secs == then
+    finally:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+
+
 def test_training_turns_the_cache_of_compiled_programs_on(finished):
     assert jax.config.jax_compilation_cache_dir is not None
 
