@@ -13,6 +13,8 @@ Variants
   fre        the squared residual as it is (Ndiour et al. 2022; Ahuja et al. 2019), 220 axes
   anywhere   one subspace for all positions, for parts that lie anywhere (the same authors' DFM, of
              97 % of the variance)
+  fine       the two finest maps alone, one density for all positions: for defects of some ten
+             pixels on parts or surfaces that lie anywhere, with data.tiles
   padim      no reconstruction, a normal density per position (Defard et al. 2021)
   paper      there is none of the whole model; its defaults on maps as they come, without smoothing
   reference  the same; there is no code of authors to follow
@@ -39,6 +41,7 @@ def get_config(variants: str = ""):
         "dinov2": dinov2,
         "fre": fre,
         "anywhere": anywhere,
+        "fine": fine,
         "padim": padim,
         "paper": paper,
         "reference": paper,
@@ -47,7 +50,7 @@ def get_config(variants: str = ""):
         config,
         variants,
         known,
-        exclusive=[("fre", "anywhere", "padim"), ("small", "mae", "dinov2")],
+        exclusive=[("fre", "anywhere", "fine", "padim"), ("small", "mae", "dinov2")],
     )
 
 
@@ -80,6 +83,15 @@ def anywhere(config):
     """What a position holds may be found at any other."""
     config.model.components = 0
     config.model.covariance = "shared"
+
+
+def fine(config):
+    """Coarser maps hardly change where a defect is small, but have most of the channels."""
+    config.model.stages = 2
+    config.model.components = 0
+    config.model.covariance = "pooled"
+    config.evaluate.smoothing = 2.0
+    config.evaluate.primary_score = "residual:max"
 
 
 def padim(config):

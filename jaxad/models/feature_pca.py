@@ -72,13 +72,20 @@ CHANNEL_SEED = 0
 """Of the random channels of the covariances of positions."""
 
 
-def layout_of(network: Backbone, size: tuple[int, int]) -> Layout:
-    """The maps of a backbone for images of a size, as they are kept."""
-    strides = [max(tap.stride, FINEST_STRIDE) for tap in network.taps]
+def layout_of(network: Backbone, size: tuple[int, int], *, stages: int = 0) -> Layout:
+    """The maps of a backbone for images of a size, as they are kept.
+
+    Args:
+      network: whose maps they are.
+      size: (height, width) of the images.
+      stages: how many of the maps, from the finest; 0: all.
+    """
+    taps = network.taps[: stages or None]
+    strides = [max(tap.stride, FINEST_STRIDE) for tap in taps]
     return Layout(
         tuple(
             (size[0] // stride, size[1] // stride, tap.channels)
-            for stride, tap in zip(strides, network.taps, strict=True)
+            for stride, tap in zip(strides, taps, strict=True)
         )
     )
 
@@ -114,7 +121,12 @@ def build(
             f"model.plain={options.plain} adds the plain residual to a whitened one, and with "
             f"model.covariance={options.covariance} none is whitened; set model.plain=0"
         )
-    layout = layout_of(network, (h, w))
+    if options.stages > len(network.taps):
+        raise ValueError(
+            f"model.stages is {options.stages}, but {options.backbone} has {len(network.taps)} "
+            "maps; give fewer, or 0 for all"
+        )
+    layout = layout_of(network, (h, w), stages=options.stages)
     module = FeaturePCA(
         backbone=network.module,
         layout=layout,

@@ -167,6 +167,18 @@ def test_anywhere_is_one_subspace_for_all_positions(good):
     )
 
 
+def test_the_finest_maps_alone_are_a_model_of_their_own(good):
+    """Distances from the mean by the first map's channels, whatever the second has."""
+    model, variables = fitted(good, stages=1, components=0, covariance="none")
+    first = fine_maps(good)[..., :3]
+    others = fine_maps(new := images_of(3, seed=2))[..., :3]
+    # Of each position the mean, of each channel the deviation from its mean over all positions.
+    left = (others - first.mean(axis=0)) / first.std(axis=(0, 1))
+    expected = np.mean(np.square(left), axis=-1)
+    # The deviation of the map before it is averaged to 8 pixels does not enter.
+    np.testing.assert_allclose(squares_of(model, variables, new), expected, rtol=1e-3)
+
+
 def test_fre_is_the_squared_residual_of_principal_axes(good):
     model, variables = fitted(good, components=5, covariance="none", ridge=1e-9)
     new = images_of(3, seed=2)
@@ -209,6 +221,8 @@ def test_the_picture_follows_the_image(good, default):
 def test_what_does_not_fit_is_refused(good):
     with pytest.raises(UserError, match=r"model\.components=0"):
         build(covariance="shared")
+    with pytest.raises(UserError, match=r"model\.stages is 3, but .* has 2 maps"):
+        build(stages=3)
     with pytest.raises(UserError, match=r"model\.plain=0"):
         build(covariance="none", plain=0.5)
     with pytest.raises(UserError, match=r"data\.image_size"):

@@ -25,8 +25,9 @@ def in_colour(images: Float[Array, "b h w c"]) -> Float[Array, "b h w 3"]:
 
 
 def to_vectors(layout: Layout, maps: tuple[Float[Array, "b _ _ _"], ...]) -> Float[Array, "b v"]:
-    """The maps of a network as vectors, those that are too fine averaged."""
-    kept = [_average(x, stage[:2]) for x, stage in zip(maps, layout.stages, strict=True)]
+    """The maps of a network as vectors, the first of them, those that are too fine averaged."""
+    used = maps[: len(layout.stages)]
+    kept = [_average(x, stage[:2]) for x, stage in zip(used, layout.stages, strict=True)]
     return layout.to_vectors(tuple(kept))
 
 

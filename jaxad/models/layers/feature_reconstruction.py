@@ -110,6 +110,11 @@ class FeaturePCAOptions(ModelOptions):
     """Options of ``feature_pca``."""
 
     backbone: str = option("efficientnet_lite0", "the pretrained network, which stays as it is")
+    stages: int = option(
+        0,
+        "of the network's maps the first, which are the finest, for defects of few pixels; 0: all",
+        at_least=0,
+    )
     components: int = option(
         200,
         "axes of the reconstruction; fewer where the images span fewer; 0: the mean",
