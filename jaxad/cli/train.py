@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     if several:
         guard.watch()
     keep_freed_memory()  # before anything starts threads
-    from jaxad.evaluation.detector import check_primary_of
+    from jaxad.evaluation.primary import check_primary_of
     from jaxad.evaluation.protocols.rules import get_protocol
     from jaxad.training import processes
     from jaxad.training.train import train
@@ -65,11 +65,12 @@ def _keep_judgement(run: RunFolder, overrides: Mapping[str, str]) -> None:
     """Lets a run that was trained before have the keys of its judgement that were asked for."""
     from jaxad.data.region_mask import keep_region_mask
     from jaxad.evaluation.open_keys import override_detection, stays_open
+    from jaxad.run.coarse import keep_coarse
     from jaxad.run.config import flatten
 
     before = run.read_config()
     asked = {k: v for k, v in overrides.items() if stays_open(k, before.model.name)}
-    now = keep_region_mask(run, override_detection(before, asked))
+    now = keep_coarse(run, keep_region_mask(run, override_detection(before, asked)))
     if now != before:
         run.write_config(now)
         say(kept({k: v for k, v in asked.items() if flatten(before)[k] != flatten(now)[k]}))

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8
 
@@ -20,8 +19,10 @@ from jaxad.data.region_mask import RegionMasks, read_region_masks
 from jaxad.data.tiled import Photographs
 from jaxad.data.tiles import tiling_of
 from jaxad.evaluation.detector_output import DetectorOutput
+from jaxad.evaluation.joining import JOINED, Coarse, join
 from jaxad.evaluation.open_keys import override_detection
-from jaxad.evaluation.postprocess import REDUCTIONS, finish, make_detect
+from jaxad.evaluation.postprocess import finish, make_detect
+from jaxad.evaluation.primary import check_primary
 from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.evaluation.stitching import reduced_size
 from jaxad.evaluation.thresholds import parse_by_hand
@@ -29,54 +30,13 @@ from jaxad.evaluation.tiled_detection import judge, map_factor
 from jaxad.models.base import Model, Unseen, Variables, parameter_key
 from jaxad.ops.arrays import AnyArray, pad_axis
 from jaxad.run import environment, interruption
-from jaxad.run.errors import UserError, did_you_mean
+from jaxad.run.coarse import CoarseRun, read_coarse_run
+from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import Progress
 from jaxad.run.settings import Settings
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.parallel import Devices
-
-
-def check_primary(config: Settings, model: Model, variables: Any) -> tuple[str, ...]:
-    """Checks that a model has the primary map and score of its config, without running it.
-
-    Args:
-      config: of the run, like the model.
-      model: of it.
-      variables: of the model, or their shapes.
-
-    Returns:
-      The names of all maps.
-
-    Raises:
-      UserError: it has none of this name.
-    """
-    shape = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.uint8)
-    detection = jax.eval_shape(model.detect, variables, shape)
-    scores = [f"{m}:{r}" for m in detection.maps for r in REDUCTIONS]
-    if config.evaluate.region_mask:  # scores of whole images know nothing of it
-        if config.evaluate.primary_score in detection.scores:
-            raise UserError(
-                f"evaluate.primary_score {config.evaluate.primary_score!r} is of whole images, "
-                "which evaluate.region_mask does not reach" + did_you_mean("", scores)
-            )
-    else:
-        scores += detection.scores
-    for key, known in (("primary_map", [*detection.maps]), ("primary_score", scores)):
-        name = config.evaluate[key]
-        if name not in known:
-            raise UserError(f"evaluate.{key} is {name!r}" + did_you_mean(name, known))
-    return (*detection.maps,)
-
-
-def check_primary_of(config: Settings) -> None:
-    """Likewise, before there is a trained model.
-
-    Raises:
-      UserError: as of :func:`check_primary`, or the model cannot be made.
-    """
-    model = models.build_from(config)
-    check_primary(config, model, jax.eval_shape(model.init, parameter_key(0)))
 
 
 class Detector:
@@ -91,6 +51,8 @@ class Detector:
       primary_map: name of the map that is shown and thresholded.
       primary_score: name of the score that decides about an image.
       regions: what is judged of images (``evaluate.region_mask``); None: all that is seen.
+      coarse: the run of a model of whole photographs (``evaluate.coarse``), which has no say yet
+        (:meth:`joined_to`); None: there is none.
     """
 
     def __init__(
@@ -101,10 +63,13 @@ class Detector:
         *,
         step: int,
         regions: RegionMasks | None = None,
+        coarse: CoarseRun | None = None,
     ):
         get_protocol(config.evaluate.protocol)
         parse_by_hand(config.evaluate.image_threshold)
         self.config, self.step, self.regions = config, step, regions
+        self.coarse = coarse
+        self._joined_to: Coarse | None = None
         self.model, self.variables = model, variables
         self._devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
         n = len(self._devices)
@@ -151,7 +116,8 @@ class Detector:
         model = models.build_from(config)
         variables, step = _read_variables(run, model, str(checkpoint))
         regions = read_region_masks(run, config)
-        return cls(config, variables, model, step=step, regions=regions)
+        coarse = read_coarse_run(run, config)
+        return cls(config, variables, model, step=step, regions=regions, coarse=coarse)
 
     def of_fold(self, run: RunFolder, number: int) -> Detector:
         """The same detector with the variables of a model of cross-fitting; compiled once for all.
@@ -166,6 +132,14 @@ class Detector:
         other = copy.copy(self)
         other.variables, _ = _read_variables(run.fold(number), self.model, "last")
         other._placed = self._devices.replicate(other.variables)
+        return other
+
+    def joined_to(self, coarse: Coarse) -> Detector:
+        """The same detector with a map and a score joined of both models, which are primary."""
+        other = copy.copy(self)
+        other._joined_to = coarse
+        other.maps = (*self.maps, JOINED)
+        other.primary_map = other.primary_score = JOINED
         return other
 
     def left_out(
@@ -209,6 +183,10 @@ class Detector:
                     "take another one with --checkpoint, or train again"
                 )
 
+    @property
+    def _primary_of_tiles(self) -> tuple[str, str]:
+        return self.config.evaluate.primary_map, self.config.evaluate.primary_score
+
     def size_for(self, count: int) -> int:
         """The compiled size that so many images cost least in: the next power of two.
 
@@ -234,7 +212,8 @@ class Detector:
           size: of what is seen of the photograph.
         """
         limit = self.config.evaluate.memory_limit_mb
-        return reduced_size(size, map_factor(size, maps=len(self.maps), limit_mb=limit))
+        own = len(self.maps) - (self._joined_to is not None)
+        return reduced_size(size, map_factor(size, maps=own, limit_mb=limit))
 
     def inside_of(self, paths: Sequence[str | None]) -> Bool[np.ndarray, "n h w"] | None:
         """What is judged of images, at the model's size; None: all of all.
@@ -273,7 +252,7 @@ class Detector:
         if isinstance(images, Photographs):
             limit = self.config.evaluate.memory_limit_mb
             for photograph in images:
-                yield judge(
+                output = judge(
                     self.batches,
                     images,
                     photograph,
@@ -281,6 +260,9 @@ class Detector:
                     limit_mb=limit,
                     region=None if self.regions is None else self.regions.of(photograph.path),
                 )
+                if self._joined_to is not None:
+                    output = join(output, photograph, self._joined_to, self._primary_of_tiles)
+                yield output
             return
         for batch in evaluation_batches(images, batch_size=size, pipeline="memory"):
             interruption.check()

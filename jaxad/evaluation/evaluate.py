@@ -24,6 +24,7 @@ from jaxad.evaluation.calibration import (
     save_calibration,
     with_threshold_by_hand,
 )
+from jaxad.evaluation.coarse import with_coarse
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import EvaluationInputs, read_inputs
 from jaxad.evaluation.map_metrics import Components, MapMetrics, map_metrics, map_score_pairs
@@ -34,6 +35,7 @@ from jaxad.evaluation.trained_range import brightness_unlike
 from jaxad.metrics._assemble import NO_DEFECT
 from jaxad.models.alignment import alignment_in_words
 from jaxad.report.content import VERDICTS, ScoreRow
+from jaxad.run.coarse import keep_coarse
 from jaxad.run.files import together, write_csv
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import OnProgress, reporting_to
@@ -89,6 +91,7 @@ def _evaluate(
     overrides: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     calibration = calibration_of(run, detector, test.table)
+    detector = with_coarse(detector, calibration)
     computed = map_metrics(detector, test, pixel_threshold=calibration["pixel_threshold"])
     calibration = with_threshold_by_hand(
         calibration,
@@ -132,7 +135,7 @@ def _evaluate(
     result["decisions"] = count_decisions(rows)
     if overrides:
         kept = override_detection(run.read_config(), overrides)
-        run.write_config(keep_region_mask(run, kept))
+        run.write_config(keep_coarse(run, keep_region_mask(run, kept)))
     save_calibration(run, calibration)
     run.write_json(run.metrics, result)
     write_scores(run, rows, calibration["image_threshold"])
@@ -166,6 +169,7 @@ def metrics_record(
         **crop_record(detector.config.data.region),
         **_region_record(detector, samples),
         **({"tiles": list(detector.config.data.tiles)} if detector.tiled else {}),
+        **({"coarse": detector.coarse.sha256} if detector.coarse else {}),
         "smoothing": options.smoothing,
         "mask_rule": MASK_RULE,
         "aupro_limit": options.aupro_limit,

@@ -11,6 +11,7 @@ from jaxad.evaluation.calibration import calibration_of, with_threshold_by_hand
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import run_table
 from jaxad.evaluation.open_keys import override_detection
+from jaxad.run.coarse import keep_coarse
 from jaxad.run.files import together
 from jaxad.run.folder import RunFolder
 
@@ -43,6 +44,7 @@ def keep_keys(
         table = run_table(detector.config, data_root)
         asked = detector.config.evaluate.image_threshold
         calibration = with_threshold_by_hand(calibration_of(run, detector, table), asked)
-        run.write_config(keep_region_mask(run, override_detection(run.read_config(), overrides)))
+        kept = override_detection(run.read_config(), overrides)
+        run.write_config(keep_coarse(run, keep_region_mask(run, kept)))
         run.write_json(run.calibration, calibration)
     return calibration

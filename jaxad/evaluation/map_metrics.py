@@ -26,6 +26,7 @@ from jaxad.data.tiled import Photographs
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.inputs import EvaluationInputs, Masks, read_truths
+from jaxad.evaluation.joining import JOINED
 from jaxad.evaluation.postprocess import REDUCTIONS
 from jaxad.evaluation.resize import at_size, highest_of
 from jaxad.evaluation.saturated import SaturatedFigures
@@ -166,7 +167,7 @@ def map_score_pairs(detector: Detector) -> list[tuple[str, str]]:
     """(map, image score) whose metrics stand in metrics.json, the primary pair first."""
     reduction = detector.primary_score.rpartition(":")[2]
     reduction = reduction if reduction in REDUCTIONS else "max"
-    pairs = [(name, f"{name}:{reduction}") for name in detector.maps]
+    pairs = [(name, JOINED if name == JOINED else f"{name}:{reduction}") for name in detector.maps]
     return [(detector.primary_map, detector.primary_score), *pairs]
 
 

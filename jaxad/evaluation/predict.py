@@ -22,16 +22,17 @@ from jaxad.data.limits import limit_images
 from jaxad.data.region_mask import RegionMask
 from jaxad.evaluation.calibration import (
     calibrate,
-    calibration_images,
     save_calibration,
     saved_calibration,
     uncalibrated,
     with_threshold_by_hand,
 )
+from jaxad.evaluation.coarse import with_coarse
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import run_table
 from jaxad.evaluation.prediction import Prediction, Predictions
 from jaxad.evaluation.trained_range import notes_on
+from jaxad.evaluation.unseen import calibration_images
 from jaxad.report.content import Scale
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
@@ -69,6 +70,7 @@ def load_detector(
     calibration = saved_calibration(run, detector)
     if calibration is None:
         calibration = _new_calibration(run, detector, record, data_root)
+    detector = with_coarse(detector, calibration)
     by_hand = detector.config.evaluate.image_threshold
     return Predictor(run, detector, record, with_threshold_by_hand(calibration, by_hand))
 

@@ -1,7 +1,7 @@
 """The run folder: where a run's files are.
 
 config.json  data.json  environment.json  history.csv  events.*  checkpoints/<step>/
-calibration.json  metrics.json  scores.csv  report.html  figures/  region_mask.png
+calibration.json  metrics.json  scores.csv  report.html  figures/  region_mask.png  coarse/
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class RunFolder:
     folds = property(lambda self: self.path / "folds")
     cases = property(lambda self: self.path / "figures" / "cases.npz")
     region_mask = property(lambda self: self.path / "region_mask.png")
+    coarse = property(lambda self: self.path / "coarse")
     outcome = property(lambda self: self.path / "outcome.json")
 
     def fold(self, number: int) -> RunFolder:
@@ -142,7 +143,7 @@ class RunFolder:
 
     def remove_unfinished(self) -> None:
         """Removes what killed processes left half written, in the folders of folds too."""
-        for folder in (self.path, self.figures, *self.folds.glob("[0-9]*")):
+        for folder in (self.path, self.figures, self.coarse, *self.folds.glob("[0-9]*")):
             remove_unfinished(folder)
 
     def _read(self, path: pathlib.Path) -> str:

@@ -252,6 +252,8 @@ CALIBRATION = Schema(
         "region_threshold": optional(NUMBER),
         "region_mask": optional(TEXT),
         "region_masks_sha256": TEXT,
+        "coarse": optional(TEXT),
+        "joined": optional(object_of(object_of(list_of(NUMBER, 2)))),
         "odd_limit": optional(NUMBER),
         "odd_images": list_of(object_of(PLAIN)),
         "trained_on": optional(object_of(list_of(NUMBER, 2))),

@@ -189,6 +189,11 @@ class Evaluate(Options):
         "picture, or folder of pictures for single images, in which what is not black is judged "
         'and the rest counts nowhere; "": all',
     )
+    coarse: str = option(
+        "",
+        "with data.tiles, the run folder of a model of whole photographs, whose map and score are "
+        'joined to those of the tiles; "": none',
+    )
     resolution: str = option(
         "model", "size at which pixels are judged", choices=("model", "original")
     )

@@ -16,6 +16,7 @@ from jaxad.data.region_mask import keep_region_mask
 from jaxad.data.streamed import StreamedImages
 from jaxad.models.base import Model, parameter_key
 from jaxad.run import config as config_lib, environment
+from jaxad.run.coarse import keep_coarse
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
@@ -248,7 +249,7 @@ def _record_run(run: RunFolder, config: Settings, inputs: Inputs, weights: dict[
             run.write_config(longer)
         return
     run.write_json(run.data, inputs.record)
-    run.write_config(keep_region_mask(run, config))
+    run.write_config(keep_coarse(run, keep_region_mask(run, config)))
     described = environment.describe(config.seed)
     described |= {"weights": weights} if weights else {}
     described |= {"processes": processes.count()} if processes.count() > 1 else {}
