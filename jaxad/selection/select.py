@@ -101,7 +101,9 @@ def _keys(root: str | os.PathLike, overrides: Mapping[str, Any]) -> dict[str, An
                 f"jaxad select takes keys of data alone, and sets {', '.join(OWN_KEYS)} itself; "
                 f"leave {key} out"
             )
-    return {**overrides, "data.root": os.path.abspath(os.path.expanduser(os.fspath(root)))}
+    # Whether parts are turned to one pose is decided by good images, so it needs no candidates.
+    absolute = os.path.abspath(os.path.expanduser(os.fspath(root)))
+    return {"data.align": "auto", **overrides, "data.root": absolute}
 
 
 def _check_budget(
