@@ -27,6 +27,7 @@ from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.postprocess import make_detect
 from jaxad.evaluation.predict import Predictor, load_detector
 from jaxad.evaluation.thresholds import SHOWN_SHARE
+from jaxad.models import fitted_from
 from jaxad.models.base import Model, Variables
 from jaxad.run.errors import UserError
 from jaxad.run.exported import write_exported
@@ -143,7 +144,7 @@ def program_of(predictor: Predictor) -> Callable[[UInt8[Array, "b h w c"]], dict
     if detector.regions is not None:
         inside = _region_of(detector).at(detector.config.data.image_size)
     return make_program(
-        detector.model,
+        fitted_from(detector.config, detector.variables),
         detector.variables,
         smoothing=detector.config.evaluate.smoothing,
         primary_map=detector.primary_map,

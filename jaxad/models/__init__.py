@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from jaxad.models import (
     vqvae,
     vt_adl,
 )
-from jaxad.models.alignment import aligned
+from jaxad.models.alignment import COLLECTION, aligned, as_they_lie, moves_parts
 from jaxad.models.base import Detection, LossOutput, Model, Variables
 from jaxad.models.illumination import normalised
 from jaxad.run.config import flatten
@@ -149,6 +150,21 @@ def build_from(settings: Settings, *, axis_name: str | None = None) -> Model:
     return model if align == "none" else aligned(model, align)
 
 
+def fitted_from(settings: Settings, variables: Variables) -> Model:
+    """The model of a run's settings and variables, without what they have decided against.
+
+    The same function of images as :func:`build_from` gives, for these variables alone:
+    ``data.align=auto`` that leaves parts as they lie is left out.
+
+    Raises:
+      UserError: as of :func:`build_from`.
+    """
+    if COLLECTION not in variables or moves_parts(variables):
+        return build_from(settings)
+    still = dataclasses.replace(settings.data, align="none")
+    return as_they_lie(build_from(dataclasses.replace(settings, data=still)))
+
+
 __all__ = [
     "ARCHITECTURES",
     "Architecture",
@@ -161,4 +177,5 @@ __all__ = [
     "build_from",
     "described",
     "detection_keys",
+    "fitted_from",
 ]

@@ -112,6 +112,26 @@ def aligned(model: Model, kind: str) -> Model:
     return changed(model, Change(COLLECTION, blank, fit, _see, back, back_left_out))
 
 
+def as_they_lie(model: Model) -> Model:
+    """A model for variables of which :func:`aligned` has found that parts are left as they lie.
+
+    It does without the turning and moving by nothing, for which ONNX has no operation.
+
+    Args:
+      model: the same without alignment.
+    """
+    nothing: Own = {}
+    return changed(model, Change(COLLECTION, nothing, lambda batches: nothing, lambda _, x: x))
+
+
+def moves_parts(variables: Mapping[str, Any]) -> bool:
+    """Whether a model turns or moves its images."""
+    if COLLECTION not in variables:
+        return False
+    found = Alignment(**variables[COLLECTION])
+    return bool(float(found.turn) or float(found.shift))
+
+
 def alignment_in_words(variables: Mapping[str, Any]) -> str | None:
     """What a model does to its images; None where that is nothing that was asked for."""
     if COLLECTION not in variables:

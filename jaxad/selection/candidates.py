@@ -48,7 +48,6 @@ _LARGE = {"data.image_size": "256,256", "evaluate.smoothing": "4"}
 
 CANDIDATES = (
     Candidate("feature_pca", seconds=70),
-    Candidate("own_features", seconds=40),
     Candidate("pca", seconds=20),
     Candidate("feature_pca:small", seconds=30),
     Candidate("pca", _LARGE, seconds=40),

@@ -67,6 +67,16 @@ def test_a_region_and_gray_images(tmp_path):
     assert record["region"] == [0.1, 0.2, 0.9, 0.8] and record["channels"] == 1
 
 
+def test_parts_that_auto_leaves_as_they_lie_are_exported(tmp_path, capsys):
+    own = fit(tmp_path, data__align="auto")
+    assert "as they lie" in capsys.readouterr().err
+    target = tmp_path / "part.onnx"
+    export(own, target, format="onnx")
+    predictor = load_detector(own)
+    images = np.stack([waves(100), waves(101, defect=True)])
+    agree(answers(target, images), predictor.predict(list(images)), predictor)
+
+
 def test_a_region_of_any_shape(tmp_path):
     drawn = np.zeros((48, 64), np.uint8)
     drawn[8:40, 12:50] = 255

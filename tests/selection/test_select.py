@@ -91,6 +91,7 @@ def test_the_command_is_one_that_train_takes(found):
     settings = load_settings(found.chosen.config, keys)
     assert settings.evaluate.primary_score == found.chosen.score
     assert settings.data.holdout == 0  # all images are trained on
+    assert settings.data.align == "auto"
 
 
 def test_the_same_command_changes_nothing(found, copied, tiny_data, configs):
