@@ -92,6 +92,7 @@ class Photograph:
         stop = min(stop, self.size[0])
         if self._windowed:
             found = _read_rows(str(self._source), self.box.top + start, self.box.top + stop)
+            self._check_size((self.whole[0], found.shape[1]))
             return _with_channels(found[:, self.box.left : self.box.right], self._reading.channels)
         if self._pixels is None:
             self._pixels = self._decoded()[self.box.slices]
@@ -101,9 +102,20 @@ class Photograph:
         if isinstance(self._source, np.ndarray):
             return self._source
         how = self._reading
-        return decode(
+        pixels = decode(
             self._source, channels=how.channels, range_16bit=how.range_16bit, alpha=how.alpha
         )
+        self._check_size(pixels.shape[:2])
+        return pixels
+
+    def _check_size(self, size: tuple[int, ...]) -> None:
+        """Tiles lie where the header, read earlier, has said.
+
+        Raises:
+          UserError: the file has another size by now.
+        """
+        if size != self.whole:
+            raise UserError(f"{self._source} has been replaced while it was read; try again")
 
 
 def _can_be_windowed(path: str | os.PathLike, size: tuple[int, int]) -> bool:

@@ -18,6 +18,13 @@ from jaxad.data.unreadable import Search
 from jaxad.run.errors import UserError
 
 
+def changed_since(path: str) -> UserError:
+    """The error for a file that is another picture than it was."""
+    return UserError(
+        f"{path} has changed since it was first read; restore it, or train into a new --workdir"
+    )
+
+
 class StreamedImages:
     """Stands where pipelines take an array: rows are decoded and resized at every indexing.
 
@@ -94,10 +101,7 @@ class StreamedImages:
                 raise self._search.error(error) from None
             digest = pixel_digest(images[place])
             if self.digests.setdefault(row, digest) != digest:
-                raise UserError(
-                    f"{self._paths[row]} has changed since it was first read; restore it, or train "
-                    "into a new --workdir"
-                )
+                raise changed_since(self._paths[row])
 
         for _ in self._pool.map(read, range(len(rows))):
             pass  # a failure is raised here

@@ -15,6 +15,7 @@ from jaxad.data.crop import Box
 from jaxad.data.images import image_dimensions, resize
 from jaxad.data.photographs import Photograph, Reading
 from jaxad.data.repeats import joined_digest, pixel_digest
+from jaxad.data.streamed import changed_since
 from jaxad.data.table import Sample
 from jaxad.data.threads import decoding_threads
 from jaxad.data.tiles import Tiling, cut_tile
@@ -107,6 +108,8 @@ class TiledImages:
       shape: ``(n, h, w, c)``, n the number of all tiles.
       dtype: uint8.
       groups: ``(n,)`` numbers of groups of photographs that fit into memory together.
+      digests: number of a photograph -> digest of its tiles, of those that are known from an
+        earlier time; one that gives other pixels than then, or than a while ago, is refused.
     """
 
     dtype = np.dtype(np.uint8)
@@ -130,9 +133,12 @@ class TiledImages:
         self._paths = [_path(sample) for sample in samples]
         self._image_size, self._reading = image_size, reading
         self._search = Search(self._paths, self._read_all, at_once=_AT_ONCE)
-        self._digests: dict[int, str] = {}
+        self.digests: dict[int, str] = {}
+        self._of_tiles: dict[int, str] = {}
         sizes = sizes_of(samples, reading)
         boxes = [tiling.boxes(size) for size in sizes]
+        self._first = np.cumsum([0, *map(len, boxes)]).tolist()
+        self._uncut = [len(some) for some in boxes]
         self._rows = [(i, box) for i, some in enumerate(boxes) for box in some]
         pixels = np.cumsum([height * width for height, width in sizes])
         of_photograph = (pixels - 1) // GROUP_PIXELS if len(sizes) else np.zeros(0, np.int64)
@@ -148,7 +154,8 @@ class TiledImages:
         """Cuts tiles, in parallel.
 
         Raises:
-          UserError: a photograph cannot be read; then all that cannot be are named.
+          UserError: a photograph cannot be read, then all that cannot be are named; or one is
+            another picture than before.
         """
         numbers = np.arange(len(self))[rows]
         images = np.empty((len(numbers), *self.shape[1:]), np.uint8)
@@ -162,16 +169,29 @@ class TiledImages:
         except UserError as error:
             raise self._search.error(error) from None
         for row, image in zip(numbers.tolist(), images, strict=True):
-            if row not in self._digests:
-                self._digests[row] = pixel_digest(image)
+            self._compare(row, pixel_digest(image))
         return images
+
+    def _compare(self, row: int, digest: str) -> None:
+        """Holds a tile against itself a while ago, and a photograph all of whose tiles are known.
+
+        Raises:
+          UserError: it is another picture.
+        """
+        number = self._rows[row][0]
+        self._uncut[number] -= row not in self._of_tiles
+        same = self._of_tiles.setdefault(row, digest) == digest
+        if not self._uncut[number]:
+            self._uncut[number] = -1  # once
+            own = range(self._first[number], self._first[number + 1])
+            whole = joined_digest(self._of_tiles[row] for row in own)
+            same &= self.digests.setdefault(number, whole) == whole
+        if not same:
+            raise changed_since(self._paths[number])
 
     def known_digests(self) -> dict[int, str]:
         """Number of a photograph -> digest of its tiles, of those all of which have been cut."""
-        tiles: dict[int, list[str | None]] = {}
-        for row, (i, _) in enumerate(self._rows):
-            tiles.setdefault(i, []).append(self._digests.get(row))
-        return {i: joined_digest(filter(None, own)) for i, own in tiles.items() if None not in own}
+        return dict(self.digests)
 
     def _read_all(self, path: str) -> None:
         read_all(Photograph(path, self._reading))
@@ -180,7 +200,10 @@ class TiledImages:
         """One of the photographs, kept open until others take its room."""
         with self._lock:
             if number not in self._open:
-                self._open[number] = Photograph(self._paths[number], self._reading)
+                photograph = Photograph(self._paths[number], self._reading)
+                if photograph.size != self._sizes[number]:
+                    raise changed_since(self._paths[number])
+                self._open[number] = photograph
             self._open.move_to_end(number)
             held = [self._sizes[i][0] * self._sizes[i][1] for i in self._open]
             # Room for a group and for one more, so that a group is not driven out by itself.

@@ -14,6 +14,7 @@ from jaxad import models
 from jaxad.data.digests import check_unchanged
 from jaxad.data.region_mask import keep_region_mask
 from jaxad.data.streamed import StreamedImages
+from jaxad.data.tiled import TiledImages
 from jaxad.models.base import Model, parameter_key
 from jaxad.run import config as config_lib, environment
 from jaxad.run.coarse import keep_coarse
@@ -235,7 +236,7 @@ def _record_run(run: RunFolder, config: Settings, inputs: Inputs, weights: dict[
                 f"{run.path} was started with; use a new --workdir"
             )
         check_unchanged(before, inputs.record, run=run.path)
-        if isinstance(inputs.train, StreamedImages):
+        if isinstance(inputs.train, StreamedImages | TiledImages):
             known = before.get("pixels", {})
             pixels = ((row, known.get(name)) for row, name in enumerate(before["training"]))
             inputs.train.digests.update({row: digest for row, digest in pixels if digest})

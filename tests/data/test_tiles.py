@@ -161,6 +161,31 @@ def test_unreadable_photographs_are_all_named(samples, tmp_path):
         streamed[:]
 
 
+@pytest.mark.parametrize("size", [(70, 90), (20, 20), (140, 180)], ids=["same", "smaller", "larger"])
+def test_a_photograph_that_is_exchanged_is_named(samples, size):
+    tiles = TiledImages(samples, tiling=Tiling(32), reading=COLOUR, image_size=(16, 16))
+    first = tiles[:]
+    np.testing.assert_array_equal(tiles[:], first)
+    known = tiles.known_digests()
+    assert sorted(known) == [0, 1, 2, 3]
+    save(samples[0].path, picture(9, size))
+    tiles._open.clear()  # as where others have taken its room
+    with pytest.raises(UserError, match=r"0\.png has changed since it was first read"):
+        tiles[:1]
+    # Begun again, only what is known from before can tell.
+    again = TiledImages(samples, tiling=Tiling(32), reading=COLOUR, image_size=(16, 16))
+    again.digests.update(known)
+    with pytest.raises(UserError, match=r"0\.png has changed since it was first read"):
+        again[:]
+
+
+def test_a_photograph_that_is_exchanged_behind_its_header_is_named(samples):
+    photograph = Photograph(samples[0].path, COLOUR)
+    save(samples[0].path, picture(9, (20, 20)))
+    with pytest.raises(UserError, match=r"0\.png has been replaced while it was read"):
+        photograph.rows(0, 32)
+
+
 def test_streamed_tiles_are_drawn_from_a_few_photographs_at_a_time(samples, monkeypatch):
     monkeypatch.setattr("jaxad.data.tiled.GROUP_PIXELS", 7000)  # the first; two; the last
     tiles = TiledImages(samples, tiling=Tiling(32), image_size=(16, 16), reading=COLOUR)
