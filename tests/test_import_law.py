@@ -156,6 +156,13 @@ def test_files_are_written_by_one_rule():
             assert "os.replace" not in file.read_text(), file
 
 
+def test_json_is_read_by_one_rule():
+    """No file that is nested too deeply ends in a RecursionError: see ``jaxad.run.schema``."""
+    for file in FILES:
+        if module_name(file) != "jaxad.run.schema":
+            assert "json.load" not in file.read_text(), file
+
+
 def test_what_is_printed_goes_through_one_filter():
     """No escape code of a file's name reaches a terminal: see ``jaxad.run.text``."""
 

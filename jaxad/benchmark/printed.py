@@ -35,11 +35,11 @@ A file is ``{"paper": {key, title, authors, year, source, protocol}, "tables": [
 from __future__ import annotations
 
 import functools
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from jaxad.run import schema
 from jaxad.run.errors import UserError, did_you_mean
 
 _FOLDER = pathlib.Path(__file__).parent / "printed_tables"
@@ -55,7 +55,7 @@ def load_papers() -> dict[str, dict[str, Any]]:
       paper's key (``"vt_adl"``) -> the file's content, in alphabetical order. Not to be changed.
     """
     files = sorted(_FOLDER.glob("*.json"))
-    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    return {file.stem: schema.parse(file.read_text(encoding="utf-8")) for file in files}
 
 
 def paper_tables() -> dict[str, Table]:

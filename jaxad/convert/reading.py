@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 
 from jaxad.convert.mapping import Source, listing
 from jaxad.convert.torch_file import LazyTensor, read_torch_file
+from jaxad.run import schema
 from jaxad.run.errors import UserError
 from jaxad.run.text import brief
 
@@ -89,7 +89,7 @@ def _in_folder(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
             else f"--input {folder} holds neither {' nor '.join(HUB_FILES)}"
         )
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = schema.parse((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return file, {}
     except (OSError, ValueError) as error:

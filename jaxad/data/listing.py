@@ -16,7 +16,6 @@ whichever has the images.
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from jaxad.data.layout_notes import unused_notes
 from jaxad.data.layouts import kinds_by_mask, make_samples, share_out
 from jaxad.data.mask_pairs import Masks
 from jaxad.data.table import GOOD, GOOD_NAMES, SampleTable, Split, split_of
+from jaxad.run import schema
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.lists import table_rows
 
@@ -173,10 +173,10 @@ def _entries(text: str, ending: str) -> list[tuple[str, Any]]:
       ValueError: the text is not what its file's ending says.
     """
     if ending == ".json":
-        return list(_json_rows(json.loads(text)))
+        return list(_json_rows(schema.parse(text)))
     if ending in (".jsonl", ".ndjson"):
         lines = enumerate(text.split("\n"), start=1)
-        return [(f"line {number}", json.loads(line)) for number, line in lines if line.strip()]
+        return [(f"line {number}", schema.parse(line)) for number, line in lines if line.strip()]
     return [(f"line {number}", row) for number, row in table_rows(text)]
 
 

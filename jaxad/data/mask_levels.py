@@ -97,8 +97,10 @@ def levels_of(path: str | os.PathLike) -> MaskLevels:
 
 def _deep(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
     values = np.asarray(image)
-    if np.isnan(values).any():
-        raise UserError(f"{path} holds values that are no numbers (NaN), which a mask must not")
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"{path} holds values that are no finite numbers (NaN, infinity), which a mask must not"
+        )
     return np.maximum(values, 0)
 
 

@@ -7,7 +7,6 @@ file of masks holds one defect. What is measured with them: ``jaxad.metrics.spro
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from PIL import ImageOps
 
 from jaxad.data.images import image_dimensions, opened
 from jaxad.data.table import Sample, Saturation
+from jaxad.run import schema
 from jaxad.run.errors import UserError
 
 
@@ -50,7 +50,7 @@ def read_saturations(base: pathlib.Path, file: str) -> dict[int, Saturation]:
     if not file or not place.is_file():
         return {}
     try:
-        rows = json.loads(place.read_text(encoding="utf-8"))
+        rows = schema.parse(place.read_text(encoding="utf-8"))
         return dict(map(_entry, rows))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

@@ -12,7 +12,6 @@ the shards were made of; its mask is ``FOLDER::/PATH#mask``.
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import pathlib
@@ -25,6 +24,7 @@ from PIL import Image
 from jaxad.data.files import member_path, remembered
 from jaxad.data.limits import open_image
 from jaxad.data.table import SPLITS
+from jaxad.run import schema
 from jaxad.run.errors import UserError
 from jaxad.run.schema import DIGEST, digest_of
 
@@ -44,8 +44,8 @@ _READ_AT_RANDOM = "readahead_buffer_size:0,max_parallelism:0"
 def is_shards(folder: str | os.PathLike) -> bool:
     """Whether a folder holds shards of jaxad, of whatever version."""
     try:
-        return json.loads((pathlib.Path(folder) / INFO).read_text())["name"].startswith(PREFIX)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return schema.parse((pathlib.Path(folder) / INFO).read_text())["name"].startswith(PREFIX)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -233,8 +233,8 @@ def _check_table(table: dict[str, Any], lengths: dict[str, list[int]]) -> None:
 
 def _read_json(folder: str, name: str) -> dict[str, Any]:
     try:
-        content = json.loads((pathlib.Path(folder) / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = schema.parse((pathlib.Path(folder) / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{folder} is damaged: {name} cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{folder} is damaged: {name} holds no object of JSON")

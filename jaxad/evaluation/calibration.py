@@ -28,6 +28,7 @@ from jaxad.evaluation.thresholds import (
 )
 from jaxad.evaluation.unseen import calibration_images, score_unseen
 from jaxad.models import architecture
+from jaxad.run import schema
 from jaxad.run.errors import UserError
 from jaxad.run.files import write_csv
 from jaxad.run.folder import RunFolder
@@ -78,7 +79,7 @@ def _settings(detector: Detector) -> dict[str, Any]:
     return {
         "checkpoint": detector.step,
         # As JSON gives it back, which knows no tuples: it is compared with what was saved.
-        "model": json.loads(json.dumps({key: model.options[key] for key in detection_only})),
+        "model": schema.parse(json.dumps({key: model.options[key] for key in detection_only})),
         "primary_map": detector.primary_map,
         "primary_score": detector.primary_score,
         "smoothing": options.smoothing,

@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jaxad.run import schema
 from jaxad.run.errors import UserError
 from jaxad.run.files import remove_unfinished, together, write_bytes
 from jaxad.run.text import printable
@@ -78,7 +79,7 @@ def read_exported(file: str | os.PathLike) -> Exported:
                 f"{path} is damaged: its digest is not that in {digests}; copy it again, or write "
                 "it anew with `jaxad export`"
             )
-    return Exported(contents[target], json.loads(contents[description]))
+    return Exported(contents[target], schema.parse(contents[description]))
 
 
 def _beside(target: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:

@@ -19,6 +19,8 @@ from jaxad.run.errors import UserError
 VERSION = "schema"
 DIGEST = "content_sha256"
 _SHOWN = 60
+DEEPEST = 30
+"""Lists and objects in one another; no file of jaxad or of others that it reads has as many."""
 
 
 class Kind(NamedTuple):
@@ -119,18 +121,19 @@ class Schema:
             value of another kind, or is not what was written.
         """
         try:
-            values = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
+            values = parse(text, parse_constant=_refuse_constant)
+            if not isinstance(values, dict):
+                raise self._damaged(source, "it holds no object")
+            digest, version = values.pop(DIGEST, None), values.get(VERSION, 1)
+            now = digest_of(values)
+        except ValueError as error:
             raise self._damaged(source, str(error)) from None
-        if not isinstance(values, dict):
-            raise self._damaged(source, "it holds no object")
-        digest, version = values.pop(DIGEST, None), values.get(VERSION, 1)
         if type(version) is not int or version != self.version:
             raise UserError(
                 f"{source} has schema {_shown(version)}, this jaxad reads {self.version}; use the "
                 "version of jaxad that wrote it (a run's is in its environment.json)"
             )
-        if digest is not None and digest != digest_of(values):
+        if digest is not None and digest != now:
             raise self._damaged(
                 source,
                 "its content is not what was written; if it was edited on purpose, remove the line "
@@ -154,6 +157,33 @@ class Schema:
 
     def _damaged(self, source: str, how: str) -> UserError:
         return UserError(f"{source} is damaged ({how}); {self.advice}")
+
+
+def parse(text: str | bytes, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
+    """JSON's values; the one place that reads JSON which was not written a moment ago.
+
+    Args:
+      text: of a file.
+      parse_constant: what NaN and infinities become; None takes them.
+
+    Raises:
+      ValueError: it is none, or lists and objects lie more than :data:`DEEPEST` in one another:
+        Python, and what uses the values, would run out of its stack.
+    """
+    deep = ValueError(f"lists and objects lie more than {DEEPEST} deep in one another")
+    try:
+        values = json.loads(text, parse_constant=parse_constant)
+    except RecursionError:
+        raise deep from None
+    level = [values]
+    for _ in range(DEEPEST):
+        inside = [list(one.values()) if isinstance(one, dict) else one for one in level]
+        level = [each for one in inside if isinstance(one, list) for each in one]
+        if not level:
+            return values
+    if any(isinstance(one, dict | list) for one in level):
+        raise deep
+    return values
 
 
 def with_digest(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,7 +157,8 @@ def test_no_numbers_and_negative_ones(tmp_path):
     values = np.where(DRAWN > 0, 1.0, -1.0).astype(np.float32)
     Image.fromarray(values).save(tmp_path / "mask.tiff")
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.tiff"), DRAWN > 0)
-    values[0, 0] = np.nan
-    Image.fromarray(values).save(tmp_path / "mask.tiff")
-    with pytest.raises(UserError, match=r"mask\.tiff holds values that are no numbers"):
-        read_mask(tmp_path / "mask.tiff")
+    for value in (np.nan, np.inf, -np.inf):
+        values[0, 0] = value
+        Image.fromarray(values).save(tmp_path / "mask.tiff")
+        with pytest.raises(UserError, match=r"mask\.tiff holds values that are no finite numbers"):
+            read_mask(tmp_path / "mask.tiff")

@@ -113,6 +113,8 @@ def test_no_flipped_bit_of_a_config_changes_what_is_read():
         ("smoothing", "1" + "0" * 400),
         ("smoothing", "1" + "0" * 5000),
         ("reason", "[" * 100_000),
+        # Deep enough for a reader of values, not for json's own.
+        *(("model", '{"a": ' + "[" * n + "]" * n + "}") for n in (40, 400, 4_000)),
     ],
 )
 def test_a_value_that_would_decide_wrongly_is_refused(key, text, run):

@@ -20,6 +20,7 @@ from PIL import Image
 
 from jaxad.data.synthetic import drawing, objects, textures
 from jaxad.data.synthetic.category import Category
+from jaxad.run import schema
 from jaxad.run.environment import cache_folder
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.files import writing
@@ -152,7 +153,7 @@ def _category(name: str) -> Category:
 
 def _check_same(folder: pathlib.Path, made_of: dict) -> None:
     try:
-        found = json.loads((folder / _MARKER).read_text())
+        found = schema.parse((folder / _MARKER).read_text())
     except (OSError, ValueError):
         found = None
     if found != made_of:
