@@ -64,7 +64,7 @@ def _values(found: Any) -> np.ndarray:
     """An array's note as an array; a list of whole numbers too, nothing for anything else."""
     if isinstance(found, _Array) and found.values is not None:
         return found.values
-    if isinstance(found, list) and all(type(value) is int for value in found):
+    if isinstance(found, list) and all(type(v) is int and abs(v) < 2**63 for v in found):
         return np.array(found, np.int64)
     return np.zeros(0)
 

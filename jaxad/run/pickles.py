@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,6 +21,14 @@ from jaxad.run.text import brief
 
 MOST_INSTRUCTIONS = 20_000_000
 """More than any training checkpoint has."""
+
+_MOST_GROWTH, _ALWAYS_ALLOWED = 100, 2**20
+"""Bytes that notes may take for each byte of the pickle, and beside: what is remembered can be
+named again in two bytes, and would be copied each time."""
+
+_LARGEST_KEY = 2**60
+"""From 2**61 - 1 on whole numbers can be chosen that all have the same hash: a dict of them takes
+hours to fill."""
 
 
 class Global(NamedTuple):
@@ -90,9 +99,11 @@ class _Machine:
         self._vocabulary, self._source = vocabulary, source
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._made = self._place = 0
 
     def run(self, stream: io.BytesIO) -> Any:
         """Carries out the instructions up to STOP."""
+        begin = stream.tell()
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if count > MOST_INSTRUCTIONS:
                 raise BadPickleError("it has too many instructions")
@@ -104,6 +115,7 @@ class _Machine:
             if opcode.name in _CONSTANTS:
                 self._stack.append(argument)
             elif opcode.name in _STEPS:
+                self._place = stream.tell() - begin
                 _STEPS[opcode.name](self, argument)
             else:
                 raise self._refusal(f"to carry out the instruction {opcode.name}")
@@ -150,6 +162,8 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str | bytes | int | float | bool | None):
                 raise BadPickleError(f"a {type(key).__name__} as a key")
+            if isinstance(key, int) and abs(key) > _LARGEST_KEY:
+                raise BadPickleError("a huge number as a key")
             target[key] = value
 
     def _dict(self) -> None:
@@ -186,12 +200,25 @@ class _Machine:
         note = self._vocabulary.names[what.name]
         if note is None:
             raise self._refusal(f"to call {what.name}")
-        self._stack.append(note(*arguments))
+        made = note(*arguments)
+        self._grow(made)
+        self._stack.append(made)
 
     def _build(self, _: Any) -> None:
         state, target = self._pop(), self._stack[-1]
+        self._grow(state, *(state if isinstance(state, tuple) else ()))
         if not self._vocabulary.change(target, state):
             raise self._refusal(f"to change {short(target)}")
+
+    def _grow(self, *copied: Any) -> None:
+        """Counts what is made anew, of what was read so far.
+
+        Raises:
+          BadPickleError: it is far more.
+        """
+        self._made += sum(map(sys.getsizeof, copied))
+        if self._made > _MOST_GROWTH * self._place + _ALWAYS_ALLOWED:
+            raise BadPickleError("it makes far more of its content than there is")
 
     def _persistent(self, _: Any) -> None:
         if self._vocabulary.persistent is None:

@@ -4,6 +4,7 @@ import os
 import pickle
 import struct
 import tempfile
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -180,6 +181,32 @@ def test_a_pickle_of_anything_but_a_batch_is_refused(tmp_path, monkeypatch, name
     assert not (tmp_path / "was-here").exists()
 
 
+def named_again(call: bytes, *, times: int) -> bytes:
+    """A text of 100 KB that is remembered, and named in many calls of three times two bytes."""
+    return (b"\x80\x02X" + struct.pack("<I", 100_000) + b"a" * 100_000 + b"q\x00X\x06\x00\x00\x00latin1"
+            b"q\x01](" + call * times + b"e.")  # fmt: skip
+
+
+def test_a_pickle_that_grows_is_refused_before_it_takes_memory(tmp_path):
+    """Each call would copy what was remembered: 300 KB would become 2 GB."""
+    file = tmp_path / "data_batch_1"
+    file.write_bytes(named_again(b"c_codecs\nencode\nh\x00h\x01\x86R", times=20_000))
+    tracemalloc.start()
+    with pytest.raises(UserError, match="makes far more of its content than there is"):
+        read_pickled(str(file))
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+
+
+def test_a_pickle_whose_keys_have_one_hash_is_refused(tmp_path):
+    """A dict of them is filled in quadratic time: hours for a megabyte."""
+    keys = [(2**61 - 1) * k for k in range(1, 5)]
+    assert len({hash(key) for key in keys}) == 1
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps(dict.fromkeys(keys), protocol=2))
+    with pytest.raises(UserError, match="a huge number as a key"):
+        read_pickled(str(tmp_path / "data_batch_1"))
+
+
 class Python2(pickle._Pickler):
     """Writes strings and bytes as Python 2 did, and so the batches of the data set's page."""
 
@@ -211,7 +238,8 @@ def test_a_batch_of_python_2(tmp_path):
 @pytest.mark.parametrize(
     "batch", [[1], {"labels": [1]}, {"data": np.zeros((2, 3072), np.uint8), "labels": [1]},
               {"data": np.zeros((1, 3072), np.int8), "labels": [1]},
-              {"data": np.zeros((1, 3072), np.uint8), "labels": ["cat"]}]
+              {"data": np.zeros((1, 3072), np.uint8), "labels": ["cat"]},
+              {"data": np.zeros((1, 3072), np.uint8), "labels": [2**70]}]
 )  # fmt: skip
 def test_a_batch_without_its_parts(tmp_path, batch):
     (tmp_path / "test_batch").write_bytes(pickle.dumps(batch, protocol=2))

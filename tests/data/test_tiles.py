@@ -161,7 +161,9 @@ def test_unreadable_photographs_are_all_named(samples, tmp_path):
         streamed[:]
 
 
-@pytest.mark.parametrize("size", [(70, 90), (20, 20), (140, 180)], ids=["same", "smaller", "larger"])
+@pytest.mark.parametrize(
+    "size", [(70, 90), (20, 20), (140, 180)], ids=["same", "smaller", "larger"]
+)
 def test_a_photograph_that_is_exchanged_is_named(samples, size):
     tiles = TiledImages(samples, tiling=Tiling(32), reading=COLOUR, image_size=(16, 16))
     first = tiles[:]
