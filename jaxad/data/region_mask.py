@@ -13,6 +13,8 @@ import functools
 import hashlib
 import os
 import pathlib
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +33,8 @@ _HALF = 0.5 - 1e-9
 """Share of a pixel from which it is judged, below by the rounding of areas."""
 _STRIP = 2**20
 """Pixels that are computed at once."""
+_KEPT = 2**26
+"""Pixels of the pictures of a folder that are kept, each of which takes five bytes."""
 
 
 class RegionMask:
@@ -94,8 +98,7 @@ class RegionMask:
         height, width = self._inside.shape[0] - 1, self._inside.shape[1] - 1
         down = np.arange(top, bottom + 1) * height / size[0]
         across = np.arange(size[1] + 1) * width / size[1]
-        # Between corners the number of pixels grows linearly both ways, so this is exact.
-        corners = _between(_between(self._inside, down).T, across).T
+        corners = _between(self._inside, down, across)
         area = np.diff(np.diff(corners, axis=0), axis=1)
         return area >= _HALF * (height / size[0]) * (width / size[1])
 
@@ -106,12 +109,19 @@ class RegionMask:
 
 
 def _between(
-    values: Shaped[np.ndarray, "n m"], places: Float[np.ndarray, " k"]
-) -> Float[np.ndarray, "k m"]:
-    """Rows at fractional places, linearly."""
-    first = np.minimum(places.astype(np.int64), len(values) - 2)
-    share = (places - first)[:, None]
-    return values[first] * (1.0 - share) + values[first + 1] * share
+    inside: Shaped[np.ndarray, "n m"],
+    down: Float[np.ndarray, " k"],
+    across: Float[np.ndarray, " l"],
+) -> Float[np.ndarray, "k l"]:
+    """Pixels inside above and left of fractional places, where they grow linearly both ways."""
+    row, column = (
+        np.minimum(places.astype(np.int64), side - 2)
+        for places, side in ((down, inside.shape[0]), (across, inside.shape[1]))
+    )
+    below, right = (down - row)[:, None], across - column
+    # The four corners alone: whole rows of a long picture would take gigabytes.
+    at = lambda i, j: inside[np.ix_(i, j)] * (1.0 - below) + inside[np.ix_(i + 1, j)] * below
+    return at(row, column) * (1.0 - right) + at(row, column + 1) * right
 
 
 class RegionMasks:
@@ -140,7 +150,8 @@ class RegionMasks:
         self._crop, self._folder = crop, place
         self._files: dict[str, pathlib.Path] = {}
         self.every: RegionMask | None = None
-        self._read = functools.lru_cache(maxsize=64)(self._open)
+        self._kept: OrderedDict[pathlib.Path, RegionMask] = OrderedDict()
+        self._lock = threading.Lock()
         if place.is_dir():
             for file in image_files(place):
                 self._files[file[: -len(pathlib.PurePosixPath(file).suffix)]] = place / file
@@ -150,6 +161,16 @@ class RegionMasks:
         else:
             self.every = self._open(place)
             self.sha256 = self.every.sha256
+
+    def _read(self, file: pathlib.Path) -> RegionMask:
+        """A picture of the folder, kept until others take its room."""
+        with self._lock:
+            if file not in self._kept:
+                self._kept[file] = self._open(file)
+            self._kept.move_to_end(file)
+            while len(self._kept) > 1 and sum(m.drawn.size for m in self._kept.values()) > _KEPT:
+                self._kept.popitem(last=False)
+            return self._kept[file]
 
     def _open(self, file: pathlib.Path) -> RegionMask:
         return RegionMask(read_mask(file), self._crop, name=f"evaluate.region_mask {file}")

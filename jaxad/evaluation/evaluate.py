@@ -194,7 +194,7 @@ def _region_record(detector: Detector, samples: Sequence[Sample]) -> dict[str, f
     """Which share of what the model sees is judged, on average, where that is not all."""
     if detector.regions is None:
         return {}
-    found = [detector.regions.of(sample.path) for sample in samples]
+    found = map(detector.regions.of, [sample.path for sample in samples])
     shares = [1.0 if region is None else region.share for region in found]
     return {"region_mask_share": float(np.mean(shares))}
 

@@ -225,7 +225,8 @@ def _judged(
     """The pixels of each image's map that are judged; None: all of all."""
     if detector.regions is None:
         return None
-    regions = [detector.regions.of(sample.path) for sample in samples]
+    # One after the other: the pictures of a folder may be large.
+    regions = map(detector.regions.of, [sample.path for sample in samples])
     return [
         np.ones(values.shape, bool) if region is None else region.at(values.shape)
         for region, values in zip(regions, maps, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from jaxad.data.crop import WHOLE
 from jaxad.data.given import named_file
 from jaxad.data.photographs import Reading
-from jaxad.data.region_mask import RegionMask
+from jaxad.data.region_mask import RegionMask, RegionMasks
 from jaxad.data.tiled import Photographs
 from jaxad.data.tiles import Tiling
 from jaxad.evaluation.detector import Detector
@@ -133,6 +134,28 @@ def test_a_pixel_is_judged_where_half_of_it_lies_inside(size):
     share = fine.reshape(size[0], SIZE[0], size[1], SIZE[1]).mean(axis=(1, 3))
     np.testing.assert_array_equal(inside, share >= 0.5 - 1e-9)
     np.testing.assert_array_equal(region.rows(size, 5, 11), inside[5:11])
+
+
+def test_a_long_picture_takes_little_more_than_itself():
+    """A hostile picture of one row could take a thousand times its own memory at a map's size."""
+    mask = RegionMask(np.ones((2, 1_000_000), bool), WHOLE, name="long.png")
+    tracemalloc.start()
+    inside = mask.at((64, 64))
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
+    assert inside.all()
+
+
+def test_of_a_folder_few_large_pictures_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxad.data.region_mask._KEPT", 30 * 40)
+    for i in range(4):
+        Image.fromarray(np.full((20, 20 + i), 255, np.uint8)).save(tmp_path / f"{i}.png")
+    masks = RegionMasks(tmp_path, WHOLE)
+    for _ in range(2):
+        for i in range(4):
+            assert masks.of(f"/photographs/{i}.jpg").drawn.shape == (20, 20 + i)
+            assert sum(kept.drawn.size for kept in masks._kept.values()) <= 30 * 40
+    assert masks.of("/photographs/3.jpg") is masks.of("/elsewhere/3.jpg")
 
 
 def test_of_a_crop_the_drawing_is_cut():
