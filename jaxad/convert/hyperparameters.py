@@ -10,7 +10,9 @@ import numpy as np
 
 from jaxad.convert.families import Family
 from jaxad.convert.mapping import Mapped
+from jaxad.run import schema
 from jaxad.run.errors import UserError
+from jaxad.run.text import brief
 
 HEADS = {1280: 16}
 """Widths of well-known networks whose heads are not 64 wide (ViT-H: 80)."""
@@ -70,7 +72,7 @@ def hyperparameters(
         "channels": channels,
         "grid": list(grid),
         "image_size": [side * rows for side in grid],
-        "layer_norm_epsilon": config.get("layer_norm_eps", family.epsilon),
+        "layer_norm_epsilon": _epsilon(config, family, source),
         "encoder": encoder,
     }
     if "params/encoder/register_tokens" in leaves:
@@ -83,6 +85,16 @@ def hyperparameters(
         )  # fmt: skip
         result["decoder"] = decoder
     return result
+
+
+def _epsilon(config: Mapping[str, Any], family: Family, source: str) -> float | int:
+    epsilon = config.get("layer_norm_eps", family.epsilon)
+    if not schema.is_number(epsilon) or not 0 < epsilon < 1:
+        raise UserError(
+            f"{source}: layer_norm_eps of its config.json is {brief(repr(epsilon))}, no number "
+            "between 0 and 1; get the file anew from the model's page"
+        )
+    return epsilon
 
 
 def _stack(

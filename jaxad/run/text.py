@@ -19,9 +19,11 @@ _ESCAPED = re.compile(
 )
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4}))")
 
-# Behind quotation marks, so that a name that begins with one comes back too.
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_QUOTED_FORMULA = re.compile(r"'+[=+\-@\t\r]")
+# With the wide forms, which are the same to a spreadsheet in Chinese or Japanese; behind quotation
+# marks, so that a name that begins with one comes back too.
+_BEGINS = r"[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]"
+_FORMULA = re.compile(f"'*{_BEGINS}")
+_QUOTED_FORMULA = re.compile(f"'+{_BEGINS}")
 
 
 def printable(text: str | os.PathLike) -> str:

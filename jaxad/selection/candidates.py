@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from jaxad.convert.packages import is_installed
 from jaxad.models import build_from
 from jaxad.models.layers.backbones import backbone
+from jaxad.run import schema
 from jaxad.run.config import load_settings
+from jaxad.run.files import plain
 from jaxad.run.settings import Settings
 
 
@@ -42,6 +44,10 @@ class Candidate(NamedTuple):
           UserError: an unknown config or key.
         """
         return load_settings(self.config, {**self.overrides, **keys})
+
+    def digest(self, keys: Mapping[str, Any]) -> str:
+        """Of its settings: a file of this name may have been edited, or another be meant by it."""
+        return schema.digest_of(plain(self.settings(keys).to_dict()))
 
 
 _LARGE = {"data.image_size": "256,256", "evaluate.smoothing": "4"}

@@ -76,6 +76,7 @@ def judge(
             pixels.setdefault(name, []).append(_pixel_auroc(values, own))
     return {
         "trial": trial.digest,
+        "settings": candidate.digest(trial.keys),
         "candidate": candidate.name,
         "config": candidate.config,
         "overrides": dict(candidate.overrides),

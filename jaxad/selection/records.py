@@ -52,6 +52,7 @@ RESULT = Schema(
         "drawn": _SCORES,
         "pixel_auroc": object_of(NUMBER),
     },
+    more={"settings": TEXT},
     advice="remove it, and the candidate is judged again",
 )
 STOPPED = Schema(
@@ -68,7 +69,7 @@ class SelectionFolder:
     """
 
     def __init__(self, workdir: str | os.PathLike):
-        self.path = pathlib.Path(workdir)
+        self.path = pathlib.Path(os.path.expanduser(workdir))
 
     trial = property(lambda self: self.path / "trial.json")
     results = property(lambda self: self.path / "results")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pathlib
 import shlex
 import sys
 import time
@@ -14,7 +15,7 @@ from jaxad.run.environment import enable_compilation_cache
 from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, remove_unfinished, try_lock
 from jaxad.run.progress import OnProgress, reporting_to
-from jaxad.run.text import say
+from jaxad.run.text import brief, say
 from jaxad.selection.candidates import CANDIDATES, Candidate, candidate_of, parted
 from jaxad.selection.judge import TooSlow, judge
 from jaxad.selection.page import write_page
@@ -75,6 +76,7 @@ def select(
     candidates = tuple(own) or CANDIDATES
     able, left_out = parted(candidates)
     folder = SelectionFolder(workdir)
+    _check_names(folder, candidates)
     _check_budget(able, left_out, minutes)
     make_folder(folder.results, what=f"--workdir {folder.path}")
     with try_lock(folder.path / ".lock") as mine, reporting_to(on_progress):
@@ -104,6 +106,18 @@ def _keys(root: str | os.PathLike, overrides: Mapping[str, Any]) -> dict[str, An
     # Whether parts are turned to one pose is decided by good images, so it needs no candidates.
     absolute = os.path.abspath(os.path.expanduser(os.fspath(root)))
     return {"data.align": "auto", **overrides, "data.root": absolute}
+
+
+def _check_names(folder: SelectionFolder, candidates: Sequence[Candidate]) -> None:
+    """No two candidates may have the same files."""
+    names: dict[pathlib.Path, Candidate] = {}
+    for one in candidates:
+        other = names.setdefault(folder.result(one.name), one)
+        if other != one:
+            raise UserError(
+                f"{brief(other.name)} and {brief(one.name)} would both be kept in "
+                f"{folder.result(one.name)}; give one of them another name"
+            )
 
 
 def _check_budget(
@@ -178,12 +192,20 @@ def _known(folder: SelectionFolder, candidate: Candidate, trial: Trial) -> dict[
     """What a candidate gave in an earlier call.
 
     Raises:
-      UserError: its file is damaged or of another trial.
+      UserError: its file is damaged, of another trial, or of a config that has changed since.
     """
     path = folder.result(candidate.name)
     result = read_record(path, RESULT)
-    if result is not None and result["trial"] != trial.digest:
+    if result is None:
+        return None
+    if result["trial"] != trial.digest:
         raise UserError(f"{path} is of other images or defects; remove it")
+    now = candidate.digest(trial.keys)
+    if (result["candidate"], result.get("settings", now)) != (candidate.name, now):
+        raise UserError(
+            f"{path} is of {brief(result['candidate'])} with other settings than "
+            f"{candidate.name} has now; use a new --workdir"
+        )
     return result
 
 

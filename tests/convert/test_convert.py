@@ -141,6 +141,13 @@ def test_folders_of_the_hub_are_checked(files, tmp_path):
     refused("config.json cannot be read", "hf-vit", folder, tmp_path / "out")
     (folder / "config.json").write_text("[]")
     refused("holds no dict", "hf-vit", folder, tmp_path / "out")
+    for text in ("[" * 100_000, '{"a": ' + "[" * 900 + "]" * 900 + "}"):
+        (folder / "config.json").write_text(text)
+        refused("config.json cannot be read: lists and objects lie more than", "hf-vit", folder,
+                tmp_path / "out")  # fmt: skip
+    for value in ('"x"', "NaN", "1e400", "true", "null", "-1", "0", "[1]", "1" + "0" * 400):
+        (folder / "config.json").write_text(f'{{"layer_norm_eps": {value}}}')
+        refused("layer_norm_eps of its config.json is", "hf-vit", folder, tmp_path / "out")
     (folder / "config.json").write_text("{}")
     data = (folder / "model.safetensors").read_bytes()
     for damaged in (data[: len(data) // 2], b"version https://git-lfs", b"\xff" * 100, b""):

@@ -16,7 +16,7 @@ from jaxad.run.text import csv_cell, from_csv_cell, from_printable, printable, s
 ANYTHING = st.text(
     st.one_of(
         st.characters(exclude_categories=()),  # lone surrogates too
-        st.sampled_from("\x1b\x9b\r\n\t\\'=+-@xu0419\u202e\udcff"),
+        st.sampled_from("\x1b\x9b\r\n\t\\'=+-@xu0419\uff1d\u202e\udcff"),
     )
 )
 
@@ -45,7 +45,7 @@ def test_a_cell_is_no_formula_and_comes_back(text):
     cell = csv_cell(text)
     (row,) = csv.reader(io.StringIO(csv_line([text, 1]), newline=""))
     assert row == [cell, "1"] and from_csv_cell(cell) == text
-    if cell[:1] in "=+-@\t\r" and cell:
+    if cell[:1] in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20" and cell:
         float(cell)
 
 
@@ -54,7 +54,7 @@ def test_numbers_stay_numbers(number):
     assert float(csv_cell(number)) == float(number)
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+a", "-a.png", '@SUM("x")', "'=1", "\t=1"])
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-a.png", '@SUM("x")', "'=1", "\t=1", "\n=1", "\uff1d1+1"])
 def test_names_that_read_like_formulas(name):
     assert csv_cell(name) == f"'{name}" and from_csv_cell(f"'{name}") == name
 

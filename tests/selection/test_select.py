@@ -212,6 +212,31 @@ def test_another_folder_seed_or_image_is_refused(copied, tiny_data, configs, tmp
     assert f"{damaged} is damaged" in refused(tiny_data, copied, configs=both)
 
 
+def test_a_config_that_has_changed_is_refused(copied, tiny_data, configs):
+    """Else what the old one gave would be ranked under its name."""
+    file = pathlib.Path(configs["seeing"])
+    before = file.read_text()
+    try:
+        file.write_text(before.replace("components = 4", "components = 5"))
+        sentence = refused(tiny_data, copied, configs=[configs["blind"], configs["seeing"]])
+    finally:
+        file.write_text(before)
+    assert "with other settings than" in sentence and "seeing" in sentence
+
+
+def test_two_configs_that_would_share_their_files_are_refused(tiny_data, configs, tmp_path):
+    names = [tmp_path / "a b.py", tmp_path / "a-b.py"]
+    for name in names:
+        shutil.copy(configs["seeing"], name)
+    sentence = refused(tiny_data, tmp_path / "work", configs=list(map(str, names)))
+    assert "would both be kept in" in sentence
+
+
+def test_the_home_folder_is_meant_by_its_sign(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert SelectionFolder("~/work").trial == tmp_path / "work" / "trial.json"
+
+
 def test_an_image_that_has_changed_is_refused(configs, tiny_data, tmp_path):
     root = pathlib.Path(shutil.copytree(tiny_data, tmp_path / "stripes"))
     folder, keys = SelectionFolder(tmp_path / "work"), {"data.root": str(root)}
