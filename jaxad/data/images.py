@@ -21,6 +21,7 @@ input pipelines see the same pixels. What happens to unusual files:
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -199,15 +200,20 @@ def spread(files: Sequence[Item], at_most: int = 8) -> list[Item]:
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike, *, header_only: bool = False) -> Iterator[Image.Image]:
+def opened(
+    path: str | os.PathLike, *, header_only: bool = False, per_pixel: int | None = None
+) -> Iterator[Image.Image]:
     """Opens an image or mask; whatever fails on a bad file ends in one sentence that names it.
 
     Args:
       path: the file.
-      header_only: its pixels will not be asked for, so no memory is set aside for them.
+      header_only: its pixels will not be asked for, or memory has been set aside for them.
+      per_pixel: bytes that are set aside, where more is made of it than an array of its pixels.
     """
     path = os.fspath(path)
-    aside = contextlib.nullcontext if header_only else decoding
+    aside = (
+        contextlib.nullcontext if header_only else functools.partial(decoding, per_pixel=per_pixel)
+    )
     with naming_failures(path):
         member = split_member(path)
         if member is not None:

@@ -148,9 +148,17 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def decoding(image: Image.Image) -> contextlib.AbstractContextManager[None]:
-    """Holds what an opened image takes of the budget while it is decoded."""
-    per_pixel = _BYTES_PER_PIXEL.get(image.mode, _OTHERWISE)
+def decoding(
+    image: Image.Image, per_pixel: int | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """Holds what an opened image takes of the budget while it is decoded.
+
+    Args:
+      image: of which the header has been read.
+      per_pixel: bytes, where more is made of it than an array of its pixels.
+    """
+    if per_pixel is None:
+        per_pixel = _BYTES_PER_PIXEL.get(image.mode, _OTHERWISE)
     return BUDGET.holding(per_pixel * image.width * image.height)
 
 

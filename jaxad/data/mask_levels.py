@@ -29,6 +29,9 @@ _ALWAYS_LOSSY, _PERHAPS_LOSSY = ("JPEG", "MPO"), ("AVIF", "JPEG2000", "WEBP")
 _FEW = 4
 """Levels in between that numbers of kinds may seem to have."""
 
+_BYTES_PER_PIXEL = 25
+"""What reading a mask takes at its peak, of whatever kind: eight of them are read at once."""
+
 _FAINT = 32
 """Levels that compression with loss may take for nothing."""
 
@@ -74,12 +77,24 @@ def levels_of(path: str | os.PathLike) -> MaskLevels:
     Raises:
       UserError: it cannot be read, or holds no numbers.
     """
-    with opened(path) as image:
-        form, sixteen_bit, gray = image.format, has_16bit_colour(image), is_gray_and_alpha(image)
-        image = ImageOps.exif_transpose(image)
+    with opened(path, per_pixel=_BYTES_PER_PIXEL) as stored:
+        form, sixteen_bit, gray = stored.format, has_16bit_colour(stored), is_gray_and_alpha(stored)
+        image = ImageOps.exif_transpose(stored)
         levels = _deep(image, path) if is_deep(image) else _rgba(image)
-    if sixteen_bit:
-        levels = 256 * levels.astype(np.uint16) + _low_bytes(path, gray=gray)
+        del image
+        stored.close()  # frees its pixels
+        if sixteen_bit:
+            levels = 256 * levels.astype(np.uint16) + _low_bytes(path, gray=gray)
+        return _weighed(levels, form)
+
+
+def _weighed(levels: np.ndarray, form: str | None) -> MaskLevels:
+    """What the levels, or colours with alpha, of a mask mean.
+
+    Args:
+      levels: ``(h, w)`` or ``(h, w, 4)``.
+      form: of the file, by Pillow's name.
+    """
     if levels.ndim == 3:
         levels = np.where(levels[..., 3] > 0, levels[..., :3].max(axis=-1), 0)
     two_levels = levels.dtype != np.uint8
@@ -111,7 +126,7 @@ def _rgba(image: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
 
 def _low_bytes(path: str | os.PathLike, *, gray: bool) -> UInt8[np.ndarray, "h w 4"]:
     """What the low bytes of a colour image of 16 bits a channel hold: 0 and 1, perhaps."""
-    with opened(path) as image:
+    with opened(path, header_only=True) as image:  # memory is set aside
         turn_to_low_bytes(image, path)
         image = ImageOps.exif_transpose(image)
         return np.asarray(image)[..., [1, 1, 1, 3]] if gray else _rgba(image)

@@ -18,6 +18,7 @@ from jaxad.data.containers import read_arrays
 from jaxad.data.deep_range import resolve_range_16bit
 from jaxad.data.images import decode, image_dimensions
 from jaxad.data.limits import Budget, limit_images
+from jaxad.data.mask_levels import levels_of
 from jaxad.data.masks import read_mask
 from jaxad.run.errors import UserError
 from jaxad.run.settings import Data
@@ -174,6 +175,22 @@ def test_idx_is_inflated_as_far_as_its_header_says(shape, there, sentence, tmp_p
     path.write_bytes(gzip.compress(struct.pack(">4I", 0x803, *shape) + bytes(there)))
     with frugal(), pytest.raises(UserError, match=sentence):
         read_arrays(path)
+
+
+@pytest.mark.parametrize("mode, ending", [("1", "png"), ("RGB", "png"), ("F", "tif"), ("L", "jpg")])
+def test_a_mask_takes_what_is_set_aside_for_it(mode, ending, tmp_path, monkeypatch):
+    """Pixels, their levels, and what counts them: not the array of its pixels alone."""
+    side, held = 1000, []
+    picture = Image.new("RGB", (side, side))
+    picture.paste((200, 200, 200), (1, 1, side - 1, side - 1))
+    picture.convert(mode).save(tmp_path / f"mask.{ending}")
+    holding = limits.BUDGET.holding
+    monkeypatch.setattr(limits.BUDGET, "holding", lambda size: held.append(size) or holding(size))
+    tracemalloc.start()  # which counts NumPy's memory, not Pillow's
+    levels_of(tmp_path / f"mask.{ending}")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(held) == 1 and peak <= held[0] == 25 * side**2
 
 
 def test_readers_wait_for_one_another():

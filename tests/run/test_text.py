@@ -54,7 +54,9 @@ def test_numbers_stay_numbers(number):
     assert float(csv_cell(number)) == float(number)
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+a", "-a.png", '@SUM("x")', "'=1", "\t=1", "\n=1", "\uff1d1+1"])
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+a", "-a.png", '@SUM("x")', "'=1", "\t=1", "\n=1", "\uff1d1+1"]
+)
 def test_names_that_read_like_formulas(name):
     assert csv_cell(name) == f"'{name}" and from_csv_cell(f"'{name}") == name
 
