@@ -206,7 +206,27 @@ def _known(folder: SelectionFolder, candidate: Candidate, trial: Trial) -> dict[
             f"{path} is of {brief(result['candidate'])} with other settings than "
             f"{candidate.name} has now; use a new --workdir"
         )
+    if not _is_whole(result, trial):
+        raise UserError(
+            f"{path} is damaged (it lacks scores of images, or of maps); remove it, and the "
+            "candidate is judged again"
+        )
     return result
+
+
+def _is_whole(result: Mapping[str, Any], trial: Trial) -> bool:
+    """Whether there are as many scores as images, and figures of all maps."""
+    good, drawn, pixels = result["good"], result["drawn"], result["pixel_auroc"]
+    sizes = [[len(split.good) for split in trial.splits], [len(s.kinds) for s in trial.splits]]
+    return (
+        {result["primary_score"]} <= good.keys() == drawn.keys()
+        and {result["primary_map"], *result["maps"]} <= pixels.keys()
+        and all(
+            [len(each) for each in scores] == size
+            for part, size in zip((good, drawn), sizes, strict=True)
+            for scores in part.values()
+        )
+    )
 
 
 def _expected(

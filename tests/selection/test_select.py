@@ -208,8 +208,15 @@ def test_another_folder_seed_or_image_is_refused(copied, tiny_data, configs, tmp
         write_images(tmp_path / "other", 20), copied, configs=both
     )  # fmt: skip
     damaged = next((copied / "results").glob("*blind*"))
+    whole = json.loads(damaged.read_text())
     damaged.write_text(damaged.read_text().replace("0.", "1.", 1))
     assert f"{damaged} is damaged" in refused(tiny_data, copied, configs=both)
+    # Edited, and the digest removed as its sentence says.
+    del whole["content_sha256"]
+    fewer = {score: [each[:-1] for each in lists] for score, lists in whole["good"].items()}
+    for part in ({"good": {}}, {"drawn": {}}, {"pixel_auroc": {}}, {"good": fewer}):
+        damaged.write_text(json.dumps(whole | part))
+        assert f"{damaged} is damaged (it lacks" in refused(tiny_data, copied, configs=both)
 
 
 def test_a_config_that_has_changed_is_refused(copied, tiny_data, configs):
