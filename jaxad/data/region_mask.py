@@ -214,9 +214,14 @@ def read_region_masks(run: RunFolder, config: Settings) -> RegionMasks | None:
     if not name:
         return None
     place = pathlib.Path(os.path.expanduser(name))
-    if name == run.region_mask.name and run.region_mask.exists():
+    if name == run.region_mask.name and (run.region_mask.exists() or _has_kept(run, name)):
         place = run.region_mask
     return RegionMasks(place, config.data.region)
+
+
+def _has_kept(run: RunFolder, name: str) -> bool:
+    """Whether a run says that it has a copy: where that is gone, no other file stands in for it."""
+    return run.config.exists() and run.read_config().evaluate.region_mask == name
 
 
 def keep_region_mask(run: RunFolder, config: Settings) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tracemalloc
 
@@ -17,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from jaxad.data.crop import WHOLE
 from jaxad.data.given import named_file
 from jaxad.data.photographs import Reading
-from jaxad.data.region_mask import RegionMask, RegionMasks
+from jaxad.data.region_mask import RegionMask, RegionMasks, read_region_masks
 from jaxad.data.tiled import Photographs
 from jaxad.data.tiles import Tiling
 from jaxad.evaluation.detector import Detector
@@ -32,6 +33,7 @@ from jaxad.evaluation.predict_files import predict_files
 from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.evaluation.tiled_detection import judge
 from jaxad.report.content import Scale
+from jaxad.run.config import load_settings
 from jaxad.run.errors import UserError
 from jaxad.run.files import read_csv
 from jaxad.run.folder import RunFolder
@@ -385,6 +387,19 @@ def test_a_picture_that_is_not_there_is_named_before_training(tiny, data, tmp_pa
     with pytest.raises(UserError, match=r"none\.png does not exist"):
         tiny.fit(data, tmp_path / "run", evaluate__region_mask=str(tmp_path / "none.png"))
     assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_no_other_file_stands_in_for_a_copy_that_is_gone(tmp_path, monkeypatch):
+    run, config = RunFolder(tmp_path / "run"), load_settings("pca")
+    run.create()
+    evaluate = dataclasses.replace(config.evaluate, region_mask="region_mask.png")
+    config = dataclasses.replace(config, evaluate=evaluate)
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "region_mask.png")
+    monkeypatch.chdir(tmp_path)
+    assert read_region_masks(run, config).every.share == 1.0  # of a run that is to begin
+    run.write_config(config)
+    with pytest.raises(UserError, match=r"run/region_mask\.png does not exist"):
+        read_region_masks(run, config)
 
 
 def test_a_black_crop_of_the_region_is_named():
