@@ -32,7 +32,12 @@ from jaxad.models.feature_pca import model_of, position_channels
 from jaxad.models.layers.feature_fit import Layout
 from jaxad.models.layers.feature_fitting import fit as fit_features
 from jaxad.models.layers.feature_reconstruction import FeaturePCA, FeaturePCAOptions
-from jaxad.models.layers.whitened_patches import WhitenedPatches, fit_patches
+from jaxad.models.layers.whitened_patches import (
+    FIRST_SIDE,
+    SECOND_SIDE,
+    WhitenedPatches,
+    fit_patches,
+)
 from jaxad.run.options import option
 
 CELLS = (4, 4, 2)
@@ -94,7 +99,7 @@ def build(
       axis_name: unused, nothing is reduced over devices inside the model.
 
     Raises:
-      ValueError: images that do not fit.
+      ValueError: images that do not fit, or more filters than patches have values.
     """
     del axis_name
     h, w, c = image_shape
@@ -105,6 +110,15 @@ def build(
         )
     if c not in (1, 3):
         raise ValueError(f"images of {c} channels are neither gray nor RGB; set data.channels=3")
+    for layer, filters, values in (
+        ("first", options.first, FIRST_SIDE**2 * 3),
+        ("second", options.second, SECOND_SIDE**2 * 2 * options.first),
+    ):
+        if filters > values:
+            raise ValueError(
+                f"model.{layer} is {filters}, but its patches have {values} values and no more "
+                "filters than that; take fewer"
+            )
     network = WhitenedPatches(options.first, options.second, cells=CELLS)
     sides = [2**level * cell for level, cell in enumerate(CELLS)]
     channels = 2 * (options.first + options.second)

@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 
 from jaxad import models
 from jaxad.data.batch import Batch
+from jaxad.models import own_features
 from jaxad.models.layers import whitened_patches
 from jaxad.models.layers.whitened_patches import WhitenedPatches, averaged, fit_patches, rectified
 
@@ -121,3 +122,17 @@ def test_one_image_is_not_enough():
 def test_images_that_do_not_fit_are_refused(shape, word):
     with pytest.raises(models.UserError, match=word):
         models.build("own_features", shape)
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"first": 76}, "model.first is 76, but its patches have 75 values"),
+        ({"first": 1}, "model.second is 24, but its patches have 18 values"),
+        ({"second": 217}, "model.second is 217, but its patches have 216 values"),
+    ],
+)
+def test_more_filters_than_values_are_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        own_features.build((16, 16, 3), own_features.OwnFeaturesOptions(**options))
+    own_features.build((16, 16, 3), own_features.OwnFeaturesOptions(first=75, second=1))

@@ -34,8 +34,8 @@ FLOOR = 1e-2
 ROUNDING = 1 / 255**2 / 12
 """Likewise, the variance of rounding to 8 bits: flat images have no other."""
 
-SECOND_SIDE = 3
-"""Of the patches of the second layer."""
+FIRST_SIDE, SECOND_SIDE = 5, 3
+"""Of the patches of each layer."""
 
 Maps = Float[Array, "b _ _ _"]
 
@@ -97,7 +97,7 @@ class WhitenedPatches(nn.Module):
 
     first: int = 12
     second: int = 24
-    side: int = 5
+    side: int = FIRST_SIDE
     cells: tuple[int, ...] = (4, 4, 2)
 
     def setup(self):
