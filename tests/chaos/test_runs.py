@@ -9,7 +9,7 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "part, count",
-    [("reading", 300), ("run_folder", 60), ("kills", 24), ("faults", 12), ("several", 2)],
+    [("reading", 300), ("run_folder", 40), ("kills", 18), ("faults", 8), ("several", 2)],
 )
 def test_commands_survive(part, count, project_root):
     # From a place of its own, so that it is no repetition of `make chaos`.
