@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from jaxad.run.settings import Settings
 _RECORDS = ("config.json", "data.json", "environment.json", "timing.json")
 """What a copy has beside checkpoints; what was trained when and on what tells two runs apart."""
 _FOLDERS = ("checkpoints", "folds")
+_COPY = re.compile("coarse/[0-9a-f]{16}")
 
 
 class CoarseRun(NamedTuple):
@@ -52,8 +54,8 @@ def read_coarse_run(run: RunFolder, config: Settings) -> CoarseRun | None:
             "evaluate.coarse joins a model of whole photographs to one of tiles, and this run has "
             "no data.tiles; leave it empty"
         )
-    kept = run.path / name
-    found = RunFolder(kept if kept.is_dir() else os.path.expanduser(name))
+    # The name of a copy is that of no other folder: where it is gone, nothing stands in for it.
+    found = RunFolder(run.path / name if _COPY.fullmatch(name) else os.path.expanduser(name))
     _check_fits(config, found.read_config(), name)
     if not found.has_checkpoint():
         raise UserError(f"evaluate.coarse {name} holds no trained model; train it first")

@@ -15,6 +15,8 @@ from jaxad.data.photographs import Photograph, Reading
 from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.joining import JOINED, Coarse, Range, Ranges, join
 from jaxad.evaluation.predict import load_detector
+from jaxad.run.coarse import read_coarse_run
+from jaxad.run.config import with_keys
 from jaxad.run.errors import UserError
 from jaxad.run.folder import RunFolder
 
@@ -220,3 +222,13 @@ def test_what_cannot_be_joined_ends_in_one_sentence(root, runs, tmp_path):
     shutil.copyfile(whole.config, tmp_path / "no_model" / "config.json")
     with pytest.raises(UserError, match="holds no trained model"):
         judged(tiles, tmp_path / "no_model")
+
+
+def test_nothing_stands_in_for_a_copy_that_is_gone(runs, tmp_path, monkeypatch):
+    whole, tiles = runs
+    name = "coarse/0123456789abcdef"
+    shutil.copytree(whole.path, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    config = with_keys(tiles.read_config(), {"evaluate.coarse": name})
+    with pytest.raises(UserError, match="is not a run folder"):
+        read_coarse_run(tiles, config)
