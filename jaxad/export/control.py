@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.extend.core as jex
@@ -58,11 +59,20 @@ def _dim_as_value(lowering: Lowering, equation: Any) -> Value:
     return lowering.of_node(equation, g.add("Cast", name, to=tensor_type(dtype)))
 
 
+def _parts_of(parameters: Mapping[str, Any]) -> tuple[int, int]:
+    """Of a loop's operands: up to where they are constants, and up to where the state."""
+    if "num_consts" in parameters:
+        constants, state = parameters["num_consts"], parameters["num_carry"]
+    else:  # since jax 0.12
+        constants, state, _ = map(len, parameters["ft_in"].unpack())
+    return constants, constants + state
+
+
 @rule("scan")
 def _scan(lowering: Lowering, equation: Any, *values: Value) -> list[Value]:
     """ONNX's Scan; what the loop does not change is read from outside by its body."""
     p = equation.params
-    constants, carried = p["num_consts"], p["num_consts"] + p["num_carry"]
+    constants, carried = _parts_of(p)
     fixed, state, scanned = values[:constants], values[constants:carried], values[carried:]
     if not scanned:
         raise NotConvertible("a loop over nothing has no counterpart in ONNX here")

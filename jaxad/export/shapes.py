@@ -83,6 +83,15 @@ def _stack(lowering: Lowering, equation: Any, *values: Value) -> Value:
     return lowering.of_node(equation, g.add("Concat", *parts, axis=int(axis)))
 
 
+@rule("unstack")  # since jax 0.12
+def _unstack(lowering: Lowering, equation: Any, value: Value) -> list[Value]:
+    axis, g, outputs = equation.params["axis"], lowering.graph, equation.outvars
+    ones = g.integers(*[1] * len(outputs))
+    parts = g.add_many(len(outputs), "Split", lowering.full(value), ones, axis=int(axis))
+    names = [g.add("Squeeze", part, g.integers(axis)) for part in parts]
+    return [lowering.of_output(v, n) for v, n in zip(outputs, names, strict=True)]
+
+
 @rule("split")
 def _split(lowering: Lowering, equation: Any, value: Value) -> list[Value]:
     sizes, axis = equation.params["sizes"], equation.params["axis"]

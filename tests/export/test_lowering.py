@@ -111,6 +111,7 @@ OPERATIONS = {
     "reversed scan": lambda x: lax.scan(
         lambda sum, row: (sum * 0.5 + row, sum), x[:, 0], jnp.moveaxis(x, 1, 0), reverse=True
     )[1],
+    "parts along an axis": lambda x: jnp.subtract(*jnp.unstack(x[:, :2], axis=1)),
     "rows by computed places": lambda x: MATRIX[jnp.argmax(x, axis=2) % 7],
     "a block by a computed place": lambda x: jax.vmap(
         lambda image: lax.dynamic_slice_in_dim(image, 1, 2, axis=1)
