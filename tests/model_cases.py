@@ -48,6 +48,9 @@ CASES = {
         (16, 16, 1),
         {"first": 3, "second": 4, "components": 0, "covariance": "pooled", "plain": 0.3},
     ),
+    "restore": Case(
+        "restore", (16, 24, 3), {"width": 8, "levels": 2, "components": 3, "kinds": "patch"}
+    ),
     "cae": Case("cae", (64, 64, 3), {"latent": 8, "width": 0.25, "loss": "l2+ssim"}),
     "cae-l2": Case("cae", (64, 64, 1), {"latent": 8, "width": 0.25, "loss": "l2"}),
     "cae-tiles": Case(

@@ -221,6 +221,7 @@ def test_config_lists_names_and_shows_every_key(capsys):
         "mae",
         "own_features",
         "pca",
+        "restore",
         "vae",
         "vae_grf",
         "vit_memory",
