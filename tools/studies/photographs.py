@@ -2,10 +2,11 @@
 
     python tools/studies/photographs.py --work=DIR --output=docs/results/photographs_cpu.json
 
-Draws two textures and an object of 4096 x 3000 pixels with defects of 10 pixels (6 good photographs
-to train on, 5 good and 5 defective ones to test on, of each), and trains, evaluates and predicts
-with every model, by tiles and on whole photographs. Every command is a process of its own, whose
-seconds and highest memory are kept. What is already in DIR is not computed again.
+Draws two textures and an object of 4096 x 3000 pixels with defects of 10 pixels (of each 10 good
+photographs, half of them to train on and half for thresholds, 5 good and 5 defective ones to test
+on), and trains, evaluates and predicts with every model, by tiles and on whole photographs. Every
+command is a process of its own, whose seconds and highest memory are kept. What is already in DIR
+is not computed again.
 """
 
 from __future__ import annotations
@@ -25,16 +26,21 @@ from PIL import Image
 from jaxad.data.synthetic.photographs import CAMERA, SCENES, write_photographs
 
 DEFECT = (10.0, 10.0)
-COUNTS = {"train": 6, "test_good": 5, "test_defective": 5}
-SHARED = {"data.calibration": "held_out", "data.holdout": "0.34"}
-"""A third of the good photographs is held out: cross-fitting would cost five fits more."""
+COUNTS = {"train": 10, "test_good": 5, "test_defective": 5}
+SHARED = {"data.calibration": "held_out", "data.holdout": "0.5"}
+"""Half of the good photographs is held out: cross-fitting would cost five fits more."""
 
 FEATURES = {"data.image_size": "256,256"}
-PATCHES = {"data.image_size": "256,256", "model.patch": "8", "evaluate.smoothing": "2"}
+PATCHES = {
+    "data.image_size": "256,256",
+    "model.patch": "8",
+    "model.components": "64",
+    "evaluate.primary_score": "nll:max",
+}
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
-    "feature_pca, tiles": ("feature_pca:anywhere", {**FEATURES, "data.tiles": "512,64"}),
-    "feature_pca, whole": ("feature_pca:anywhere", FEATURES),
-    "pca:patch, tiles": ("pca:patch", {**PATCHES, "data.tiles": "512,64"}),
+    "feature_pca, tiles": ("feature_pca:fine", {**FEATURES, "data.tiles": "256,32"}),
+    "feature_pca, whole": ("feature_pca:fine", FEATURES),
+    "pca:patch, tiles": ("pca:patch", {**PATCHES, "data.tiles": "256,32"}),
     "pca:patch, whole": ("pca:patch", PATCHES),
 }
 """Name -> config and keys."""
