@@ -2,10 +2,12 @@
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 
 import pytest
@@ -48,6 +50,24 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def project_root() -> pathlib.Path:
     return PROJECT
+
+
+@pytest.fixture(scope="session")
+def load_tool():
+    """Imports a script of tools/ by name, such as "studies/restore", as if it had been run."""
+
+    def load(name: str):
+        path = PROJECT / "tools" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.path.insert(0, str(path.parent))  # a script finds the modules beside it
+        try:
+            spec.loader.exec_module(module)
+        finally:
+            sys.path.remove(str(path.parent))
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="module", autouse=True)

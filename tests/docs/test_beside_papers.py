@@ -1,18 +1,13 @@
 """The page of figures beside the papers': its tables are the tool's, of the stored runs."""
 
-import importlib.util
 import json
 
 import pytest
 
 
 @pytest.fixture
-def tool(project_root):
-    path = project_root / "tools" / "studies" / "beside_papers.py"
-    spec = importlib.util.spec_from_file_location("beside_papers", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("studies/beside_papers")
 
 
 def test_the_tables_are_those_of_the_stored_figures(tool, project_root):

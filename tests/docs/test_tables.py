@@ -1,6 +1,5 @@
 """The page of the papers' tables: every table has a command that works, and its estimated time."""
 
-import importlib.util
 import json
 import re
 
@@ -51,11 +50,8 @@ def test_the_options_exist(page):
     assert named - {"--config"} <= known and len(named) > 4
 
 
-def test_the_times_are_those_of_the_stored_estimate(page, project_root):
-    path = project_root / "tools" / "studies" / "estimate_tables.py"
-    spec = importlib.util.spec_from_file_location("estimate_tables", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_the_times_are_those_of_the_stored_estimate(page, load_tool, project_root):
+    tool = load_tool("studies/estimate_tables")
     stored = json.loads((project_root / "docs" / "results" / "table_costs.json").read_text())
     assert tool.markdown(stored) in page
     # Counted by hand: 280 images in batches of 8, 100 epochs; 1,500 steps of the small variant.
@@ -65,11 +61,8 @@ def test_the_times_are_those_of_the_stored_estimate(page, project_root):
         "19 min", "10.0 h", "2 days")  # fmt: skip
 
 
-def test_operations_are_counted(project_root):
-    path = project_root / "tools" / "studies" / "estimate_tables.py"
-    spec = importlib.util.spec_from_file_location("estimate_tables", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_operations_are_counted(load_tool):
+    tool = load_tool("studies/estimate_tables")
     config = tool.load_settings("vt_adl:mnist", {"train.batch_size": 2})
     step, detection = tool.operations(config)
     # Forward and backward of two images: twice three times the forward pass, more or less.

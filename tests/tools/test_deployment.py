@@ -1,16 +1,11 @@
 """The timing of decisions trains, exports, and judges the same images in Python and onnxruntime."""
 
-import importlib.util
-
 import pytest
 
 
 @pytest.mark.slow
-def test_a_row(project_root, tmp_path):
-    path = project_root / "tools" / "benchmarks" / "deployment.py"
-    spec = importlib.util.spec_from_file_location("deployment", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_a_row(load_tool, tmp_path):
+    tool = load_tool("benchmarks/deployment")
     overrides = {"data.image_size": "32,32", "train.devices": "1"}
     row = tool.row_of("pca", tmp_path, seconds=0.01, overrides=overrides)
     assert row["config"] == "pca" and row["image_size"] == [32, 32] and row["bytes"] > 1000

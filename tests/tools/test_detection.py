@@ -1,13 +1,8 @@
 """The timing of detection trains, judges and gives a time for every way of batching."""
 
-import importlib.util
 
-
-def test_a_row(project_root, tmp_path):
-    path = project_root / "tools" / "benchmarks" / "detection.py"
-    spec = importlib.util.spec_from_file_location("detection", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_a_row(load_tool, tmp_path):
+    tool = load_tool("benchmarks/detection")
     overrides = {"data.image_size": "32,32", "train.devices": "1"}
     row = tool.time_config("pca", str(tmp_path / "run"), repeats=2, overrides=overrides)
     assert row["config"] == "pca" and row["image_size"] == [32, 32]

@@ -1,6 +1,5 @@
 """The comparison with anomalib measures what it says, and goes on without anomalib."""
 
-import importlib.util
 import sys
 
 import numpy as np
@@ -8,17 +7,11 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def tools(project_root):
-    folder = project_root / "tools" / "benchmarks"
-    sys.path.insert(0, str(folder))
-    found = []
-    for name in ("feature_rows", "feature_models", "feature_memory"):
-        spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        found.append(module)
-    sys.path.remove(str(folder))
-    return found
+def tools(load_tool):
+    return [
+        load_tool(f"benchmarks/{name}")
+        for name in ("feature_rows", "feature_models", "feature_memory")
+    ]
 
 
 def test_rows_judge_all_test_images_in_order(tools, tmp_path):

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import pathlib
-import sys
-
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-FILE = pathlib.Path(__file__).parents[2] / "tools" / "studies" / "mae_blocks.py"
-
 
 @pytest.fixture(scope="module")
-def study():
-    sys.path.insert(0, str(FILE.parent))  # as when it is run as a script
-    spec = importlib.util.spec_from_file_location("mae_blocks", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def study(load_tool):
+    return load_tool("studies/mae_blocks")
 
 
 def test_figures_are_those_of_means_and_of_all_pixels(study):

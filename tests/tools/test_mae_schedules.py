@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from jaxad import metrics
 
-FILE = pathlib.Path(__file__).parents[2] / "tools" / "studies" / "mae_schedules.py"
-
 
 @pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("mae_schedules", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def study(load_tool):
+    return load_tool("studies/mae_schedules")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The rows of the benchmark agree with one another, and each runs in a process of its own."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,12 +10,8 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def bench(project_root):
-    path = project_root / "tools" / "benchmarks" / "metrics.py"
-    spec = importlib.util.spec_from_file_location("bench_metrics", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def bench(load_tool):
+    return load_tool("benchmarks/metrics")
 
 
 def test_exact_rows_agree_and_streaming_holds_them(bench):

@@ -1,6 +1,5 @@
 """The benchmark of the input pipelines: one row for real, and its table."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -32,11 +31,8 @@ def test_a_row(script, row, tiny_data, project_root, tmp_path):
         assert answer["images_per_second"] > 0 and answer["cpu_ms_per_image"] > 0
 
 
-def test_the_table(script, monkeypatch):
-    monkeypatch.syspath_prepend(script.parent)  # as when it is run
-    spec = importlib.util.spec_from_file_location("bench_pipeline", script)
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
+def test_the_table(load_tool):
+    bench = load_tool("benchmarks/pipeline")
     row = {"size": 128, "source": "files", "pipeline": "tf", "images_per_second": 1234.4}
     row |= {"cpu_ms_per_image": 0.876, "prepare": 0.0, "peak_mib": 12.3}
     report = {"data": "bottle", "training_images": 209, "batch": 16, "cores": 2, "device": "chip"}

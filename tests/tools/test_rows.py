@@ -1,18 +1,12 @@
 """The benchmark compares one architecture: with either convolutions it computes the same."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 
 
 @pytest.fixture(scope="module")
-def bench(project_root):
-    path = project_root / "tools" / "benchmarks" / "rows.py"
-    spec = importlib.util.spec_from_file_location("bench_rows", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def bench(load_tool):
+    return load_tool("benchmarks/rows")
 
 
 def test_both_jax_rows_take_the_same_steps(bench):
