@@ -147,6 +147,18 @@ def _add_convert(command: argparse.ArgumentParser) -> None:
                      help="how many of layer1 to layer4 of a ResNet18 (default 2)")  # fmt: skip
 
 
+def _sides(text: str) -> tuple[int, ...]:
+    """Whole numbers between commas; how many there must be, who takes them knows.
+
+    Raises:
+      UserError: one is none.
+    """
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise UserError(f"--photograph-size takes HEIGHT,WIDTH in pixels, not {text}") from None
+
+
 def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
     command.add_argument("--output", required=True, metavar="FILE",
@@ -154,6 +166,9 @@ def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--format", default="stablehlo", metavar="stablehlo|onnx|web",
                      help="stablehlo (default): needs jax; onnx: for onnxruntime and others, takes "
                      "images of any size; web: a folder that judges in the browser")  # fmt: skip
+    command.add_argument("--photograph-size", type=_sides, metavar="HEIGHT,WIDTH",
+                     help="of the photographs that the file of a run with tiles takes (default: "
+                     "of those that it was trained on)")  # fmt: skip
     command.add_argument("--runtime", metavar="FOLDER",
                      help="web: the npm package onnxruntime-web (default: "
                      "node_modules/onnxruntime-web)")  # fmt: skip

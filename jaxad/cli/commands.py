@@ -168,6 +168,7 @@ def export(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
         arguments.output,
         format=arguments.format,
         runtime=arguments.runtime,
+        photograph_size=arguments.photograph_size,
         checkpoint=arguments.checkpoint,
         data_root=arguments.data_root,
         overrides=overrides,

@@ -11,22 +11,28 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, UInt8
 
 import jaxad
 from jaxad.data.crop import crop_record
 from jaxad.data.region_mask import RegionMask
 from jaxad.evaluation.detector import Detector
+from jaxad.evaluation.export_tiles import (
+    Decisions,
+    make_tiled_program,
+    size_of_photographs,
+    view_of,
+)
+from jaxad.evaluation.outlines import outlined_in_each
 from jaxad.evaluation.postprocess import make_detect
 from jaxad.evaluation.predict import Predictor, load_detector
-from jaxad.evaluation.thresholds import SHOWN_SHARE
 from jaxad.models import fitted_from
 from jaxad.models.base import Model, Variables
 from jaxad.run.errors import UserError
@@ -49,6 +55,7 @@ def export(
     checkpoint: str | int = "last",
     data_root: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    photograph_size: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Writes a run's detector to one file, and a description and digests beside it.
 
@@ -59,27 +66,30 @@ def export(
       data_root: where the training images are now, when they have moved; they are read only if
         the run has no calibration yet.
       overrides: keys as of :func:`jaxad.evaluate` that take the place of the run's.
+      photograph_size: (height, width) of the photographs of a run with tiles; None: of those that
+        it was trained on.
 
     Returns:
       The content of FILE.json.
 
     Raises:
       UserError: it is no run folder, a key is wrong, the parameters are too large for the format,
-        or the output cannot be written.
+        the output cannot be written, or as of
+        :func:`jaxad.evaluation.export_tiles.size_of_photographs`.
     """
     target = checked_target(output)
     predictor = load_detector(
         workdir, checkpoint=checkpoint, data_root=data_root, overrides=overrides
     )
+    size = size_of_photographs(predictor, photograph_size)
     model = predictor.detector.model
-    data, outputs = serialise(
-        program_of(predictor), model.image_shape, predictor.detector.variables
-    )
+    shape = model.image_shape if size is None else (*size, model.image_shape[2])
+    data, outputs = serialise(program_of(predictor, size), shape, predictor.detector.variables)
     record = {
         **described(predictor, data),
         "format": "StableHLO, serialised by jax.export",
         "platforms": list(PLATFORMS),
-        "input": {"shape": ["batch", *model.image_shape], "dtype": "uint8"},
+        "input": {"shape": ["batch", *shape], "dtype": "uint8"},
         "outputs": outputs,
     }
     write_exported(target, data, record)
@@ -123,36 +133,42 @@ def described(predictor: Predictor, data: bytes) -> dict[str, Any]:
         **({"region_mask_share": _region_of(detector).share} if detector.regions else {}),
         "image_threshold": predictor.image_threshold,
         "pixel_threshold": predictor.pixel_threshold,
+        "region_threshold": predictor.region_threshold,
+        **({"tiles": list(detector.config.data.tiles)} if detector.tiled else {}),
         "threshold_set_by_hand": predictor.calibration["set_by_hand"],
         "no_threshold_because": predictor.reason,
     }
 
 
-def program_of(predictor: Predictor) -> Callable[[UInt8[Array, "b h w c"]], dict[str, Array]]:
-    """:func:`make_program` of a run.
+def program_of(
+    predictor: Predictor, size: tuple[int, int] | None
+) -> Callable[[UInt8[Array, "b h w c"]], dict[str, Array]]:
+    """:func:`make_program` of a run, or :func:`~jaxad.evaluation.export_tiles.make_tiled_program`.
 
-    Raises:
-      UserError: the run judges photographs by tiles.
+    Args:
+      predictor: the run.
+      size: (height, width) of the photographs of a run with tiles; None of one without.
     """
     detector = predictor.detector
-    if detector.tiled:
-        raise UserError(
-            f"{predictor.run.path} judges photographs by tiles (data.tiles), which an exported "
-            "file cannot do yet; use `jaxad predict` or jaxad.load_detector"
-        )
-    inside = None
-    if detector.regions is not None:
-        inside = _region_of(detector).at(detector.config.data.image_size)
-    return make_program(
+    region = None if detector.regions is None else _region_of(detector)
+    model, smoothing = (
         fitted_from(detector.config, detector.variables),
-        detector.variables,
-        smoothing=detector.config.evaluate.smoothing,
-        primary_map=detector.primary_map,
-        primary_score=detector.primary_score,
-        image_threshold=predictor.image_threshold,
-        pixel_threshold=predictor.pixel_threshold,
-        inside=inside,
+        detector.config.evaluate.smoothing,
     )
+    decisions = Decisions(
+        detector.primary_map,
+        detector.primary_score,
+        predictor.image_threshold,
+        predictor.pixel_threshold,
+        predictor.region_threshold,
+    )
+    if size is not None:
+        view = view_of(predictor, size)
+        return make_tiled_program(
+            model, detector.variables, view, decisions, smoothing=smoothing, region=region
+        )
+    inside = None if region is None else region.at(detector.config.data.image_size)
+    return make_program(model, detector.variables, decisions, smoothing=smoothing, inside=inside)
 
 
 def _region_of(detector: Detector) -> RegionMask:
@@ -173,12 +189,9 @@ def _region_of(detector: Detector) -> RegionMask:
 def make_program(
     model: Model,
     variables: Variables,
+    decisions: Decisions,
     *,
     smoothing: float,
-    primary_map: str,
-    primary_score: str,
-    image_threshold: float | None,
-    pixel_threshold: float | None,
     inside: Bool[np.ndarray, "h w"] | None = None,
 ) -> Callable[[UInt8[Array, "b h w c"]], dict[str, Array]]:
     """Builds the function that is exported.
@@ -186,11 +199,9 @@ def make_program(
     Args:
       model: whose maps are taken.
       variables: its parameters, which become part of the function.
+      decisions: the map and the score that are returned, and the thresholds; without one of images
+        no decision is returned, without one of pixels no mask.
       smoothing: sigma in pixels of the gaussian over every map; 0 for none.
-      primary_map: the map that is returned.
-      primary_score: the score that is returned.
-      image_threshold: over it an image is rejected; None: no decision is returned.
-      pixel_threshold: over it a pixel of a rejected image is defective; None: no mask is returned.
       inside: the pixels of every image that are judged; None: all. Elsewhere the map has its
         smallest judged value.
 
@@ -208,38 +219,24 @@ def make_program(
         if inside is not None:
             judged = jnp.broadcast_to(inside[None], (images.shape[0], *inside.shape))
         output = jax.lax.optimization_barrier(detect(known, images, judged))
-        score, values = output.scores[primary_score], output.maps[primary_map]
+        score, values = output.scores[decisions.primary_score], output.maps[decisions.primary_map]
         if judged is not None:
             lowest = jnp.min(jnp.where(judged, values, jnp.inf), axis=(1, 2), keepdims=True)
             values = jnp.where(judged, values, lowest)
         result = {"score": score, "map": values, "reconstruction": output.reconstruction}
-        if image_threshold is not None:
-            result["decision"] = score > jnp.float32(image_threshold)
-        if pixel_threshold is not None:
-            result["mask"] = _predicted(values, result.get("decision"), pixel_threshold, inside)
+        if decisions.image_threshold is not None:
+            result["decision"] = score > jnp.float32(decisions.image_threshold)
+        if decisions.pixel_threshold is not None:
+            result["mask"] = outlined_in_each(
+                values,
+                result.get("decision"),
+                decisions.pixel_threshold,
+                decisions.region_threshold,
+                inside,
+            )
         return result
 
     return program
-
-
-def _predicted(
-    values: Float[Array, "b h w"],
-    decision: Bool[Array, " b"] | None,
-    threshold: float,
-    inside: Bool[np.ndarray, "h w"] | None = None,
-) -> Bool[Array, "b h w"]:
-    """:func:`jaxad.evaluation.thresholds.predicted_pixels` of every image."""
-    count = values[0].size
-    if inside is not None:
-        values, count = jnp.where(inside[None], values, -jnp.inf), int(np.count_nonzero(inside))
-    over = values > jnp.float32(threshold)
-    if decision is None:
-        return over
-    pixels = values.reshape(values.shape[0], -1)
-    highest = jax.lax.top_k(pixels, max(1, int(SHOWN_SHARE * count)))[0]
-    some = over.any(axis=(1, 2))
-    shown = jnp.where(some[:, None, None], over, values >= highest[:, -1, None, None])
-    return shown & decision[:, None, None]
 
 
 def serialise(

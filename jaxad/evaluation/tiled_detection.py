@@ -63,7 +63,8 @@ def judge(
     def take(batch: list[tuple[Box, UInt8[np.ndarray, "h w c"]]]) -> None:
         inside = None
         if region is not None:
-            inside = np.stack([_inside(region, box, size, tile.shape[:2]) for box, tile in batch])
+            each = [judged_of_tile(region, box, size, tile.shape[:2]) for box, tile in batch]
+            inside = np.stack(each)
         (output,) = detect(np.stack([tile for _, tile in batch]), inside=inside)
         if not stitchers:
             factor = map_factor(size, maps=len(output.maps), limit_mb=limit_mb)
@@ -100,12 +101,18 @@ def judge(
     )
 
 
-def _inside(
+def judged_of_tile(
     region: RegionMask, box: Box, whole: tuple[int, int], size: tuple[int, int]
 ) -> Bool[np.ndarray, "h w"]:
     """What is judged of a tile, at the size that the model sees; all of one without any.
 
     Of a tile that nothing is judged of the map is not taken either.
+
+    Args:
+      region: what is judged of the photograph.
+      box: of the tile; may end beyond the photograph.
+      whole: (height, width) of what is seen of the photograph.
+      size: ``(h, w)`` that the model sees of a tile.
     """
     bottom, right = min(box.bottom, whole[0]), min(box.right, whole[1])
     inside = np.zeros(box.size, bool)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.extend.core as jex
 import numpy as np
+from onnx import GraphProto
 
 from jaxad.export.graph import Graph, described, tensor_type
 from jaxad.export.lowering import Lowering, NotConvertible, Value, rule
@@ -68,6 +69,19 @@ def _parts_of(parameters: Mapping[str, Any]) -> tuple[int, int]:
     return constants, constants + state
 
 
+def _finished(
+    body: Graph, inner: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]
+) -> GraphProto:
+    """The graph of a loop's body."""
+    named = []
+    for value in outputs:  # two that are the same value have two names
+        name = body.fresh("of_body")
+        body.output(name, inner.full(value))
+        named.append(described(name, value.dtype, value.shape))
+    given = [described(v.name, v.dtype, v.shape) for v in inputs]
+    return body.finish(body.fresh("body"), given, named)
+
+
 @rule("scan")
 def _scan(lowering: Lowering, equation: Any, *values: Value) -> list[Value]:
     """ONNX's Scan; what the loop does not change is read from outside by its body."""
@@ -84,12 +98,7 @@ def _scan(lowering: Lowering, equation: Any, *values: Value) -> list[Value]:
     ]
     closed = [inner.of_array(array) for array in p["jaxpr"].consts]
     results = inner.run(p["jaxpr"].jaxpr, closed, [*fixed, *inputs])
-    results = [inner.with_name(value) for value in results]
-    graph = body.finish(
-        body.fresh("body"),
-        [described(v.name, v.dtype, v.shape) for v in inputs],
-        [described(v.name, v.dtype, v.shape) for v in results],
-    )
+    graph = _finished(body, inner, inputs, results)
     backwards = {}
     if p["reverse"]:
         backwards = {
@@ -103,5 +112,35 @@ def _scan(lowering: Lowering, equation: Any, *values: Value) -> list[Value]:
         body=graph,
         num_scan_inputs=len(scanned),
         **{name: axes for name, axes in backwards.items() if axes},
+    )
+    return [lowering.of_output(v, n) for v, n in zip(equation.outvars, names, strict=True)]
+
+
+@rule("while")
+def _while(lowering: Lowering, equation: Any, *values: Value) -> list[Value]:
+    """ONNX's Loop, whose body says whether it is to run again."""
+    p = equation.params
+    if p["cond_jaxpr"].out_avals[0].shape:
+        raise NotConvertible("a loop that ends image by image has no counterpart in ONNX here")
+    of_condition, of_body = p["cond_nconsts"], p["body_nconsts"]
+    asked, fixed = values[:of_condition], values[of_condition : of_condition + of_body]
+    state = values[of_condition + of_body :]
+
+    def carried(where: Lowering, name: str, *inputs: Value) -> list[Value]:
+        traced = p[name]
+        constants = [where.of_array(array) for array in traced.consts]
+        return where.run(traced.jaxpr, constants, inputs)
+
+    body = Graph(lowering.graph)
+    inner = lowering.inside(body)
+    number = Value((), np.dtype(np.int64), (), body.fresh("of_loop"))
+    again = Value((), np.dtype(np.bool_), (), body.fresh("of_loop"))
+    inputs = [Value(v.shape, v.dtype, v.shape, body.fresh("of_loop")) for v in state]
+    results = carried(inner, "body_jaxpr", *fixed, *inputs)
+    outputs = [*carried(inner, "cond_jaxpr", *asked, *results), *results]
+    graph = _finished(body, inner, [number, again, *inputs], outputs)
+    (first,) = carried(lowering, "cond_jaxpr", *asked, *state)
+    names = lowering.graph.add_many(
+        len(state), "Loop", "", lowering.full(first), *map(lowering.full, state), body=graph
     )
     return [lowering.of_output(v, n) for v, n in zip(equation.outvars, names, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxad.run.errors import UserError
@@ -25,6 +25,7 @@ def export(
     checkpoint: str | int = "last",
     data_root: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    photograph_size: Sequence[int] | None = None,
     runtime: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """Writes a run's detector to a file, and a description beside it.
@@ -37,6 +38,8 @@ def export(
       data_root: where the training images are now, when they have moved; they are read only if
         the run has no calibration yet.
       overrides: keys as of :func:`jaxad.evaluate` that take the place of the run's.
+      photograph_size: (height, width) of the photographs that the file of a run with tiles takes;
+        None: of those that it was trained on, where they have one size.
       runtime: of the format web alone: folder of the npm package onnxruntime-web.
 
     Returns:
@@ -61,5 +64,11 @@ def export(
     if own and format != "web":
         raise UserError(f"the format {format} needs no runtime; leave --runtime out")
     return write(
-        workdir, output, checkpoint=checkpoint, data_root=data_root, overrides=overrides, **own
+        workdir,
+        output,
+        checkpoint=checkpoint,
+        data_root=data_root,
+        overrides=overrides,
+        photograph_size=photograph_size,
+        **own,
     )

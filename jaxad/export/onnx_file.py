@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,11 @@ from jaxad.evaluation.export import (
     described,
     program_of,
 )
+from jaxad.evaluation.export_tiles import size_of_photographs, view_of
 from jaxad.evaluation.predict import Predictor, load_detector
 from jaxad.export import arithmetic, control, indexing, products, shapes
 from jaxad.export.graph import Graph, described as described_value
-from jaxad.export.lowering import BATCH, NotConvertible, lower
+from jaxad.export.lowering import BATCH, NotConvertible, Value, lower
 from jaxad.export.preprocessing import preprocess
 from jaxad.run.errors import UserError
 from jaxad.run.exported import write_exported
@@ -38,6 +39,9 @@ _IR_VERSION = 8  # the oldest with this opset
 INPUT = "image"
 """Name of the only input: ``(batch, height, width, 3)`` uint8, red before green before blue."""
 
+FREE = ("height", "width")
+"""The names of sides that an image may have as it likes."""
+
 RULES = (arithmetic, control, indexing, products, shapes)
 """The modules whose rules :mod:`jaxad.export.lowering` knows once they are imported."""
 
@@ -49,6 +53,7 @@ def export(
     checkpoint: str | int = "last",
     data_root: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    photograph_size: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Writes a run's detector to one ONNX file.
 
@@ -65,29 +70,34 @@ def export(
     predictor = load_detector(
         workdir, checkpoint=checkpoint, data_root=data_root, overrides=overrides
     )
-    data, record = file_of(predictor)
+    data, record = file_of(predictor, photograph_size)
     write_exported(target, data, record)
     return record
 
 
-def file_of(predictor: Predictor) -> tuple[bytes, dict[str, Any]]:
+def file_of(
+    predictor: Predictor, photograph_size: Sequence[int] | None
+) -> tuple[bytes, dict[str, Any]]:
     """The content of the file, and that of FILE.json.
 
     Args:
       predictor: the run.
+      photograph_size: as of :func:`jaxad.export.formats.export`.
 
     Raises:
-      UserError: the model cannot be converted, or is too large for the format.
+      UserError: the model cannot be converted, is too large for the format, or as of
+        :func:`jaxad.evaluation.export_tiles.size_of_photographs`.
     """
+    size = size_of_photographs(predictor, photograph_size)
     name = predictor.detector.config.model.name
     try:
-        model, outputs = _model_of(predictor)
+        model, outputs = _model_of(predictor, size)
     except NotConvertible as error:
         raise UserError(f"the model {name!r} cannot be written as ONNX: {error}") from error
     own = {
         **_of_run(predictor),
         "format": f"ONNX, opset {OPSET}",
-        "input": {"name": INPUT, "shape": ["batch", "height", "width", 3], "dtype": "uint8"},
+        "input": {"name": INPUT, "shape": [BATCH, *(size or FREE), 3], "dtype": "uint8"},
         "outputs": outputs,
     }
     of_file = ("sha256", "bytes")
@@ -120,28 +130,24 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _model_of(predictor: Predictor) -> tuple[ModelProto, dict[str, Any]]:
+def _model_of(
+    predictor: Predictor, size: tuple[int, int] | None
+) -> tuple[ModelProto, dict[str, Any]]:
     """The model with preprocessing; name -> shape and dtype of its outputs."""
-    detector, graph = predictor.detector, Graph()
-    height, width, channels = detector.model.image_shape
-    seen, box = preprocess(
-        graph,
-        INPUT,
-        size=(height, width),
-        channels=channels,
-        region=detector.config.data.region,
-    )
-    shape = (height, width, channels)
-    found = lower(program_of(predictor), graph, {seen: (shape, np.dtype(np.uint8))})
+    graph = Graph()
+    if size is None:
+        found, box = _of_images(graph, predictor)
+    else:
+        found, box = _of_photographs(graph, predictor, size)
     outputs = []
     for name, value in found.items():
         graph.output(name, value.name)
         outputs.append(described_value(name, value.dtype, value.shape))
     graph.output("box", box)
     outputs.append(described_value("box", np.int64, (4,)))
-    described_input = described_value(INPUT, np.uint8, (BATCH, "height", "width", 3))
+    described_input = described_value(INPUT, np.uint8, (BATCH, *(size or FREE), 3))
     model = helper.make_model(
-        graph.finish(detector.config.model.name, [described_input], outputs),
+        graph.finish(predictor.detector.config.model.name, [described_input], outputs),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=_IR_VERSION,
         producer_name="jaxad",
@@ -153,3 +159,27 @@ def _model_of(predictor: Predictor) -> tuple[ModelProto, dict[str, Any]]:
         name: {"shape": [s if isinstance(s, int) else str(s) for s in sides], "dtype": dtype.name}
         for name, (dtype, sides) in shapes_of.items()
     }
+
+
+def _of_images(graph: Graph, predictor: Predictor) -> tuple[dict[str, Value], str]:
+    """The results of images of any size, and what was seen of them."""
+    detector = predictor.detector
+    height, width, channels = detector.model.image_shape
+    seen, box = preprocess(
+        graph,
+        INPUT,
+        size=(height, width),
+        channels=channels,
+        region=detector.config.data.region,
+    )
+    shape = (height, width, channels)
+    return lower(program_of(predictor, None), graph, {seen: (shape, np.dtype(np.uint8))}), box
+
+
+def _of_photographs(
+    graph: Graph, predictor: Predictor, size: tuple[int, int]
+) -> tuple[dict[str, Value], str]:
+    """Likewise of photographs of one size, whose tiles are cut and resized by the program."""
+    inputs = {INPUT: ((*size, 3), np.dtype(np.uint8))}
+    found = lower(program_of(predictor, size), graph, inputs)
+    return found, graph.integers(*view_of(predictor, size).box)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -37,6 +37,7 @@ def export(
     checkpoint: str | int = "last",
     data_root: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    photograph_size: Sequence[int] | None = None,
     runtime: str | os.PathLike = RUNTIME,
 ) -> dict[str, Any]:
     """Writes the folder.
@@ -47,6 +48,7 @@ def export(
       checkpoint: ``"last"``, ``"best"`` or a step number.
       data_root: where the training images are now, when they have moved.
       overrides: keys as of :func:`jaxad.evaluate` that take the place of the run's.
+      photograph_size: as of :func:`jaxad.export.formats.export`.
       runtime: folder of the npm package ``onnxruntime-web``.
 
     Returns:
@@ -60,7 +62,7 @@ def export(
     predictor = load_detector(
         workdir, checkpoint=checkpoint, data_root=data_root, overrides=overrides
     )
-    data, record = file_of(predictor)
+    data, record = file_of(predictor, photograph_size)
     target = pathlib.Path(output)
     make_folder(target / "runtime", what=f"--output {target}")
     for name, content in parts.items():

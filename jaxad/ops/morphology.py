@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxad.ops.arrays import AnyArray, pad_axis
 
@@ -53,6 +53,41 @@ def grey_closing(maps: Float[AnyArray, "*b h w"], *, size: int) -> Float[Array, 
     Arguments, returned value and errors are those of `grey_dilation`.
     """
     return grey_erosion(grey_dilation(maps, size=size), size=size)
+
+
+def connected_to(seeds: Bool[AnyArray, "h w"], within: Bool[AnyArray, "h w"]) -> Bool[Array, "h w"]:
+    """The connected components, of eight neighbours, that hold a seed.
+
+    Morphological reconstruction by dilation (L. Vincent, "Morphological grayscale reconstruction in
+    image analysis", IEEE Transactions on Image Processing 2, 1993): sweeps down, up, right and left
+    carry seeds on, until nothing changes. A component that winds takes as many rounds as it turns.
+
+    Args:
+      seeds: pixels to begin with; those outside ``within`` do not count.
+      within: all pixels of the components.
+    """
+    within = jnp.asarray(within)
+
+    def sweep(found: Array, axis: int, backwards: bool) -> Array:
+        lines = jnp.moveaxis(found, axis, 0), jnp.moveaxis(within, axis, 0)
+
+        def step(before: Array, line: tuple[Array, Array]) -> tuple[Array, Array]:
+            wide = jnp.pad(before, 1)
+            reached = line[0] | wide[:-2] | before | wide[2:]
+            return (reached & line[1],) * 2
+
+        nothing = jnp.zeros(lines[0].shape[1], bool)
+        return jnp.moveaxis(lax.scan(step, nothing, lines, reverse=backwards)[1], 0, axis)
+
+    def spread(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        found = state[0]
+        for axis in (0, 1):
+            for backwards in (False, True):
+                found = sweep(found, axis, backwards)
+        return found, jnp.any(found != state[0])
+
+    found = jnp.asarray(seeds) & within
+    return lax.while_loop(lambda state: state[1], spread, (found, jnp.any(found)))[0]
 
 
 def _extremum(maps: AnyArray, size: int, choose, neutral: float, *, before: int) -> Array:

@@ -13,6 +13,7 @@ from scipy import ndimage
 import jaxad
 from jaxad.data.photographs import Photograph, Reading
 from jaxad.evaluation.detector_output import DetectorOutput
+from jaxad.evaluation.export import export
 from jaxad.evaluation.joining import JOINED, Coarse, Range, Ranges, join
 from jaxad.evaluation.predict import load_detector
 from jaxad.run.coarse import read_coarse_run
@@ -232,3 +233,11 @@ def test_nothing_stands_in_for_a_copy_that_is_gone(runs, tmp_path, monkeypatch):
     config = with_keys(tiles.read_config(), {"evaluate.coarse": name})
     with pytest.raises(UserError, match="is not a run folder"):
         read_coarse_run(tiles, config)
+
+
+def test_an_exported_file_is_of_the_tiles_alone(joined, tmp_path):
+    run, _ = joined
+    with pytest.raises(UserError, match=r"evaluate\.coarse\), which .*--config\.evaluate\.coarse="):
+        export(run.path, tmp_path / "file")
+    record = export(run.path, tmp_path / "file", overrides={"evaluate.coarse": ""})
+    assert record["primary_map"] == "nll" and record["input"]["shape"] == ["batch", *SIZE, 3]

@@ -22,6 +22,8 @@ from jaxad import models
 from jaxad.cli import main as cli
 from jaxad.evaluation import export as export_module
 from jaxad.evaluation.export import export, make_program, serialise
+from jaxad.evaluation.export_tiles import Decisions
+from jaxad.evaluation.outlines import outlined_in_each
 from jaxad.evaluation.postprocess import make_detect
 from jaxad.evaluation.predict import load_detector
 from jaxad.evaluation.thresholds import predicted_pixels
@@ -107,14 +109,30 @@ def test_exported_outlines_are_those_of_predictions():
     values = np.random.default_rng(0).random((4, 20, 30)).astype(np.float32)
     decisions = np.array([True, False, True, False])
     for threshold in (-1.0, 0.5, 2.0):
-        found = export_module._predicted(
-            jnp.asarray(values), jnp.asarray(decisions), threshold=threshold
-        )
+        found = outlined_in_each(jnp.asarray(values), jnp.asarray(decisions), threshold)
         want = [
             predicted_pixels(one, bool(decision), threshold)
             for one, decision in zip(values, decisions, strict=True)
         ]
         np.testing.assert_array_equal(found, want)
+
+
+@pytest.mark.parametrize("decided", [True, False])
+def test_exported_outlines_of_large_maps_are_regions_with_a_peak(decided, monkeypatch):
+    monkeypatch.setattr("jaxad.evaluation.outlines.LARGE", 1)
+    rng = np.random.default_rng(1)
+    values = rng.random((5, 20, 30)).astype(np.float32)
+    values[2] = 0.1 * values[2]  # of which no pixel is over the threshold
+    values[3] = np.minimum(values[3], 0.9)  # of which no region has a peak
+    inside = np.ones((20, 30), bool)
+    inside[:, 11:19] = inside[3] = False
+    rejected = np.array([True, False, True, True, True]) if decided else None
+    found = outlined_in_each(
+        jnp.asarray(values), None if rejected is None else jnp.asarray(rejected), 0.7, 0.99, inside
+    )
+    for i, (one, mask) in enumerate(zip(values, found, strict=True)):
+        decision = None if rejected is None else bool(rejected[i])
+        np.testing.assert_array_equal(mask, predicted_pixels(one, decision, 0.7, 0.99, inside))
 
 
 def test_without_held_out_images_nothing_is_decided(tiny, data, tmp_path):
@@ -137,11 +155,12 @@ def test_every_model_is_exported_with_its_bits(name):
     program = make_program(
         model,
         variables,
+        Decisions(
+            primary,
+            f"{primary}:max",
+            image_threshold=float(np.median(expected.scores[f"{primary}:max"])),
+        ),
         smoothing=1.0,
-        primary_map=primary,
-        primary_score=f"{primary}:max",
-        image_threshold=float(np.median(expected.scores[f"{primary}:max"])),
-        pixel_threshold=None,
     )
     data, outputs = serialise(program, shape, variables)
     found = jax_export.deserialize(data).call(images)

@@ -269,8 +269,8 @@ def test_a_model_of_steps_trains_on_tiles(photographs, tmp_path):
 
 
 def test_what_tiles_cannot_do_ends_in_one_sentence(photographs, run, tmp_path):
-    with pytest.raises(UserError, match=r"tiles .* exported file cannot do yet"):
-        export(run.path, tmp_path / "model.bin")
+    with pytest.raises(UserError, match=r"have several .* give --photograph-size=HEIGHT,WIDTH"):
+        export(run.path, tmp_path / "model.bin")  # of photographs of three sizes
     with pytest.raises(UserError, match=r"with data.tiles take the protocol 'jaxad'"):
         jaxad.evaluate(run.path, overrides={"evaluate.protocol": "vae_compare"})
     with pytest.raises(UserError, match=r"side of 500 .* largest good training image is 81 x 144"):

@@ -8,6 +8,8 @@ import jaxad
 from jaxad.evaluation.predict import load_detector
 
 SIZE = (32, 24)
+TILED_SIZE = (75, 110)
+"""Of the photographs of which tiles are seen."""
 
 
 def waves(seed, size=(48, 64), *, defect=False):
@@ -21,12 +23,12 @@ def waves(seed, size=(48, 64), *, defect=False):
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def fit(folder, **keys):
+def fit(folder, *, size=(48, 64), **keys):
     """Trains pca on waves; returns the run folder."""
     for i in range(16):
         file = folder / "data" / "train" / "good" / f"{i:02}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(waves(i)).save(file)
+        Image.fromarray(waves(i, size)).save(file)
     own = {
         "data.root": str(folder / "data"),
         "data.image_size": SIZE,
@@ -45,3 +47,31 @@ def run(tmp_path_factory):
     folder = fit(tmp_path_factory.mktemp("export"))
     load_detector(folder)
     return folder
+
+
+TILES = {
+    "data__tiles": (40, 12),
+    "data__image_size": (32, 32),
+    "model__patch": 8,
+    "model__stride": 4,
+    "evaluate__smoothing": 1.0,
+    "evaluate__primary_map": "l1",
+    "evaluate__primary_score": "l1:top1",
+}
+
+
+@pytest.fixture(scope="session")
+def tiled_run(tmp_path_factory):
+    """Gray inside, a part of a photograph is seen and a part of that judged."""
+    folder = tmp_path_factory.mktemp("tiles")
+    drawn = np.zeros(SIZE, np.uint8)
+    drawn[12:70, 9:100] = 255
+    Image.fromarray(drawn).save(folder / "drawn.png")
+    keys = {
+        "data__channels": 1,
+        "data__region": (0.1, 0.05, 1.0, 0.95),
+        "evaluate__region_mask": str(folder / "drawn.png"),
+        # One that some of the photographs exceed.
+        "evaluate__image_threshold": "0.1",
+    }
+    return fit(folder, size=TILED_SIZE, **TILES, **keys)

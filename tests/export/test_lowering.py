@@ -15,6 +15,8 @@ from jaxad.export.graph import Graph, described
 from jaxad.export.lowering import NotConvertible, lower
 from jaxad.export.onnx_file import OPSET, RULES
 from jaxad.models.base import parameter_key
+from jaxad.ops.morphology import connected_to
+from jaxad.ops.ranking import limit_of_highest, mean_of_highest
 
 TOLERANCE = 1e-5
 """Of the largest value: float32 sums of a thousand numbers, added up in another order."""
@@ -111,6 +113,27 @@ OPERATIONS = {
     "reversed scan": lambda x: lax.scan(
         lambda sum, row: (sum * 0.5 + row, sum), x[:, 0], jnp.moveaxis(x, 1, 0), reverse=True
     )[1],
+    "a state that is its own output": lambda x: lax.scan(
+        lambda sum, row: (sum + row,) * 2, x[:, 0], jnp.moveaxis(x, 1, 0)
+    )[1],
+    "a loop that ends by what it computes": lambda x: lax.map(
+        lambda image: lax.while_loop(
+            lambda state: (state[1] < 60) & (jnp.sum(state[0]) < image[0, 0, 0] + 40),
+            lambda state: (state[0] + jnp.abs(image), state[1] + 1),
+            (image, 0),
+        )[0],
+        x,
+    ),
+    "what is connected to seeds": lambda x: lax.map(
+        lambda image: connected_to(image[..., 0] > 1.5, image[..., 0] > -0.3), x
+    ).astype(jnp.float32),
+    "the highest of an array": lambda x: lax.map(
+        lambda image: (
+            (image.ravel() >= limit_of_highest(image.ravel(), 9))
+            * mean_of_highest(image.ravel(), 9)
+        ),
+        x,
+    ),
     "parts along an axis": lambda x: jnp.subtract(*jnp.unstack(x[:, :2], axis=1)),
     "rows by computed places": lambda x: MATRIX[jnp.argmax(x, axis=2) % 7],
     "a block by a computed place": lambda x: jax.vmap(
@@ -143,6 +166,17 @@ def test_what_has_no_counterpart_is_named():
     ):
         with pytest.raises(NotConvertible, match=word):
             session(lambda x, f=function: {"y": f(x)}, (6, 5), np.float32)
+
+
+def test_a_loop_that_ends_image_by_image_is_named():
+    with pytest.raises(NotConvertible, match="ends image by image"):
+        session(
+            lambda x: {
+                "y": jax.vmap(lambda v: lax.while_loop(lambda s: s < v[0], lambda s: s + 1, 0.0))(x)
+            },
+            (4,),
+            np.float32,
+        )
 
 
 def test_what_is_computed_twice_is_one_node_and_what_nobody_needs_none():

@@ -9,6 +9,7 @@ from onnx import helper
 from jaxad import models
 from jaxad.data.images import decode, resize
 from jaxad.evaluation.export import make_program
+from jaxad.evaluation.export_tiles import Decisions
 from jaxad.evaluation.postprocess import make_detect
 from jaxad.export.graph import Graph, described
 from jaxad.export.lowering import lower
@@ -71,11 +72,8 @@ def test_photographs_get_the_same_scores_and_maps(name, photographs):
     program = make_program(
         model,
         variables,
+        Decisions(*primary),
         smoothing=config.evaluate.smoothing,
-        primary_map=primary[0],
-        primary_score=primary[1],
-        image_threshold=None,
-        pixel_threshold=None,
     )
     height, width, channels = model.image_shape
     graph = Graph()

@@ -19,7 +19,7 @@ from jaxad.cli import main as cli
 from jaxad.evaluation.predict import load_detector
 from jaxad.export.web import RUNTIME_FILES
 
-from .conftest import waves
+from .conftest import TILED_SIZE, waves
 
 
 def export(run, folder, runtime):
@@ -143,6 +143,28 @@ def test_chromium_gives_the_scores_of_predict(run, package, browser, tmp_path):
         Image.fromarray(waves(seed, size, defect=defect)).save(files[-1])
     judged_as_by_predict(run, files, tmp_path / "web", browser)
     damaged_files_are_not_used(tmp_path / "web", browser)
+
+
+@pytest.mark.slow
+def test_chromium_judges_photographs_by_tiles(tiled_run, package, browser, tmp_path):
+    assert export(tiled_run, tmp_path / "web", package) == 0
+    files = []
+    for seed in (100, 101):
+        files.append(tmp_path / f"{seed}.png")
+        Image.fromarray(waves(seed, TILED_SIZE, defect=seed == 101)).save(files[-1])
+    judged_as_by_predict(tiled_run, files, tmp_path / "web", browser)
+    # The page is still there; a photograph of another size has no card.
+    Image.fromarray(waves(102)).save(tmp_path / "small.png")
+    with served(tmp_path / "web") as address:
+        browser.call("/url", {"url": address})
+        browser.wait("return document.getElementById('files').disabled === false")
+        assert browser.run("return document.getElementById('camera').disabled")
+        (element,) = browser.call("/element", {"using": "css selector", "value": "#files"}).values()
+        browser.call(f"/element/{element}/value", {"text": str(tmp_path / "small.png")})
+        said = "return document.getElementById('status').textContent"
+        browser.wait(f"{said}.includes('64 x 48')")
+        assert "takes photographs of 110 x 75" in browser.run(said)
+        assert browser.run("return document.querySelectorAll('figure').length") == 0
 
 
 def damaged_files_are_not_used(folder, browser):
