@@ -106,6 +106,7 @@ def _evaluate(
         detector.config.evaluate,
         result,
         crop=detector.config.data.region,
+        streamed=computed.protocol,
     )
     marked = dict(zip(test.samples, computed.marked, strict=True))
     dims = dict(zip(test.samples, computed.dims, strict=True))

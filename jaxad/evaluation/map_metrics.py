@@ -28,6 +28,8 @@ from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.inputs import EvaluationInputs, Masks, read_truths
 from jaxad.evaluation.joining import JOINED
 from jaxad.evaluation.postprocess import REDUCTIONS
+from jaxad.evaluation.protocols.apply import ProtocolMetrics
+from jaxad.evaluation.protocols.streamed import streamed_protocol
 from jaxad.evaluation.resize import at_size, highest_of
 from jaxad.evaluation.saturated import SaturatedFigures
 from jaxad.run.errors import UserError
@@ -48,6 +50,8 @@ class MapMetrics(NamedTuple):
       marked: share in [0, 1] of each image that its mask marks; 0 without a mask.
       dims: what does not count of each mask that has levels in between; None of others.
       photographs: what a page shows of every one, where the model sees tiles of them.
+      protocol: map -> its metrics under the run's protocol, where these are computed photograph by
+        photograph; None elsewhere.
     """
 
     scores: dict[str, Float[np.ndarray, " n"]]
@@ -58,6 +62,7 @@ class MapMetrics(NamedTuple):
     marked: tuple[float, ...]
     dims: tuple[Dim | None, ...]
     photographs: tuple[Shown, ...] = ()
+    protocol: dict[str, ProtocolMetrics] | None = None
 
 
 class Shown(NamedTuple):
@@ -117,11 +122,6 @@ def map_metrics(
             "evaluate.region_mask take the protocol 'jaxad'"
         )
     if detector.tiled:
-        if options.protocol != "jaxad":
-            raise UserError(
-                f"evaluate.protocol {options.protocol!r} judges whole images at the model's size; "
-                "with data.tiles take the protocol 'jaxad'"
-            )
         return _batch_by_batch(detector, test, pixel_threshold)
     needed = required_mb(detector, test.samples)
     if needed <= options.memory_limit_mb:
@@ -281,11 +281,11 @@ def _batch_by_batch(
     pairs = map_score_pairs(detector)
     accumulators = {pair: metrics.Accumulator() for pair in dict.fromkeys(pairs)}
     accumulators[pairs[0]] = metrics.Accumulator(threshold=next_float(pixel_threshold))
-    saturated = _saturated(detector, test)
+    saturated, done = _saturated(detector, test), 0
     scores: list[dict[str, Float[np.ndarray, " b"]]] = []
     counted: list[Truth] = []
     photographs: list[Shown] = []
-    done = 0
+    protocol = streamed_protocol(detector) if detector.tiled else None
     with Progress("image", len(test.samples)) as progress:
         for output in detector.batches(test.images, inside=_inside(detector, test)):
             samples = test.samples[done : done + len(output.reconstruction)]
@@ -306,6 +306,8 @@ def _batch_by_batch(
                 )
             if detector.tiled:
                 photographs.append(_photograph_shown(output, detector.primary_map))
+            if protocol is not None:
+                protocol.update(samples[0], output)
             primary = output.maps[detector.primary_map]
             saturated.update(samples, list(map(at_size, primary, masks)))
             scores.append(output.scores)
@@ -323,6 +325,7 @@ def _batch_by_batch(
         marked=tuple(truth.marked for truth in counted),
         dims=tuple(truth.dim for truth in counted),
         photographs=tuple(photographs),
+        protocol=None if protocol is None else protocol.compute(limit),
     )
 
 

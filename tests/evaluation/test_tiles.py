@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 import jaxad
 from jaxad import models
@@ -21,6 +22,7 @@ from jaxad.evaluation.export import export
 from jaxad.evaluation.predict import load_detector
 from jaxad.evaluation.predict_files import predict_files
 from jaxad.evaluation.tiled_detection import judge, map_factor
+from jaxad.metrics import evaluate_maps
 from jaxad.run.errors import UserError
 
 
@@ -268,10 +270,39 @@ def test_a_model_of_steps_trains_on_tiles(photographs, tmp_path):
     assert predicted.map.shape == predicted.size == (101, 131)
 
 
+def test_protocols_that_hold_at_any_size_are_those_of_the_maps(photographs, run, result):
+    """Against plain figures of all maps, at the size of the photographs."""
+    test = sorted((photographs / "test").rglob("*.png"))
+    predictions = load_detector(run.path).predict(test)
+    maps = [one.model_map for one in predictions]
+    masks = []
+    for path, one in zip(test, predictions, strict=True):
+        mask = photographs / f"ground_truth/dot/{path.stem}_mask.png"
+        bad = path.parent.name == "dot"
+        pixels = Photograph(mask, Reading(1)).rows(0, one.size[0]) if bad else np.zeros(one.size)
+        masks.append(pixels.reshape(one.size)[one.box.slices] > 0)
+    labels = [mask.any() for mask in masks]
+    own = result["protocol_figures"]
+    for protocol, reduce in (("mvtec_official", np.max), ("mae", np.mean)):
+        found = jaxad.evaluate(run.path, overrides={"evaluate.protocol": protocol})
+        figures = found["protocol_figures"]
+        assert found["protocol"] == protocol and found["image_auroc"] == own["image_auroc"]
+        auroc = roc_auc_score(labels, [reduce(values) for values in maps])
+        assert figures["image_auroc"] == pytest.approx(auroc)
+        assert found["protocol_counts"] == {"images": 6, "images_without_mask": 0}
+        if protocol == "mvtec_official":
+            exact = evaluate_maps(maps, masks, limit=0.3)["aupro"]
+            assert figures["aupro"] == pytest.approx(exact, abs=1e-6)
+        assert set(found["protocol_maps"]) == set(found["maps"])
+    jaxad.evaluate(run.path, overrides={"evaluate.protocol": "jaxad"})
+
+
 def test_what_tiles_cannot_do_ends_in_one_sentence(photographs, run, tmp_path):
     with pytest.raises(UserError, match=r"have several .* give --photograph-size=HEIGHT,WIDTH"):
         export(run.path, tmp_path / "model.bin")  # of photographs of three sizes
-    with pytest.raises(UserError, match=r"with data.tiles take the protocol 'jaxad'"):
+    with pytest.raises(
+        UserError, match=r"with data\.tiles there is none.* 'mae' or 'mvtec_official'"
+    ):
         jaxad.evaluate(run.path, overrides={"evaluate.protocol": "vae_compare"})
     with pytest.raises(UserError, match=r"side of 500 .* largest good training image is 81 x 144"):
         train(photographs, tmp_path / "none", data__tiles=(500, 0))

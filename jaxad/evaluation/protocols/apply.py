@@ -12,11 +12,9 @@ from jaxtyping import Bool, Float, UInt8
 
 from jaxad import metrics
 from jaxad.data.crop import WHOLE, Crop
-from jaxad.data.images import image_dimensions
-from jaxad.data.masks import read_mask_levels
 from jaxad.data.table import Sample
 from jaxad.evaluation.detector_output import DetectorOutput
-from jaxad.evaluation.protocols.masks import MASK_RESIZINGS
+from jaxad.evaluation.protocols.masks import MASK_RESIZINGS, mask_levels
 from jaxad.evaluation.protocols.rules import (
     IMAGE_METRICS,
     PER_IMAGE_METRICS,
@@ -56,6 +54,7 @@ def apply_protocol(
     result: Mapping[str, Any],
     *,
     crop: Crop = WHOLE,
+    streamed: Mapping[str, ProtocolMetrics] | None = None,
 ) -> dict[str, Any]:
     """What a run's protocol adds to metrics.json.
 
@@ -65,6 +64,7 @@ def apply_protocol(
       options: ``config.evaluate``; its ``protocol`` is applied to every map.
       result: the rest of metrics.json, which holds the metrics of the protocol ``"jaxad"``.
       crop: ``config.data.region``, to which masks are cut.
+      streamed: map -> its metrics, where these were computed photograph by photograph.
 
     Returns:
       ``protocol``, ``protocol_statement`` (in words), ``protocol_departures`` (sentences),
@@ -78,12 +78,18 @@ def apply_protocol(
     protocol, primary = get_protocol(options.protocol), options.primary_map
     if protocol.name == "jaxad":
         of_maps = {name: _as_in(result, name, primary, protocol) for name in result["maps"]}
+    elif streamed is not None:
+        of_maps = dict(streamed)
     elif output is None:
         raise ValueError(f"the protocol {protocol.name!r} needs the output of the detector")
     else:
         own = output.scores[options.primary_score]
         of_a_map = options.primary_score.rpartition(":")[0] in output.maps
-        masks = _mask_values(samples, protocol, output.maps[primary].shape[1:], crop)
+        original = protocol.resolution == "original"
+        masks = [
+            mask_levels(sample, crop, None if original else output.maps[primary].shape[1:])
+            for sample in samples
+        ]
         of_maps = {
             name: protocol_metrics(
                 protocol,
@@ -324,23 +330,6 @@ def _as_in(
         {name: why[name] for name, value in values.items() if value is None and name in why},
         {"images": result["counts"]["images"]},
     )
-
-
-def _mask_values(
-    samples: Sequence[Sample], protocol: Protocol, map_size: tuple[int, int], crop: Crop
-) -> list[UInt8[np.ndarray, "_ _"] | None]:
-    masks: list[np.ndarray | None] = []
-    for sample in samples:
-        if not sample.label:
-            original = protocol.resolution == "original"
-            size = image_dimensions(sample.path, crop=crop) if original else map_size
-            masks.append(np.broadcast_to(np.uint8(0), size))
-        elif sample.mask is None:
-            masks.append(None)
-        else:
-            size = image_dimensions(sample.path)
-            masks.append(read_mask_levels(sample.mask, expected_size=size, crop=crop))
-    return masks
 
 
 def _undefined(names: Iterable[str], why: str) -> tuple[Values, Undefined]:

@@ -14,7 +14,10 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from jaxad.data.masks import resize_mask
+from jaxad.data.crop import Crop
+from jaxad.data.images import image_dimensions
+from jaxad.data.masks import read_mask_levels, resize_mask
+from jaxad.data.table import Sample
 
 Size = tuple[int, int]
 
@@ -97,3 +100,27 @@ def _bilinear(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     first = np.floor(centre).astype(np.int64)
     weight = np.rint((centre - first) * 2048).astype(np.int64)
     return first, np.minimum(first + 1, old - 1), weight
+
+
+def mask_levels(
+    sample: Sample, crop: Crop, size_of_good: Size | None = None
+) -> UInt8[np.ndarray, "_ _"] | None:
+    """Gray levels of the mask of an image, at its own size and cut to what is seen.
+
+    Args:
+      sample: the image; of a good one they are all zero.
+      crop: ``config.data.region``.
+      size_of_good: (height, width) of what a good image has; None: its own.
+
+    Returns:
+      None of a defective image without a mask.
+
+    Raises:
+      UserError: it cannot be read, or does not fit its image.
+    """
+    if not sample.label:
+        size = size_of_good or image_dimensions(sample.path, crop=crop)
+        return np.broadcast_to(np.uint8(0), size)
+    if sample.mask is None:
+        return None
+    return read_mask_levels(sample.mask, expected_size=image_dimensions(sample.path), crop=crop)
