@@ -219,11 +219,6 @@ def _prepare_shards(data: Data, folder: str) -> str:
 
     if not data.root:
         raise UserError("shards are made of images in a folder: set data.root")
-    if any(data.tiles):
-        raise UserError(
-            "shards hold images at the size that a model sees, so no tiles of photographs "
-            "(data.tiles); leave one of the two out, data.stream reads photographs as they are"
-        )
     written = prepare_shards(
         data.root,
         data.name,
@@ -232,8 +227,8 @@ def _prepare_shards(data: Data, folder: str) -> str:
         masks=data.masks,
         pages=data.pages,
         # Whole images, of which a run cuts its region as it does of photographs: prepared larger,
-        # so that the region comes out at the size of the config.
-        image_size=size_of_whole(data.region, data.image_size),
+        # so that the region comes out at the size of the config. Tiles are cut of them as they are.
+        image_size=None if any(data.tiles) else size_of_whole(data.region, data.image_size),
         channels=data.channels,
         range_16bit=data.range_16bit,
         alpha=data.alpha,

@@ -84,8 +84,9 @@ class Shards:
 
     Attributes:
       folder: where they are.
-      table: what the builder wrote: ``dataset``, ``category``, ``image_size``, ``channels``,
-        ``range_16bit``, ``notes`` and per split its rows ``[path, label, defect, has a mask]``;
+      table: what the builder wrote: ``dataset``, ``category``, ``image_size`` (empty where every
+        image has its own), ``channels``, ``range_16bit``, ``notes`` and per split its rows
+        ``[path, label, defect, has a mask]``;
         since there are digests also ``pixels``, one per row, and ``validation``, the paths of
         training rows that are kept apart.
       digests: path of an image -> digest of its pixels; empty for shards without.

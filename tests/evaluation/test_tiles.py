@@ -13,7 +13,11 @@ from sklearn.metrics import roc_auc_score
 
 import jaxad
 from jaxad import models
+from jaxad.cli import main as cli
+from jaxad.data.datasets import read_table
+from jaxad.data.images import image_dimensions
 from jaxad.data.photographs import Photograph, Reading
+from jaxad.data.shards import find_shards
 from jaxad.data.tiled import Photographs
 from jaxad.data.tiles import Tiling
 from jaxad.evaluation.detector import Detector
@@ -258,6 +262,36 @@ def test_streamed_tiles_train_the_same_model(photographs, run, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, one, other)
     pixels = [json.loads(each.data.read_text())["pixels"] for each in (run, again)]
     assert pixels[0] == pixels[1] and len(set(pixels[0].values())) == 6
+
+
+def test_tiles_of_shards_train_and_judge_alike(photographs, run, result, shards, tmp_path):
+    again = train(shards, tmp_path / "run", data__stream=True)
+    one, other = (Detector.load(each.path).variables for each in (run, again))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    pixels = [json.loads(each.data.read_text())["pixels"] for each in (run, again)]
+    assert pixels[0] == pixels[1] and len(set(pixels[0].values())) == 6
+    found = jaxad.evaluate(again.path)
+    assert found["maps"] == result["maps"] and found["counts"] == result["counts"]
+    files, records = (
+        load_detector(again.path).predict(place)
+        for place in (photographs / "test/dot", f"{shards}::/test/dot/3.png")
+    )
+    assert records[0].score == files[0].score and records[0].size == SIZES[0]
+
+
+@pytest.fixture(scope="module")
+def shards(photographs, tmp_path_factory):
+    """Of the photographs, by the command."""
+    pytest.importorskip("tensorflow_datasets")
+    place = tmp_path_factory.mktemp("shards")
+    words = [f"--config.data.root={photographs}", "--config.data.tiles=48,16"]
+    command = ["data", "prepare", "--config=pca", *words, f"--shards={place}"]
+    assert cli.main(command) == 0
+    (folder,) = find_shards(place)
+    table = read_table(folder)
+    assert {image_dimensions(sample.path) for sample in table.samples} == set(SIZES)
+    assert table.notes[0].endswith("own size x 3")
+    return folder
 
 
 def test_a_model_of_steps_trains_on_tiles(photographs, tmp_path):

@@ -29,7 +29,7 @@ from jaxtyping import UInt8
 
 from jaxad.data.datasets import NAMES, read_table
 from jaxad.data.deep_range import resolve_range_16bit
-from jaxad.data.images import read_image
+from jaxad.data.images import decode, resize
 from jaxad.data.masks import read_truth
 from jaxad.data.repeats import pixel_digest
 from jaxad.data.shards import METADATA, PREFIX, TABLE_KEY, is_shards, open_shards
@@ -56,7 +56,7 @@ def prepare_shards(
     anomalous: str = "",
     masks: str = "",
     pages: str = "first",
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | None,
     channels: int = 3,
     range_16bit: str | int = "full",
     alpha: str = "white",
@@ -73,7 +73,8 @@ def prepare_shards(
       anomalous: as ``data.anomalous``.
       masks: as ``data.masks``.
       pages: as ``data.pages``.
-      image_size: ``(h, w)`` that images and masks are resized to.
+      image_size: ``(h, w)`` that images and masks are resized to; None: they keep their own, for
+        runs that see tiles of photographs.
       channels: 1 or 3.
       range_16bit: as ``data.range_16bit``; the numbers that come of it are written down.
       alpha: as ``data.alpha``.
@@ -95,7 +96,7 @@ def prepare_shards(
     )
     content = _Content(table, image_size, channels, range_16bit, alpha)
     depth = "" if str(range_16bit) == "full" else f"_range_{range_16bit}"
-    size = "x".join(map(str, (*image_size, channels)))
+    size = "x".join(map(str, (*(image_size or ("own",)), channels)))
     name, config = PREFIX + _identifier(dataset, category, anomalous), f"size_{size}{depth}"
     folder = pathlib.Path(data_dir, name, config, SHARDS_VERSION)
     remove_unfinished(folder.parent, folder.name)
@@ -140,14 +141,14 @@ class _Content:
       table: of the samples.
       splits: the samples of each, in the order of the records.
       rows: split -> one ``[path, label, defect, has a mask]`` for each sample.
-      image_size: ``(h, w)``.
+      image_size: ``(h, w)``; None: every image has its own.
       channels: 1 or 3.
     """
 
     def __init__(
         self,
         table: SampleTable,
-        image_size: tuple[int, int],
+        image_size: tuple[int, int] | None,
         channels: int,
         range_16bit: str | int,
         alpha: str,
@@ -173,15 +174,13 @@ class _Content:
             yield index, {**example, "index": index}
 
     def _example(self, sample: Sample) -> dict[str, Any]:
+        image = decode(
+            sample.path, channels=self.channels, range_16bit=self.limits, alpha=self._alpha
+        )
+        size = self.image_size or (image.shape[0], image.shape[1])
         return {
-            "image": read_image(
-                sample.path,
-                image_size=self.image_size,
-                channels=self.channels,
-                range_16bit=self.limits,
-                alpha=self._alpha,
-            ),
-            "mask": _mask(sample, self.image_size),
+            "image": np.ascontiguousarray(resize(image, size)),
+            "mask": _mask(sample, size),
             "has_mask": sample.mask is not None,
             "label": sample.label,
             "defect": sample.defect,
@@ -194,7 +193,7 @@ class _Content:
         return {
             "dataset": self.table.name,
             "category": self.table.category or pathlib.Path(self.table.root).resolve().name,
-            "image_size": list(self.image_size),
+            "image_size": list(self.image_size or ()),
             "channels": self.channels,
             "range_16bit": list(self.limits),
             "notes": list(self.table.notes),
@@ -216,7 +215,7 @@ def _builder(tfds: Any, content: _Content, name_: str, config: str) -> Any:
         code_path = None
 
         def _info(self):
-            height, width = content.image_size
+            height, width = content.image_size or (None, None)
             features = {
                 "image": tfds.features.Image(shape=(height, width, content.channels)),
                 "mask": tfds.features.Image(shape=(height, width, 1)),

@@ -29,7 +29,7 @@ def read_shards(root: pathlib.Path, category: str) -> SampleTable:
         for split in SPLITS
         for path, _, defect, has_mask in table[split]
     )
-    size = " x ".join(map(str, (*table["image_size"], table["channels"])))
+    size = " x ".join(map(str, (*(table["image_size"] or ["own size"]), table["channels"])))
     made_of = f"{table['dataset']} {table['category']}".strip()
     return SampleTable(
         root=folder,
