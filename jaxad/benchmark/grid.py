@@ -37,8 +37,8 @@ from jaxad.training.preparation import CHANGEABLE
 from jaxad.training.train import train
 
 _TOLD = ("train.", "model.", "data.image_size", "data.illumination", "data.calibration",
-         "data.holdout", "data.tiles", "data.region", "data.limit", "evaluate.primary",
-         "evaluate.smoothing")  # fmt: skip
+         "data.holdout", "data.tiles", "data.tile_models", "data.region", "data.limit",
+         "evaluate.primary", "evaluate.smoothing")  # fmt: skip
 """Keys that change what a model is; the page tells them where the config says otherwise."""
 
 POLL_SECONDS = 1.0

@@ -133,18 +133,22 @@ def evaluation_batches(
 
 
 class BatchLoader:
-    """Batches of all images in order, as often as it is iterated: what a closed-form fit takes."""
+    """Batches of all images in order, as often as it is iterated: what a closed-form fit takes.
+
+    Attributes:
+      images: of the batches.
+    """
 
     def __init__(self, images: Images):
-        self._images = images
+        self.images = images
 
     def __iter__(self) -> Iterator[Batch]:
-        count = len(self._images)
-        each = int(np.prod(self._images.shape[1:]))
+        count = len(self.images)
+        each = int(np.prod(self.images.shape[1:]))
         size = min(_LOADER_BATCH, count, max(1, _LOADER_BYTES // each))
         with Progress("image", count) as progress:
             # Re-reading an array needs no input pipeline; the memory one starts at once.
-            batches = evaluation_batches(self._images, batch_size=size, pipeline="memory")
+            batches = evaluation_batches(self.images, batch_size=size, pipeline="memory")
             for number, batch in enumerate(batches, start=1):
                 yield batch
                 progress.update(min(number * size, count))

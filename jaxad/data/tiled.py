@@ -18,7 +18,7 @@ from jaxad.data.repeats import joined_digest, pixel_digest
 from jaxad.data.streamed import changed_since
 from jaxad.data.table import Sample
 from jaxad.data.threads import decoding_threads
-from jaxad.data.tiles import Tiling, cut_tile
+from jaxad.data.tiles import Grid, Tiling, cut_tile
 from jaxad.data.unreadable import Search
 from jaxad.run.errors import UserError
 
@@ -30,11 +30,14 @@ _AT_ONCE = 4
 
 _ROWS_AT_ONCE = 1024
 
+UNREADABLE = (1, 1)
+"""Size of a photograph whose header cannot be read."""
+
 Source = str | os.PathLike | np.ndarray
 
 
 def sizes_of(samples: Sequence[Sample | Source], reading: Reading) -> list[tuple[int, int]]:
-    """(height, width) of what is seen of every photograph; one that cannot be read has (1, 1).
+    """(height, width) of what is seen of every photograph; of some :data:`UNREADABLE`.
 
     Who decodes it says why it cannot.
     """
@@ -43,7 +46,7 @@ def sizes_of(samples: Sequence[Sample | Source], reading: Reading) -> list[tuple
         try:
             return image_dimensions(path, crop=reading.crop)
         except UserError:
-            return (1, 1)
+            return UNREADABLE
 
     with decoding_threads() as pool:
         return list(pool.map(size, [_path(sample) for sample in samples]))
@@ -220,6 +223,7 @@ class Photographs:
       tiling: where tiles lie.
       image_size: ``(h, w)`` of a tile as the model sees it.
       reading: how they are read.
+      grid: the places of the tiles, where each has a model of its own; else None.
       digests: number of a photograph -> digest of its tiles, as training cuts them; of those that
         have been judged, where ``hashed`` is True.
     """
@@ -232,9 +236,11 @@ class Photographs:
         image_size: tuple[int, int],
         reading: Reading,
         hashed: bool = False,
+        grid: Grid | None = None,
     ):
         """Keeps the paths or pixels; arguments as of :class:`TiledImages`."""
         self._sources, self._hashed = list(sources), hashed
+        self.grid = grid
         self.tiling, self.image_size, self.reading = tiling, image_size, reading
         self.digests: dict[int, str] = {}
 
@@ -245,16 +251,28 @@ class Photographs:
         """Opens them in order.
 
         Raises:
-          UserError: one cannot be read; names the file.
+          UserError: one cannot be read, or has another grid; names the file.
         """
         for number, source in enumerate(self._sources):
-            pixels = source if isinstance(source, np.ndarray) else _path(source)
-            photograph = Photograph(pixels, self.reading)
+            photograph = self.open(source)
             yield photograph
             if self._hashed:  # now, since most have been decoded as a whole and still are there
-                apart = self.tiling._replace(overlap=0).boxes(photograph.size)
-                tiles = _cut(photograph, apart, self.image_size)
+                trained = self.tiling if self.grid else self.tiling._replace(overlap=0)
+                boxes = trained.boxes(photograph.size)
+                tiles = _cut(photograph, boxes, self.image_size)
                 self.digests[number] = joined_digest(pixel_digest(tile) for _, tile in tiles)
+
+    def open(self, source: Sample | Source) -> Photograph:
+        """Opens a photograph as these are read.
+
+        Raises:
+          UserError: it cannot be read, or has another grid; names the file.
+        """
+        pixels = source if isinstance(source, np.ndarray) else _path(source)
+        photograph = Photograph(pixels, self.reading)
+        if self.grid is not None:
+            self.grid.check(photograph.size, photograph.path)
+        return photograph
 
     def subset(self, rows: Sequence[int] | Int[np.ndarray, " k"]) -> Photographs:
         """Some of them, in the order of ``rows``."""
@@ -263,6 +281,7 @@ class Photographs:
             tiling=self.tiling,
             image_size=self.image_size,
             reading=self.reading,
+            grid=self.grid,
         )
 
     def tiles(self, photograph: Photograph) -> Iterator[tuple[Box, UInt8[np.ndarray, "h w c"]]]:

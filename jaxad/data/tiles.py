@@ -79,6 +79,47 @@ class Tiling(NamedTuple):
         return (1.0 if first else rise) * (np.ones(self.side) if last else rise[::-1])
 
 
+class Grid(NamedTuple):
+    """The tiles of photographs of one size, each of which lies at a place of its own.
+
+    Attributes:
+      tiling: of the photographs, whose boxes are the places.
+      size: (height, width) of what is seen of every photograph.
+    """
+
+    tiling: Tiling
+    size: tuple[int, int]
+
+    @property
+    def places(self) -> int:
+        """How many there are."""
+        return self.tiling.count(self.size)
+
+    @property
+    def middle(self) -> int:
+        """The place whose tile lies in the middle."""
+        rows, columns = (len(self.tiling.starts(length)) for length in self.size)
+        return rows // 2 * columns + columns // 2
+
+    def check(self, size: tuple[int, int], name: str | None) -> None:
+        """Refuses a photograph of another size.
+
+        Args:
+          size: (height, width) of what is seen of it.
+          name: of its file; None where there is none.
+
+        Raises:
+          UserError: the tiles of the photograph lie at other places.
+        """
+        if tuple(size) != tuple(self.size):
+            raise UserError(
+                f"of {name or 'the image'} {size[0]} x {size[1]} pixels are seen (height x width), "
+                f"but every model of data.tile_models=per_position knows one place of photographs "
+                f"of {self.size[0]} x {self.size[1]}; crop or resize it to that, or train with "
+                "data.tile_models=shared"
+            )
+
+
 def tiling_of(tiles: Sequence[int], image_size: Sequence[int]) -> Tiling | None:
     """The tiles of ``data.tiles``; None where whole images are seen.
 

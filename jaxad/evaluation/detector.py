@@ -17,7 +17,7 @@ from jaxad import models
 from jaxad.data.pipeline import BatchLoader, Images, evaluation_batches
 from jaxad.data.region_mask import RegionMasks, read_region_masks
 from jaxad.data.tiled import Photographs
-from jaxad.data.tiles import tiling_of
+from jaxad.data.tiles import Grid, tiling_of
 from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.joining import JOINED, Coarse, join
 from jaxad.evaluation.open_keys import override_detection
@@ -28,6 +28,7 @@ from jaxad.evaluation.stitching import reduced_size
 from jaxad.evaluation.thresholds import parse_by_hand
 from jaxad.evaluation.tiled_detection import judge, map_factor
 from jaxad.models.base import Model, Unseen, Variables, parameter_key
+from jaxad.models.positions import at_position, per_position
 from jaxad.ops.arrays import AnyArray, pad_axis
 from jaxad.run import environment, interruption
 from jaxad.run.coarse import CoarseRun, read_coarse_run
@@ -37,6 +38,7 @@ from jaxad.run.progress import Progress
 from jaxad.run.settings import Settings
 from jaxad.training.checkpoints import Checkpoints
 from jaxad.training.parallel import Devices
+from jaxad.training.tile_rows import grid_of
 
 
 class Detector:
@@ -53,6 +55,7 @@ class Detector:
       regions: what is judged of images (``evaluate.region_mask``); None: all that is seen.
       coarse: the run of a model of whole photographs (``evaluate.coarse``), which has no say yet
         (:meth:`joined_to`); None: there is none.
+      grid: the places of tiles, where each has a model of its own; else None.
     """
 
     def __init__(
@@ -64,11 +67,12 @@ class Detector:
         step: int,
         regions: RegionMasks | None = None,
         coarse: CoarseRun | None = None,
+        grid: Grid | None = None,
     ):
         get_protocol(config.evaluate.protocol)
         parse_by_hand(config.evaluate.image_threshold)
         self.config, self.step, self.regions = config, step, regions
-        self.coarse = coarse
+        self.coarse, self.grid = coarse, grid
         self._joined_to: Coarse | None = None
         self.model, self.variables = model, variables
         self._devices = Devices(config.train.devices, force_pmap=config.train.force_pmap)
@@ -114,10 +118,13 @@ class Detector:
             config, train=dataclasses.replace(config.train, devices=devices)
         )
         model = models.build_from(config)
+        grid = grid_of(config.data, run.read_json(run.data))
+        if grid is not None:
+            model = per_position(model, grid.places)
         variables, step = _read_variables(run, model, str(checkpoint))
         regions = read_region_masks(run, config)
         coarse = read_coarse_run(run, config)
-        return cls(config, variables, model, step=step, regions=regions, coarse=coarse)
+        return cls(config, variables, model, step=step, regions=regions, coarse=coarse, grid=grid)
 
     def of_fold(self, run: RunFolder, number: int) -> Detector:
         """The same detector with the variables of a model of cross-fitting; compiled once for all.
@@ -133,6 +140,13 @@ class Detector:
         other.variables, _ = _read_variables(run.fold(number), self.model, "last")
         other._placed = self._devices.replicate(other.variables)
         return other
+
+    def in_the_middle(self) -> Detector:
+        """The detector of tiles in the middle of photographs; the same one where all are alike."""
+        if self.grid is None:
+            return self
+        one = at_position(self.variables, self.grid.middle)
+        return Detector(self.config, one, models.build_from(self.config), step=self.step)
 
     def joined_to(self, coarse: Coarse) -> Detector:
         """The same detector with a map and a score joined of both models, which are primary."""
@@ -234,6 +248,7 @@ class Detector:
         images: Images | Photographs,
         batch_size: int | None = None,
         inside: Bool[np.ndarray, "n h w"] | None = None,
+        places: Int[np.ndarray, " n"] | None = None,
     ) -> Iterator[DetectorOutput]:
         """Runs the model batch by batch; each yield covers the next images, in order.
 
@@ -244,6 +259,7 @@ class Detector:
           batch_size: of one call of the model, from :meth:`size_for`; None: ``batch_size``.
           inside: what is judged of each image, at its size; None: all. Of photographs the detector
             knows it by itself.
+          places: of each tile, where each place has a model of its own.
 
         Raises:
           UserError: the model gives values that are not finite.
@@ -267,7 +283,8 @@ class Detector:
         for batch in evaluation_batches(images, batch_size=size, pipeline="memory"):
             interruption.check()
             judged = None if inside is None else inside[batch.index]
-            output = DetectorOutput(*self._detect(self._placed, (batch.image, judged)))
+            own = () if self.grid is None or places is None else (places[batch.index],)
+            output = DetectorOutput(*self._detect(self._placed, (batch.image, judged, *own)))
             # The other rows only pad the last batch.
             output = output.rows(slice(int(np.sum(batch.valid))))
             self._check_finite({**output.maps, **output.scores})
@@ -300,7 +317,7 @@ def _read_variables(run: RunFolder, model: Model, checkpoint: str) -> tuple[Vari
 
 
 def _of_pair(detect: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of the images and what is judged of them, which devices share."""
+    """The same function of the images and what is said of each, which devices share."""
     return lambda variables, pair: detect(variables, *pair)
 
 

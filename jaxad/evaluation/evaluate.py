@@ -170,6 +170,7 @@ def metrics_record(
         **crop_record(detector.config.data.region),
         **_region_record(detector, samples),
         **({"tiles": list(detector.config.data.tiles)} if detector.tiled else {}),
+        **({"tile_models": detector.config.data.tile_models} if detector.grid else {}),
         **({"coarse": detector.coarse.sha256} if detector.coarse else {}),
         "smoothing": options.smoothing,
         "mask_rule": MASK_RULE,

@@ -75,7 +75,7 @@ def size_of_photographs(
 
     Raises:
       UserError: the run has no tiles but a size is asked for; or none is, and the photographs have
-        several sizes; or it is no size; or the run joins a coarse model to its tiles.
+        several sizes; or it is no size; or the run has a model for each place, or a coarse one.
     """
     if not predictor.detector.tiled:
         if asked is not None:
@@ -84,6 +84,11 @@ def size_of_photographs(
                 "needs no size of photographs; leave --photograph-size out"
             )
         return None
+    if predictor.detector.grid is not None:
+        raise UserError(
+            f"{predictor.run.path} has a model for each place of a tile (data.tile_models="
+            "per_position), which an exported file cannot hold; use `jaxad predict`"
+        )
     if predictor.detector.coarse is not None:
         raise UserError(
             f"{predictor.run.path} joins a model of whole photographs to its tiles "

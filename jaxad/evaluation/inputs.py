@@ -11,14 +11,15 @@ from jaxtyping import Bool, UInt8
 
 from jaxad.data.digests import check_unchanged, contents_of
 from jaxad.data.masks import MisfitMask, Truth, mask_faults, read_counted_truth
-from jaxad.data.photographs import Photograph
 from jaxad.data.table import KIND_UNKNOWN, Sample, SampleTable
 from jaxad.data.tiled import Photographs, read_all
+from jaxad.data.tiles import Grid
 from jaxad.data.unreadable import UnreadableImages
 from jaxad.run.errors import UserError, joined
 from jaxad.run.folder import RunFolder
 from jaxad.run.settings import Settings
 from jaxad.training.inputs import decode, open_photographs, open_table
+from jaxad.training.tile_rows import grid_of
 
 Masks = list[Bool[np.ndarray, "_ _"] | None]
 """Per image its mask, at sizes of their own; None for a defective image without one."""
@@ -73,15 +74,16 @@ def read_inputs(run: RunFolder, config: Settings, data_root: str | None) -> Eval
         samples = [sample for sample in samples if table.relative(sample) not in trained]
     _check_training_images(run, table, record)
     range_16bit = tuple(record["range_16bit"])
+    grid = grid_of(config.data, record)
     images, error = None, None
     try:
-        images = _opened(samples, config, range_16bit)
+        images = _opened(samples, config, range_16bit, grid)
     except UnreadableImages as unreadable:
         error = unreadable
     usable = _usable(samples, config, error)
     left_out = tuple(sample for sample in samples if sample not in usable)
     if images is None or left_out:
-        images = _opened(usable, config, range_16bit)
+        images = _opened(usable, config, range_16bit, grid)
     return EvaluationInputs(table, usable, images, record, left_out)
 
 
@@ -119,20 +121,20 @@ def _usable(
 
 
 def _opened(
-    samples: list[Sample], config: Settings, range_16bit: tuple[float, float]
+    samples: list[Sample], config: Settings, range_16bit: tuple[float, float], grid: Grid | None
 ) -> UInt8[np.ndarray, "n h w c"] | Photographs:
     """The images, or photographs that are judged by tiles, each of which can be read.
 
     Raises:
       UnreadableImages: names those that cannot.
     """
-    photographs = open_photographs(samples, config.data, range_16bit, hashed=True)
+    photographs = open_photographs(samples, config.data, range_16bit, hashed=True, grid=grid)
     if photographs is None:
         return decode(samples, config.data, range_16bit)
     errors = {}
     for sample in samples:
         try:
-            photograph = Photograph(sample.path, photographs.reading)
+            photograph = photographs.open(sample)
             if config.evaluate.skip_unreadable:  # else whoever judges it will see
                 read_all(photograph)
         except UserError as error:

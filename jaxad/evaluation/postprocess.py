@@ -38,7 +38,8 @@ class DeviceOutput(NamedTuple):
 def make_detect(model: Model, *, smoothing: float) -> Callable[..., DeviceOutput]:
     """Builds the pure ``(variables, images, inside=None) -> DeviceOutput``: model and post-process.
 
-    ``inside`` is ``(b, h, w)`` bool, as of :func:`finish`.
+    ``inside`` is ``(b, h, w)`` bool, as of :func:`finish`. What comes after it is the model's own
+    (``places`` of :func:`jaxad.models.positions.per_position`).
 
     Args:
       model: whose maps are taken.
@@ -49,8 +50,9 @@ def make_detect(model: Model, *, smoothing: float) -> Callable[..., DeviceOutput
         variables: Variables,
         images: UInt8[Array, "b h w c"],
         inside: Bool[Array, "b h w"] | None = None,
+        *own: Array,
     ) -> DeviceOutput:
-        detection = model.detect(variables, images)
+        detection = model.detect(variables, images, *own)
         maps, scores = finish(detection.maps, detection.scores, inside, smoothing=smoothing)
         picture = jnp.round(jnp.clip(detection.reconstruction, 0.0, 1.0) * 255.0)
         return DeviceOutput(maps, scores, picture.astype(jnp.uint8))

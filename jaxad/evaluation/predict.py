@@ -199,7 +199,9 @@ class Predictor:
         data = self.detector.config.data
         try:
             pixels = self._decode(source, data.channels) if source.path is None else source.path
-            photographs = open_photographs([pixels], data, self.range_16bit)
+            photographs = open_photographs(
+                [pixels], data, self.range_16bit, grid=self.detector.grid
+            )
             assert photographs is not None
             (photograph,) = photographs
             (output,) = self.detector.batches(photographs)

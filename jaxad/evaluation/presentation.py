@@ -80,11 +80,12 @@ def present(
     }
     if isinstance(test.images, Photographs):  # of which the model knows tiles
         origin, images = f"tiles of {origin}", test.images.subset(examined).middle_tiles()
-        rebuilt = detector(images).reconstruction
+        knows = detector.in_the_middle()
+        rebuilt = knows(images).reconstruction
     else:
         images = test.images[examined]
-        rebuilt = np.stack([views[i].reconstruction for i in examined])
-    learned = examine(detector, test, origin=origin, images=images, reconstructions=rebuilt)
+        knows, rebuilt = detector, np.stack([views[i].reconstruction for i in examined])
+    learned = examine(knows, test, origin=origin, images=images, reconstructions=rebuilt)
     content = report_content(
         run,
         detector.config,

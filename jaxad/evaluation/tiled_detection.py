@@ -16,7 +16,7 @@ from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.stitching import MapStitcher, Overview, reduction_factor
 
 Detect = Callable[..., Iterator[DetectorOutput]]
-"""Runs a model on a batch of tiles, with what is judged of each as ``inside``."""
+"""Runs a model on tiles: ``inside`` is what is judged of each, ``places`` says where it lies."""
 
 
 def map_factor(size: tuple[int, int], *, maps: int, limit_mb: int) -> int:
@@ -58,14 +58,17 @@ def judge(
     tiling, size = photographs.tiling, photograph.size
     stitchers: dict[str, MapStitcher] = {}
     own: dict[str, float] = {}
+    place = 0
     shown, rebuilt = (Overview(size, photographs.reading.channels) for _ in range(2))
 
     def take(batch: list[tuple[Box, UInt8[np.ndarray, "h w c"]]]) -> None:
-        inside = None
+        nonlocal place
+        places, inside = np.arange(place, place + len(batch)), None
+        place += len(batch)
         if region is not None:
             each = [judged_of_tile(region, box, size, tile.shape[:2]) for box, tile in batch]
             inside = np.stack(each)
-        (output,) = detect(np.stack([tile for _, tile in batch]), inside=inside)
+        (output,) = detect(np.stack([tile for _, tile in batch]), inside=inside, places=places)
         if not stitchers:
             factor = map_factor(size, maps=len(output.maps), limit_mb=limit_mb)
             for name in output.maps:

@@ -61,7 +61,7 @@ def score_unseen(
     """
     data = detector.config.data
     range_16bit, folds = tuple(record["range_16bit"]), record.get("folds") or []
-    photographs = open_photographs(samples, data, range_16bit)
+    photographs = open_photographs(samples, data, range_16bit, grid=detector.grid)
     images: Images | Photographs
     if photographs is None:
         images = open_images(list(samples), data, range_16bit)

@@ -59,6 +59,9 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 """Every architecture, by the name of its config."""
 
+PER_POSITION = ("pca",)
+"""Those that may be fitted at each place of a tile by itself (``data.tile_models``)."""
+
 
 def architecture(name: str) -> Architecture:
     """An architecture by name.
@@ -148,8 +151,27 @@ def build_from(settings: Settings, *, axis_name: str | None = None) -> Model:
     if align != "none" and any(settings.data.tiles):
         raise UserError("data.align is for whole images, not for tiles of them; leave one out")
     model = build(choice.name, settings.image_shape, axis_name=axis_name, **choice.options)
+    if settings.data.tile_models == "per_position":
+        _check_per_position(settings, model)
     model = model if light == "none" else normalised(model, light)
     return model if align == "none" else aligned(model, align)
+
+
+def _check_per_position(settings: Settings, model: Model) -> None:
+    key = "data.tile_models=per_position"
+    if not any(settings.data.tiles):
+        raise UserError(f"{key} is of tiles; set data.tiles, or leave it at shared")
+    if settings.data.illumination != "none":
+        raise UserError(
+            f"data.illumination is fitted to the tiles of all places, and {key} to those of each "
+            "place by itself; leave one out"
+        )
+    if model.solve is None:
+        raise UserError(
+            f"{key} takes models that are fitted in closed form by one compiled program "
+            f"({', '.join(PER_POSITION)}), and {settings.model.name!r} is not; take one of them, "
+            "or data.tile_models=shared"
+        )
 
 
 def fitted_from(settings: Settings, variables: Variables) -> Model:

@@ -96,6 +96,9 @@ class Model(NamedTuple):
         can be iterated several times, each pass yielding
         :class:`~jaxad.data.batch.Batch` of good images. With ``backbone`` it also takes
         ``backbone=``, the variables of that network, which become part of the result.
+      solve: optional, with ``fit``: ``(images (n, h, w, c)) -> variables``, the same fit as a pure
+        function of all images, which can be compiled and mapped: so the models of positions are
+        fitted (:func:`jaxad.models.positions.per_position`).
       left_out: optional, with ``fit``: ``(variables, batches, folds (n,)) -> Unseen`` of all n
         images, in any order: what models fitted to the other folds say of each, from the variables
         of the model that is fitted to all of them, without fitting those.
@@ -125,10 +128,11 @@ class Model(NamedTuple):
     image_shape: tuple[int, int, int]
     init: Callable[[Key[Array, ""]], Variables]
     loss: Callable[..., LossOutput]
-    detect: Callable[[Variables, Shaped[Array, "b h w c"]], Detection]
+    detect: Callable[..., Detection]
     param_labels: Callable[[Any], Any]
     initialise: Callable[[Variables, Iterable[Batch]], Variables] | None = None
     fit: Callable[..., Variables] | None = None
+    solve: Callable[[Array], Variables] | None = None
     left_out: Callable[..., Iterable[Unseen]] | None = None
     backbone: str = ""
     diagnostics: Callable[[Variables, Array], dict[str, Array]] | None = None

@@ -42,6 +42,13 @@ from jaxad.models.base import (
     ssim_window_option,
     to_unit_float,
 )
+from jaxad.models.layers.axes_shown import MATMUL_PRECISION, describe, sample
+from jaxad.models.layers.principal_axes import (
+    SMALLEST_VARIANCE,
+    check_enough,
+    fit_patches,
+    fit_vectors,
+)
 from jaxad.ops.arrays import AnyArray
 from jaxad.ops.ssim import ssim_map
 from jaxad.ops.tiles import average_tiles, bands, extract_tiles
@@ -49,12 +56,6 @@ from jaxad.run.options import option
 
 EXACT_UP_TO = 2048
 """Number of vectors up to which the Gram matrix is solved whole; above, subspace iteration."""
-
-MATMUL_PRECISION = "highest"
-"""An accelerator's default rounds to 10 bits: residuals and small variances would be lost."""
-
-AXES_SHOWN = 16
-"""Principal axes among the diagnostics."""
 
 BLOCK_VALUES = 2**26
 """Values of overlapping patches that a fit holds at once (256 MiB)."""
@@ -201,6 +202,13 @@ def build(
             params = _fit(vectors, module.components, streaming=patch > 0)
         return {"params": params}
 
+    def solve(images: Shaped[AnyArray, "n h w c"]) -> Variables:
+        unit = lambda some: to_vectors(to_unit_float(some))
+        with jax.default_matmul_precision(MATMUL_PRECISION):
+            if patch:
+                return {"params": fit_patches(images, unit, module.components)}
+            return {"params": fit_vectors(unit(images), module.components)}
+
     return Model(
         module=module,
         image_shape=image_shape,
@@ -209,44 +217,10 @@ def build(
         detect=detect,
         param_labels=label_all_trainable,
         fit=fit,
-        diagnostics=lambda variables, images: _describe(variables, pictures_of),
-        sample=lambda variables, key, n: _sample(variables, key, n, pictures_of),
+        solve=solve,
+        diagnostics=lambda variables, images: describe(variables, pictures_of),
+        sample=lambda variables, key, n: sample(variables, key, n, pictures_of),
     )
-
-
-def _sample(
-    variables: Variables, key: Array, n: int, pictures_of: Callable[[Array], Array]
-) -> Array:
-    """Draws ``x ~ N(mu, V L V' + s2 (I - V V'))``, clipped to [0, 1]; patches are drawn singly."""
-    p = variables["params"]
-    noise = jnp.exp(0.5 * p["log_noise"])
-    # One standard normal per value: scaled by s, and stretched along the axes to their deviation.
-    white = jax.random.normal(key, (n, p["mean"].shape[0]))
-    with jax.default_matmul_precision(MATMUL_PRECISION):
-        codes = (white @ p["axes"].T) * (jnp.exp(0.5 * p["log_variances"]) - noise)[None]
-        x = p["mean"][None] + noise * white + codes @ p["axes"]
-    return pictures_of(jnp.clip(x, 0.0, 1.0))
-
-
-def _describe(variables: Variables, pictures_of: Callable[[Array], Array]) -> dict[str, Array]:
-    """What was fitted: the mean, the leading axes, and how much of the variance each explains.
-
-    Axes are shown around mid-gray, their largest value (of either sign) at white or black. The
-    variances do not depend on images: they are those of the training images.
-    """
-    p = variables["params"]
-    k, d = p["axes"].shape
-    variances = jnp.exp(p["log_variances"])
-    total = jnp.sum(variances) + (d - k) * jnp.exp(p["log_noise"])
-    axes = p["axes"][:AXES_SHOWN]
-    largest = jnp.maximum(jnp.max(jnp.abs(axes), axis=1, keepdims=True), 1e-12)
-    return {
-        "variance_explained_by_all_axes": jnp.sum(variances) / total,
-        "standard_deviation_of_the_noise": jnp.exp(0.5 * p["log_noise"]),
-        "share_of_variance_per_axis": variances / total,
-        "mean": pictures_of(jnp.clip(p["mean"], 0.0, 1.0)[None]),
-        "first_axes": pictures_of(0.5 + 0.5 * axes / largest),
-    }
 
 
 class _VectorPasses:
@@ -284,8 +258,7 @@ def _fit(vectors: _VectorPasses, components: int, *, streaming: bool) -> dict[st
     for block in vectors:
         count += block.shape[0]
         total_vector += np.asarray(jnp.sum(block, axis=0), np.float64)
-    if count < 2:
-        raise ValueError(f"pca needs at least 2 training images, it was given {count}")
+    check_enough(count)
     mean = jnp.asarray(total_vector / count, jnp.float32)
     total = sum(float(jnp.sum(jnp.square(block - mean[None]))) for block in vectors) / count
     # A centred set of n vectors spans at most n - 1 directions.
@@ -297,17 +270,14 @@ def _fit(vectors: _VectorPasses, components: int, *, streaming: bool) -> dict[st
     else:
         variances, axes = _axes_by_subspace_iteration(vectors, mean, count, k)
     noise = (total - float(jnp.sum(variances))) / (vectors.dimension - k)
-    # The floor keeps the likelihood finite when the axes explain everything (constant images,
-    # fewer images than components); 1e-8 is far below the 1/255^2/12 of rounding to 8 bits.
-    floor = 1e-8
-    log_noise = float(np.log(max(noise, floor)))
+    log_noise = float(np.log(max(noise, SMALLEST_VARIANCE)))
     # Axes that the images do not span carry the noise's variance: the density stays right.
     pad = components - k
     return {
         "mean": mean,
         "axes": jnp.pad(axes, ((0, pad), (0, 0))),
         "log_variances": jnp.pad(
-            jnp.log(jnp.maximum(variances, floor)), (0, pad), constant_values=log_noise
+            jnp.log(jnp.maximum(variances, SMALLEST_VARIANCE)), (0, pad), constant_values=log_noise
         ),
         "log_noise": jnp.float32(log_noise),
     }

@@ -234,6 +234,7 @@ DATA = Schema(
         "bytes": object_of(COUNT),
         "sha256": object_of(TEXT),
         "pixels": object_of(TEXT),
+        "photograph": list_of(COUNT, 2),
     },
     advice=_AGAIN,
 )

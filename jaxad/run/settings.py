@@ -41,6 +41,12 @@ class Data(Options):
         "at image_size; 0,0: whole images",
         at_least=0,
     )
+    tile_models: str = option(
+        "shared",
+        "one model for the tiles of all places (shared), or one for each place of photographs of "
+        "one size (per_position)",
+        choices=("shared", "per_position"),
+    )
     channels: int = option(3, "3 (RGB) or 1 (gray)", at_least=1)
     range_16bit: str = option("full", '16-bit images: full, a bit depth ("12") or percentiles')
     limit: int = option(
@@ -91,7 +97,9 @@ class Data(Options):
     )
     stream: bool = option(False, "decode training images batch by batch, never all of them")
     memory_limit_mb: int = option(
-        4096, "decoded images above this go to a memory-mapped file", at_least=0
+        4096,
+        "decoded images above this go to a memory-mapped file; models of places take no more",
+        at_least=0,
     )
     limit_megapixels: float = option(
         178.0, "images above this are refused, by their header, before they are decoded", above=0

@@ -38,7 +38,7 @@ FEWEST_SEEN = 0.25
 FEWEST_KINDS = 3
 
 OWN_KEYS = ("data.image_size", "data.holdout", "data.calibration", "data.folds", "data.tiles",
-            "data.stream", "data.limit", "data.limit_seed")  # fmt: skip
+            "data.tile_models", "data.stream", "data.limit", "data.limit_seed")  # fmt: skip
 """That selecting sets itself."""
 
 

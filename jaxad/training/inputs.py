@@ -26,13 +26,14 @@ from jaxad.data.repeats import joined_digest, pixel_digests
 from jaxad.data.split import random_order, split_folds, split_holdout
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.table import Sample, SampleTable
-from jaxad.data.tiled import Photographs, TiledImages, check_large_enough, sizes_of
-from jaxad.data.tiles import tiling_of
+from jaxad.data.tiled import Photographs, TiledImages
+from jaxad.data.tiles import Grid, tiling_of
 from jaxad.data.unreadable import UnreadableImages, unreadable
 from jaxad.run.errors import UserError
 from jaxad.run.settings import Data, Settings
 from jaxad.training.excluded import without_excluded
 from jaxad.training.input_notes import repeat_notes, sameness_notes, test_files, told
+from jaxad.training.tile_rows import rows_each, training_tiling
 
 FEWEST_TO_CROSS_FIT = 3
 """Good images: with two, each model would see one."""
@@ -48,12 +49,14 @@ class Inputs(NamedTuple):
       record: what data.json says: where the images are, which were held out, how 16-bit values
         are read, what the files hold.
       folds: the fold of each row of ``train``, for cross-fitting; None without.
+      grid: the places of tiles, where each has a model of its own; else None.
     """
 
     train: Images
     holdout: UInt8[np.ndarray, "m h w c"]
     record: dict[str, Any]
     folds: Int[np.ndarray, " n"] | None = None
+    grid: Grid | None = None
 
 
 def open_table(data: Data) -> SampleTable:
@@ -92,22 +95,24 @@ def open_table(data: Data) -> SampleTable:
 def decode(samples: list[Any], data: Data, range_16bit: tuple[float, float]) -> np.ndarray:
     """Decodes, cuts and resizes samples or paths as the config says, or tiles of them.
 
-    Tiles do not overlap here.
-
     Raises:
       UserError: names every file that cannot be read.
     """
-    tiling = tiling_of(data.tiles, data.image_size)
     return prepare_images(
         samples,
         **_reading(data, range_16bit),
-        tiling=tiling and tiling._replace(overlap=0),
+        tiling=training_tiling(data),
         memory_limit_mb=data.memory_limit_mb,
     )
 
 
 def open_photographs(
-    samples: Sequence[Any], data: Data, range_16bit: tuple[float, float], *, hashed: bool = False
+    samples: Sequence[Any],
+    data: Data,
+    range_16bit: tuple[float, float],
+    *,
+    hashed: bool = False,
+    grid: Grid | None = None,
 ) -> Photographs | None:
     """Samples, paths or pixels to be judged by tiles; None without ``data.tiles``.
 
@@ -116,13 +121,19 @@ def open_photographs(
       data: of the config.
       range_16bit: that they are read with.
       hashed: whether digests are made of those that are judged.
+      grid: the places of tiles, where each has a model of its own; then all must have it.
     """
     tiling = tiling_of(data.tiles, data.image_size)
     if tiling is None:
         return None
     reading = Reading(data.channels, range_16bit, data.alpha, tuple(data.region))
     return Photographs(
-        samples, tiling=tiling, image_size=data.image_size, reading=reading, hashed=hashed
+        samples,
+        tiling=tiling,
+        image_size=data.image_size,
+        reading=reading,
+        hashed=hashed,
+        grid=grid,
     )
 
 
@@ -174,11 +185,10 @@ def open_images(
     samples: list[Sample], data: Data, range_16bit: tuple[float, float]
 ) -> UInt8[np.ndarray, "n h w c"] | StreamedImages | TiledImages:
     """Like :func:`decode`; with ``data.stream`` batch by batch, when rows are asked for."""
-    tiling = tiling_of(data.tiles, data.image_size)
+    tiling = training_tiling(data)
     if data.stream and tiling is not None:
         reading = Reading(data.channels, range_16bit, data.alpha, tuple(data.region))
-        apart, size = tiling._replace(overlap=0), data.image_size
-        return TiledImages(samples, tiling=apart, image_size=size, reading=reading)
+        return TiledImages(samples, tiling=tiling, image_size=data.image_size, reading=reading)
     if data.stream:
         return StreamedImages(samples, **_reading(data, range_16bit))
     return decode(samples, data, range_16bit)
@@ -237,7 +247,7 @@ def prepare_inputs(
             *look_at_masks(table),
         ]
     )
-    rows_each = _rows_each(good, config.data)
+    rows, grid = rows_each(good, config.data)
     apart = any(sample.split == "validation" for sample in good)
     cross_fitted = train and is_cross_fitted(config.data, closed_form=closed_form, apart=apart)
     share = 0.0 if cross_fitted else config.data.holdout
@@ -271,7 +281,7 @@ def prepare_inputs(
     contents = contents_of(table, used, hashed=not config.data.stream)
     if config.data.stream:  # those of held-out images have been read as a whole
         contents |= {"sha256": contents_of(table, used[: len(held_out)])["sha256"]}
-    tiles = [rows_each[i] for i in (*held_out, *kept)] if any(config.data.tiles) else []
+    tiles = [rows[i] for i in (*held_out, *kept)] if any(config.data.tiles) else []
     pixels = _pixel_record(table, used, tiles, holdout, images)
     repeats = repeat_notes(table, used, contents["sha256"], pixels)
     notes += told([*sameness_notes(images, dark=bool(about_range)), *repeats])
@@ -287,10 +297,11 @@ def prepare_inputs(
         "folds": [] if folds is None else folds.tolist(),
         **contents,
         "pixels": pixels,
+        **({} if grid is None else {"photograph": list(grid.size)}),
     }
     if folds is not None:
-        folds = np.repeat(folds, [rows_each[i] for i in kept])
-    return Inputs(images, holdout, record, folds)
+        folds = np.repeat(folds, [rows[i] for i in kept])
+    return Inputs(images, holdout, record, folds, grid)
 
 
 def _with_others(
@@ -307,20 +318,6 @@ def _with_others(
     except UnreadableImages as more:
         failures |= more.failures
     return unreadable(failures, of=len(held) + len(others))
-
-
-def _rows_each(good: list[Sample], data: Data) -> list[int]:
-    """How many rows each image is: its tiles, or 1.
-
-    Raises:
-      UserError: no image is as large as a tile, or ``data.tiles`` is wrong.
-    """
-    tiling = tiling_of(data.tiles, data.image_size)
-    if tiling is None:
-        return [1] * len(good)
-    sizes = sizes_of(good, Reading(data.channels, crop=tuple(data.region)))
-    check_large_enough(sizes, tiling)
-    return [tiling._replace(overlap=0).count(size) for size in sizes]
 
 
 def _pixel_record(

@@ -16,6 +16,7 @@ from jaxad.data.region_mask import keep_region_mask
 from jaxad.data.streamed import StreamedImages
 from jaxad.data.tiled import TiledImages
 from jaxad.models.base import Model, parameter_key
+from jaxad.models.positions import megabytes, per_position
 from jaxad.run import config as config_lib, environment
 from jaxad.run.coarse import keep_coarse
 from jaxad.run.errors import UserError
@@ -98,6 +99,8 @@ def prepare(config: Settings, run: RunFolder, stack: contextlib.ExitStack) -> Se
     inputs = prepare_inputs(
         config, train=closed_form or steps, closed_form=closed_form, table=table
     )
+    if inputs.grid is not None:
+        model = _of_places(model, inputs.grid.places, config)
     if steps and not closed_form:
         _check_batches(config, inputs, devices)
     checkpoints = None
@@ -135,6 +138,22 @@ def _build_model(config: Settings, devices: Devices) -> Model:
             "here; leave it at none"
         )
     return model
+
+
+def _of_places(model: Model, count: int, config: Settings) -> Model:
+    """The models of all places of tiles.
+
+    Raises:
+      UserError: they take too much memory.
+    """
+    needed, limit = megabytes(model, count), config.data.memory_limit_mb
+    if needed > limit:
+        raise UserError(
+            f"the models of {count} places (data.tile_models=per_position) take {needed:.0f} MB, "
+            f"more than data.memory_limit_mb={limit}; take a smaller model, a smaller "
+            "data.image_size or larger tiles, or raise it"
+        )
+    return per_position(model, count)
 
 
 def _weights_record(config: Settings, model: Model) -> dict[str, Any]:

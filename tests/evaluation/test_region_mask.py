@@ -325,7 +325,7 @@ def test_single_photographs_have_masks_of_their_own(run, data, tmp_path):
 # Tiles
 
 
-def by_brightness(tiles, inside=None):
+def by_brightness(tiles, inside=None, places=None):
     brightness = jnp.float32(tiles.mean(axis=-1))
     maps, scores = finish({"map": brightness}, {}, jnp.asarray(inside), smoothing=0.0)
     yield DetectorOutput(

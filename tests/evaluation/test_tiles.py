@@ -30,7 +30,7 @@ from jaxad.metrics import evaluate_maps
 from jaxad.run.errors import UserError
 
 
-def by_brightness(tiles, inside=None):
+def by_brightness(tiles, inside=None, places=None):
     """A model whose map is the brightness of a pixel, and whose reconstruction is the tile."""
     values = tiles.mean(axis=-1).astype(np.float32)
     brightest = values.max(axis=(1, 2))
@@ -87,7 +87,7 @@ def test_tiles_of_a_convolution_give_its_map_of_the_whole_away_from_borders():
     variables = small.init(jax.random.key(0))
     whole = np.asarray(large.detect(variables, image[None]).maps["l1"][0])
 
-    def detect(tiles, inside=None):
+    def detect(tiles, inside=None, places=None):
         maps = {"l1": np.asarray(small.detect(variables, tiles).maps["l1"])}
         yield DetectorOutput(maps, {}, tiles)
 

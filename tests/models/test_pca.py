@@ -74,6 +74,8 @@ WAYS = {
     "covariance": (200, pca.EXACT_UP_TO),
     "gram": (40, 100),
     "subspace iteration": (200, 100),
+    "solve by covariance": (200, 0),
+    "solve by gram": (40, 0),
 }
 
 
@@ -83,6 +85,9 @@ def way(request):
     count, limit = WAYS[request.param]
     images = images_with_spectrum(count)
     model = models.build("pca", SHAPE, components=K, ssim_window=3)
+    if request.param.startswith("solve"):
+        variables = jax.jit(model.solve)(images)
+        return model, images, variables, sklearn_fit(images.reshape(count, D))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pca, "EXACT_UP_TO", limit)
         called = []
@@ -253,14 +258,14 @@ def test_diagnostics_are_the_spectrum_and_the_first_axes():
 # --- singular sets of images ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [pca.EXACT_UP_TO, 4], ids=["covariance", "gram"])
+@pytest.mark.parametrize("limit", [pca.EXACT_UP_TO, 4, None], ids=["covariance", "gram", "solve"])
 def test_more_components_than_images(limit, monkeypatch):
     """Four images span three directions; the others carry the noise and change nothing."""
     monkeypatch.setattr(pca, "EXACT_UP_TO", limit)
     shape = (4, 4, 1)
     images = np.random.default_rng(0).random((4, *shape), np.float32)
     model = models.build("pca", shape, components=9, ssim_window=3)
-    variables = model.fit([batch_of(images)])
+    variables = model.fit([batch_of(images)]) if limit else jax.jit(model.solve)(images)
     p = jax.device_get(variables["params"])
     assert p["axes"].shape == (9, 16) and p["log_variances"].shape == (9,)
     np.testing.assert_array_equal(p["axes"][3:], 0.0)
@@ -277,11 +282,12 @@ def test_more_components_than_images(limit, monkeypatch):
     assert np.all(np.isfinite(log_likelihood))
 
 
+@pytest.mark.parametrize("by", ["fit", "solve"])
 @pytest.mark.parametrize("patch", [0, 4])
-def test_constant_images_are_finite_and_anything_else_is_far(patch):
+def test_constant_images_are_finite_and_anything_else_is_far(patch, by):
     model = models.build("pca", (12, 12, 1), components=3, patch=patch, stride=4, ssim_window=3)
     flat = np.full((6, 12, 12, 1), 128, np.uint8)
-    variables = model.fit([batch_of(flat)])
+    variables = model.fit([batch_of(flat)]) if by == "fit" else jax.jit(model.solve)(flat)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(variables))
     other = flat[:1].copy()
     other[0, 5, 5] = 129
@@ -296,6 +302,10 @@ def test_one_image_is_refused_and_padding_is_no_image():
     only = np.array([True, False, False, False])
     with pytest.raises(ValueError, match="needs at least 2 training images, it was given 1"):
         model.fit([batch_of(images, only)])
+    for options in ({}, {"patch": 2, "stride": 2}):
+        model = models.build("pca", (4, 4, 1), components=2, **options)
+        with pytest.raises(ValueError, match="needs at least 2 training images, it was given 1"):
+            model.solve(images[:1])
 
 
 @pytest.mark.parametrize(
@@ -315,14 +325,16 @@ def test_impossible_options_are_refused(options, sentence):
 # --- patches ----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def patches():
+@pytest.fixture(scope="module", params=["fit", "solve"])
+def patches(request):
     """Model, images, variables, and the patches in a loop: the last ones end at the border."""
     images = images_with_spectrum(6, (11, 14, 2))
     model = models.build("pca", (11, 14, 2), components=K, patch=5, stride=3, ssim_window=3)
     places = [(row, column) for row in (0, 3, 6) for column in (0, 3, 6, 9)]
     cut = lambda image: np.stack([image[r : r + 5, c : c + 5].ravel() for r, c in places])
-    return model, images, model.fit(batches_of(images, 4)), places, cut
+    by_fit = request.param == "fit"
+    variables = model.fit(batches_of(images, 4)) if by_fit else jax.jit(model.solve)(images)
+    return model, images, variables, places, cut
 
 
 def test_patches_are_fitted_as_vectors(patches):

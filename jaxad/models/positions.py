@@ -1,0 +1,164 @@
+"""A model of its own for every position of a tile: ``data.tile_models=per_position``.
+
+The variables of all positions are stacked along a leading axis. They are fitted by one compiled
+program, mapped over positions (:func:`mapped`), and a tile is judged by those of its position,
+again by one program for as many tiles as come together. So many positions are taken at a time as a
+budget of memory holds.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key, Shaped, UInt8
+
+from jaxad.data.batch import Batch
+from jaxad.data.pipeline import BatchLoader, Images
+from jaxad.models.base import Detection, LossOutput, Model, Variables
+from jaxad.ops.arrays import AnyArray
+from jaxad.run.progress import Progress
+
+BLOCK_BYTES = 2**28
+"""Of the positions that are fitted at once."""
+
+_COPIES = 3
+"""Of the images as float32, while a position is fitted to them."""
+
+
+def per_position(model: Model, count: int) -> Model:
+    """The models of all positions as one.
+
+    Its image ``k`` is the tile of position ``k``, or of the position that ``detect`` takes as
+    ``places[k]``. ``fit`` takes a :class:`~jaxad.data.pipeline.BatchLoader` of the tiles of all
+    photographs, photograph after photograph.
+
+    Args:
+      model: of one tile; has ``solve``.
+      count: of positions.
+    """
+
+    def init(key: Key[Array, ""]) -> Variables:
+        one = model.init(key)
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), one)
+
+    def detect(
+        variables: Variables,
+        images: Shaped[AnyArray, "b h w c"],
+        places: Int[AnyArray, " b"] | None = None,
+    ) -> Detection:
+        own = at_position(variables, jnp.arange(len(images)) if places is None else places)
+        each = lambda one, image: model.detect(one, image[None])
+        return _first(mapped(each)(own, jnp.asarray(images)))
+
+    def loss(variables: Variables, batch: Batch, keys: Key[Array, " b"], train: bool) -> LossOutput:
+        own = at_position(variables, jnp.arange(len(batch.image)))
+        each = lambda one, row, key: model.loss(
+            one, jax.tree.map(lambda x: x[None], row), key[None], train
+        )
+        return _first(mapped(each)(own, batch, keys))
+
+    def fit(batches: BatchLoader) -> Variables:
+        return fit_positions(model, batches.images, count)
+
+    return model._replace(
+        init=init,
+        loss=loss,
+        detect=detect,
+        fit=fit,
+        solve=None,
+        left_out=None,
+        diagnostics=None,
+        sample=None,
+    )
+
+
+def at_position(variables: Variables, place: int | AnyArray) -> Variables:
+    """The variables of one position, or of some."""
+    return jax.tree.map(lambda leaf: leaf[place], variables)
+
+
+def megabytes(model: Model, count: int) -> float:
+    """That the variables of all positions take, in 2**20 bytes."""
+    return count * _bytes(model) / 2**20
+
+
+def fit_positions(model: Model, images: Images, count: int) -> Variables:
+    """Fits every position to its tiles of all photographs.
+
+    Args:
+      model: of one tile; has ``solve``.
+      images: tiles, photograph after photograph.
+      count: of positions, which each photograph has.
+
+    Returns:
+      The variables, stacked, in the memory of the host.
+
+    Raises:
+      ValueError: there are too few photographs, or too many.
+      UserError: one that is streamed cannot be read.
+    """
+    assert model.solve is not None
+    photographs = len(images) // count
+    program = _program(model.solve)
+    each = 4 * _COPIES * photographs * math.prod(model.image_shape) + 2 * _bytes(model)
+    block = min(count, max(1, BLOCK_BYTES // each))
+    stacked: Any = None
+    with Progress("place", count, images_each=photographs) as progress:
+        for begin in range(0, count, block):
+            # The last block is filled up with the last position: compiled once.
+            places = np.minimum(np.arange(begin, begin + block), count - 1)
+            found = jax.device_get(program(_tiles_at(images, places, count)))
+            if stacked is None:
+                stacked = jax.tree.map(lambda x: np.empty((count, *x.shape[1:]), x.dtype), found)
+            jax.tree.map(functools.partial(_put, places), stacked, found)
+            progress.update(int(places[-1]) + 1)
+    return stacked
+
+
+def _tiles_at(
+    images: Images, places: Int[np.ndarray, " k"], count: int
+) -> UInt8[np.ndarray, "k photographs h w c"]:
+    """The tiles of some positions of every photograph, of which one is read after the other."""
+    photographs = len(images) // count
+    tiles = np.empty((len(places), photographs, *images.shape[1:]), np.uint8)
+    for number in range(photographs):
+        tiles[:, number] = images[number * count + places]
+    return tiles
+
+
+def _put(places: Int[np.ndarray, " k"], stacked: np.ndarray, some: np.ndarray) -> None:
+    stacked[places] = some
+
+
+@functools.lru_cache(maxsize=4)
+def _program(solve: Callable[[Array], Variables]) -> Callable[[AnyArray], Variables]:
+    """Compiled once for all folds of as many photographs."""
+    return jax.jit(mapped(solve))
+
+
+def mapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of stacked arguments, in one program.
+
+    On an accelerator it is vectorised. For a CPU, whose compiler makes slow loops of products of
+    batches of matrices, it is a loop in the program, each turn of which has the cores to itself.
+    """
+    if jax.default_backend() == "cpu":
+        return lambda *stacked: jax.lax.map(lambda one: function(*one), stacked)
+    return jax.vmap(function)
+
+
+def _bytes(model: Model) -> int:
+    """Of the variables of one position."""
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+
+def _first(mapped: Any) -> Any:
+    """Results of batches of one, as of one batch."""
+    return jax.tree.map(lambda x: x[:, 0], mapped)
