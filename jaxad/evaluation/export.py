@@ -24,12 +24,8 @@ import jaxad
 from jaxad.data.crop import crop_record
 from jaxad.data.region_mask import RegionMask
 from jaxad.evaluation.detector import Detector
-from jaxad.evaluation.export_tiles import (
-    Decisions,
-    make_tiled_program,
-    size_of_photographs,
-    view_of,
-)
+from jaxad.evaluation.export_tiles import make_tiled_program
+from jaxad.evaluation.export_view import Decisions, size_of_photographs, view_of
 from jaxad.evaluation.outlines import outlined_in_each
 from jaxad.evaluation.postprocess import make_detect
 from jaxad.evaluation.predict import Predictor, load_detector
@@ -75,7 +71,7 @@ def export(
     Raises:
       UserError: it is no run folder, a key is wrong, the parameters are too large for the format,
         the output cannot be written, or as of
-        :func:`jaxad.evaluation.export_tiles.size_of_photographs`.
+        :func:`jaxad.evaluation.export_view.size_of_photographs`.
     """
     target = checked_target(output)
     predictor = load_detector(
@@ -151,10 +147,9 @@ def program_of(
     """
     detector = predictor.detector
     region = None if detector.regions is None else _region_of(detector)
-    model, smoothing = (
-        fitted_from(detector.config, detector.variables),
-        detector.config.evaluate.smoothing,
-    )
+    smoothing, per_position = detector.config.evaluate.smoothing, detector.grid is not None
+    # Of the models of places none decides anything from the images.
+    model = detector.model if per_position else fitted_from(detector.config, detector.variables)
     decisions = Decisions(
         detector.primary_map,
         detector.primary_score,
@@ -165,7 +160,13 @@ def program_of(
     if size is not None:
         view = view_of(predictor, size)
         return make_tiled_program(
-            model, detector.variables, view, decisions, smoothing=smoothing, region=region
+            model,
+            detector.variables,
+            view,
+            decisions,
+            smoothing=smoothing,
+            region=region,
+            per_position=per_position,
         )
     inside = None if region is None else region.at(detector.config.data.image_size)
     return make_program(model, detector.variables, decisions, smoothing=smoothing, inside=inside)

@@ -9,7 +9,7 @@ and its map.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,106 +17,20 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from jaxad.data.crop import Box, box_of
 from jaxad.data.region_mask import RegionMask
-from jaxad.data.tiles import Tiling, tiling_of
+from jaxad.evaluation.export_view import Decisions, View
 from jaxad.evaluation.outlines import outlined
 from jaxad.evaluation.postprocess import REDUCTIONS, make_detect
-from jaxad.evaluation.predict import Predictor
 from jaxad.evaluation.tiled_detection import judged_of_tile
 from jaxad.models.base import Model, Variables
 from jaxad.ops.antialias import resize_maps, resize_pictures
 from jaxad.ops.ranking import mean_of_highest
-from jaxad.run.errors import UserError
 
 _LUMA = (19595, 38470, 7471)
 """ITU-R 601's weights of red, green and blue in 1/65536, as Pillow has them."""
 
 _AT_ONCE = 4
 """Tiles in one call of the model."""
-
-
-class View(NamedTuple):
-    """What is seen of photographs of one size, and how.
-
-    Attributes:
-      photograph: (height, width) of all of it.
-      box: the part that is seen (``data.region``).
-      tiling: where tiles lie in that part.
-      image_size: ``(h, w)`` of a tile as the model sees it.
-      channels: that the model takes, 1 or 3; of a photograph of 3 it takes the luma as 1.
-    """
-
-    photograph: tuple[int, int]
-    box: Box
-    tiling: Tiling
-    image_size: tuple[int, int]
-    channels: int
-
-
-class Decisions(NamedTuple):
-    """What decides, as the attributes of :class:`~jaxad.evaluation.predict.Predictor` say it."""
-
-    primary_map: str
-    primary_score: str
-    image_threshold: float | None = None
-    pixel_threshold: float | None = None
-    region_threshold: float | None = None
-
-
-def size_of_photographs(
-    predictor: Predictor, asked: Sequence[int] | None
-) -> tuple[int, int] | None:
-    """(height, width) of the photographs that an exported program takes; None without tiles.
-
-    Args:
-      predictor: the run.
-      asked: ``--photograph-size``; None: the size of the photographs that it was trained on.
-
-    Raises:
-      UserError: the run has no tiles but a size is asked for; or none is, and the photographs have
-        several sizes; or it is no size; or the run has a model for each place, or a coarse one.
-    """
-    if not predictor.detector.tiled:
-        if asked is not None:
-            raise UserError(
-                f"{predictor.run.path} sees whole images (no data.tiles), so its exported file "
-                "needs no size of photographs; leave --photograph-size out"
-            )
-        return None
-    if predictor.detector.grid is not None:
-        raise UserError(
-            f"{predictor.run.path} has a model for each place of a tile (data.tile_models="
-            "per_position), which an exported file cannot hold; use `jaxad predict`"
-        )
-    if predictor.detector.coarse is not None:
-        raise UserError(
-            f"{predictor.run.path} joins a model of whole photographs to its tiles "
-            "(evaluate.coarse), which an exported file cannot do; export the tiles alone with "
-            "--config.evaluate.coarse= and the other run by itself, or use `jaxad predict`"
-        )
-    if asked is None:
-        sides = predictor.calibration.get("trained_on") or {}
-        ranges = [sides.get(name, (0, 1)) for name in ("height", "width")]
-        if any(low != high for low, high in ranges):
-            raise UserError(
-                "the exported file of a run with data.tiles takes photographs of one size, and "
-                f"those of {predictor.run.path} have several or are not known; give "
-                "--photograph-size=HEIGHT,WIDTH"
-            )
-        asked = [low for low, _ in ranges]
-    if len(asked) != 2 or min(asked) < 1:
-        raise UserError(f"--photograph-size takes HEIGHT,WIDTH in pixels, not {list(asked)}")
-    return int(asked[0]), int(asked[1])
-
-
-def view_of(predictor: Predictor, size: tuple[int, int]) -> View:
-    """What a run with tiles sees of photographs of a size."""
-    data = predictor.detector.config.data
-    tiling = tiling_of(data.tiles, data.image_size)
-    assert tiling is not None
-    box = box_of(data.region, size)
-    return View(size, box, tiling, data.image_size, data.channels)
 
 
 def make_tiled_program(
@@ -127,6 +41,7 @@ def make_tiled_program(
     *,
     smoothing: float,
     region: RegionMask | None = None,
+    per_position: bool = False,
 ) -> Callable[[UInt8[Array, "b h w c"]], dict[str, Array]]:
     """Builds the function that is exported.
 
@@ -137,13 +52,15 @@ def make_tiled_program(
       decisions: map, score and thresholds.
       smoothing: sigma in pixels of the gaussian over every map of a tile; 0 for none.
       region: what is judged of photographs; None: all.
+      per_position: whether the model takes the places of tiles.
 
     Returns:
       ``photographs -> {"score": (b,), "map": (b, i, j), "decision": (b,) bool, "mask": (b, i, j)
       bool}``, the map at the size of the part that is seen. Photographs are judged one after the
       other.
     """
-    sweep = _Sweep(make_detect(model, smoothing=smoothing), view, decisions, region)
+    detect = make_detect(model, smoothing=smoothing)
+    sweep = _Sweep(detect, view, decisions, region, per_position=per_position)
     inside = None if region is None else region.at(view.box.size)
 
     def of_photograph(known: Any, photograph: UInt8[Array, "h w c"]) -> dict[str, Array]:
@@ -182,8 +99,10 @@ class _Sweep:
         view: View,
         decisions: Decisions,
         region: RegionMask | None,
+        *,
+        per_position: bool,
     ):
-        self._detect, self._view = detect, view
+        self._detect, self._view, self._per_position = detect, view, per_position
         of_score = decisions.primary_score.rpartition(":")
         self._is_own = of_score[2] not in REDUCTIONS or not of_score[0]
         self._own_name = decisions.primary_score
@@ -210,44 +129,51 @@ class _Sweep:
         empty = {name: jnp.zeros(seen.shape[:2], jnp.float32) for name in self._maps}
 
         def add_row(canvases: dict[str, Array], row: tuple[Array, ...]) -> tuple[Any, Array]:
-            top, shares, which = row
+            top, shares, *of_tiles = row
             band = lax.dynamic_slice_in_dim(seen, top, side, axis=0)
-            strips, own = self._along_row(known, band, which)
+            strips, own = self._along_row(known, band, *of_tiles)
             return {
                 name: _added(canvas, strips[name] * shares[:, None], top, axis=0)
                 for name, canvas in canvases.items()
             }, own
 
-        rows = self._tops, self._row_shares, self._which[self._groups_of_rows]
+        places = self._places
+        rows = self._tops, self._row_shares, self._which[places], places
         canvases, own = lax.scan(add_row, empty, jax.tree.map(jnp.asarray, rows))
         maps = {name: canvas[:height, :width] for name, canvas in canvases.items()}
         return maps, jnp.max(own) if self._is_own else None
 
     @property
-    def _groups_of_rows(self) -> Int[np.ndarray, "r k g"]:
+    def _places(self) -> Int[np.ndarray, "r k g"]:
         """Numbers of tiles, row by row."""
         firsts = np.arange(len(self._tops)) * (int(self._groups.max()) + 1)
         return firsts[:, None, None] + self._groups
 
     def _along_row(
-        self, known: Any, band: UInt8[Array, "s w c"], which: Int[Array, "k g"]
+        self,
+        known: Any,
+        band: UInt8[Array, "s w c"],
+        which: Int[Array, "k g"],
+        places: Int[Array, "k g"],
     ) -> tuple[dict[str, Float[Array, "s w"]], Float[Array, " k"]]:
         """The strips that a row of tiles makes, and the highest own score of each group."""
         side = self._view.tiling.side
         empty = {name: jnp.zeros(band.shape[:2], jnp.float32) for name in self._maps}
 
         def add_group(strips: dict[str, Array], group: tuple[Array, ...]) -> tuple[Any, Array]:
-            lefts, shares, picks = group
-            places = [lefts[i] for i in range(len(lefts))]
-            output = self._detect(known, self._tiles(band, places), self._inside(picks))
+            lefts, shares, picks, numbers = group
+            begins = [lefts[i] for i in range(len(lefts))]
+            own_place = [numbers] if self._per_position else []
+            tiles, inside = self._tiles(band, begins), self._inside(picks)
+            output = self._detect(known, tiles, inside, *own_place)
             for name in self._maps:
                 values = resize_maps(output.maps[name], (side, side))
-                for i, left in enumerate(places):
+                for i, left in enumerate(begins):
                     strips[name] = _added(strips[name], values[i] * shares[i][None], left, axis=1)
             own = jnp.max(output.scores[self._own_name]) if self._is_own else jnp.float32(0)
             return strips, own
 
-        groups = jnp.asarray(self._lefts), jnp.asarray(self._column_shares), which
+        groups = jnp.asarray(self._lefts), jnp.asarray(self._column_shares), which, places
         return lax.scan(add_group, empty, groups)
 
     def _tiles(

@@ -22,7 +22,7 @@ from jaxad.evaluation.export import (
     described,
     program_of,
 )
-from jaxad.evaluation.export_tiles import size_of_photographs, view_of
+from jaxad.evaluation.export_view import size_of_photographs, view_of
 from jaxad.evaluation.predict import Predictor, load_detector
 from jaxad.export import arithmetic, control, indexing, products, shapes
 from jaxad.export.graph import Graph, described as described_value
@@ -86,7 +86,7 @@ def file_of(
 
     Raises:
       UserError: the model cannot be converted, is too large for the format, or as of
-        :func:`jaxad.evaluation.export_tiles.size_of_photographs`.
+        :func:`jaxad.evaluation.export_view.size_of_photographs`.
     """
     size = size_of_photographs(predictor, photograph_size)
     name = predictor.detector.config.model.name

@@ -22,7 +22,7 @@ from jaxad import models
 from jaxad.cli import main as cli
 from jaxad.evaluation import export as export_module
 from jaxad.evaluation.export import export, make_program, serialise
-from jaxad.evaluation.export_tiles import Decisions
+from jaxad.evaluation.export_view import Decisions
 from jaxad.evaluation.outlines import outlined_in_each
 from jaxad.evaluation.postprocess import make_detect
 from jaxad.evaluation.predict import load_detector

@@ -18,7 +18,8 @@ from jaxad.data.tiled import Photographs
 from jaxad.data.tiles import Tiling
 from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.export import export, serialise
-from jaxad.evaluation.export_tiles import Decisions, View, make_tiled_program
+from jaxad.evaluation.export_tiles import make_tiled_program
+from jaxad.evaluation.export_view import Decisions, View
 from jaxad.evaluation.postprocess import make_detect
 from jaxad.evaluation.predict import load_detector
 from jaxad.evaluation.tiled_detection import judge
@@ -47,7 +48,7 @@ VARIABLES = {"more": jnp.float32(7.0)}
 def on_the_host(photograph, view, smoothing, region):
     detect = jax.jit(make_detect(model_of(view.image_size[0], view.channels), smoothing=smoothing))
 
-    def outputs(tiles, inside=None):
+    def outputs(tiles, inside=None, places=None):
         yield DetectorOutput(*jax.device_get(detect(VARIABLES, tiles, inside)))
 
     seen = photograph[view.box.slices]

@@ -7,7 +7,9 @@ import shutil
 
 import jax
 import numpy as np
+import onnxruntime
 import pytest
+from jax import export as jax_export
 from PIL import Image
 
 import jaxad
@@ -19,6 +21,7 @@ from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.export import export
 from jaxad.evaluation.predict import load_detector
 from jaxad.evaluation.stitching import MapStitcher
+from jaxad.export import onnx_file
 from jaxad.models.positions import at_position, fit_positions
 from jaxad.run.errors import UserError
 
@@ -127,6 +130,25 @@ def test_a_hole_where_none_belongs_is_found_and_by_a_shared_model_is_not(
     assert extra < 1.5 * max(others)
 
 
+def test_an_exported_file_holds_the_models_of_all_places(root, run, predictor, tmp_path):
+    paths = [root / "test/good/0.png", root / "test/hole/0.png"]
+    predictions = predictor.predict(paths)
+    photographs = np.stack([one.photograph(channels=3) for one in predictions])
+    record = export(run.path, tmp_path / "file")
+    assert record["input"]["shape"] == ["batch", *SIZE, 3]
+    stable = jax_export.deserialize(bytearray((tmp_path / "file").read_bytes()))
+    record = onnx_file.export(run.path, tmp_path / "file.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "file.onnx")
+    results = session.run([*record["outputs"]], {"image": photographs})
+    for found in (stable.call(photographs), dict(zip(record["outputs"], results, strict=True))):
+        for i, one in enumerate(predictions):
+            # Sums of float32 in another order.
+            scale = np.abs(one.model_map).max()
+            np.testing.assert_allclose(found["map"][i], one.model_map, rtol=0, atol=1e-5 * scale)
+            np.testing.assert_allclose(found["score"][i], one.score, rtol=0, atol=1e-5 * scale)
+            assert found["decision"][i] == one.decision
+
+
 def test_the_extra_hole_is_found_where_it_is(root, predictor):
     path = root / "test/hole/0.png"
     file, pixels = predictor.predict([path, Photograph(path, Reading(3)).rows(0, SIZE[0])])
@@ -198,8 +220,8 @@ def test_what_places_cannot_be_ends_in_one_sentence(root, run, predictor, tmp_pa
     assert predicted.score is None and "of 64 x 90; crop or resize it" in predicted.error
     (predicted,) = predictor.predict(part(0, size=(64, 91)))
     assert "of the image 64 x 91 pixels are seen" in predicted.error
-    with pytest.raises(UserError, match=r"model for each place .* exported file cannot hold"):
-        export(run.path, tmp_path / "model.bin")
+    with pytest.raises(UserError, match=r"photograph-size=60,90 60 x 90 .* one place of"):
+        export(run.path, tmp_path / "model.bin", photograph_size=(60, 90))
     with pytest.raises(UserError, match=r"per_position is of tiles; set data.tiles"):
         train(root, none, data__tiles=(0, 0))
     with pytest.raises(UserError, match=r"data.illumination is fitted to the tiles of all places"):

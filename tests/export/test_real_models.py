@@ -9,7 +9,7 @@ from onnx import helper
 from jaxad import models
 from jaxad.data.images import decode, resize
 from jaxad.evaluation.export import make_program
-from jaxad.evaluation.export_tiles import Decisions
+from jaxad.evaluation.export_view import Decisions
 from jaxad.evaluation.postprocess import make_detect
 from jaxad.export.graph import Graph, described
 from jaxad.export.lowering import lower

@@ -1,0 +1,94 @@
+"""What an exported program is of: the size of photographs; map, score and thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxad.data.crop import Box, box_of
+from jaxad.data.tiles import Tiling, tiling_of
+from jaxad.evaluation.predict import Predictor
+from jaxad.run.errors import UserError
+
+
+class View(NamedTuple):
+    """What is seen of photographs of one size, and how.
+
+    Attributes:
+      photograph: (height, width) of all of it.
+      box: the part that is seen (``data.region``).
+      tiling: where tiles lie in that part.
+      image_size: ``(h, w)`` of a tile as the model sees it.
+      channels: that the model takes, 1 or 3; of a photograph of 3 it takes the luma as 1.
+    """
+
+    photograph: tuple[int, int]
+    box: Box
+    tiling: Tiling
+    image_size: tuple[int, int]
+    channels: int
+
+
+class Decisions(NamedTuple):
+    """What decides, as the attributes of :class:`~jaxad.evaluation.predict.Predictor` say it."""
+
+    primary_map: str
+    primary_score: str
+    image_threshold: float | None = None
+    pixel_threshold: float | None = None
+    region_threshold: float | None = None
+
+
+def size_of_photographs(
+    predictor: Predictor, asked: Sequence[int] | None
+) -> tuple[int, int] | None:
+    """(height, width) of the photographs that an exported program takes; None without tiles.
+
+    Args:
+      predictor: the run.
+      asked: ``--photograph-size``; None: the size of the photographs that it was trained on.
+
+    Raises:
+      UserError: the run has no tiles but a size is asked for; or none is, and the photographs have
+        several sizes; or it is no size, or one at which tiles lie at other places than those of
+        which each has a model; or the run joins a coarse model to its tiles.
+    """
+    if not predictor.detector.tiled:
+        if asked is not None:
+            raise UserError(
+                f"{predictor.run.path} sees whole images (no data.tiles), so its exported file "
+                "needs no size of photographs; leave --photograph-size out"
+            )
+        return None
+    if predictor.detector.coarse is not None:
+        raise UserError(
+            f"{predictor.run.path} joins a model of whole photographs to its tiles "
+            "(evaluate.coarse), which an exported file cannot do; export the tiles alone with "
+            "--config.evaluate.coarse= and the other run by itself, or use `jaxad predict`"
+        )
+    if asked is None:
+        sides = predictor.calibration.get("trained_on") or {}
+        ranges = [sides.get(name, (0, 1)) for name in ("height", "width")]
+        if any(low != high for low, high in ranges):
+            raise UserError(
+                "the exported file of a run with data.tiles takes photographs of one size, and "
+                f"those of {predictor.run.path} have several or are not known; give "
+                "--photograph-size=HEIGHT,WIDTH"
+            )
+        asked = [low for low, _ in ranges]
+    if len(asked) != 2 or min(asked) < 1:
+        raise UserError(f"--photograph-size takes HEIGHT,WIDTH in pixels, not {list(asked)}")
+    size = int(asked[0]), int(asked[1])
+    if predictor.detector.grid is not None:
+        seen = box_of(predictor.detector.config.data.region, size).size
+        predictor.detector.grid.check(seen, f"--photograph-size={size[0]},{size[1]}")
+    return size
+
+
+def view_of(predictor: Predictor, size: tuple[int, int]) -> View:
+    """What a run with tiles sees of photographs of a size."""
+    data = predictor.detector.config.data
+    tiling = tiling_of(data.tiles, data.image_size)
+    assert tiling is not None
+    box = box_of(data.region, size)
+    return View(size, box, tiling, data.image_size, data.channels)
