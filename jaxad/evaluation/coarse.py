@@ -34,7 +34,7 @@ def with_coarse(detector: Detector, calibration: Mapping[str, Any]) -> Detector:
             "evaluate.coarse joins two models by what unseen good images give, and there are none: "
             f"{calibration['reason']}; leave evaluate.coarse empty, or keep some"
         )
-    whole = _load(detector, detector.coarse)
+    whole = load_coarse(detector, detector.coarse)
 
     def judge(
         images: UInt8[np.ndarray, "1 h w c"], inside: Bool[np.ndarray, "1 h w"] | None
@@ -50,8 +50,16 @@ def with_coarse(detector: Detector, calibration: Mapping[str, Any]) -> Detector:
     )
 
 
-def _load(detector: Detector, coarse: CoarseRun) -> Detector:
-    """The coarse model, which judges the same part of a photograph."""
+def load_coarse(detector: Detector, coarse: CoarseRun) -> Detector:
+    """The coarse model, which judges the same part of a photograph.
+
+    Args:
+      detector: of tiles.
+      coarse: the run of the other.
+
+    Raises:
+      UserError: its score is of whole images, and a region mask does not reach it.
+    """
     whole = Detector.load(coarse.run.path)
     whole.regions = detector.regions
     if detector.regions is not None and ":" not in whole.primary_score:
@@ -89,7 +97,7 @@ def joined_with_coarse(
             f"evaluate.coarse {run.path} was not calibrated on the good images that this run is: "
             "train both with the same data.root, seed, data.holdout and data.calibration"
         )
-    whole = _load(detector, detector.coarse)
+    whole = load_coarse(detector, detector.coarse)
     coarse = score_unseen(run, whole, samples, others, [None] * len(samples))
     rate = detector.config.evaluate.image_false_positive_rate
     both = (tiles, coarse)

@@ -24,6 +24,7 @@ import jaxad
 from jaxad.data.crop import crop_record
 from jaxad.data.region_mask import RegionMask
 from jaxad.evaluation.detector import Detector
+from jaxad.evaluation.export_coarse import coarse_model
 from jaxad.evaluation.export_tiles import make_tiled_program
 from jaxad.evaluation.export_view import Decisions, size_of_photographs, view_of
 from jaxad.evaluation.outlines import outlined_in_each
@@ -151,8 +152,8 @@ def program_of(
     # Of the models of places none decides anything from the images.
     model = detector.model if per_position else fitted_from(detector.config, detector.variables)
     decisions = Decisions(
-        detector.primary_map,
-        detector.primary_score,
+        detector.config.evaluate.primary_map,
+        detector.config.evaluate.primary_score,
         predictor.image_threshold,
         predictor.pixel_threshold,
         predictor.region_threshold,
@@ -167,6 +168,7 @@ def program_of(
             smoothing=smoothing,
             region=region,
             per_position=per_position,
+            coarse=coarse_model(predictor),
         )
     inside = None if region is None else region.at(detector.config.data.image_size)
     return make_program(model, detector.variables, decisions, smoothing=smoothing, inside=inside)

@@ -18,16 +18,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxad.data.region_mask import RegionMask
+from jaxad.evaluation.export_coarse import CoarseModel
 from jaxad.evaluation.export_view import Decisions, View
 from jaxad.evaluation.outlines import outlined
 from jaxad.evaluation.postprocess import REDUCTIONS, make_detect
 from jaxad.evaluation.tiled_detection import judged_of_tile
 from jaxad.models.base import Model, Variables
-from jaxad.ops.antialias import resize_maps, resize_pictures
+from jaxad.ops.antialias import resize_maps, resize_pictures, to_luma
 from jaxad.ops.ranking import mean_of_highest
-
-_LUMA = (19595, 38470, 7471)
-"""ITU-R 601's weights of red, green and blue in 1/65536, as Pillow has them."""
 
 _AT_ONCE = 4
 """Tiles in one call of the model."""
@@ -42,6 +40,7 @@ def make_tiled_program(
     smoothing: float,
     region: RegionMask | None = None,
     per_position: bool = False,
+    coarse: CoarseModel | None = None,
 ) -> Callable[[UInt8[Array, "b h w c"]], dict[str, Array]]:
     """Builds the function that is exported.
 
@@ -53,6 +52,8 @@ def make_tiled_program(
       smoothing: sigma in pixels of the gaussian over every map of a tile; 0 for none.
       region: what is judged of photographs; None: all.
       per_position: whether the model takes the places of tiles.
+      coarse: a model of whole photographs that is joined to the tiles, whose map and score decide
+        then; None: there is none.
 
     Returns:
       ``photographs -> {"score": (b,), "map": (b, i, j), "decision": (b,) bool, "mask": (b, i, j)
@@ -64,9 +65,11 @@ def make_tiled_program(
     inside = None if region is None else region.at(view.box.size)
 
     def of_photograph(known: Any, photograph: UInt8[Array, "h w c"]) -> dict[str, Array]:
-        maps, own = sweep(known, photograph)
+        maps, own = sweep(known[0], photograph)
         score = own if own is not None else _score(maps, decisions.primary_score, view, inside)
         values = maps[decisions.primary_map]
+        if coarse is not None:
+            values, score = coarse.join(known[1], photograph[view.box.slices], values, score)
         if inside is not None:
             values = jnp.where(inside, values, jnp.min(jnp.where(inside, values, jnp.inf)))
         result = {"score": score, "map": values}
@@ -84,7 +87,8 @@ def make_tiled_program(
 
     def program(photographs: UInt8[Array, "b h w c"]) -> dict[str, Array]:
         # As of whole images: behind a barrier no parameter has a value that XLA knows.
-        known = lax.optimization_barrier(jax.tree.map(jnp.asarray, dict(variables)))
+        both = dict(variables), {} if coarse is None else dict(coarse.variables)
+        known = lax.optimization_barrier(jax.tree.map(jnp.asarray, both))
         return lax.map(lambda photograph: of_photograph(known, photograph), photographs)
 
     return program
@@ -183,7 +187,7 @@ class _Sweep:
         side = self._view.tiling.side
         tiles = jnp.stack([lax.dynamic_slice_in_dim(band, x, side, axis=1) for x in lefts])
         if tiles.shape[-1] != self._view.channels:
-            tiles = _gray(tiles)
+            tiles = to_luma(tiles)
         return resize_pictures(tiles, self._view.image_size)
 
     def _inside(self, picks: Int[Array, " g"]) -> Bool[Array, "g h w"] | None:
@@ -236,13 +240,6 @@ def _mirrored(seen: UInt8[Array, "h w c"], side: int) -> UInt8[Array, "i j c"]:
             places = np.pad(np.arange(length), (0, side - length), mode="symmetric")
             seen = jnp.take(seen, places, axis=axis)
     return seen
-
-
-def _gray(tiles: UInt8[Array, "g s s c"]) -> UInt8[Array, "g s s 1"]:
-    """The luma of red, green and blue, rounded as Pillow does it."""
-    weighed = tiles.astype(jnp.int32) * jnp.asarray(_LUMA, jnp.int32)[None, None, None]
-    total = jnp.sum(weighed, axis=-1, keepdims=True) + (1 << 15)
-    return lax.div(total, jnp.int32(1 << 16)).astype(jnp.uint8)
 
 
 def _added(canvas: Array, part: Array, start: Array, *, axis: int) -> Array:

@@ -30,7 +30,10 @@ class View(NamedTuple):
 
 
 class Decisions(NamedTuple):
-    """What decides, as the attributes of :class:`~jaxad.evaluation.predict.Predictor` say it."""
+    """What decides, as the attributes of :class:`~jaxad.evaluation.predict.Predictor` say it.
+
+    Map and score are those of the tiles where a coarse model is joined to them.
+    """
 
     primary_map: str
     primary_score: str
@@ -51,7 +54,7 @@ def size_of_photographs(
     Raises:
       UserError: the run has no tiles but a size is asked for; or none is, and the photographs have
         several sizes; or it is no size, or one at which tiles lie at other places than those of
-        which each has a model; or the run joins a coarse model to its tiles.
+        which each has a model.
     """
     if not predictor.detector.tiled:
         if asked is not None:
@@ -60,12 +63,6 @@ def size_of_photographs(
                 "needs no size of photographs; leave --photograph-size out"
             )
         return None
-    if predictor.detector.coarse is not None:
-        raise UserError(
-            f"{predictor.run.path} joins a model of whole photographs to its tiles "
-            "(evaluate.coarse), which an exported file cannot do; export the tiles alone with "
-            "--config.evaluate.coarse= and the other run by itself, or use `jaxad predict`"
-        )
     if asked is None:
         sides = predictor.calibration.get("trained_on") or {}
         ranges = [sides.get(name, (0, 1)) for name in ("height", "width")]

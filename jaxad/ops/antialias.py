@@ -1,4 +1,4 @@
-"""Pillow's antialiased bilinear resizing inside a compiled program.
+"""Pillow's antialiased bilinear resizing, and its gray, inside a compiled program.
 
 Images are resized by Pillow before a model sees them. A program that cuts tiles out of a photograph
 resizes them itself, and gives the same bytes: Pillow (``libImaging/Resample.c``) weighs 8-bit
@@ -13,6 +13,9 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from jaxad.ops.arrays import AnyArray
+
+_LUMA = (19595, 38470, 7471)
+"""ITU-R 601's weights of red, green and blue in 1/65536, as Pillow has them."""
 
 _BITS = 22
 _HALF_BITS = 11
@@ -54,6 +57,13 @@ def resize_pictures(
         if images.shape[axis] != side:
             images = _resize_axis(images, axis, side)
     return images
+
+
+def to_luma(images: UInt8[AnyArray, "b h w 3"]) -> UInt8[Array, "b h w 1"]:
+    """Gray of colour as Pillow's ``convert("L")`` has it, to the bit."""
+    weights = jnp.asarray(_LUMA, jnp.int32)[None, None, None]
+    total = jnp.sum(images.astype(jnp.int32) * weights, axis=-1, keepdims=True) + (1 << 15)
+    return lax.div(total, jnp.int32(1 << 16)).astype(jnp.uint8)
 
 
 def _resize_axis(images: UInt8[Array, "b h w c"], axis: int, side: int) -> Array:

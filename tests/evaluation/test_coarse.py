@@ -6,7 +6,9 @@ import json
 import shutil
 
 import numpy as np
+import onnxruntime
 import pytest
+from jax import export as jax_export
 from PIL import Image
 from scipy import ndimage
 
@@ -16,6 +18,7 @@ from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.export import export
 from jaxad.evaluation.joining import JOINED, Coarse, Range, Ranges, join
 from jaxad.evaluation.predict import load_detector
+from jaxad.export import onnx_file
 from jaxad.run.coarse import read_coarse_run
 from jaxad.run.config import with_keys
 from jaxad.run.errors import UserError
@@ -235,9 +238,22 @@ def test_nothing_stands_in_for_a_copy_that_is_gone(runs, tmp_path, monkeypatch):
         read_coarse_run(tiles, config)
 
 
-def test_an_exported_file_is_of_the_tiles_alone(joined, tmp_path):
-    run, _ = joined
-    with pytest.raises(UserError, match=r"evaluate\.coarse\), which .*--config\.evaluate\.coarse="):
-        export(run.path, tmp_path / "file")
-    record = export(run.path, tmp_path / "file", overrides={"evaluate.coarse": ""})
-    assert record["primary_map"] == "nll" and record["input"]["shape"] == ["batch", *SIZE, 3]
+def test_an_exported_file_joins_them_too(root, joined, tmp_path):
+    predictor = load_detector(joined[0].path)
+    paths = [root / f"test/{kind}/0.png" for kind in ("good", "missing", "dot")]
+    predictions = predictor.predict(paths)
+    photographs = np.stack([one.photograph(channels=3) for one in predictions])
+    record = export(joined[0].path, tmp_path / "file")
+    assert record["primary_map"] == record["primary_score"] == JOINED
+    stable = jax_export.deserialize(bytearray((tmp_path / "file").read_bytes()))
+    record = onnx_file.export(joined[0].path, tmp_path / "file.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "file.onnx")
+    results = session.run([*record["outputs"]], {"image": photographs})
+    for found in (stable.call(photographs), dict(zip(record["outputs"], results, strict=True))):
+        for i, one in enumerate(predictions):
+            # The unit divides by the spread of good images, and rounding with it.
+            np.testing.assert_allclose(found["map"][i], one.model_map, rtol=0, atol=5e-5)
+            np.testing.assert_allclose(found["score"][i], one.score, rtol=0, atol=5e-5)
+            assert found["decision"][i] == one.decision
+    alone = export(joined[0].path, tmp_path / "tiles", overrides={"evaluate.coarse": ""})
+    assert alone["primary_map"] == "nll"

@@ -7,7 +7,7 @@ from PIL import Image
 
 from jaxad.data.images import resize
 from jaxad.evaluation.resize import resize_map
-from jaxad.ops.antialias import resize_maps, resize_pictures, triangle_weights
+from jaxad.ops.antialias import resize_maps, resize_pictures, to_luma, triangle_weights
 
 SIDES = [(32, 32), (96, 32), (37, 32), (20, 32), (300, 16), (1, 8), (8, 1)]
 
@@ -46,3 +46,9 @@ def test_weights_are_pillows_response_to_single_pixels():
         line[0, place] = 1.0
         row = Image.fromarray(line, mode="F").resize((13, 1), Image.Resampling.BILINEAR)
         np.testing.assert_allclose(weights[:, place], np.asarray(row)[0], atol=1e-7)
+
+
+def test_gray_is_pillows():
+    images = np.random.default_rng(3).integers(0, 256, (2, 50, 60, 3), np.uint8)
+    for image, gray in zip(images, to_luma(images), strict=True):
+        np.testing.assert_array_equal(gray[..., 0], Image.fromarray(image).convert("L"))
