@@ -9,7 +9,7 @@ knowing which architecture is behind it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -99,6 +99,9 @@ class Model(NamedTuple):
       solve: optional, with ``fit``: ``(images (n, h, w, c)) -> variables``, the same fit as a pure
         function of all images, which can be compiled and mapped: so the models of positions are
         fitted (:func:`jaxad.models.positions.per_position`).
+      fit_to_others: optional, with ``fit``: ``(parts) -> [variables]``, where ``parts`` are the
+        batches of each fold, and the variables those of a model fitted to all other folds, in
+        little more time than one model takes.
       left_out: optional, with ``fit``: ``(variables, batches, folds (n,)) -> Unseen`` of all n
         images, in any order: what models fitted to the other folds say of each, from the variables
         of the model that is fitted to all of them, without fitting those.
@@ -133,6 +136,7 @@ class Model(NamedTuple):
     initialise: Callable[[Variables, Iterable[Batch]], Variables] | None = None
     fit: Callable[..., Variables] | None = None
     solve: Callable[[Array], Variables] | None = None
+    fit_to_others: Callable[[Sequence[Iterable[Batch]]], list[Variables]] | None = None
     left_out: Callable[..., Iterable[Unseen]] | None = None
     backbone: str = ""
     diagnostics: Callable[[Variables, Array], dict[str, Array]] | None = None

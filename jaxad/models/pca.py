@@ -22,7 +22,7 @@ this library's choice.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -42,26 +42,16 @@ from jaxad.models.base import (
     ssim_window_option,
     to_unit_float,
 )
+from jaxad.models.layers import pca_folds, pca_passes
 from jaxad.models.layers.axes_shown import MATMUL_PRECISION, describe, sample
-from jaxad.models.layers.principal_axes import (
-    SMALLEST_VARIANCE,
-    check_enough,
-    fit_patches,
-    fit_vectors,
-)
+from jaxad.models.layers.principal_axes import fit_patches, fit_vectors
 from jaxad.ops.arrays import AnyArray
 from jaxad.ops.ssim import ssim_map
 from jaxad.ops.tiles import average_tiles, bands, extract_tiles
 from jaxad.run.options import option
 
-EXACT_UP_TO = 2048
-"""Number of vectors up to which the Gram matrix is solved whole; above, subspace iteration."""
-
 BLOCK_VALUES = 2**26
 """Values of overlapping patches that a fit holds at once (256 MiB)."""
-
-OVERSAMPLING = 16
-SUBSPACE_ITERATIONS = 6
 
 
 class ProbabilisticPCA(nn.Module):
@@ -193,13 +183,17 @@ def build(
             maps["nll"] = nll_map
         return Detection(maps, {"nll": -log_likelihood}, reconstruction)
 
-    def fit(batches: Iterable[Batch]) -> Variables:
-        def parts(images: Shaped[np.ndarray, "b h w c"]):
-            return bands(images, patch, stride, values=BLOCK_VALUES) if patch else [images]
+    unit_vectors = jax.jit(lambda images: to_vectors(to_unit_float(images)))
 
-        vectors = _VectorPasses(batches, to_vectors, dimension, parts)
+    def blocks(images: Shaped[np.ndarray, "b h w c"]):
+        return bands(images, patch, stride, values=BLOCK_VALUES) if patch else [images]
+
+    def passes(parts: Sequence[Iterable[Batch]]) -> pca_passes.VectorPasses:
+        return pca_passes.VectorPasses(parts, unit_vectors, dimension, blocks)
+
+    def fit(batches: Iterable[Batch]) -> Variables:
         with jax.default_matmul_precision(MATMUL_PRECISION):
-            params = _fit(vectors, module.components, streaming=patch > 0)
+            params = pca_passes.fit(passes([batches]), module.components, streaming=patch > 0)
         return {"params": params}
 
     def solve(images: Shaped[AnyArray, "n h w c"]) -> Variables:
@@ -208,6 +202,11 @@ def build(
             if patch:
                 return {"params": fit_patches(images, unit, module.components)}
             return {"params": fit_vectors(unit(images), module.components)}
+
+    def fit_to_others(parts: Sequence[Iterable[Batch]]) -> list[Variables]:
+        with jax.default_matmul_precision(MATMUL_PRECISION):
+            found = pca_folds.fit_to_others(passes(parts), module.components, streaming=patch > 0)
+            return [{"params": params} for params in found]
 
     return Model(
         module=module,
@@ -218,132 +217,7 @@ def build(
         param_labels=label_all_trainable,
         fit=fit,
         solve=solve,
+        fit_to_others=fit_to_others,
         diagnostics=lambda variables, images: describe(variables, pictures_of),
         sample=lambda variables, key, n: sample(variables, key, n, pictures_of),
     )
-
-
-class _VectorPasses:
-    """Passes over the training vectors, one block of an image batch at a time.
-
-    Only one block is held as floats, so memory does not grow with the number of images. Overlapping
-    patches hold every pixel many times: of large images a block is a band.
-    """
-
-    def __init__(
-        self,
-        batches: Iterable[Batch],
-        to_vectors: Callable[[Array], Array],
-        dimension: int,
-        parts: Callable[[Shaped[np.ndarray, "b h w c"]], Iterable[Shaped[np.ndarray, "b i w c"]]],
-    ):
-        self._batches, self._parts = batches, parts
-        self._to_vectors = jax.jit(lambda images: to_vectors(to_unit_float(images)))
-        self.dimension = dimension
-
-    def __iter__(self) -> Iterator[Float[Array, "n d"]]:
-        for batch in self._batches:
-            images = np.asarray(batch.image)[np.asarray(batch.valid)]
-            if len(images):
-                yield from map(self._to_vectors, self._parts(images))
-
-
-def _fit(vectors: _VectorPasses, components: int, *, streaming: bool) -> dict[str, Array]:
-    """Maximum likelihood of the probabilistic PCA (Tipping & Bishop, eqs. 7 and 8).
-
-    Raises:
-      ValueError: fewer than two vectors.
-    """
-    count, total_vector = 0, np.zeros(vectors.dimension)
-    for block in vectors:
-        count += block.shape[0]
-        total_vector += np.asarray(jnp.sum(block, axis=0), np.float64)
-    check_enough(count)
-    mean = jnp.asarray(total_vector / count, jnp.float32)
-    total = sum(float(jnp.sum(jnp.square(block - mean[None]))) for block in vectors) / count
-    # A centred set of n vectors spans at most n - 1 directions.
-    k = min(components, count - 1)
-    if streaming or vectors.dimension <= EXACT_UP_TO:
-        variances, axes = _axes_of_covariance(vectors, mean, count, k)
-    elif count <= EXACT_UP_TO:
-        variances, axes = _axes_of_gram(vectors, mean, count, k)
-    else:
-        variances, axes = _axes_by_subspace_iteration(vectors, mean, count, k)
-    noise = (total - float(jnp.sum(variances))) / (vectors.dimension - k)
-    log_noise = float(np.log(max(noise, SMALLEST_VARIANCE)))
-    # Axes that the images do not span carry the noise's variance: the density stays right.
-    pad = components - k
-    return {
-        "mean": mean,
-        "axes": jnp.pad(axes, ((0, pad), (0, 0))),
-        "log_variances": jnp.pad(
-            jnp.log(jnp.maximum(variances, SMALLEST_VARIANCE)), (0, pad), constant_values=log_noise
-        ),
-        "log_noise": jnp.float32(log_noise),
-    }
-
-
-def _axes_of_covariance(vectors, mean, count: int, k: int) -> tuple[Array, Array]:
-    """Leading eigenvectors of the d x d covariance: for patches, whose number is large."""
-    accumulate = jax.jit(lambda s, x: s + (x - mean[None]).T @ (x - mean[None]))
-    scatter = jnp.zeros((vectors.dimension, vectors.dimension))
-    for block in vectors:
-        scatter = accumulate(scatter, block)
-    # float64 on the host: small eigenvalues of a large scatter matrix drown in float32.
-    values, rows = np.linalg.eigh(np.asarray(scatter, np.float64) / count)
-    return (
-        jnp.asarray(np.maximum(values[::-1][:k], 0.0), jnp.float32),
-        jnp.asarray(rows[:, ::-1][:, :k].T, jnp.float32),
-    )
-
-
-def _axes_of_gram(vectors, mean, count: int, k: int) -> tuple[Array, Array]:
-    """Leading axes by the n x n Gram matrix: exact, for few images of many values."""
-    blocks = lambda: (block - mean[None] for block in vectors)
-    gram = np.zeros((count, count))
-    product = jax.jit(lambda a, b: a @ b.T)
-    row = 0
-    for a in blocks():
-        column = 0
-        for b in blocks():
-            if column >= row:
-                part = np.asarray(product(a, b), np.float64)
-                gram[row : row + len(a), column : column + len(b)] = part
-                gram[column : column + len(b), row : row + len(a)] = part.T
-            column += len(b)
-        row += len(a)
-    values, columns = np.linalg.eigh(gram / count)
-    values, columns = values[::-1][:k], columns[:, ::-1][:, :k]
-    axes = jnp.zeros((k, vectors.dimension))
-    row = 0
-    for a in blocks():
-        axes = axes + jnp.asarray(columns[row : row + len(a)].T, jnp.float32) @ a
-        row += len(a)
-    return jnp.asarray(np.maximum(values, 0.0), jnp.float32), _orthonormal_rows(axes)
-
-
-def _axes_by_subspace_iteration(vectors, mean, count: int, k: int) -> tuple[Array, Array]:
-    """Leading axes of any number of images in ``SUBSPACE_ITERATIONS`` + 2 passes.
-
-    Randomised subspace iteration (Halko, Martinsson, Tropp, SIAM Review 53(2), 2011,
-    algorithm 4.4): memory is that of ``k + OVERSAMPLING`` axes and one block.
-    """
-    width = min(k + OVERSAMPLING, vectors.dimension)
-    step = jax.jit(lambda total, x, q: total + ((x - mean[None]) @ q.T).T @ (x - mean[None]))
-    basis = _orthonormal_rows(jax.random.normal(jax.random.key(0), (width, vectors.dimension)))
-    for _ in range(SUBSPACE_ITERATIONS):
-        total = jnp.zeros_like(basis)
-        for block in vectors:
-            total = step(total, block, basis)
-        basis = _orthonormal_rows(total)
-    codes_scatter = np.zeros((width, width))
-    project = jax.jit(lambda x: ((x - mean[None]) @ basis.T).T @ ((x - mean[None]) @ basis.T))
-    for block in vectors:
-        codes_scatter += np.asarray(project(block), np.float64)
-    values, rotation = np.linalg.eigh(codes_scatter / count)
-    axes = jnp.asarray(rotation[:, ::-1][:, :k].T, jnp.float32) @ basis
-    return jnp.asarray(np.maximum(values[::-1][:k], 0.0), jnp.float32), axes
-
-
-def _orthonormal_rows(rows: Float[Array, "k d"]) -> Float[Array, "k d"]:
-    return jnp.linalg.qr(rows.T)[0].T

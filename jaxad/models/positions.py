@@ -72,6 +72,7 @@ def per_position(model: Model, count: int) -> Model:
         detect=detect,
         fit=fit,
         solve=None,
+        fit_to_others=None,
         left_out=None,
         diagnostics=None,
         sample=None,

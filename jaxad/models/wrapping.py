@@ -102,6 +102,7 @@ def changed(model: Model, change: Change) -> Model:
         initialise=None if model.fit is not None else initialise,
         fit=fit if model.fit is not None else None,
         solve=None,
+        fit_to_others=None,  # what is fitted before the model is each fold's own too
         left_out=left_out if model.left_out is not None else None,
         diagnostics=diagnostics if model.diagnostics is not None else None,
         sample=sample if model.sample is not None else None,

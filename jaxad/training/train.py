@@ -32,6 +32,7 @@ from jaxad.training.arrays import with_images
 from jaxad.training.augment import make_augment
 from jaxad.training.backbones import load_backbone
 from jaxad.training.checkpoints import Checkpoints
+from jaxad.training.folds import FoldsTogether
 from jaxad.training.history import check_finite
 from jaxad.training.optimizer import make_optimizer
 from jaxad.training.preparation import Setup, prepare
@@ -133,6 +134,7 @@ def _train_folds(setup: Setup) -> None:
     if folds is None or leaves_out:
         return
     count, begun = int(folds.max()) + 1, time.perf_counter()
+    together = FoldsTogether(setup, folds) if setup.model.fit_to_others is not None else None
     for number in range(count):
         run = setup.run.fold(number)
         if setup.model.fit is None:
@@ -140,8 +142,13 @@ def _train_folds(setup: Setup) -> None:
         others = ImageRows(inputs.train, np.flatnonzero(folds != number))
         with contextlib.ExitStack() as stack:
             checkpoints = processes.on_all(functools.partial(_open_checkpoints, run, stack))
-            fold = inputs._replace(train=others)
-            _train_model(setup._replace(inputs=fold, run=run, checkpoints=checkpoints))
+            fold = setup._replace(
+                inputs=inputs._replace(train=others), run=run, checkpoints=checkpoints
+            )
+            if together is None:
+                _train_model(fold)
+            else:
+                _fit(fold, lambda _, number=number: together.variables(number))
     log(f"cross-fitted in {count} folds in {time.perf_counter() - begun:.1f} s")
 
 

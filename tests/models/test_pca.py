@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from jaxad import models
 from jaxad.data.batch import Batch
 from jaxad.models import pca
+from jaxad.models.layers import pca_passes
 from jaxad.run.config import load_settings
 from jaxad.run.errors import UserError
 
@@ -71,12 +72,18 @@ def assert_same_axes(ours, expected, tolerance):
 
 # way -> images, EXACT_UP_TO. The real limit is kept where it already selects the way.
 WAYS = {
-    "covariance": (200, pca.EXACT_UP_TO),
+    "scatter": (200, pca_passes.EXACT_UP_TO),
     "gram": (40, 100),
     "subspace iteration": (200, 100),
     "solve by covariance": (200, 0),
     "solve by gram": (40, 0),
 }
+
+
+@pytest.fixture(params=["scatter", "gram", "subspace iteration", "patches"])
+def way_of(request):
+    """Number of images, EXACT_UP_TO, whether by patches."""
+    return (*WAYS.get(request.param, (20, pca_passes.EXACT_UP_TO)), request.param == "patches")
 
 
 @pytest.fixture(scope="module", params=list(WAYS))
@@ -89,20 +96,67 @@ def way(request):
         variables = jax.jit(model.solve)(images)
         return model, images, variables, sklearn_fit(images.reshape(count, D))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pca, "EXACT_UP_TO", limit)
+        patch.setattr(pca_passes, "EXACT_UP_TO", limit)
         called = []
-        for name in ("_axes_of_covariance", "_axes_of_gram", "_axes_by_subspace_iteration"):
-            original = getattr(pca, name)
+        for name in ("scatter_of", "gram_of", "_by_subspace_iteration"):
+            original = getattr(pca_passes, name)
 
             def spy(*a, name=name, original=original):
                 called.append(name)
                 assert jax.config.jax_default_matmul_precision == "highest"
                 return original(*a)
 
-            patch.setattr(pca, name, spy)
+            patch.setattr(pca_passes, name, spy)
         variables = model.fit(batches_of(images))
     assert len(called) == 1 and request.param.replace(" ", "_") in called[0]
     return model, images, variables, sklearn_fit(images.reshape(count, D))
+
+
+def test_folds_together_are_as_folds_one_by_one(way_of, monkeypatch):
+    """The models of all folds, and the same images without a fold fitted alone.
+
+    Both ways measure the vectors from other points and add them in another order, so they differ
+    by float32's rounding of the matrices' entries over the distance of neighbouring variances.
+    """
+    count, limit, patch = way_of
+    monkeypatch.setattr(pca_passes, "EXACT_UP_TO", limit)
+    images = images_with_spectrum(count)
+    folds = np.random.default_rng(1).permutation(np.arange(count) % 3)
+    options = {"patch": 4, "stride": 2, "components": 12} if patch else {"components": K}
+    model = models.build("pca", SHAPE, ssim_window=3, **options)
+    together = model.fit_to_others([batches_of(images[folds == i]) for i in range(3)])
+    assert len(together) == 3
+    for number, found in enumerate(together):
+        alone = jax.device_get(model.fit(batches_of(images[folds != number]))["params"])
+        found = jax.device_get(found["params"])
+        np.testing.assert_allclose(found["mean"], alone["mean"], atol=1e-6)
+        for name in ("log_variances", "log_noise"):
+            np.testing.assert_allclose(found[name], alone[name], atol=2e-5)
+        assert_same_axes(found["axes"], alone["axes"], 2e-4)
+    # A fold changes the model by far more than that.
+    moved = together[0]["params"]["mean"] - together[1]["params"]["mean"]
+    assert np.abs(moved).max() > 1e-3
+
+
+def test_more_axes_than_the_other_folds_span():
+    images = images_with_spectrum(6)
+    model = models.build("pca", SHAPE, components=8, ssim_window=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pca_passes, "EXACT_UP_TO", 100)
+        (found, _) = model.fit_to_others([batches_of(images[:2]), batches_of(images[2:])])
+        alone = model.fit(batches_of(images[2:]))
+    axes = np.asarray(found["params"]["axes"])
+    np.testing.assert_allclose(axes @ axes.T, np.diag([1.0] * 3 + [0.0] * 5), atol=1e-5)
+    assert_same_axes(axes[:3], np.asarray(alone["params"]["axes"])[:3], 1e-4)
+    scores = [np.asarray(model.detect(one, images[:2]).scores["nll"]) for one in (found, alone)]
+    np.testing.assert_allclose(*scores, rtol=1e-3)
+
+
+def test_a_fold_that_holds_all_images_but_one_is_refused():
+    images = images_with_spectrum(4)
+    model = models.build("pca", SHAPE, components=2, ssim_window=3)
+    with pytest.raises(ValueError, match="at least 2 training images, it was given 1"):
+        model.fit_to_others([batches_of(images[:1]), batches_of(images[1:])])
 
 
 def test_mean_axes_and_variances_equal_scikit_learn(way):
@@ -258,10 +312,12 @@ def test_diagnostics_are_the_spectrum_and_the_first_axes():
 # --- singular sets of images ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [pca.EXACT_UP_TO, 4, None], ids=["covariance", "gram", "solve"])
+@pytest.mark.parametrize(
+    "limit", [pca_passes.EXACT_UP_TO, 4, None], ids=["covariance", "gram", "solve"]
+)
 def test_more_components_than_images(limit, monkeypatch):
     """Four images span three directions; the others carry the noise and change nothing."""
-    monkeypatch.setattr(pca, "EXACT_UP_TO", limit)
+    monkeypatch.setattr(pca_passes, "EXACT_UP_TO", limit)
     shape = (4, 4, 1)
     images = np.random.default_rng(0).random((4, *shape), np.float32)
     model = models.build("pca", shape, components=9, ssim_window=3)
@@ -399,7 +455,7 @@ class Watched:
 
 @pytest.mark.parametrize("limit", [2048, 50, 10], ids=["covariance", "gram", "subspace"])
 def test_memory_does_not_grow_with_the_number_of_images(limit, monkeypatch):
-    monkeypatch.setattr(pca, "EXACT_UP_TO", limit)
+    monkeypatch.setattr(pca_passes, "EXACT_UP_TO", limit)
     shape = (16, 16, 1)
     images = np.random.default_rng(0).integers(0, 256, (44, *shape), np.uint8)
     model = models.build("pca", shape, components=2)
