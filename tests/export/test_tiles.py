@@ -2,12 +2,25 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
+from model_cases import CASES, one_of_each
 
+from jaxad import models
 from jaxad.cli import main as cli
+from jaxad.data.crop import Box
+from jaxad.data.tiles import Tiling
+from jaxad.evaluation.export_tiles import make_tiled_program
+from jaxad.evaluation.export_view import Decisions, View
 from jaxad.evaluation.predict import load_detector
+from jaxad.export.graph import Graph, described
+from jaxad.export.lowering import lower
+from jaxad.export.onnx_file import OPSET
+from jaxad.models.base import parameter_key
 
 from .conftest import TILED_SIZE as SIZE, waves
 
@@ -42,3 +55,39 @@ def agree(found, predictions):
         assert found["decision"][i] == one.decision and tuple(found["box"]) == one.box
         assert np.mean(found["mask"][i] != one.mask[one.box.slices]) < 1e-3
         assert found["mask"][i].any() == one.mask.any() == one.decision
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", one_of_each())
+def test_every_model_is_carried_over_tile_by_tile(name):
+    case = CASES[name]
+    model = models.build(case.model, case.image_shape, **case.options)
+    variables = jax.jit(model.init)(parameter_key(0))
+    height, width, channels = case.image_shape
+    size, side = (70, 90), 40
+    view = View(size, Box(0, 0, *size), Tiling(side, 8), (height, width), channels)
+    example = jnp.zeros((1, *case.image_shape), jnp.uint8)
+    primary = next(iter(jax.eval_shape(model.detect, variables, example).maps))
+    program = make_tiled_program(
+        model, variables, view, Decisions(primary, f"{primary}:mean"), smoothing=1.0
+    )
+    graph = Graph()
+    found = lower(program, graph, {"image": ((*size, 3), np.dtype(np.uint8))})
+    for key, value in found.items():
+        graph.output(key, value.name)
+    written = onnx.helper.make_model(
+        graph.finish(
+            "f",
+            [described("image", np.uint8, ("batch", *size, 3))],
+            [described(key, value.dtype, value.shape) for key, value in found.items()],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=8,
+    )
+    session = onnxruntime.InferenceSession(written.SerializeToString())
+    photographs = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+    expected = jax.jit(program)(photographs)
+    results = dict(zip(found, session.run([*found], {"image": photographs}), strict=True))
+    for key, values in results.items():
+        want = np.asarray(expected[key])
+        np.testing.assert_allclose(values, want, rtol=0, atol=1e-5 * np.abs(want).max())
