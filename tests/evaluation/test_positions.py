@@ -149,6 +149,18 @@ def test_an_exported_file_holds_the_models_of_all_places(root, run, predictor, t
             assert found["decision"][i] == one.decision
 
 
+def test_whole_tiles_of_a_place_also_know_what_is_missing(root, tmp_path):
+    """Patches do not: those around a missing hole are such as its place has elsewhere."""
+    keys = {"data__calibration": "held_out", "data__holdout": 0.2, "model__patch": 0}
+    keys |= {"model__components": 2, "evaluate__primary_map": "l1", "model__ssim_window": 3}
+    run = train(root, tmp_path / "run", evaluate__primary_score="l1:max", **keys)
+    images = [part(400), part(401), part(402, holes=HOLES[:1]), part(403, holes=[*HOLES, EXTRA])]
+    *good, missing, extra = load_detector(run.path).predict(images)
+    assert min(missing.score, extra.score) > 3 * max(one.score for one in good)
+    for one, hole in ((missing, HOLES[1]), (extra, EXTRA)):
+        assert np.hypot(one.maximum.y - hole[0], one.maximum.x - hole[1]) <= RADIUS
+
+
 def test_the_extra_hole_is_found_where_it_is(root, predictor):
     path = root / "test/hole/0.png"
     file, pixels = predictor.predict([path, Photograph(path, Reading(3)).rows(0, SIZE[0])])
