@@ -30,6 +30,13 @@ const session = await ort.InferenceSession.create(network);
 
 // pngjs gives red, green, blue and opacity of every pixel; transparent ones lie on white.
 const { width, height, data } = PNG.sync.read(fs.readFileSync(photograph));
+// Photographs of which tiles are seen have one size; otherwise height and width are names.
+const [, wantedRows, wantedColumns] = record.input.shape;
+if (Number.isInteger(wantedRows) && (height !== wantedRows || width !== wantedColumns)) {
+  console.error(`${photograph} has ${width} x ${height} pixels, ${model} takes photographs of ` +
+    `${wantedColumns} x ${wantedRows} (width x height)`);
+  process.exit(2);
+}
 const pixels = new Uint8Array(width * height * 3);
 for (let i = 0; i < width * height; i++) {
   const opacity = data[4 * i + 3] / 255;
@@ -45,8 +52,8 @@ const threshold = record.image_threshold;
 console.log(value, threshold === null ? "no threshold" : value > threshold ? "reject" : "accept");
 
 const [, rows, columns] = map.dims;
-const low = record.heat_map_low ?? Math.min(...map.data);
-const high = record.heat_map_high ?? Math.max(...map.data);
+const low = record.heat_map_low ?? map.data.reduce((a, b) => Math.min(a, b));
+const high = record.heat_map_high ?? map.data.reduce((a, b) => Math.max(a, b));
 const picture = new PNG({ width: columns, height: rows });
 map.data.forEach((one, i) => {
   const shade = Math.round(255 * Math.min(Math.max((one - low) / (high - low || 1), 0), 1));

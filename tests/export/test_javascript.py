@@ -10,7 +10,7 @@ from PIL import Image
 from jaxad.evaluation.predict import load_detector
 from jaxad.export.formats import export
 
-from .conftest import waves
+from .conftest import TILED_SIZE, waves
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +53,17 @@ def test_node_gives_the_scores_of_predict(run, folder):
     description.write_text(description.read_text().replace('"pca"', '"pcb"'))
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 1 and "waves.onnx.json is damaged" in done.stderr
+
+
+@pytest.mark.slow
+def test_node_judges_photographs_by_tiles(tiled_run, folder):
+    export(tiled_run, folder / "tiles.onnx", format="onnx")
+    Image.fromarray(waves(101, TILED_SIZE, defect=True)).save(folder / "image.png")
+    command = ["node", "detect.mjs", "tiles.onnx", "image.png", "map.png"]
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    [prediction] = load_detector(tiled_run).predict([str(folder / "image.png")])
+    score, verdict = done.stdout.split()
+    assert float(score) == pytest.approx(prediction.score, rel=1e-5) and verdict == "reject"
+    Image.fromarray(waves(101)).save(folder / "image.png")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 2 and "takes photographs of 110 x 75" in done.stderr
