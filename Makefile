@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check format lint types unit docs plain mutants chaos clean
+.PHONY: demo test test-all check format lint types unit guides docs plain mutants chaos clean
 
 demo: .venv/.runtime
 	$(BIN)/jaxad demo --workdir=runs/demo
@@ -30,6 +30,10 @@ unit: .venv/.development
 # The examples of Ray need more packages than the default tests.
 test-all: lint .venv/.ray
 	JAXAD_FULL_OPTIMISATION=1 $(BIN)/python $(PYTEST) -m "slow or not slow"
+
+# What README, CONTRIBUTING and the documentation tell people to do, done as it stands there.
+guides: .venv/.development
+	$(BIN)/python $(PYTEST) -m guide
 
 # Pages that are wrong fail: a warning, a broken link, a reference that leads nowhere.
 docs: .venv/.documentation

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import pytest
 import tiny_backbone
 
 
@@ -170,3 +171,12 @@ CASES = {
 def one_of_each() -> dict[str, Case]:
     """Model -> its first case."""
     return {case.model: case for case in reversed(CASES.values())}
+
+
+def cases() -> list[Any]:
+    """The names of all cases as parameters of a test; slow but for the first of each model."""
+    first = list(one_of_each().values())
+    return [
+        pytest.param(name, marks=() if case in first else pytest.mark.slow)
+        for name, case in CASES.items()
+    ]

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 SUITES = ["models/test_conformance.py", "run/test_config.py", "evaluation/test_export.py",
           "cli/test_bad_input.py", "test_import_law.py"]  # fmt: skip
 
 
+@pytest.mark.guide
 def test_a_model_is_added_in_four_files(project_root, tmp_path):
     text = (project_root / "CONTRIBUTING.md").read_text()
     section = text.partition("\n## A new model\n")[2].partition("\n## ")[0]

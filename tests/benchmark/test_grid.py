@@ -118,6 +118,7 @@ def test_a_cell_that_fails_is_a_row_with_its_reason(tiny_data, overrides, tmp_pa
     assert "missing" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_next_command_in_a_folder_loses_no_finished_comparison(finished, overrides, tmp_path):
     root = shutil.copytree(finished[0], tmp_path / "benchmark")
     cells = lambda: {
@@ -265,6 +266,7 @@ def test_spread_over_seeds_is_that_of_a_sample():
     assert std["pixel_ap"] is None
 
 
+@pytest.mark.slow
 def test_any_failure_is_a_row_and_is_not_tried_again_by_others(
     tiny_data, overrides, tmp_path, monkeypatch, edited
 ):
@@ -291,6 +293,7 @@ def test_any_failure_is_a_row_and_is_not_tried_again_by_others(
     assert not again["error"]
 
 
+@pytest.mark.slow
 def test_keys_that_change_no_figure_run_nothing_again(tiny_data, overrides, tmp_path, monkeypatch):
     (one,) = benchmark(["pca"], ["stripes"], [0], tmp_path, overrides=overrides)
     monkeypatch.delattr(module, "train")

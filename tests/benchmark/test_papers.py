@@ -205,6 +205,7 @@ def test_mistakes_are_told(papers, options, message):
         plan(papers, **{"overrides": ROOT, **options})
 
 
+@pytest.mark.slow
 def test_a_table_is_filled_by_one_command(tmp_path, capsys):
     root = cifar10(tmp_path / "images")
     keys = {"data.root": root, "data.pipeline": "memory", "model.features": 4, "model.codes": 4,

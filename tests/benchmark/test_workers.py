@@ -54,6 +54,7 @@ def state_of(run):
     }
 
 
+@pytest.mark.slow
 def test_a_killed_benchmark_redoes_no_finished_cell(overrides, tmp_path, project_root, capfd):
     process = start(tmp_path, overrides, project_root)
     runs = [tmp_path / "pca" / "stripes" / f"seed{seed}" for seed in (0, 1, 2)]

@@ -85,6 +85,7 @@ builders.prepare_shards(sys.argv[1], "mvtec", image_size=(16, 16), data_dir=sys.
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_call_left_is_removed_by_the_next(tiny_data, project_root, tmp_path):
     from jaxad.data.published.tfds_builders import prepare_shards
 

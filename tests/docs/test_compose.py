@@ -33,6 +33,7 @@ def page(project_root):
     return project_root / "docs" / "compose.md"
 
 
+@pytest.mark.guide
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_section_runs(page, number, tmp_path, monkeypatch):
     title, blocks = list(sections(page.read_text()).items())[number - 1]

@@ -72,6 +72,7 @@ def run_python(blocks):
         exec(compile(block, "page", "exec", dont_inherit=True), {})
 
 
+@pytest.mark.guide
 def test_five_minutes_of_the_readme(project_root, reading, parts, tiny):
     page = (project_root / "README.md").read_text(encoding="utf-8")
     section = page.partition("## Five minutes")[2].partition("## ")[0]
@@ -92,6 +93,7 @@ def test_five_minutes_of_the_readme(project_root, reading, parts, tiny):
         assert all(one.mask.any() == one.decision for one in predictions)
 
 
+@pytest.mark.guide
 def test_the_tutorial(project_root, reading, parts, tiny):
     page = (project_root / "docs" / "tutorial.md").read_text(encoding="utf-8")
     steps = reading.commands(page)
@@ -102,6 +104,7 @@ def test_the_tutorial(project_root, reading, parts, tiny):
     run_python(reading.blocks(page, "python"))
 
 
+@pytest.mark.guide
 @pytest.mark.parametrize("name", ["deployment", "metrics", "python"])
 def test_blocks_of_python(project_root, reading, parts, name):
     page = (project_root / "docs" / f"{name}.md").read_text(encoding="utf-8")

@@ -123,6 +123,7 @@ def by_kind(predictions):
     return {kind: tuple(zip(*pairs, strict=True)) for kind, pairs in found.items()}
 
 
+@pytest.mark.slow
 def test_each_model_sees_one_kind_and_both_together_see_both(root, runs, joined):
     whole, tiles = (by_kind(load_detector(run.path).predict(root / "test")) for run in runs)
     for seen, unseen, found in (("missing", "dot", whole), ("dot", "missing", tiles)):

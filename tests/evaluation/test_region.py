@@ -90,6 +90,7 @@ def test_a_run_with_a_region_is_the_run_on_cut_files(runs):
     assert sizes == [[[48, 48], [64, 64]], [[37, 37], [52, 52]]]  # the files' own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [

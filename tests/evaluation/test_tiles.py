@@ -78,6 +78,7 @@ def test_a_map_that_would_be_too_large_keeps_the_highest_of_every_block():
     assert output.overview.shape == (1, 344, 501, 3)  # a third of the sides: at most 512
 
 
+@pytest.mark.slow
 def test_tiles_of_a_convolution_give_its_map_of_the_whole_away_from_borders():
     """A patch model of 8 pixels: 7 pixels beside an edge see it, an overlap of 32 leaves out 8."""
     options = {"patch": 8, "stride": 4, "components": 5}
@@ -294,6 +295,7 @@ def shards(photographs, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_model_of_steps_trains_on_tiles(photographs, tmp_path):
     keys = {"data.root": str(photographs), "data.tiles": (64, 16), "data.image_size": (32, 32)}
     keys |= {"train.steps": 2, "train.batch_size": 4, "data.holdout": 0.3, "train.devices": 1}

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from jax import lax
-from model_cases import CASES, one_of_each
+from model_cases import CASES, cases
 from onnx import checker, helper
 
 from jaxad import models
@@ -56,13 +56,7 @@ def of_model(case):
     return function
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if case in one_of_each().values() else pytest.mark.slow)
-        for name, case in CASES.items()
-    ],
-)
+@pytest.mark.parametrize("name", cases())
 def test_every_model_gives_its_maps_and_scores(name):
     case = CASES[name]
     function = of_model(case)

@@ -28,6 +28,7 @@ def bottles(real_data, tmp_path_factory):
     return np.stack(maps), np.stack(masks), [s.defect for s in samples]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [lambda m: m, lambda m: 1e-30 * m, lambda m: 1e3 + m, lambda m: np.log(m + 1e-9)],

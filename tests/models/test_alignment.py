@@ -44,6 +44,7 @@ def good():
     return some(48, 0)
 
 
+@pytest.mark.slow
 def test_auto_decides_by_what_helps_good_images(good):
     decided = lambda images: alignment_in_words(
         {COLLECTION: fit_alignment(BatchLoader(images), "auto")._asdict()}

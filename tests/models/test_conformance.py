@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from model_cases import CASES
+from model_cases import CASES, cases
 
 from jaxad import models
 from jaxad.data.batch import Batch
@@ -78,7 +78,7 @@ class Built:
         self.step = jax.jit(chex.assert_max_traces(step, n=1))
 
 
-@pytest.fixture(scope="module", params=list(CASES))
+@pytest.fixture(scope="module", params=cases())
 def built(request):
     return Built(request.param)
 
@@ -274,7 +274,7 @@ def test_a_missing_reduction_is_noticed(reduction, monkeypatch):
         assert_same(four, one)
 
 
-@pytest.mark.parametrize("case", ["cae", "cae-l2"])
+@pytest.mark.parametrize("case", ["cae", pytest.param("cae-l2", marks=pytest.mark.slow)])
 def test_accumulation_equals_the_whole_batch(case):
     """Without batch statistics, which are per part by definition."""
     built = Built(case)

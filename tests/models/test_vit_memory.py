@@ -50,6 +50,7 @@ def full():
     return model, variables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "memory", "attention"),
     [

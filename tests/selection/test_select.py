@@ -103,6 +103,7 @@ def test_the_same_command_changes_nothing(found, copied, tiny_data, configs):
     assert {file: file.stat().st_mtime_ns for file in (copied / "results").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_one_goes_on_to_the_same_ranking(
     found, tiny_data, configs, tmp_path, monkeypatch
 ):
@@ -125,6 +126,7 @@ def test_an_interrupted_one_goes_on_to_the_same_ranking(
     assert without_time(again.rows) == without_time(found.rows)
 
 
+@pytest.mark.slow
 def test_what_has_no_time_is_named_and_tried_with_more(found, copied, tiny_data, configs):
     (
         copied / "results" / next(iter(p.name for p in (copied / "results").glob("*seeing*")))
@@ -201,6 +203,7 @@ def test_bad_input_is_told_in_one_sentence(tiny_data, configs, tmp_path):
     assert "no config named" in refused(tiny_data, work, configs=["pcaa"])
 
 
+@pytest.mark.slow
 def test_another_folder_seed_or_image_is_refused(copied, tiny_data, configs, tmp_path):
     both = [configs["blind"], configs["seeing"]]
     assert "another seed" in refused(tiny_data, copied, configs=both, seed=5)

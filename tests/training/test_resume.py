@@ -114,6 +114,7 @@ def rows(run: RunFolder, count: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_kills_of_the_process(tiny, tiny_data, toy_config, same_run, tmp_path):
     """SIGKILL during an asynchronous save, and between two of them."""
 

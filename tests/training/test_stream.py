@@ -52,6 +52,7 @@ def test_a_streamed_run_is_the_run_in_memory(
     assert named[0] == named[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["folder", "shards"])
 def test_leaks_of_a_streamed_run_are_named(source, train_tiny, tiny_data, tmp_path, finished):
     from jaxad.data.published.tfds_builders import prepare_shards
@@ -90,6 +91,7 @@ def test_a_run_in_memory_goes_on_streamed(finished, train_tiny, same_run, tmp_pa
     same_run(train_tiny(tmp_path / "run", data__stream=True), finished, step=12)
 
 
+@pytest.mark.slow
 def test_shards_alone_are_evaluated_reported_and_predicted(
     finished, train_tiny, shards, tmp_path, capsys
 ):
