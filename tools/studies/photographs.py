@@ -39,6 +39,15 @@ PATCHES = {
 }
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "feature_pca, tiles": ("feature_pca:fine", {**FEATURES, "data.tiles": "256,32"}),
+    "feature_pca, tiles, cross-fitted": (
+        "feature_pca:fine",
+        {
+            **FEATURES,
+            "data.tiles": "256,32",
+            "data.calibration": "cross_fitted",
+            "data.holdout": "0",
+        },
+    ),
     "feature_pca, whole": ("feature_pca:fine", FEATURES),
     "pca:patch, tiles": ("pca:patch", {**PATCHES, "data.tiles": "256,32"}),
     "pca:patch, whole": ("pca:patch", PATCHES),
