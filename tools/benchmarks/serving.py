@@ -22,6 +22,7 @@ import concurrent.futures
 import http.client
 import io
 import json
+import math
 import os
 import pathlib
 import socket
@@ -81,8 +82,25 @@ def memory_mb() -> float:
 class Client:
     """One client: a connection that is kept, and sockets of its own for what breaks one."""
 
-    def __init__(self, port: int, files: list[bytes], scores: list[float], taken: list[float]):
+    def __init__(
+        self,
+        port: int,
+        files: list[bytes],
+        scores: list[float],
+        taken: list[float],
+        oversized: float,
+    ):
+        """Connects.
+
+        Args:
+          port: of the endpoint on this machine.
+          files: of good images.
+          scores: of these.
+          taken: to which the MiB are added that were sent of each oversized body.
+          oversized: bytes of such a body, at most; may be without end.
+        """
         self.port, self.files, self.scores, self.taken = port, files, scores, taken
+        self.oversized = oversized
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
 
     @staticmethod
@@ -129,7 +147,9 @@ class Client:
                 return None
             else:
                 sent: list[int] = []
-                sender = threading.Thread(target=endless, args=(plain, head % 10**12, sent))
+                sender = threading.Thread(
+                    target=send_oversized, args=(plain, head, self.oversized, sent)
+                )
                 sender.start()
             answer = plain.recv(4096)
             if kind == "endless":
@@ -140,11 +160,11 @@ class Client:
             return int(answer.split()[1]) if answer.startswith(b"HTTP/") else -1
 
 
-def endless(plain: socket.socket, head: bytes, sent: list[int]) -> None:
-    """Sends until the other side, or the answer to this one, closes the connection."""
+def send_oversized(plain: socket.socket, head: bytes, limit: float, sent: list[int]) -> None:
+    """Sends until the limit, or until the other side, or the answer to this one, closes."""
     try:
-        plain.sendall(head)
-        while True:
+        plain.sendall(head % (10**12 if limit == math.inf else int(limit)))
+        while sum(sent) < limit:
             sent.append(plain.send(PART))
     except OSError:
         return
@@ -219,6 +239,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--requests", type=int, default=10_000, help="of each row")
+    parser.add_argument(
+        "--oversized-mb",
+        type=float,
+        default=math.inf,
+        help="largest body that something in front lets through (default: without end)",
+    )
     parser.add_argument("--size", type=int, default=128, help="sides of the images")
     parser.add_argument("--port", type=int, default=18_321)
     parser.add_argument("--output", required=True, type=pathlib.Path)
@@ -229,20 +255,26 @@ def main() -> None:
     import service
 
     rows = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
-    rows = [row for row in rows if row["clients"] not in options.clients]
+    largest = None if options.oversized_mb == math.inf else options.oversized_mb
+    rows = [
+        row
+        for row in rows
+        if row["clients"] not in options.clients or row["oversized_mb"] != largest
+    ]
     with tempfile.TemporaryDirectory() as folder:
         files, scores = trained(pathlib.Path(folder), options.size)
         ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, object_store_memory=2**27)
         # Its environment variable for the port is not read by Ray 2.60.
         serve.start(http_options={"host": "127.0.0.1", "port": options.port})
         serve.run(service.app({"workdir": str(pathlib.Path(folder) / "run")}))
-        taken: list[float] = []  # MiB that were sent of bodies without end
-        make = lambda: Client(options.port, files, scores, taken)
+        taken: list[float] = []  # MiB that were sent of oversized bodies
+        make = lambda: Client(options.port, files, scores, taken, options.oversized_mb * 2**20)
         row_of(64, 1000, make)  # so that what is loaded at first use is loaded
         for clients in options.clients:
             taken.clear()
             row = row_of(clients, options.requests, make)
-            rows.append({**row, "mb_taken_of_bodies_without_end": max(taken, default=0.0)})
+            most = {"oversized_mb": largest, "mb_taken_of_a_body": max(taken, default=0.0)}
+            rows.append({**row, **most})
             print(table(rows[-1:]), flush=True)
             rows.sort(key=lambda row: row["clients"])
             write_json(
