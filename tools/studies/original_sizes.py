@@ -30,7 +30,6 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "feature_pca:fine, tiles": ("feature_pca:fine", TILES),
     "pca, whole": ("pca", {}),
     "pca, whole, own size": ("pca", {"data.image_size": "own"}),
-    "pca, tiles, a model each place": ("pca", {**TILES, "data.tile_models": "per_position"}),
     "pca:patch, tiles": ("pca:patch", {**TILES, "model.patch": "8", "model.components": "64"}),
 }
 """Name -> config and keys; the size ``own`` is that of the data set's first image."""
