@@ -49,7 +49,7 @@ def fit(batches: Iterable[Batch], shape: tuple[int, int, int], components: int, 
     """
     h, w, c = shape
     model = pca.build((h // cell, w // cell, c), pca.PCAOptions(components=components))
-    assert model.fit is not None
+    assert model.fit is not None and model.fit_to_others is not None
     small = jax.jit(lambda images: jnp.rint(255 * averaged(to_unit_float(images), cell)))
     held = [batch._replace(image=np.uint8(small(batch.image))) for batch in batches]
 
@@ -57,12 +57,12 @@ def fit(batches: Iterable[Batch], shape: tuple[int, int, int], components: int, 
     if count < FEWEST:
         raise ValueError(f"restore needs at least {FEWEST} training images, it was given {count}")
 
-    def without(fold: int) -> list[Batch]:
-        return [one._replace(valid=one.valid & (one.index % FOLDS != fold)) for one in held]
+    def of(fold: int) -> list[Batch]:
+        return [one._replace(valid=one.valid & (one.index % FOLDS == fold)) for one in held]
 
-    # No image is in the fold FOLDS: the last axes are of all.
-    parts = [model.fit(without(fold))["params"] for fold in range(FOLDS + 1)]
-    return {name: jnp.stack([part[name] for part in parts]) for name in ("mean", "axes")}
+    models = [*model.fit_to_others([of(fold) for fold in range(FOLDS)]), model.fit(held)]
+    params = [one["params"] for one in models]
+    return {name: jnp.stack([one[name] for one in params]) for name in ("mean", "axes")}
 
 
 def reconstruct(
