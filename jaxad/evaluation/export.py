@@ -27,7 +27,6 @@ from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.export_coarse import coarse_model
 from jaxad.evaluation.export_tiles import make_tiled_program
 from jaxad.evaluation.export_view import Decisions, size_of_photographs, view_of
-from jaxad.evaluation.outlines import outlined_in_each
 from jaxad.evaluation.postprocess import make_detect
 from jaxad.evaluation.predict import Predictor, load_detector
 from jaxad.models import fitted_from
@@ -227,17 +226,7 @@ def make_program(
             lowest = jnp.min(jnp.where(judged, values, jnp.inf), axis=(1, 2), keepdims=True)
             values = jnp.where(judged, values, lowest)
         result = {"score": score, "map": values, "reconstruction": output.reconstruction}
-        if decisions.image_threshold is not None:
-            result["decision"] = score > jnp.float32(decisions.image_threshold)
-        if decisions.pixel_threshold is not None:
-            result["mask"] = outlined_in_each(
-                values,
-                result.get("decision"),
-                decisions.pixel_threshold,
-                decisions.region_threshold,
-                inside,
-            )
-        return result
+        return result | decisions.of(score, values, inside)
 
     return program
 

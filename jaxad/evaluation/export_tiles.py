@@ -20,7 +20,6 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from jaxad.data.region_mask import RegionMask
 from jaxad.evaluation.export_coarse import CoarseModel
 from jaxad.evaluation.export_view import Decisions, View
-from jaxad.evaluation.outlines import outlined
 from jaxad.evaluation.postprocess import REDUCTIONS, make_detect
 from jaxad.evaluation.tiled_detection import judged_of_tile
 from jaxad.models.base import Model, Variables
@@ -72,18 +71,7 @@ def make_tiled_program(
             values, score = coarse.join(known[1], photograph[view.box.slices], values, score)
         if inside is not None:
             values = jnp.where(inside, values, jnp.min(jnp.where(inside, values, jnp.inf)))
-        result = {"score": score, "map": values}
-        if decisions.image_threshold is not None:
-            result["decision"] = score > jnp.float32(decisions.image_threshold)
-        if decisions.pixel_threshold is not None:
-            result["mask"] = outlined(
-                values,
-                result.get("decision"),
-                decisions.pixel_threshold,
-                decisions.region_threshold,
-                inside,
-            )
-        return result
+        return {"score": score, "map": values} | decisions.of(score, values, inside)
 
     def program(photographs: UInt8[Array, "b h w c"]) -> dict[str, Array]:
         # As of whole images: behind a barrier no parameter has a value that XLA knows.

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
 from jaxad.data.crop import Box, box_of
 from jaxad.data.tiles import Tiling, tiling_of
+from jaxad.evaluation.outlines import outlined, outlined_in_each
 from jaxad.evaluation.predict import Predictor
 from jaxad.run.errors import UserError
 
@@ -40,6 +45,33 @@ class Decisions(NamedTuple):
     image_threshold: float | None = None
     pixel_threshold: float | None = None
     region_threshold: float | None = None
+
+    def of(
+        self,
+        score: Float[Array, "*b"],
+        values: Float[Array, "*b h w"],
+        inside: Bool[np.ndarray, "h w"] | None,
+    ) -> dict[str, Array]:
+        """The decision and the outlined pixels, of those that have a threshold.
+
+        Args:
+          score: of an image, or of several.
+          values: the map of it, or of each.
+          inside: the pixels that are judged; None: all.
+        """
+        result = {}
+        if self.image_threshold is not None:
+            result["decision"] = score > jnp.float32(self.image_threshold)
+        if self.pixel_threshold is not None:
+            outline = outlined if values.ndim == 2 else outlined_in_each
+            result["mask"] = outline(
+                values,
+                result.get("decision"),
+                self.pixel_threshold,
+                self.region_threshold,
+                inside,
+            )
+        return result
 
 
 def size_of_photographs(
