@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxad.models.layers import pca_passes as passes
 from jaxad.models.layers.pca_passes import Parameters, Sums, VectorPasses
-from jaxad.models.layers.principal_axes import check_enough
+from jaxad.models.layers.principal_axes import check_enough, parameters_of
 
 
 def fit_to_others(
@@ -60,11 +60,11 @@ def _by_scatter(
         shift = mean - np.asarray(centre, np.float64)
         covariance = (whole - scatter) / one.n - np.outer(shift, shift)
         variances, columns = passes.leading(covariance, min(components, one.n - 1))
-        yield passes.parameters_of(
+        yield parameters_of(
             jnp.asarray(mean, jnp.float32),
             jnp.asarray(columns.T, jnp.float32),
             variances,
-            float(np.trace(covariance)),
+            passes.noise_of(float(np.trace(covariance)), variances, vectors.dimension),
             components,
         )
 
@@ -87,11 +87,11 @@ def _by_gram(
         np.cumsum([len(one.weights) for one in found])[:-1],
     )
     for one, fold, some in zip(others, found, rows, strict=True):
-        yield passes.parameters_of(
+        yield parameters_of(
             jnp.asarray(one.total / one.n, jnp.float32),
             passes.orthonormal_rows(jnp.asarray(some)),
             fold.variances,
-            fold.total,
+            passes.noise_of(fold.total, fold.variances, vectors.dimension),
             components,
         )
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from jaxad.data.batch import Batch
-from jaxad.models.layers.principal_axes import SMALLEST_VARIANCE, check_enough
+from jaxad.models.layers.principal_axes import check_enough, parameters_of
 from jaxad.ops.arrays import AnyArray
 
 EXACT_UP_TO = 2048
@@ -111,37 +111,19 @@ def fit(vectors: VectorPasses, components: int, *, streaming: bool) -> Parameter
         axes = orthonormal_rows(combined(vectors, mean, columns.T))
     else:
         variances, axes = _by_subspace_iteration(vectors, mean, count, k)
-    return parameters_of(mean, axes, variances, total, components)
+    noise = noise_of(total, variances, vectors.dimension)
+    return parameters_of(mean, axes, variances, noise, components)
 
 
-def parameters_of(
-    mean: Float[Array, " d"],
-    axes: Float[Array, "k d"],
-    variances: Float[Array, " k"],
-    total: float,
-    components: int,
-) -> Parameters:
-    """The parameters by the leading axes.
+def noise_of(total: float, variances: Float[Array, " k"], dimension: int) -> float:
+    """The mean variance in the directions that are left out (Tipping & Bishop, eq. 8).
 
     Args:
-      mean: of the vectors.
-      axes: k of them.
-      variances: along the axes.
       total: the variance in all directions together.
-      components: axes of the model; those beyond k are 0.
+      variances: along the axes.
+      dimension: d of the vectors.
     """
-    k, d = axes.shape
-    noise = (total - float(jnp.sum(variances))) / (d - k)
-    log_noise = float(np.log(max(noise, SMALLEST_VARIANCE)))
-    # Axes that the images do not span carry the noise's variance: the density stays right.
-    pad = components - k
-    logs = jnp.log(jnp.maximum(variances, SMALLEST_VARIANCE))
-    return {
-        "mean": mean,
-        "axes": jnp.pad(axes, ((0, pad), (0, 0))),
-        "log_variances": jnp.pad(logs, (0, pad), constant_values=log_noise),
-        "log_noise": jnp.float32(log_noise),
-    }
+    return (total - float(jnp.sum(variances))) / (dimension - len(variances))
 
 
 @jax.jit

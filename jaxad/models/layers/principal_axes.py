@@ -58,7 +58,8 @@ def fit_vectors(vectors: Float[Array, "n d"], components: int) -> dict[str, Arra
         axes = _leading(centred.T @ centred, k).T
     variances = jnp.sum(jnp.square(centred @ axes.T), axis=0) / n
     total = jnp.sum(jnp.square(centred)) / n
-    return _parameters(mean, axes, variances, total, components)
+    noise = (total - jnp.sum(variances)) / (d - k)
+    return parameters_of(mean, axes, variances, noise, components)
 
 
 def fit_patches(
@@ -88,7 +89,8 @@ def fit_patches(
     covariance = scatter / len(images)
     axes = _leading(covariance, components).T
     variances = jnp.sum((axes @ covariance) * axes, axis=1)
-    return _parameters(mean, axes, variances, jnp.trace(covariance), components)
+    noise = (jnp.trace(covariance) - jnp.sum(variances)) / (len(mean) - components)
+    return parameters_of(mean, axes, variances, noise, components)
 
 
 def check_enough(images: int) -> None:
@@ -122,22 +124,29 @@ def _orthonormal(rows: Float[Array, "k d"]) -> Float[Array, "k d"]:
     return rows
 
 
-def _parameters(
+def parameters_of(
     mean: Float[Array, " d"],
     axes: Float[Array, "k d"],
     variances: Float[Array, " k"],
-    total: Float[Array, ""],
+    noise: float | Float[Array, ""],
     components: int,
 ) -> dict[str, Array]:
-    k, d = axes.shape
-    noise = jnp.maximum((total - jnp.sum(variances)) / (d - k), SMALLEST_VARIANCE)
-    pad = components - k
-    missing = jnp.broadcast_to(jnp.log(noise), (pad,))
+    """The parameters of :class:`jaxad.models.pca.ProbabilisticPCA` by the leading axes.
+
+    Args:
+      mean: of the vectors.
+      axes: k of them.
+      variances: along the axes.
+      noise: the mean variance in all other directions.
+      components: axes of the model; those beyond k are 0 and carry the noise's variance, so that
+        the density stays right.
+    """
+    pad = components - len(axes)
+    log_noise = jnp.log(jnp.maximum(jnp.float32(noise), SMALLEST_VARIANCE))
+    logs = jnp.log(jnp.maximum(variances, SMALLEST_VARIANCE))
     return {
         "mean": mean,
         "axes": jnp.pad(axes, ((0, pad), (0, 0))),
-        "log_variances": jnp.concatenate(
-            [jnp.log(jnp.maximum(variances, SMALLEST_VARIANCE)), missing]
-        ),
-        "log_noise": jnp.log(noise),
+        "log_variances": jnp.concatenate([logs, jnp.broadcast_to(log_noise, (pad,))]),
+        "log_noise": log_noise,
     }
