@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--work", required=True, type=pathlib.Path)
     parser.add_argument("--output", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
     large = arguments.work / "large.tif"
     shape = (SIDE, SIDE, 3)
     tifffile.imwrite(

@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME=DIR")
     parser.add_argument("--output", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
     rows = []
     for one in arguments.data:
         name, _, root = one.partition("=")

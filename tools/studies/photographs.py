@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", default=list(RUNS))
     parser.add_argument("--categories", nargs="*", default=list(SCENES))
     arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
     for category in arguments.categories:
         if not (arguments.work / category / "test").is_dir():
             write_photographs(arguments.work, category, sides=DEFECT, **COUNTS)

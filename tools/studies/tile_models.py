@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=["fit", "plate", "parts"])
     parser.add_argument("--categories", nargs="*", default=["bottle", "transistor"])
     arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {
         "device": f"{processor_name()}, {len(os.sched_getaffinity(0))} cores",
         "jax": jax.__version__,
