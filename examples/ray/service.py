@@ -37,7 +37,7 @@ def answer(prediction) -> dict:
 
 
 # What exceeds both limits together is answered 503 at once, so that no queue grows.
-@serve.deployment(max_ongoing_requests=2 * AT_ONCE, max_queued_requests=8 * AT_ONCE)
+@serve.deployment(max_ongoing_requests=8 * AT_ONCE, max_queued_requests=8 * AT_ONCE)
 class Judge:
     def __init__(self, workdir: str):
         self.detector = jaxad.load_detector(workdir)
