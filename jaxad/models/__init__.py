@@ -59,8 +59,8 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 """Every architecture, by the name of its config."""
 
-PER_POSITION = ("pca",)
-"""Those that may be fitted at each place of a tile by itself (``data.tile_models``)."""
+PER_POSITION = {"pca": "", "feature_pca": " with model.covariance=pooled or none"}
+"""Those that may be fitted at each place of a tile by itself (``data.tile_models``), and how."""
 
 
 def architecture(name: str) -> Architecture:
@@ -167,10 +167,11 @@ def _check_per_position(settings: Settings, model: Model) -> None:
             "place by itself; leave one out"
         )
     if model.solve is None:
+        takes = ", ".join(name + how for name, how in PER_POSITION.items())
         raise UserError(
-            f"{key} takes models that are fitted in closed form by one compiled program "
-            f"({', '.join(PER_POSITION)}), and {settings.model.name!r} is not; take one of them, "
-            "or data.tile_models=shared"
+            f"{key} takes models that are fitted in closed form by one compiled program ({takes}), "
+            f"and {settings.model.name!r} as it is set is not; take one of them, or "
+            "data.tile_models=shared"
         )
 
 

@@ -98,7 +98,8 @@ class Model(NamedTuple):
         ``backbone=``, the variables of that network, which become part of the result.
       solve: optional, with ``fit``: ``(images (n, h, w, c)) -> variables``, the same fit as a pure
         function of all images, which can be compiled and mapped: so the models of positions are
-        fitted (:func:`jaxad.models.positions.per_position`).
+        fitted (:func:`jaxad.models.positions.per_position`). With ``backbone`` it takes
+        ``backbone=`` too, and leaves it out of its result.
       fit_to_others: optional, with ``fit``: ``(parts) -> [variables]``, where ``parts`` are the
         batches of each fold, and the variables those of a model fitted to all other folds, in
         little more time than one model takes.
@@ -135,7 +136,7 @@ class Model(NamedTuple):
     param_labels: Callable[[Any], Any]
     initialise: Callable[[Variables, Iterable[Batch]], Variables] | None = None
     fit: Callable[..., Variables] | None = None
-    solve: Callable[[Array], Variables] | None = None
+    solve: Callable[..., Variables] | None = None
     fit_to_others: Callable[[Sequence[Iterable[Batch]]], list[Variables]] | None = None
     left_out: Callable[..., Iterable[Unseen]] | None = None
     backbone: str = ""

@@ -60,6 +60,7 @@ from jaxad.models.layers.backbones import Backbone, backbone, check_sides
 from jaxad.models.layers.feature_fit import Layout
 from jaxad.models.layers.feature_fitting import fit, left_out
 from jaxad.models.layers.feature_reconstruction import FeaturePCA, FeaturePCAOptions, to_image
+from jaxad.models.layers.feature_solve import COVARIANCES, solve
 from jaxad.ops.arrays import AnyArray
 
 FINEST_STRIDE = 8
@@ -136,7 +137,10 @@ def build(
         channels=position_channels(layout, options),
         plain=options.plain,
     )
-    return model_of(module, options, image_shape)._replace(backbone=options.backbone)
+    model = model_of(module, options, image_shape)._replace(backbone=options.backbone)
+    if options.covariance not in COVARIANCES:
+        return model
+    return model._replace(solve=functools.partial(solve, module, options))
 
 
 def model_of(

@@ -3,7 +3,7 @@
 The variables of all positions are stacked along a leading axis. They are fitted by one compiled
 program, mapped over positions (:func:`mapped`), and a tile is judged by those of its position,
 again by one program for as many tiles as come together. So many positions are taken at a time as a
-budget of memory holds.
+budget of memory holds. A pretrained network is not stacked: all positions have the same.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ BLOCK_BYTES = 2**28
 _COPIES = 3
 """Of the images as float32, while a position is fitted to them."""
 
+_NETWORK = "backbone"
+"""Name of the pretrained network in each collection of variables."""
+
 
 def per_position(model: Model, count: int) -> Model:
     """The models of all positions as one.
@@ -44,27 +47,29 @@ def per_position(model: Model, count: int) -> Model:
     """
 
     def init(key: Key[Array, ""]) -> Variables:
-        one = model.init(key)
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), one)
+        own, network = _split(model.init(key))
+        stacked = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), own)
+        return _joined(stacked, network)
 
     def detect(
         variables: Variables,
         images: Shaped[AnyArray, "b h w c"],
         places: Int[AnyArray, " b"] | None = None,
     ) -> Detection:
-        own = at_position(variables, jnp.arange(len(images)) if places is None else places)
-        each = lambda one, image: model.detect(one, image[None])
+        places = jnp.arange(len(images)) if places is None else places
+        own, network = _split(at_position(variables, places))
+        each = lambda one, image: model.detect(_joined(one, network), image[None])
         return _first(mapped(each)(own, jnp.asarray(images)))
 
     def loss(variables: Variables, batch: Batch, keys: Key[Array, " b"], train: bool) -> LossOutput:
-        own = at_position(variables, jnp.arange(len(batch.image)))
+        own, network = _split(at_position(variables, jnp.arange(len(batch.image))))
         each = lambda one, row, key: model.loss(
-            one, jax.tree.map(lambda x: x[None], row), key[None], train
+            _joined(one, network), jax.tree.map(lambda x: x[None], row), key[None], train
         )
         return _first(mapped(each)(own, batch, keys))
 
-    def fit(batches: BatchLoader) -> Variables:
-        return fit_positions(model, batches.images, count)
+    def fit(batches: BatchLoader, *, backbone: Variables | None = None) -> Variables:
+        return fit_positions(model, batches.images, count, backbone=backbone)
 
     return model._replace(
         init=init,
@@ -81,24 +86,50 @@ def per_position(model: Model, count: int) -> Model:
 
 def at_position(variables: Variables, place: int | AnyArray) -> Variables:
     """The variables of one position, or of some."""
-    return jax.tree.map(lambda leaf: leaf[place], variables)
+    own, network = _split(variables)
+    return _joined(jax.tree.map(lambda leaf: leaf[place], own), network)
+
+
+def _split(variables: Variables) -> tuple[Variables, Variables]:
+    """The variables that every position has of its own, and those of the network that all have."""
+    own = {
+        collection: {name: tree for name, tree in trees.items() if name != _NETWORK}
+        for collection, trees in variables.items()
+    }
+    network = {
+        collection: {_NETWORK: trees[_NETWORK]}
+        for collection, trees in variables.items()
+        if _NETWORK in trees
+    }
+    return own, network
+
+
+def _joined(own: Variables, network: Variables) -> Variables:
+    """The inverse of :func:`_split`."""
+    return {
+        collection: {**trees, **network.get(collection, {})} for collection, trees in own.items()
+    }
 
 
 def megabytes(model: Model, count: int) -> float:
     """That the variables of all positions take, in 2**20 bytes."""
-    return count * _bytes(model) / 2**20
+    own, network = _bytes(model)
+    return (count * own + network) / 2**20
 
 
-def fit_positions(model: Model, images: Images, count: int) -> Variables:
+def fit_positions(
+    model: Model, images: Images, count: int, *, backbone: Variables | None = None
+) -> Variables:
     """Fits every position to its tiles of all photographs.
 
     Args:
       model: of one tile; has ``solve``.
       images: tiles, photograph after photograph.
       count: of positions, which each photograph has.
+      backbone: variables of the network of all positions; None: the model has none.
 
     Returns:
-      The variables, stacked, in the memory of the host.
+      The variables, stacked but for the network's, in the memory of the host.
 
     Raises:
       ValueError: there are too few photographs, or too many.
@@ -107,19 +138,21 @@ def fit_positions(model: Model, images: Images, count: int) -> Variables:
     assert model.solve is not None
     photographs = len(images) // count
     program = _program(model.solve)
-    each = 4 * _COPIES * photographs * math.prod(model.image_shape) + 2 * _bytes(model)
+    own, _ = _bytes(model)
+    each = 4 * _COPIES * photographs * math.prod(model.image_shape) + 2 * own
     block = min(count, max(1, BLOCK_BYTES // each))
     stacked: Any = None
     with Progress("place", count, images_each=photographs) as progress:
         for begin in range(0, count, block):
             # The last block is filled up with the last position: compiled once.
             places = np.minimum(np.arange(begin, begin + block), count - 1)
-            found = jax.device_get(program(_tiles_at(images, places, count)))
+            found = jax.device_get(program(_tiles_at(images, places, count), backbone))
             if stacked is None:
                 stacked = jax.tree.map(lambda x: np.empty((count, *x.shape[1:]), x.dtype), found)
             jax.tree.map(functools.partial(_put, places), stacked, found)
             progress.update(int(places[-1]) + 1)
-    return stacked
+    network = {name: {_NETWORK: tree} for name, tree in (backbone or {}).items()}
+    return _joined({name: {} for name in network} | stacked, network)
 
 
 def _tiles_at(
@@ -138,9 +171,16 @@ def _put(places: Int[np.ndarray, " k"], stacked: np.ndarray, some: np.ndarray) -
 
 
 @functools.lru_cache(maxsize=4)
-def _program(solve: Callable[[Array], Variables]) -> Callable[[AnyArray], Variables]:
+def _program(
+    solve: Callable[..., Variables],
+) -> Callable[[AnyArray, Variables | None], Variables]:
     """Compiled once for all folds of as many photographs."""
-    return jax.jit(mapped(solve))
+
+    def program(tiles: AnyArray, backbone: Variables | None) -> Variables:
+        given = {} if backbone is None else {"backbone": backbone}
+        return mapped(functools.partial(solve, **given))(tiles)
+
+    return jax.jit(program)
 
 
 def mapped(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -154,10 +194,13 @@ def mapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.vmap(function)
 
 
-def _bytes(model: Model) -> int:
-    """Of the variables of one position."""
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+def _bytes(model: Model) -> tuple[int, int]:
+    """Of the variables of one position, and of the network of all."""
+    shapes = _split(jax.eval_shape(lambda: model.init(jax.random.key(0))))
+    own, network = (
+        sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(part)) for part in shapes
+    )
+    return own, network
 
 
 def _first(mapped: Any) -> Any:

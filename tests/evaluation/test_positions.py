@@ -245,7 +245,7 @@ def test_what_places_cannot_be_ends_in_one_sentence(root, run, predictor, tmp_pa
     cae = {**KEYS, "data.root": str(root)}
     cae = {key: value for key, value in cae.items() if not key.startswith(("model.", "evaluate.p"))}
     with pytest.raises(
-        UserError, match=r"one compiled program \(pca.*\), and 'cae' is not; take one"
+        UserError, match=r"one compiled program \(pca.*\), and 'cae' as it is set is not; take one"
     ):
         jaxad.train(jaxad.load_config("cae", cae), none)
     assert not none.exists() or not (none / "checkpoints/0").exists()

@@ -68,7 +68,7 @@ def test_blocks_of_positions_give_the_same_and_are_compiled_once(fitted, monkeyp
     rows, blocks = cut.reshape(-1, SIDE, SIDE, 3), []
     program = positions._program(model.solve)
     monkeypatch.setattr(
-        positions, "_program", lambda _: lambda x: (blocks.append(x.shape), program(x))[1]
+        positions, "_program", lambda _: lambda x, _: (blocks.append(x.shape), program(x, None))[1]
     )
     monkeypatch.setattr(
         positions, "BLOCK_BYTES", 2 * 3 * 4 * PHOTOGRAPHS * SIDE * SIDE * 3 + 200_000

@@ -53,6 +53,16 @@ PARTS = {
         "pca:patch",
         {"data.tiles": "64,16", "data.image_size": "64,64", "model.patch": "8"},
     ),
+    "features, whole": ("feature_pca", {"data.image_size": "256,256"}),
+    "features, tiles": (
+        "feature_pca",
+        {
+            "data.tiles": "128,32",
+            "data.image_size": "256,256",
+            "model.covariance": "pooled",
+            "model.components": "100",
+        },
+    ),
 }
 """Name -> config and keys."""
 KINDS = ("shared", "per_position")
@@ -67,6 +77,7 @@ def main() -> None:
     parser.add_argument("--size", nargs=2, type=int, default=(1024, 1408), help="of the plate")
     parser.add_argument("--parts", nargs="*", default=["fit", "plate", "parts"])
     parser.add_argument("--categories", nargs="*", default=["bottle", "transistor"])
+    parser.add_argument("--names", nargs="*", default=list(PARTS), help="of the parts")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {
@@ -85,11 +96,13 @@ def main() -> None:
     if "plate" in arguments.parts:
         keep("plate", [plate(arguments.work, kind, tuple(arguments.size)) for kind in KINDS])
     if "parts" in arguments.parts:
-        rows = []
+        rows = found.get("parts", [])
         for category in arguments.categories:
-            for name in PARTS:
-                for kind in KINDS[: 1 if name == "whole" else 2]:
-                    rows.append(part(arguments.work, arguments.data, category, name, kind))
+            for name in arguments.names:
+                for kind in KINDS[: 1 if "tiles" not in name else 2]:
+                    row = part(arguments.work, arguments.data, category, name, kind)
+                    what = lambda one: (one["category"], one["config"], one["keys"])
+                    rows = [one for one in rows if what(one) != what(row)] + [row]
                     keep("parts", rows)
 
 

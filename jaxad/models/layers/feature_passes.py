@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,27 @@ def _average(maps: Float[Array, "b h w d"], size: tuple[int, int]) -> Float[Arra
     return jnp.mean(blocks, axis=(2, 4))
 
 
+def features_of(
+    backbone: nn.Module, layout: Layout, picture: tuple[int, int, int]
+) -> Callable[[Variables, Shaped[AnyArray, "b h w c"]], Features]:
+    """The function of a network's variables and images that gives what a fit takes of these.
+
+    Args:
+      backbone: the network.
+      layout: of the maps.
+      picture: ``(rows, columns, channels)`` of the small pictures.
+    """
+
+    def features(network: Variables, images: Shaped[AnyArray, "b h w c"]) -> Features:
+        images = to_unit_float(images)
+        return Features(
+            to_vectors(layout, apply(backbone, network, in_colour(images))),
+            jax.image.resize(images, (len(images), *picture), "linear").reshape(len(images), -1),
+        )
+
+    return features
+
+
 class Passes:
     """Passes over good images, as features; a part of a batch at a time."""
 
@@ -59,17 +80,8 @@ class Passes:
           batches: of the images; may be iterated several times.
         """
         self._batches = batches
-
-        def features(images: Shaped[AnyArray, "b h w c"]) -> Features:
-            images = to_unit_float(images)
-            return Features(
-                to_vectors(layout, apply(backbone, network, in_colour(images))),
-                jax.image.resize(images, (len(images), *picture), "linear").reshape(
-                    len(images), -1
-                ),
-            )
-
-        self._features = jax.jit(features)
+        features = features_of(backbone, layout, picture)
+        self._features = jax.jit(lambda images: features(network, images))
 
     def __iter__(self) -> Iterator[Features]:
         for batch in self._batches:
