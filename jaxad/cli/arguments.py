@@ -55,10 +55,23 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message.rstrip('?')}; see {self.prog} --help")
 
 
+def _path(value: str) -> str:
+    """A path; an empty one, as of a variable that a shell does not know, would be this folder.
+
+    Raises:
+      argparse.ArgumentTypeError: it is empty.
+    """
+    if not value.strip():
+        raise argparse.ArgumentTypeError("it is empty; give a file or a folder (. is this one)")
+    return value
+
+
 def _add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--config", required=True, metavar="NAME[:VARIANT,...]",
                      help="a shipped config or a file, with variants: vqvae:small")  # fmt: skip
-    command.add_argument("--workdir", required=True, help="run folder; training resumes there")
+    command.add_argument(
+        "--workdir", required=True, type=_path, help="run folder; training resumes there"
+    )
     command.add_argument("--exclude", metavar="PATH[,PATH...]",
                      help="training images to leave out, or a list of them: the run's "
                      "odd_images.csv (data.exclude)")  # fmt: skip
@@ -74,7 +87,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
 
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
+    command.add_argument("--workdir", required=True, type=_path, help="run folder of `jaxad train`")
     command.add_argument("--checkpoint", default="last", help="last (default), best or a step")
     command.add_argument("--data-root", help="where the data set is now, if it has moved")
     command.add_argument("--skip-unreadable", action="store_const", const="True",
@@ -84,10 +97,12 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
 
 
 def _add_predict(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
-    command.add_argument("--input", required=True, nargs="+", action="extend", metavar="PATH",
-                     help="files and folders, separated by spaces")  # fmt: skip
-    command.add_argument("--output", required=True, help="folder of the results; created")
+    command.add_argument("--workdir", required=True, type=_path, help="run folder of `jaxad train`")
+    command.add_argument("--input", required=True, type=_path, nargs="+", action="extend",
+                     metavar="PATH", help="files and folders, separated by spaces")  # fmt: skip
+    command.add_argument(
+        "--output", required=True, type=_path, help="folder of the results; created"
+    )
     command.add_argument("--checkpoint", default="last", help="last (default), best or a step")
     command.add_argument("--tiff", action="store_true",
                      help="also write the raw maps as float TIFF in MVTec's layout")  # fmt: skip
@@ -117,7 +132,9 @@ def _add_benchmark(command: argparse.ArgumentParser) -> None:
                      help="converted weights that the runs of one config start from: "
                      "vit_vae=DIR")  # fmt: skip
     command.add_argument("--seeds", default="0", help="separated by commas (default: 0)")
-    command.add_argument("--workdir", required=True, help="folder of all runs; resumes there")
+    command.add_argument(
+        "--workdir", required=True, type=_path, help="folder of all runs; resumes there"
+    )
     command.add_argument("--parallel", type=int, default=1, metavar="N",
                      help="run N cells at a time, each in a process with its share of the GPUs "
                      "(default 1: one cell after the other, each on all devices)")  # fmt: skip
@@ -134,9 +151,11 @@ def _add_convert(command: argparse.ArgumentParser) -> None:
     command.add_argument("--from", required=True, dest="family", metavar="FAMILY",
                      help="resnet18, efficientnet-lite0, -lite1 or -lite2, timm-vit, hf-vit, mae, "
                      "hf-mae, dinov2 or hf-dinov2")  # fmt: skip
-    command.add_argument("--input", required=True, dest="source", metavar="FILE",
+    command.add_argument("--input", required=True, type=_path, dest="source", metavar="FILE",
                      help=".pth, .bin or .safetensors, or a folder of the hub")  # fmt: skip
-    command.add_argument("--output", required=True, help="new folder; for --config.train.weights")
+    command.add_argument(
+        "--output", required=True, type=_path, help="new folder; for --config.train.weights"
+    )
     command.add_argument("--image-size", type=int, default=0, metavar="PIXELS",
                      help="resize position embeddings to images of this side")  # fmt: skip
     command.add_argument("--heads", type=int, default=0, metavar="N",
@@ -160,8 +179,8 @@ def _sides(text: str) -> tuple[int, ...]:
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--workdir", required=True, help="run folder of `jaxad train`")
-    command.add_argument("--output", required=True, metavar="FILE",
+    command.add_argument("--workdir", required=True, type=_path, help="run folder of `jaxad train`")
+    command.add_argument("--output", required=True, type=_path, metavar="FILE",
                      help="the file; FILE.json beside it describes it; web: a folder")  # fmt: skip
     command.add_argument("--format", default="stablehlo", metavar="stablehlo|onnx|web",
                      help="stablehlo (default): needs jax; onnx: for onnxruntime and others, takes "
@@ -208,7 +227,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
 
 
 def _add_select(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--root", required=True, help="folder of the images")
+    command.add_argument("--root", required=True, type=_path, help="folder of the images")
     command.add_argument("--minutes", type=float, default=10.0, metavar="N",
                      help="budget of all models together, those of earlier calls among them "
                      "(default 10)")  # fmt: skip
@@ -226,7 +245,9 @@ def _add_select(command: argparse.ArgumentParser) -> None:
 def _add_score(command: argparse.ArgumentParser) -> None:
     command.add_argument("--maps", required=True, metavar="DIR",
                      help="float TIFFs: anomaly_maps/CATEGORY/test/KIND/NAME.tiff")  # fmt: skip
-    command.add_argument("--root", required=True, help="folder of the data set (MVTec layout)")
+    command.add_argument(
+        "--root", required=True, type=_path, help="folder of the data set (MVTec layout)"
+    )
     command.add_argument("--category", default="", help="the only category to score (default: all)")
     command.add_argument("--resolution", default="image", metavar="image|map",
                      help="size at which maps and masks are compared (default image)")  # fmt: skip

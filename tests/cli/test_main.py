@@ -72,6 +72,8 @@ def fails(capsys, *words: str) -> str:
         ("train --config=pca --workdir=w --root=d", "; did you mean '--config.data.root'?"),
         ("train --config=pca --workdir=w --data.root=d", "; did you mean '--config.data.root'?"),
         ("predict --workdir=w --input=i --outpt=o", "are required: --output"),
+        ("predict --workdir=w --input= --output=o", "argument --input: it is empty; give a file"),
+        ("train --config=pca --workdir=", "argument --workdir: it is empty; give a file or a fol"),
         ("data inspect --rot=d", "unknown argument '--rot=d'; did you mean '--root'?"),
         ("data inspect photos", "unknown argument 'photos'; did you mean '--root=photos'?"),
         ("data inspect --root=my photos", "unknown argument 'photos'; a path that holds spaces st"),
