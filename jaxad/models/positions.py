@@ -56,17 +56,18 @@ def per_position(model: Model, count: int) -> Model:
         images: Shaped[AnyArray, "b h w c"],
         places: Int[AnyArray, " b"] | None = None,
     ) -> Detection:
-        places = jnp.arange(len(images)) if places is None else places
-        own, network = _split(at_position(variables, places))
-        each = lambda one, image: model.detect(_joined(one, network), image[None])
-        return _first(mapped(each)(own, jnp.asarray(images)))
+        places = jnp.arange(len(images)) if places is None else jnp.asarray(places)
+        # Taken out one by one: the models of all these tiles may be larger than everything else.
+        held = jax.tree.map(jnp.asarray, variables)
+        each = lambda place, image: model.detect(at_position(held, place), image[None])
+        return _first(mapped(each)(places, jnp.asarray(images)))
 
     def loss(variables: Variables, batch: Batch, keys: Key[Array, " b"], train: bool) -> LossOutput:
-        own, network = _split(at_position(variables, jnp.arange(len(batch.image))))
-        each = lambda one, row, key: model.loss(
-            _joined(one, network), jax.tree.map(lambda x: x[None], row), key[None], train
+        held = jax.tree.map(jnp.asarray, variables)
+        each = lambda place, row, key: model.loss(
+            at_position(held, place), jax.tree.map(lambda x: x[None], row), key[None], train
         )
-        return _first(mapped(each)(own, batch, keys))
+        return _first(mapped(each)(jnp.arange(len(batch.image)), batch, keys))
 
     def fit(batches: BatchLoader, *, backbone: Variables | None = None) -> Variables:
         return fit_positions(model, batches.images, count, backbone=backbone)
