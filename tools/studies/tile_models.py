@@ -61,6 +61,7 @@ PARTS = {
             "data.image_size": "256,256",
             "model.covariance": "pooled",
             "model.components": "100",
+            "data.folds": "5",
         },
     ),
 }
