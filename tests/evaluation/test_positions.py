@@ -9,8 +9,10 @@ import jax
 import numpy as np
 import onnxruntime
 import pytest
+import tiny_backbone
 from jax import export as jax_export
 from PIL import Image
+from tiny_features import network
 
 import jaxad
 from jaxad import models
@@ -24,6 +26,8 @@ from jaxad.evaluation.stitching import MapStitcher
 from jaxad.export import onnx_file
 from jaxad.models.positions import at_position, fit_positions
 from jaxad.run.errors import UserError
+from jaxad.training import preparation, train as training
+from jaxad.training.backbones import BackboneWeights
 
 SIZE, SIDE = (64, 90), 32
 TILING = Tiling(SIDE, 8)
@@ -130,8 +134,11 @@ def test_a_hole_where_none_belongs_is_found_and_by_a_shared_model_is_not(
     assert extra < 1.5 * max(others)
 
 
-def test_an_exported_file_holds_the_models_of_all_places(root, run, predictor, tmp_path):
-    paths = [root / "test/good/0.png", root / "test/hole/0.png"]
+def assert_exported_alike(run, predictor, paths, tmp_path, *, tolerance=1e-5):
+    """StableHLO and ONNX give the map, the score and the decision of predictions.
+
+    Sums of float32 come in another order there; the tolerance is in units of the largest value.
+    """
     predictions = predictor.predict(paths)
     photographs = np.stack([one.photograph(channels=3) for one in predictions])
     record = export(run.path, tmp_path / "file")
@@ -142,11 +149,39 @@ def test_an_exported_file_holds_the_models_of_all_places(root, run, predictor, t
     results = session.run([*record["outputs"]], {"image": photographs})
     for found in (stable.call(photographs), dict(zip(record["outputs"], results, strict=True))):
         for i, one in enumerate(predictions):
-            # Sums of float32 in another order.
-            scale = np.abs(one.model_map).max()
-            np.testing.assert_allclose(found["map"][i], one.model_map, rtol=0, atol=1e-5 * scale)
-            np.testing.assert_allclose(found["score"][i], one.score, rtol=0, atol=1e-5 * scale)
+            atol = tolerance * np.abs(one.model_map).max()
+            np.testing.assert_allclose(found["map"][i], one.model_map, rtol=0, atol=atol)
+            np.testing.assert_allclose(found["score"][i], one.score, rtol=0, atol=atol)
             assert found["decision"][i] == one.decision
+
+
+def test_an_exported_file_holds_the_models_of_all_places(root, run, predictor, tmp_path):
+    paths = [root / "test/good/0.png", root / "test/hole/0.png"]
+    assert_exported_alike(run, predictor, paths, tmp_path)
+
+
+def test_features_of_each_place_are_trained_judged_and_exported(root, tmp_path, monkeypatch):
+    """``feature_pca``, whose network all places have in common."""
+    weights = BackboneWeights(network(), {"family": "tiny", "source": "drawn"})
+    for module in (preparation, training):
+        monkeypatch.setattr(module, "load_backbone", lambda *_: weights)
+    own = ("model.", "evaluate.primary")
+    keys = {key: value for key, value in KEYS.items() if not key.startswith(own)}
+    keys |= {"data.root": str(root), "model.backbone": tiny_backbone.NAME, "model.components": 3}
+    config = jaxad.load_config("feature_pca", {**keys, "model.covariance": "pooled"})
+    run = jaxad.train(config, tmp_path / "run")
+    assert jaxad.evaluate(run.path)["image_auroc"] == 1.0
+    predictor = load_detector(run.path)
+    assert predictor.calibration["method"] == "cross_fitted"
+    params = predictor.detector.variables["params"]
+    assert params["axes"].shape[:2] == (PLACES, 3)
+    jax.tree.map(np.testing.assert_array_equal, params["backbone"], network()["params"])
+    extra, *others = at_holes(predictor.predict(root / "test/hole/0.png")[0])
+    assert extra > 5 * max(others)
+    paths = [root / "test/good/0.png", root / "test/hole/0.png"]
+    # Where parts are smooth, the tiny network's features, about 1, have deviations of 5e-4: their
+    # rounding is 1e-4 of these, which the whitening and the square enlarge.
+    assert_exported_alike(run, predictor, paths, tmp_path, tolerance=1e-3)
 
 
 def test_whole_tiles_of_a_place_also_know_what_is_missing(root, tmp_path):
