@@ -54,6 +54,14 @@ PARTS = {
         {"data.tiles": "64,16", "data.image_size": "64,64", "model.patch": "8"},
     ),
     "features, whole": ("feature_pca", {"data.image_size": "256,256"}),
+    "features, whole, pooled": (
+        "feature_pca",
+        {
+            "data.image_size": "256,256",
+            "model.covariance": "pooled",
+            "model.components": "100",
+        },
+    ),
     "features, tiles": (
         "feature_pca",
         {
