@@ -146,22 +146,7 @@ def predict_files(
         first = list(islice(predictions, predictor.batch_size))
         scale, origin = _scale_of(first), f"the first {len(first)} images of this call"
         predictions = chain(first, predictions)
-    head = {
-        "schema": SCHEMA,
-        "run": os.fspath(workdir),
-        "checkpoint": predictor.detector.step,
-        **crop_record(predictor.detector.config.data.region),
-        "primary_map": predictor.detector.primary_map,
-        "primary_score": predictor.detector.primary_score,
-        "image_threshold": predictor.image_threshold,
-        "pixel_threshold": predictor.pixel_threshold,
-        "region_threshold": predictor.region_threshold,
-        "threshold_set_by_hand": predictor.calibration["set_by_hand"],
-        "reason": predictor.reason,
-        "unfinished": predictor.run.unfinished() or None,
-        "calibration": {key: predictor.calibration.get(key) for key in _OF_CALIBRATION},
-        "heat_map": scale and {"low": scale.low, "high": scale.high, "from": origin},
-    }
+    head = _head(workdir, predictor, scale, origin)
     limit = predictor.detector.config.evaluate.report_images
     page = PageImages(len(sources), limit=limit, threshold=predictor.image_threshold)
     write = _Writer(output, predictor, scale, page, overlays=overlays, tiff=tiff)
@@ -182,6 +167,28 @@ def predict_files(
             file=sys.stderr,
         )
     return result
+
+
+def _head(
+    workdir: str | os.PathLike, predictor: Predictor, scale: Scale | None, origin: str
+) -> dict[str, Any]:
+    """What predictions.json says of the run, before the images."""
+    return {
+        "schema": SCHEMA,
+        "run": os.fspath(workdir),
+        "checkpoint": predictor.detector.step,
+        **crop_record(predictor.detector.config.data.region),
+        "primary_map": predictor.detector.primary_map,
+        "primary_score": predictor.detector.primary_score,
+        "image_threshold": predictor.image_threshold,
+        "pixel_threshold": predictor.pixel_threshold,
+        "region_threshold": predictor.region_threshold,
+        "threshold_set_by_hand": predictor.calibration["set_by_hand"],
+        "reason": predictor.reason,
+        "unfinished": predictor.run.unfinished() or None,
+        "calibration": {key: predictor.calibration.get(key) for key in _OF_CALIBRATION},
+        "heat_map": scale and {"low": scale.low, "high": scale.high, "from": origin},
+    }
 
 
 def _of_other_calls(output: pathlib.Path, rows: Sequence[Row]) -> int:

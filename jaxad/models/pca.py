@@ -22,7 +22,8 @@ this library's choice.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -183,6 +184,35 @@ def build(
             maps["nll"] = nll_map
         return Detection(maps, {"nll": -log_likelihood}, reconstruction)
 
+    return Model(
+        module=module,
+        image_shape=image_shape,
+        init=init,
+        loss=loss,
+        detect=detect,
+        param_labels=label_all_trainable,
+        **_fits(module.components, dimension, to_vectors, patch, stride),
+        diagnostics=lambda variables, images: describe(variables, pictures_of),
+        sample=lambda variables, key, n: sample(variables, key, n, pictures_of),
+    )
+
+
+def _fits(
+    components: int,
+    dimension: int,
+    to_vectors: Callable[[Float[AnyArray, "b h w c"]], Float[Array, "n d"]],
+    patch: int,
+    stride: int,
+) -> dict[str, Any]:
+    """``fit``, ``solve`` and ``fit_to_others`` of :class:`~jaxad.models.base.Model`.
+
+    Args:
+      components: of the model.
+      dimension: d of the vectors.
+      to_vectors: images in [0, 1] as vectors, one or many of each.
+      patch: side of these in pixels; 0: an image is one vector.
+      stride: pixels between them.
+    """
     unit_vectors = jax.jit(lambda images: to_vectors(to_unit_float(images)))
 
     def blocks(images: Shaped[np.ndarray, "b h w c"]):
@@ -193,31 +223,19 @@ def build(
 
     def fit(batches: Iterable[Batch]) -> Variables:
         with jax.default_matmul_precision(MATMUL_PRECISION):
-            params = pca_passes.fit(passes([batches]), module.components, streaming=patch > 0)
+            params = pca_passes.fit(passes([batches]), components, streaming=patch > 0)
         return {"params": params}
 
     def solve(images: Shaped[AnyArray, "n h w c"]) -> Variables:
         unit = lambda some: to_vectors(to_unit_float(some))
         with jax.default_matmul_precision(MATMUL_PRECISION):
             if patch:
-                return {"params": fit_patches(images, unit, module.components)}
-            return {"params": fit_vectors(unit(images), module.components)}
+                return {"params": fit_patches(images, unit, components)}
+            return {"params": fit_vectors(unit(images), components)}
 
     def fit_to_others(parts: Sequence[Iterable[Batch]]) -> list[Variables]:
         with jax.default_matmul_precision(MATMUL_PRECISION):
-            found = pca_folds.fit_to_others(passes(parts), module.components, streaming=patch > 0)
+            found = pca_folds.fit_to_others(passes(parts), components, streaming=patch > 0)
             return [{"params": params} for params in found]
 
-    return Model(
-        module=module,
-        image_shape=image_shape,
-        init=init,
-        loss=loss,
-        detect=detect,
-        param_labels=label_all_trainable,
-        fit=fit,
-        solve=solve,
-        fit_to_others=fit_to_others,
-        diagnostics=lambda variables, images: describe(variables, pictures_of),
-        sample=lambda variables, key, n: sample(variables, key, n, pictures_of),
-    )
+    return {"fit": fit, "solve": solve, "fit_to_others": fit_to_others}

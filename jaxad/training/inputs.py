@@ -236,17 +236,7 @@ def prepare_inputs(
     range_16bit = table.range_16bit or resolve_range_16bit(
         [s.path for s in good], config.data.range_16bit, crop=config.data.region
     )
-    paths = [s.path for s in good]
-    about_range = range_notes(paths, range_16bit)
-    notes = told(
-        [
-            *table.notes,
-            *about_range,
-            *depth_notes(table, [*good, *table.test()]),
-            *page_notes([*paths, *test_files(table)]),
-            *look_at_masks(table),
-        ]
-    )
+    about_range, notes = _notes(table, good, range_16bit)
     rows, grid = rows_each(good, config.data)
     apart = any(sample.split == "validation" for sample in good)
     cross_fitted = train and is_cross_fitted(config.data, closed_form=closed_form, apart=apart)
@@ -302,6 +292,22 @@ def prepare_inputs(
     if folds is not None:
         folds = np.repeat(folds, [rows[i] for i in kept])
     return Inputs(images, holdout, record, folds, grid)
+
+
+def _notes(
+    table: SampleTable, good: Sequence[Sample], range_16bit: tuple[float, float]
+) -> tuple[list[str], list[str]]:
+    """What is odd about the files of a data set, told: of their range of values, and all of it."""
+    paths = [sample.path for sample in good]
+    about_range = range_notes(paths, range_16bit)
+    found = [
+        *table.notes,
+        *about_range,
+        *depth_notes(table, [*good, *table.test()]),
+        *page_notes([*paths, *test_files(table)]),
+        *look_at_masks(table),
+    ]
+    return about_range, told(found)
 
 
 def _with_others(
