@@ -13,6 +13,12 @@ import numpy.typing as npt
 from jaxad.report import axes
 from jaxad.report.axes import BOTTOM, LEFT, RIGHT, TOP, Axis
 from jaxad.report.tables import format_score
+from jaxad.run.text import counted
+
+
+def _counted(number: int, name: str) -> str:
+    """``2 images``, ``1 image``, ``1 good``."""
+    return counted(number, "image") if name == "images" else f"{number} {name}"
 
 
 def _bin_edges(axis: Axis, threshold: float | None, *, bins: int = 32) -> np.ndarray:
@@ -79,7 +85,7 @@ def score_histogram(
         for number, left, right in zip(count, edges[:-1], edges[1:], strict=True):
             if number:
                 x, top = x_axis.x(left), middle - (number * unit if kind == "good" else 0.0)
-                title = f"{number} {name}, score {format_score(left)} to {format_score(right)}"
+                title = f"{_counted(int(number), name)}, score {format_score(left)} to {format_score(right)}"
                 width = x_axis.x(right) - x - 1
                 bar = axes.rect(x, top, width, number * unit, kind, title=title)
                 parts.append(_leading(bar, Bar(name, float(left), float(right)), leads))
@@ -102,7 +108,7 @@ def score_histogram(
         # On the side where the threshold's own words are not.
         near = threshold is not None and x_axis.x(threshold) < (LEFT + RIGHT) / 2
         x, anchor = (RIGHT, "end") if near else (LEFT + 8, "start")
-        words = f"{group.size} {name}"
+        words = _counted(group.size, name)
         parts.append(axes.text(x, y, words, anchor=anchor, kind="label"))
     if threshold is not None:
         x = x_axis.x(threshold)

@@ -129,6 +129,12 @@ def test_histogram_counts_every_image_and_no_bar_straddles_the_threshold():
     assert {"70 good", "30 defective", "images", "image score"} <= set(texts(root))
 
 
+def test_one_image_is_no_images():
+    for scores, words in (([1.0], "1 image"), ([1.0, 2.0], "2 images")):
+        chart = score_histogram(scores, None, threshold=None)
+        assert f">{words}<" in chart and "1 images" not in chart
+
+
 @pytest.mark.parametrize("count", [1, 3, 7, 50, 4000])
 def test_the_counts_of_a_histogram_have_an_axis(count):
     root = parse(score_histogram([1.0] * count + [2.0], [1.5] * (count // 2 + 1), threshold=None))
