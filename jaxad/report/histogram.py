@@ -85,7 +85,8 @@ def score_histogram(
         for number, left, right in zip(count, edges[:-1], edges[1:], strict=True):
             if number:
                 x, top = x_axis.x(left), middle - (number * unit if kind == "good" else 0.0)
-                title = f"{_counted(int(number), name)}, score {format_score(left)} to {format_score(right)}"
+                scores = f"score {format_score(left)} to {format_score(right)}"
+                title = f"{_counted(int(number), name)}, {scores}"
                 width = x_axis.x(right) - x - 1
                 bar = axes.rect(x, top, width, number * unit, kind, title=title)
                 parts.append(_leading(bar, Bar(name, float(left), float(right)), leads))
