@@ -59,7 +59,11 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 """Every architecture, by the name of its config."""
 
-PER_POSITION = {"pca": "", "feature_pca": " with model.covariance=pooled or none"}
+PER_POSITION = {
+    "pca": "",
+    "feature_pca": " with model.covariance=pooled or none",
+    "own_features": " with model.covariance=pooled",
+}
 """Those that may be fitted at each place of a tile by itself (``data.tile_models``), and how."""
 
 

@@ -100,6 +100,8 @@ class Model(NamedTuple):
         function of all images, which can be compiled and mapped: so the models of positions are
         fitted (:func:`jaxad.models.positions.per_position`). With ``backbone`` it takes
         ``backbone=`` too, and leaves it out of its result.
+      learn_backbone: optional, with ``solve``: ``(batches) -> variables`` of the network that
+        ``solve`` takes as ``backbone``, where it is learned from the images of all positions.
       fit_to_others: optional, with ``fit``: ``(parts) -> [variables]``, where ``parts`` are the
         batches of each fold, and the variables those of a model fitted to all other folds, in
         little more time than one model takes.
@@ -137,6 +139,7 @@ class Model(NamedTuple):
     initialise: Callable[[Variables, Iterable[Batch]], Variables] | None = None
     fit: Callable[..., Variables] | None = None
     solve: Callable[..., Variables] | None = None
+    learn_backbone: Callable[[Iterable[Batch]], Variables] | None = None
     fit_to_others: Callable[[Sequence[Iterable[Batch]]], list[Variables]] | None = None
     left_out: Callable[..., Iterable[Unseen]] | None = None
     backbone: str = ""

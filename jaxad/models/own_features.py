@@ -21,6 +21,7 @@ at half the side.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 
 import jax
@@ -32,6 +33,7 @@ from jaxad.models.feature_pca import model_of, position_channels
 from jaxad.models.layers.feature_fit import Layout
 from jaxad.models.layers.feature_fitting import fit as fit_features
 from jaxad.models.layers.feature_reconstruction import FeaturePCA, FeaturePCAOptions
+from jaxad.models.layers.feature_solve import COVARIANCES, solve
 from jaxad.models.layers.whitened_patches import (
     FIRST_SIDE,
     SECOND_SIDE,
@@ -134,9 +136,14 @@ def build(
         plain=options.plain,
     )
 
-    def fit(batches: Iterable[Batch]) -> Variables:
+    def learn(batches: Iterable[Batch]) -> Variables:
         drawn = jax.jit(network.init)(parameter_key(0), jnp.zeros((1, h, w, 3)))
-        filters = fit_patches(network, drawn, batches)
-        return fit_features(module, of_fit, batches, backbone=filters)
+        return fit_patches(network, drawn, batches)
 
-    return model_of(module, of_fit, image_shape)._replace(fit=fit)
+    def fit(batches: Iterable[Batch]) -> Variables:
+        return fit_features(module, of_fit, batches, backbone=learn(batches))
+
+    model = model_of(module, of_fit, image_shape)._replace(fit=fit)
+    if options.covariance not in COVARIANCES:
+        return model
+    return model._replace(solve=functools.partial(solve, module, of_fit), learn_backbone=learn)

@@ -3,7 +3,8 @@
 The variables of all positions are stacked along a leading axis. They are fitted by one compiled
 program, mapped over positions (:func:`mapped`), and a tile is judged by those of its position,
 again by one program for as many tiles as come together. So many positions are taken at a time as a
-budget of memory holds. A pretrained network is not stacked: all positions have the same.
+budget of memory holds. A network behind them, pretrained or learned from the tiles of all
+positions, is not stacked: all have the same.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _COPIES = 3
 """Of the images as float32, while a position is fitted to them."""
 
 _NETWORK = "backbone"
-"""Name of the pretrained network in each collection of variables."""
+"""Name of the network in each collection of variables."""
 
 
 def per_position(model: Model, count: int) -> Model:
@@ -70,6 +71,8 @@ def per_position(model: Model, count: int) -> Model:
         return _first(mapped(each)(jnp.arange(len(batch.image)), batch, keys))
 
     def fit(batches: BatchLoader, *, backbone: Variables | None = None) -> Variables:
+        if backbone is None and model.learn_backbone is not None:
+            backbone = model.learn_backbone(batches)
         return fit_positions(model, batches.images, count, backbone=backbone)
 
     return model._replace(
@@ -78,6 +81,7 @@ def per_position(model: Model, count: int) -> Model:
         detect=detect,
         fit=fit,
         solve=None,
+        learn_backbone=None,
         fit_to_others=None,
         left_out=None,
         diagnostics=None,

@@ -160,6 +160,22 @@ def test_an_exported_file_holds_the_models_of_all_places(root, run, predictor, t
     assert_exported_alike(run, predictor, paths, tmp_path)
 
 
+def test_learned_features_of_each_place_are_trained_judged_and_exported(root, tmp_path):
+    """``own_features``, whose filters are learned from the tiles of all places."""
+    own = ("model.", "evaluate.primary")
+    keys = {key: value for key, value in KEYS.items() if not key.startswith(own)}
+    keys |= {"data.root": str(root), "model.components": 3}
+    run = jaxad.train(jaxad.load_config("own_features:pooled", keys), tmp_path / "run")
+    assert jaxad.evaluate(run.path)["image_auroc"] == 1.0
+    predictor = load_detector(run.path)
+    assert predictor.detector.variables["params"]["axes"].shape[:2] == (PLACES, 3)
+    extra, *others = at_holes(predictor.predict(root / "test/hole/0.png")[0])
+    assert extra > 3 * max(others)
+    paths = [root / "test/good/0.png", root / "test/hole/0.png"]
+    # Filters of faint axes enlarge the rounding of float32, whose products are in another order.
+    assert_exported_alike(run, predictor, paths, tmp_path, tolerance=1e-3)
+
+
 def test_features_of_each_place_are_trained_judged_and_exported(root, tmp_path, monkeypatch):
     """``feature_pca``, whose network all places have in common."""
     weights = BackboneWeights(network(), {"family": "tiny", "source": "drawn"})

@@ -67,7 +67,7 @@ def test_covariances_that_the_fit_chooses_on_the_way_have_no_function():
     with pytest.raises(ValueError, match="at least 2 training images, it was given 1"):
         build(covariance="pooled").solve(images_of(1), backbone=network())
     keys = {"data.tiles": (64, 16), "data.tile_models": "per_position", "data.root": "parts"}
-    with pytest.raises(UserError, match=r"feature_pca with model.covariance=pooled or none\), and"):
+    with pytest.raises(UserError, match=r"feature_pca with model.covariance=pooled or none, own_f"):
         models.build_from(load_settings("feature_pca", keys))
     settings = load_settings("feature_pca", {**keys, "model.covariance": "pooled"})
     assert models.build_from(settings).solve is not None

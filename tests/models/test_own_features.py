@@ -10,9 +10,11 @@ from sklearn.decomposition import PCA
 
 from jaxad import models
 from jaxad.data.batch import Batch
+from jaxad.data.pipeline import BatchLoader
 from jaxad.models import own_features
-from jaxad.models.layers import whitened_patches
+from jaxad.models.layers import feature_fitting, whitened_patches
 from jaxad.models.layers.whitened_patches import WhitenedPatches, averaged, fit_patches, rectified
+from jaxad.models.positions import at_position, per_position
 
 SIDE, FIRST, SECOND = 5, 4, 6
 
@@ -136,3 +138,32 @@ def test_more_filters_than_values_are_refused(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         own_features.build((16, 16, 3), own_features.OwnFeaturesOptions(**options))
     own_features.build((16, 16, 3), own_features.OwnFeaturesOptions(first=75, second=1))
+
+
+def test_places_have_models_of_their_own_and_filters_of_all_tiles():
+    """Against the filters of all tiles by hand, and the fit by passes behind them.
+
+    Its eigenvectors are of float64, and the whitening divides by roots of variances down to a
+    thousandth of the mean, so maps are equal to about a thousandth.
+    """
+    places, photographs, side = 3, 8, 16
+    large = pictures(photographs, side=2 * side)
+    tiles = np.stack([large[:, :side, :side], large[:, 5:][:, :side, :side], large[:, 16:, 16:]], 1)
+    rows = tiles.reshape(-1, side, side, 3)
+    options = {"first": FIRST, "second": SECOND, "components": 4, "covariance": "pooled"}
+    model = models.build("own_features", (side, side, 3), **options)
+    variables = per_position(model, places).fit(BatchLoader(rows))
+    filters = model.learn_backbone(BatchLoader(rows))
+    jax.tree.map(np.testing.assert_array_equal, variables["params"]["backbone"], filters["params"])
+
+    stacked = per_position(model, places)
+    detect = jax.jit(model.detect)
+    found = stacked.detect(variables, tiles[0]).maps["residual"]
+    of_fit = own_features.OwnFeaturesOptions(**options).of_fit()
+    for place in range(places):
+        own = BatchLoader(tiles[:, place])
+        alone = feature_fitting.fit(model.module, of_fit, own, backbone=filters)
+        expected = detect(alone, tiles[:1, place]).maps["residual"][0]
+        np.testing.assert_allclose(found[place], expected, rtol=3e-3)
+        by_itself = detect(at_position(variables, place), tiles[:1, place]).maps["residual"]
+        np.testing.assert_allclose(found[place], by_itself[0], rtol=1e-5)

@@ -112,10 +112,15 @@ def test_the_stacked_model_is_fitted_from_rows_and_keeps_its_shapes(fitted):
 
 
 def test_the_models_that_take_places_are_those_that_say_so():
-    for name in models.ARCHITECTURES:
-        if name in ("pca", "own_features", "restore", "cae"):
-            solve = models.build(name, (64, 64, 3)).solve
-            assert (solve is not None) == (name in models.PER_POSITION)
+    for name, options in (
+        ("pca", {}),
+        ("feature_pca", {"covariance": "pooled"}),
+        ("own_features", {"covariance": "pooled"}),
+        ("restore", {}),
+        ("cae", {}),
+    ):
+        solve = models.build(name, (64, 64, 3), **options).solve
+        assert (solve is not None) == (name in models.PER_POSITION)
 
 
 def test_a_loop_and_a_vectorised_program_give_the_same(fitted, monkeypatch):

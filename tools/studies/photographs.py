@@ -50,9 +50,16 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "feature_pca, whole": ("feature_pca:fine", FEATURES),
     "pca:patch, tiles": ("pca:patch", {**PATCHES, "data.tiles": "256,32"}),
+    "pca:patch, per position": (
+        "pca:patch",
+        {**PATCHES, "data.tiles": "256,32", "data.tile_models": "per_position"},
+    ),
     "pca:patch, whole": ("pca:patch", PATCHES),
 }
 """Name -> config and keys."""
+
+ALIGNED = ("plate",)
+"""Scenes whose places look like themselves, for a model for each place."""
 
 
 class Cost(NamedTuple):
@@ -84,6 +91,8 @@ def main() -> None:
     rows = []
     for name in arguments.runs:
         for category in arguments.categories:
+            if "per position" in name and category not in ALIGNED:
+                continue
             row = run(arguments.work, category, name)
             print(json.dumps(row), flush=True)
             rows.append(row)

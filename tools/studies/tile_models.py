@@ -72,6 +72,11 @@ PARTS = {
             "data.folds": "5",
         },
     ),
+    "own features, whole": ("own_features:pooled", {"data.image_size": "256,256"}),
+    "own features, tiles": (
+        "own_features:pooled",
+        {"data.tiles": "128,32", "data.image_size": "128,128", "data.folds": "5"},
+    ),
 }
 """Name -> config and keys."""
 KINDS = ("shared", "per_position")
