@@ -85,7 +85,7 @@ class Detector:
         self.maps = check_primary(config, traced_once, variables)
         self.primary_map = config.evaluate.primary_map
         self.primary_score = config.evaluate.primary_score
-        self._detect = self._devices.compile_per_example(
+        self._detect = self._devices.compile_detection(
             _of_pair(make_detect(traced_once, smoothing=config.evaluate.smoothing))
         )
         self._placed = self._devices.replicate(variables)

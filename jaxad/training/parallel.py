@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxad.run.compilation import detection_options
 from jaxad.run.errors import UserError
 
 AXIS = "data"
@@ -113,10 +114,13 @@ class Devices:
             devices=self._all,
         )
 
-    def compile_per_example(self, function: Callable) -> Callable[[Any, Any], Any]:
-        """Compiles ``(variables, tree of (b, ...)) -> tree of (b, ...)``; gives numpy, unsplit."""
+    def compile_detection(self, function: Callable) -> Callable[[Any, Any], Any]:
+        """Compiles detection: ``(variables, tree of (b, ...)) -> tree of (b, ...)``.
+
+        The results are numpy arrays, unsplit.
+        """
         if not self.mapped:
-            compiled = jax.jit(function)
+            compiled = jax.jit(function, compiler_options=detection_options())
             return lambda variables, images: jax.device_get(compiled(variables, images))
         compiled = jax.pmap(
             function, axis_name=AXIS, in_axes=(None, 0), out_axes=0, devices=self.devices

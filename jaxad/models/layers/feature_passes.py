@@ -14,6 +14,7 @@ from jaxad.data.batch import Batch
 from jaxad.models.base import Variables, apply, to_unit_float
 from jaxad.models.layers.feature_fit import Features, Layout
 from jaxad.ops.arrays import AnyArray, pad_axis
+from jaxad.run.compilation import detection_options
 
 IMAGES_AT_ONCE = 16
 """That pass through the network side by side while it is fitted to: their maps take memory."""
@@ -81,7 +82,9 @@ class Passes:
         """
         self._batches = batches
         features = features_of(backbone, layout, picture)
-        self._features = jax.jit(lambda images: features(network, images))
+        self._features = jax.jit(
+            lambda images: features(network, images), compiler_options=detection_options()
+        )
 
     def __iter__(self) -> Iterator[Features]:
         for batch in self._batches:
