@@ -164,13 +164,15 @@ def _started(batch_at: Callable[[int], Batch], places: range, pipeline: str) -> 
     """The batches at the places, a few of them made ahead by the pipeline."""
     if pipeline not in PIPELINES:
         raise UserError(f"unknown data.pipeline {pipeline!r}{did_you_mean(pipeline, PIPELINES)}")
-    installed = importlib.util.find_spec("tensorflow") is not None
+    installed = pipeline != "memory" and importlib.util.find_spec("tensorflow") is not None
     if pipeline == "tf" and not installed:
         raise UserError(
             "data.pipeline=tf needs TensorFlow, which is not installed; "
             "install jaxad[tf] or set data.pipeline=memory"
         )
-    if pipeline == "memory" or not installed:
+    if len(places) == 1:  # nothing can be made ahead, and a thread costs a millisecond
+        return map(batch_at, places)
+    if not installed:
         return _prefetched(map(batch_at, places))
     return _by_tf_data(batch_at, places)
 
