@@ -27,7 +27,7 @@ from jaxad.evaluation.protocols.rules import get_protocol
 from jaxad.evaluation.stitching import reduced_size
 from jaxad.evaluation.thresholds import parse_by_hand
 from jaxad.evaluation.tiled_detection import judge, map_factor
-from jaxad.models.base import Model, Unseen, Variables, parameter_key
+from jaxad.models.base import Model, Unseen, Variables, for_detection, parameter_key
 from jaxad.models.positions import at_position, per_position
 from jaxad.ops.arrays import AnyArray, pad_axis
 from jaxad.run import environment, interruption
@@ -81,14 +81,15 @@ class Detector:
         self.batch_size = -(-config.evaluate.batch_size // n) * n
         # Compiled on its own account too: what the check traces need not be traced again for one
         # image, which takes longer than to detect in it.
-        traced_once = model._replace(detect=jax.jit(model.detect))
-        self.maps = check_primary(config, traced_once, variables)
+        alone, kept = for_detection(model, variables)
+        traced_once = alone._replace(detect=jax.jit(alone.detect))
+        self.maps = check_primary(config, traced_once, kept)
         self.primary_map = config.evaluate.primary_map
         self.primary_score = config.evaluate.primary_score
         self._detect = self._devices.compile_detection(
             _of_pair(make_detect(traced_once, smoothing=config.evaluate.smoothing))
         )
-        self._placed = self._devices.replicate(variables)
+        self._placed = self._devices.replicate(kept)
 
     @classmethod
     def load(
@@ -127,7 +128,9 @@ class Detector:
         return cls(config, variables, model, step=step, regions=regions, coarse=coarse, grid=grid)
 
     def of_fold(self, run: RunFolder, number: int) -> Detector:
-        """The same detector with the variables of a model of cross-fitting; compiled once for all.
+        """The same detector with the variables of a model of cross-fitting.
+
+        Compiled once for all, unless what a model does not use is left out.
 
         Args:
           run: the run folder.
@@ -136,9 +139,19 @@ class Detector:
         Raises:
           UserError: training has not come so far.
         """
+        variables, _ = _read_variables(run.fold(number), self.model, "last")
+        if self.model.trimmed is not None:  # perhaps of other shapes
+            return Detector(
+                self.config,
+                variables,
+                self.model,
+                step=self.step,
+                regions=self.regions,
+                coarse=self.coarse,
+                grid=self.grid,
+            )
         other = copy.copy(self)
-        other.variables, _ = _read_variables(run.fold(number), self.model, "last")
-        other._placed = self._devices.replicate(other.variables)
+        other.variables, other._placed = variables, self._devices.replicate(variables)
         return other
 
     def in_the_middle(self) -> Detector:

@@ -149,7 +149,9 @@ def program_of(
     region = None if detector.regions is None else _region_of(detector)
     smoothing, per_position = detector.config.evaluate.smoothing, detector.grid is not None
     # Of the models of places none decides anything from the images.
-    model = detector.model if per_position else fitted_from(detector.config, detector.variables)
+    model, variables = detector.model, detector.variables
+    if not per_position:
+        model, variables = fitted_from(detector.config, variables)
     decisions = Decisions(
         detector.config.evaluate.primary_map,
         detector.config.evaluate.primary_score,
@@ -161,7 +163,7 @@ def program_of(
         view = view_of(predictor, size)
         return make_tiled_program(
             model,
-            detector.variables,
+            variables,
             view,
             decisions,
             smoothing=smoothing,
@@ -170,7 +172,7 @@ def program_of(
             coarse=coarse_model(predictor),
         )
     inside = None if region is None else region.at(detector.config.data.image_size)
-    return make_program(model, detector.variables, decisions, smoothing=smoothing, inside=inside)
+    return make_program(model, variables, decisions, smoothing=smoothing, inside=inside)
 
 
 def _region_of(detector: Detector) -> RegionMask:

@@ -85,11 +85,11 @@ def coarse_model(predictor: Predictor) -> CoarseModel | None:
         return None
     whole = load_coarse(detector, detector.coarse)
     config, joined = whole.config, predictor.calibration["joined"]
-    model = fitted_from(config, whole.variables)
+    model, variables = fitted_from(config, whole.variables)
     inside = whole.inside_of([None])
     return CoarseModel(
         make_detect(model, smoothing=config.evaluate.smoothing),
-        whole.variables,
+        variables,
         config.data.image_size,
         config.data.channels,
         (whole.primary_map, whole.primary_score),

@@ -22,7 +22,7 @@ from jaxad.models import (
     vt_adl,
 )
 from jaxad.models.alignment import COLLECTION, aligned, as_they_lie, moves_parts
-from jaxad.models.base import Detection, LossOutput, Model, Variables
+from jaxad.models.base import Detection, LossOutput, Model, Variables, for_detection
 from jaxad.models.illumination import normalised
 from jaxad.run.config import flatten
 from jaxad.run.errors import UserError, did_you_mean
@@ -179,19 +179,21 @@ def _check_per_position(settings: Settings, model: Model) -> None:
         )
 
 
-def fitted_from(settings: Settings, variables: Variables) -> Model:
+def fitted_from(settings: Settings, variables: Variables) -> tuple[Model, Variables]:
     """The model of a run's settings and variables, without what they have decided against.
 
     The same function of images as :func:`build_from` gives, for these variables alone:
-    ``data.align=auto`` that leaves parts as they lie is left out.
+    ``data.align=auto`` that leaves parts as they lie is left out, and what the model does not use
+    (:func:`jaxad.models.base.for_detection`).
 
     Raises:
       UserError: as of :func:`build_from`.
     """
     if COLLECTION not in variables or moves_parts(variables):
-        return build_from(settings)
+        return for_detection(build_from(settings), variables)
     still = dataclasses.replace(settings.data, align="none")
-    return as_they_lie(build_from(dataclasses.replace(settings, data=still)))
+    model = as_they_lie(build_from(dataclasses.replace(settings, data=still)))
+    return for_detection(model, variables)
 
 
 __all__ = [

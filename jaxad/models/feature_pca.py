@@ -40,6 +40,7 @@ follows the pose and the brightness of the image as far as its features tell the
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,7 @@ from jaxad.models.layers.feature_fit import Layout
 from jaxad.models.layers.feature_fitting import fit, left_out
 from jaxad.models.layers.feature_reconstruction import FeaturePCA, FeaturePCAOptions, to_image
 from jaxad.models.layers.feature_solve import COVARIANCES, solve
+from jaxad.models.layers.feature_trimmed import trimmed
 from jaxad.ops.arrays import AnyArray
 
 FINEST_STRIDE = 8
@@ -166,25 +168,39 @@ def model_of(
         squared = jnp.sum(squares, axis=1) / layout.channels
         return LossOutput(squared, {"l2": squared}, {}, {}, {})
 
-    def detect(variables, images: Shaped[AnyArray, "b h w c"]) -> Detection:
-        residuals, pictures = apply(module, variables, to_unit_float(images))
-        squares = apply(module, variables, residuals, method="distances")
-        b = images.shape[0]
-        residual = to_image(squares, (h, w))
-        reconstruction = jax.image.resize(pictures, (b, h, w, c), "linear")
-        return Detection({"residual": residual}, {}, jnp.clip(reconstruction, 0.0, 1.0))
-
     return Model(
         module=module,
         image_shape=image_shape,
         init=init,
         loss=loss,
-        detect=detect,
+        detect=functools.partial(detect, module, image_shape),
+        trimmed=functools.partial(_trimmed, module, image_shape),
         param_labels=label_all_trainable,
         fit=functools.partial(fit, module, options),
         left_out=functools.partial(left_out, module, options, (h, w)),
         diagnostics=lambda variables, images: _describe(variables, module.picture),
     )
+
+
+def detect(
+    module: FeaturePCA,
+    image_shape: tuple[int, int, int],
+    variables: Variables,
+    images: Shaped[AnyArray, "b h w c"],
+) -> Detection:
+    """The map and the picture of a model."""
+    residuals, pictures = apply(module, variables, to_unit_float(images))
+    squares = apply(module, variables, residuals, method="distances")
+    residual = to_image(squares, image_shape[:2])
+    reconstruction = jax.image.resize(pictures, (images.shape[0], *image_shape), "linear")
+    return Detection({"residual": residual}, {}, jnp.clip(reconstruction, 0.0, 1.0))
+
+
+def _trimmed(
+    module: FeaturePCA, image_shape: tuple[int, int, int], variables: Variables
+) -> tuple[Callable[..., Detection], Variables]:
+    own, kept = trimmed(module, variables)
+    return functools.partial(detect, own, image_shape), kept
 
 
 def position_channels(layout: Layout, options: FeaturePCAOptions) -> tuple[int, ...]:

@@ -82,6 +82,7 @@ def per_position(model: Model, count: int) -> Model:
         fit=fit,
         solve=None,
         learn_backbone=None,
+        trimmed=None,
         fit_to_others=None,
         left_out=None,
         diagnostics=None,

@@ -59,10 +59,18 @@ def changed(model: Model, change: Change) -> Model:
         images = change.see(variables[name], batch.image)
         return model.loss(inner(variables), batch._replace(image=images), keys, train)
 
-    def detect(variables: Variables, images: Shaped[Array, "b h w c"]) -> Detection:
-        own = variables[name]
-        found = model.detect(inner(variables), change.see(own, images))
-        return found if change.back is None else change.back(own, images, found)
+    def detecting(alone: Callable[..., Detection]) -> Callable[..., Detection]:
+        def detect(variables: Variables, images: Shaped[Array, "b h w c"]) -> Detection:
+            own = variables[name]
+            found = alone(inner(variables), change.see(own, images))
+            return found if change.back is None else change.back(own, images, found)
+
+        return detect
+
+    def trimmed(variables: Variables) -> tuple[Callable[..., Detection], Variables]:
+        assert model.trimmed is not None
+        alone, kept = model.trimmed(inner(variables))
+        return detecting(alone), {**kept, name: variables[name]}
 
     def initialise(variables: Variables, batches: Iterable[Batch]) -> Variables:
         own = change.fit(batches)
@@ -98,7 +106,8 @@ def changed(model: Model, change: Change) -> Model:
     return model._replace(
         init=init,
         loss=loss,
-        detect=detect,
+        detect=detecting(model.detect),
+        trimmed=trimmed if model.trimmed is not None else None,
         initialise=None if model.fit is not None else initialise,
         fit=fit if model.fit is not None else None,
         solve=None,

@@ -25,13 +25,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 MATMUL_PRECISION = "highest"
 """An accelerator's default rounds to 10 bits, and residuals are differences."""
@@ -98,7 +98,21 @@ class Layout:
         joined = jnp.concatenate(parts, axis=-1)
         return joined.reshape(joined.shape[0], -1, self.channels)
 
-    def spread(self, per_channel: Float[np.ndarray, " d"]) -> Float[np.ndarray, " v"]:
+    def part(self, channels: Sequence[int]) -> Layout:
+        """The layout of some channels alone, which are in ascending order."""
+        stages, begin = [], 0
+        for rows, columns, own in self.stages:
+            stages.append((rows, columns, sum(begin <= one < begin + own for one in channels)))
+            begin += own
+        return Layout(tuple(stages))
+
+    def columns(self, channels: Sequence[int]) -> Int[np.ndarray, " w"]:
+        """Where the values of some channels stand in a vector, in the order of :meth:`part`."""
+        marked = np.zeros(self.channels, bool)
+        marked[np.array(channels, int)] = True
+        return np.flatnonzero(self.spread(marked))
+
+    def spread(self, per_channel: Shaped[np.ndarray, " d"]) -> Shaped[np.ndarray, " v"]:
         """One value per channel, repeated at every position."""
         parts, begin = [], 0
         for rows, columns, channels in self.stages:
@@ -306,13 +320,26 @@ def reconstruct(
     rows: Float[Array, "b v"], axes: Float[Array, "k v"], shrinkage: Float[Array, " k"]
 ) -> tuple[Float[Array, "b v"], Float[Array, "b k"]]:
     """The ridge reconstruction of standardised rows, and its codes after shrinkage."""
-    # Written so that neither product transposes the axes: XLA would copy all of them for every
-    # batch, which takes a CPU longer than everything else for one image.
-    codes = shrinkage[:, None] * jax.lax.dot_general(
+    codes = codes_of(rows, axes, shrinkage)
+    return back_from(codes, axes), codes.T
+
+
+# Neither product transposes the axes: XLA would copy all of them for every batch, which takes a CPU
+# longer than everything else for one image.
+
+
+def codes_of(
+    rows: Float[Array, "b v"], axes: Float[Array, "k v"], shrinkage: Float[Array, " k"]
+) -> Float[Array, "k b"]:
+    """The codes of standardised rows after shrinkage, as columns."""
+    return shrinkage[:, None] * jax.lax.dot_general(
         axes, rows, (((1,), (1,)), ((), ())), precision=MATMUL_PRECISION
     )
-    back = jax.lax.dot_general(codes, axes, (((0,), (0,)), ((), ())), precision=MATMUL_PRECISION)
-    return back, codes.T
+
+
+def back_from(codes: Float[Array, "k b"], axes: Float[Array, "k v"]) -> Float[Array, "b v"]:
+    """What codes stand for; of some columns of the axes, those values of it."""
+    return jax.lax.dot_general(codes, axes, (((0,), (0,)), ((), ())), precision=MATMUL_PRECISION)
 
 
 def left_out_residuals(axes: Axes, rows: Float[Array, "m v"]) -> Iterator[Float[Array, "b v"]]:

@@ -28,6 +28,8 @@ class FeaturePCA(nn.Module):
       pooled: whether residuals of all channels are mapped by one matrix.
       channels: those of the covariances of positions; none: there are no such covariances.
       plain: share of the plain residual in the map.
+      alone: whether residuals are of ``channels`` alone, for detection that needs no others; the
+        axes are there a second time, of these channels.
     """
 
     backbone: nn.Module
@@ -37,6 +39,7 @@ class FeaturePCA(nn.Module):
     pooled: bool
     channels: tuple[int, ...]
     plain: float = 0.0
+    alone: bool = False
 
     def setup(self):
         """Declares the parameters."""
@@ -50,6 +53,9 @@ class FeaturePCA(nn.Module):
             self.axes = self.param("axes", zeros, (k, values))
             self.shrinkage = self.param("shrinkage", zeros, (k,))
             self.picture_axes = self.param("picture_axes", zeros, (k, rows * columns * colours))
+            if self.alone:
+                judged = self.layout.part(self.channels).values
+                self.judged_axes = self.param("judged_axes", zeros, (k, judged))
         if self.pooled:
             self.whitening = self.param("whitening", lambda _, n: jnp.eye(n), d)
         if self.channels:
@@ -73,20 +79,25 @@ class FeaturePCA(nn.Module):
         rows = (jax.lax.stop_gradient(vectors) - self.mean[None]) / self.deviation[None]
         picture = jnp.broadcast_to(self.picture_mean, (rows.shape[0], *self.picture_mean.shape))
         if self.components:
-            reconstruction, codes = feature_fit.reconstruct(rows, self.axes, self.shrinkage)
-            rows, picture = rows - reconstruction, picture + codes @ self.picture_axes
+            codes = feature_fit.codes_of(rows, self.axes, self.shrinkage)
+            if self.alone:
+                rows = rows[:, self.layout.columns(self.channels)]
+            axes = self.judged_axes if self.alone else self.axes
+            rows = rows - feature_fit.back_from(codes, axes)
+            picture = picture + codes.T @ self.picture_axes
         return rows, picture.reshape(-1, *self.picture)
 
     def distances(self, residuals: Float[Array, "b v"]) -> Float[Array, "b i j"]:
         """The mean over channels of squared, whitened residuals, on the finest grid."""
-        fine = self.layout.on_finest_grid(residuals)
+        layout = self.layout.part(self.channels) if self.alone else self.layout
+        fine = layout.on_finest_grid(residuals)
 
         def pooled():
             white = jnp.matmul(fine, self.whitening, precision=feature_fit.MATMUL_PRECISION)
             return jnp.mean(jnp.square(white), axis=-1)
 
         def by_position():
-            some = fine[:, :, np.array(self.channels)]
+            some = fine if self.alone else fine[:, :, np.array(self.channels)]
             return jnp.mean(
                 jnp.square(feature_covariance.whiten_positions(some, self.factors)), axis=-1
             )
