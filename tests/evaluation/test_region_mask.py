@@ -33,6 +33,7 @@ from jaxad.evaluation.predict_files import predict_files
 from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.evaluation.tiled_detection import judge
 from jaxad.report.content import Scale
+from jaxad.run.compilation import detection_options
 from jaxad.run.config import load_settings
 from jaxad.run.errors import UserError
 from jaxad.run.files import read_csv
@@ -272,7 +273,9 @@ def test_an_exported_file_judges_the_same(judged, tmp_path):
     files = sorted((data / "test/box").iterdir()) + sorted((data / "test/good").iterdir())
     predictions = predictor.predict(files)
     images = np.stack([predictor._read(one)[0] for one in map(named_file, map(str, files))])
-    found = jax_export.deserialize((tmp_path / "file").read_bytes()).call(images)
+    program = jax_export.deserialize((tmp_path / "file").read_bytes())
+    # Compiled as jaxad compiles it.
+    found = jax.jit(program.call, compiler_options=detection_options())(images)
     region = predictor.detector.regions.every
     inside = region.at((32, 32))
     for i, prediction in enumerate(predictions):
