@@ -33,7 +33,6 @@ from jaxad.evaluation.predict_files import predict_files
 from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.evaluation.tiled_detection import judge
 from jaxad.report.content import Scale
-from jaxad.run.compilation import detection_options
 from jaxad.run.config import load_settings
 from jaxad.run.errors import UserError
 from jaxad.run.files import read_csv
@@ -273,16 +272,15 @@ def test_an_exported_file_judges_the_same(judged, tmp_path):
     files = sorted((data / "test/box").iterdir()) + sorted((data / "test/good").iterdir())
     predictions = predictor.predict(files)
     images = np.stack([predictor._read(one)[0] for one in map(named_file, map(str, files))])
-    program = jax_export.deserialize((tmp_path / "file").read_bytes())
-    # Compiled as jaxad compiles it.
-    found = jax.jit(program.call, compiler_options=detection_options())(images)
+    found = jax_export.deserialize((tmp_path / "file").read_bytes()).call(images)
     region = predictor.detector.regions.every
     inside = region.at((32, 32))
     for i, prediction in enumerate(predictions):
-        np.testing.assert_allclose(found["score"][i], prediction.score, rtol=1e-6)
+        # Squares of differences of float32: a score of 3e-5 is known to some 1e-10.
+        np.testing.assert_allclose(found["score"][i], prediction.score, rtol=1e-5)
         assert bool(found["decision"][i]) == prediction.decision
         hidden = region.hide(prediction.model_map)
-        np.testing.assert_allclose(found["map"][i], hidden, rtol=1e-5)
+        np.testing.assert_allclose(found["map"][i], hidden, rtol=1e-5, atol=1e-9)
         expected = predicted_pixels(
             prediction.model_map, prediction.decision, predictor.pixel_threshold, None, inside
         )
