@@ -190,10 +190,10 @@ def fitted_from(settings: Settings, variables: Variables) -> tuple[Model, Variab
       UserError: as of :func:`build_from`.
     """
     if COLLECTION not in variables or moves_parts(variables):
-        return for_detection(build_from(settings), variables)
+        return for_detection(build_from(settings), variables, compact=True)
     still = dataclasses.replace(settings.data, align="none")
     model = as_they_lie(build_from(dataclasses.replace(settings, data=still)))
-    return for_detection(model, variables)
+    return for_detection(model, variables, compact=True)
 
 
 __all__ = [

@@ -88,8 +88,9 @@ class Model(NamedTuple):
       loss: ``(variables, batch, keys (b,), train) -> LossOutput``; ``batch.image`` may be uint8
         or float in [0, 1]; ``keys`` holds one PRNG key per example.
       detect: ``(variables, images) -> Detection``; deterministic.
-      trimmed: optional ``variables -> (detect, variables)``: the same detection by these variables
-        alone, without what they have decided against or do not use.
+      trimmed: optional ``(variables, compact) -> (detect, variables)``: the same detection by
+        these variables alone, without what they have decided against or do not use. Unless it is
+        to be compact, parameters may be there twice where that is faster.
       param_labels: ``params -> pytree of labels`` of the same structure; the config maps a label
         to an optimiser.
       initialise: optional ``(variables, batches) -> variables``, a start that depends on the data
@@ -138,7 +139,7 @@ class Model(NamedTuple):
     loss: Callable[..., LossOutput]
     detect: Callable[..., Detection]
     param_labels: Callable[[Any], Any]
-    trimmed: Callable[[Variables], tuple[Callable[..., Detection], Variables]] | None = None
+    trimmed: Callable[[Variables, bool], tuple[Callable[..., Detection], Variables]] | None = None
     initialise: Callable[[Variables, Iterable[Batch]], Variables] | None = None
     fit: Callable[..., Variables] | None = None
     solve: Callable[..., Variables] | None = None
@@ -150,11 +151,13 @@ class Model(NamedTuple):
     sample: Callable[[Variables, Array, int], Array] | None = None
 
 
-def for_detection(model: Model, variables: Variables) -> tuple[Model, Variables]:
+def for_detection(
+    model: Model, variables: Variables, *, compact: bool = False
+) -> tuple[Model, Variables]:
     """A model and its variables as detection alone needs them: ``trimmed``, where it has that."""
     if model.trimmed is None:
         return model, variables
-    detect, kept = model.trimmed(variables)
+    detect, kept = model.trimmed(variables, compact)
     return model._replace(detect=detect, trimmed=None), kept
 
 

@@ -197,9 +197,9 @@ def detect(
 
 
 def _trimmed(
-    module: FeaturePCA, image_shape: tuple[int, int, int], variables: Variables
+    module: FeaturePCA, image_shape: tuple[int, int, int], variables: Variables, compact: bool
 ) -> tuple[Callable[..., Detection], Variables]:
-    own, kept = trimmed(module, variables)
+    own, kept = trimmed(module, variables, compact=compact)
     return functools.partial(detect, own, image_shape), kept
 
 

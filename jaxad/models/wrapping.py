@@ -67,9 +67,9 @@ def changed(model: Model, change: Change) -> Model:
 
         return detect
 
-    def trimmed(variables: Variables) -> tuple[Callable[..., Detection], Variables]:
+    def trimmed(variables: Variables, compact: bool) -> tuple[Callable[..., Detection], Variables]:
         assert model.trimmed is not None
-        alone, kept = model.trimmed(inner(variables))
+        alone, kept = model.trimmed(inner(variables), compact)
         return detecting(alone), {**kept, name: variables[name]}
 
     def initialise(variables: Variables, batches: Iterable[Batch]) -> Variables:

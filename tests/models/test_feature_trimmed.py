@@ -38,6 +38,8 @@ def test_the_same_maps_and_pictures_by_fewer_parameters(case):
     np.testing.assert_allclose(found.reconstruction, expected.reconstruction, atol=1e-5)
     names = set(kept["params"]) - set(variables["params"])
     assert names == ({added} if added else set())
+    _, compact = for_detection(model, variables, compact=True)
+    assert set(compact["params"]) <= set(variables["params"])
     if options["components"] == 200:
         assert len(kept["params"]["axes"]) == IMAGES - 1 < len(variables["params"]["axes"])
 

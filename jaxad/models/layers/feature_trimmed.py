@@ -2,8 +2,8 @@
 
 Of one image a CPU spends most of its time reading parameters, so those that do nothing are left
 out: axes of zeros, where there were fewer good images than axes; of two covariances the one that
-the fit decided against; and where that of positions decides, which looks at some channels, the
-axes give back these alone.
+the fit decided against. And where that of positions decides, which looks at some channels, the axes
+give back these alone; for that they are there a second time, of these channels.
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ from jaxad.models.base import Variables
 from jaxad.models.layers.feature_reconstruction import FeaturePCA
 
 
-def trimmed(module: FeaturePCA, variables: Variables) -> tuple[FeaturePCA, Variables]:
+def trimmed(
+    module: FeaturePCA, variables: Variables, *, compact: bool
+) -> tuple[FeaturePCA, Variables]:
     """The module and the variables of the same detection.
 
     Args:
       module: of the model.
       variables: fitted.
+      compact: nothing is there a second time.
     """
     module, params = _without_empty_axes(module, dict(variables["params"]))
     module, params = _with_one_covariance(module, params)
-    module, params = _of_judged_channels(module, params)
+    if not compact:
+        module, params = _of_judged_channels(module, params)
     return module, {**variables, "params": params}
 
 
