@@ -1,7 +1,7 @@
 """What XLA is told when it compiles detection for a CPU.
 
 Recent versions hand products, convolutions and reductions to kernels of YNNPACK. Detection is
-slower by those of convolutions and reductions, up to four times where SSIM is taken over windows;
+slower by those of convolutions and reductions, three times where SSIM is taken over windows;
 those of products are as fast or faster. Training steps gain by some of them and lose by others, so
 they are compiled as XLA does by itself. ``tools/benchmarks/compilation.py`` measures it.
 """
