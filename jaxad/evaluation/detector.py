@@ -79,16 +79,16 @@ class Detector:
         n = len(self._devices)
         # Rows that only pad are discarded, so that any batch size does on any number of devices.
         self.batch_size = -(-config.evaluate.batch_size // n) * n
+        alone, kept = for_detection(model, variables)
         # Compiled on its own account too: what the check traces need not be traced again for one
         # image, which takes longer than to detect in it.
-        alone, kept = for_detection(model, variables)
         traced_once = alone._replace(detect=jax.jit(alone.detect))
         self.maps = check_primary(config, traced_once, kept)
         self.primary_map = config.evaluate.primary_map
         self.primary_score = config.evaluate.primary_score
-        self._detect = self._devices.compile_detection(
-            _of_pair(make_detect(traced_once, smoothing=config.evaluate.smoothing))
-        )
+        # By the shapes of the variables; those of folds share it.
+        self._programs: dict[Any, Callable[[Any, Any], Any]] = {}
+        self._detect = self._program(traced_once, kept)
         self._placed = self._devices.replicate(kept)
 
     @classmethod
@@ -130,7 +130,7 @@ class Detector:
     def of_fold(self, run: RunFolder, number: int) -> Detector:
         """The same detector with the variables of a model of cross-fitting.
 
-        Compiled once for all, unless what a model does not use is left out.
+        Compiled once for all folds whose variables are of the same shapes.
 
         Args:
           run: the run folder.
@@ -140,19 +140,21 @@ class Detector:
           UserError: training has not come so far.
         """
         variables, _ = _read_variables(run.fold(number), self.model, "last")
-        if self.model.trimmed is not None:  # perhaps of other shapes
-            return Detector(
-                self.config,
-                variables,
-                self.model,
-                step=self.step,
-                regions=self.regions,
-                coarse=self.coarse,
-                grid=self.grid,
-            )
         other = copy.copy(self)
-        other.variables, other._placed = variables, self._devices.replicate(variables)
+        alone, kept = for_detection(self.model, variables)
+        other.variables, other._placed = variables, self._devices.replicate(kept)
+        # Of fewer images there are fewer axes, or another covariance.
+        other._detect = self._program(alone, kept)
         return other
+
+    def _program(self, model: Model, variables: Variables) -> Callable[[Any, Any], Any]:
+        """Detection and what comes after it, compiled once for variables of one kind."""
+        leaves, structure = jax.tree.flatten(dict(variables))
+        kind = structure, tuple(map(np.shape, leaves))
+        if kind not in self._programs:
+            detect = make_detect(model, smoothing=self.config.evaluate.smoothing)
+            self._programs[kind] = self._devices.compile_detection(_of_pair(detect))
+        return self._programs[kind]
 
     def in_the_middle(self) -> Detector:
         """The detector of tiles in the middle of photographs; the same one where all are alike."""

@@ -26,6 +26,7 @@ from jaxad.evaluation.stitching import MapStitcher
 from jaxad.export import onnx_file
 from jaxad.models.positions import at_position, fit_positions
 from jaxad.run.errors import UserError
+from jaxad.run.folder import RunFolder
 from jaxad.training import preparation, train as training
 from jaxad.training.backbones import BackboneWeights
 
@@ -174,6 +175,23 @@ def test_learned_features_of_each_place_are_trained_judged_and_exported(root, tm
     paths = [root / "test/good/0.png", root / "test/hole/0.png"]
     # Filters of faint axes enlarge the rounding of float32, whose products are in another order.
     assert_exported_alike(run, predictor, paths, tmp_path, tolerance=1e-3)
+
+
+def test_models_of_folds_that_use_fewer_axes_are_compiled_once(root, tmp_path):
+    """One model for all tiles; of fewer photographs there are fewer axes than of all."""
+    own = ("model.", "evaluate.primary")
+    keys = {key: value for key, value in KEYS.items() if not key.startswith(own)}
+    keys |= {"data.root": str(root), "data.tile_models": "shared", "data.folds": 3}
+    run = jaxad.train(jaxad.load_config("own_features:pooled", keys), tmp_path / "run")
+    detector = Detector.load(run.path)
+    folds = [detector.of_fold(RunFolder(run.path), number) for number in range(3)]
+    axes = [len(one._placed["params"]["axes"]) for one in (detector, *folds)]
+    assert axes[0] > axes[1] == axes[2] == axes[3]
+    assert folds[0]._detect is folds[1]._detect is folds[2]._detect is not detector._detect
+    tiles = np.random.default_rng(0).integers(0, 255, (3, SIDE, SIDE, 3), np.uint8)
+    for fold in folds:
+        expected = jax.jit(detector.model.detect)(fold.variables, tiles).maps["residual"]
+        np.testing.assert_allclose(fold(tiles).maps["residual"], expected, rtol=1e-3)
 
 
 def test_features_of_each_place_are_trained_judged_and_exported(root, tmp_path, monkeypatch):
