@@ -15,11 +15,11 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+import worker
 
 CONFIGS = ("feature_pca", "pca", "own_features", "restore", "cae:small", "vqvae:small", "vae:small",
            "vae_grf:small", "vit_vae:small", "anovit:small", "vit_memory:small", "vt_adl:small",
@@ -101,32 +101,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--configs", nargs="+", default=CONFIGS)
     parser.add_argument("--output", type=pathlib.Path, required=True)
-    parser.add_argument("--one", metavar="CONFIG", help="of this process alone; prints JSON")
+    parser.add_argument("--one", metavar="CONFIG", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print(json.dumps(row_of(args.one)))
         return
-    rows = json.loads(args.output.read_text())["rows"] if args.output.exists() else []
-    for name in args.configs:
-        if name in [row["config"] for row in rows]:
-            continue
-        command = [sys.executable, __file__, f"--output={args.output}", f"--one={name}"]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(rows[-1], flush=True)
-        write(args.output, rows)
-    print(markdown(rows))
-
-
-def write(output: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-    """Writes the rows with the name of the processor and the versions."""
-    import jaxlib
-
-    from jaxad.run.environment import processor_name
-    from jaxad.run.files import write_json
-
-    head = {"processor": processor_name(), "jaxlib": jaxlib.__version__}
-    write_json(output, head | {"rows": rows})
+    print(markdown(worker.measure_each(__file__, args.configs, args.output)))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import subprocess
-import sys
 import time
+
+import worker
 
 CONFIGS = ("vae", "vae_grf", "cae", "vqvae", "vit_vae", "anovit", "vit_memory", "vt_adl", "mae")
 
@@ -36,7 +36,7 @@ def time_steps(name: str, steps: int) -> dict:
     from jaxad.training.step import make_train_step
 
     keep_freed_memory()
-    config = load_settings(f"{name}:medium")
+    config = load_settings(name)
     size, shape = config.train.batch_size, config.image_shape
     model, optimizer = models.build_from(config), optax.adam(1e-4)
     state = create_state(jax.jit(model.init)(parameter_key(0)), optimizer)
@@ -50,7 +50,7 @@ def time_steps(name: str, steps: int) -> dict:
         state, _ = jax.block_until_ready(step(state, batch))
     seconds = (time.process_time() - compiled) / steps
     return {
-        "config": f"{name}:medium",
+        "config": name,
         "image": list(shape),
         "batch": size,
         "steps": config.train.steps,
@@ -91,29 +91,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--steps", type=int, default=2, help="that are measured")
-    parser.add_argument("--only", metavar="NAME", help="measure one config and print it as JSON")
+    parser.add_argument("--one", metavar="CONFIG", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.only:
-        print(json.dumps(time_steps(options.only, options.steps)))
+    if options.one:
+        print(json.dumps(time_steps(options.one, options.steps)))
         return
-    from jaxad.run.environment import processor_name
-    from jaxad.run.files import write_json
-
-    rows = []
-    if options.output.is_file():
-        rows = json.loads(options.output.read_text())["rows"]
-    for name in CONFIGS:
-        if any(row["config"] == f"{name}:medium" for row in rows):
-            continue
-        words = [sys.executable, __file__, f"--output={options.output}", f"--only={name}"]
-        done = subprocess.run(
-            [*words, f"--steps={options.steps}"], text=True, stdout=subprocess.PIPE, check=True
-        )
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(rows[-1], flush=True)
-        made_by = "tools/benchmarks/medium.py"
-        report = {"made_by": made_by, "device": processor_name(), "rows": rows}
-        write_json(options.output, report)
+    names = [f"{name}:medium" for name in CONFIGS]
+    rows = worker.measure_each(__file__, names, options.output, [f"--steps={options.steps}"])
     print(markdown(rows))
 
 

@@ -14,10 +14,10 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
-import sys
 import time
 from typing import Any
+
+import worker
 
 CONFIGS = ("vae:small", "vqvae:small", "cae:small", "vit_vae:small", "vt_adl:small", "restore")
 REPEATS = 5
@@ -91,32 +91,16 @@ def main() -> None:
     parser.add_argument("--configs", nargs="+", default=CONFIGS)
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--output", type=pathlib.Path, required=True)
-    parser.add_argument("--one", metavar="CONFIG", help="of this process alone; prints JSON")
+    parser.add_argument("--one", metavar="CONFIG", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print(json.dumps(row_of(args.one, args.members)))
         return
-    rows = json.loads(args.output.read_text())["rows"] if args.output.exists() else []
-    for name in args.configs:
-        if (name, args.members) in [(row["config"], row["members"]) for row in rows]:
-            continue
-        command = [sys.executable, __file__, f"--output={args.output}", f"--one={name}"]
-        command.append(f"--members={args.members}")
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(rows[-1], flush=True)
-        write(args.output, rows)
-    print(markdown(rows))
-
-
-def write(output: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-    """Writes the rows with the name of the processor and the version."""
-    import jax
-
-    from jaxad.run.environment import processor_name
-    from jaxad.run.files import write_json
-
-    write_json(output, {"processor": processor_name(), "jax": jax.__version__, "rows": rows})
+    print(
+        markdown(
+            worker.measure_each(__file__, args.configs, args.output, [f"--members={args.members}"])
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pathlib
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -35,6 +36,37 @@ def answer_of(row: str, options: argparse.Namespace) -> str:
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
     return done.stdout
+
+
+def measure_each(
+    script: str, names: Sequence[str], output: pathlib.Path, arguments: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Rows of configs, each measured by a process of its own.
+
+    The file is rewritten after every config, and configs that stand in it are left alone.
+
+    Args:
+      script: with ``--one=NAME`` it prints the row of a config as its last line.
+      names: of the configs.
+      output: JSON file of the rows.
+      arguments: further ones of the script.
+    """
+    import jax
+
+    from jaxad.run.environment import processor_name
+
+    made_by = f"tools/benchmarks/{pathlib.Path(script).name}"
+    head = {"made_by": made_by, "processor": processor_name(), "jax": jax.__version__}
+    rows = json.loads(output.read_text())["rows"] if output.exists() else []
+    for name in names:
+        if name in [row["config"] for row in rows]:
+            continue
+        command = [sys.executable, script, f"--output={output}", f"--one={name}", *arguments]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print(rows[-1], flush=True)
+        write_report(head | {"rows": rows}, output)
+    return rows
 
 
 def resident(key: str) -> float:
