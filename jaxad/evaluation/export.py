@@ -80,7 +80,8 @@ def export(
     size = size_of_photographs(predictor, photograph_size)
     model = predictor.detector.model
     shape = model.image_shape if size is None else (*size, model.image_shape[2])
-    data, outputs = serialise(program_of(predictor, size), shape, predictor.detector.variables)
+    _, variables = _fitted(predictor.detector)
+    data, outputs = serialise(program_of(predictor, size), shape, variables)
     record = {
         **described(predictor, data),
         "format": "StableHLO, serialised by jax.export",
@@ -148,10 +149,7 @@ def program_of(
     detector = predictor.detector
     region = None if detector.regions is None else _region_of(detector)
     smoothing, per_position = detector.config.evaluate.smoothing, detector.grid is not None
-    # Of the models of places none decides anything from the images.
-    model, variables = detector.model, detector.variables
-    if not per_position:
-        model, variables = fitted_from(detector.config, variables)
+    model, variables = _fitted(detector)
     decisions = Decisions(
         detector.config.evaluate.primary_map,
         detector.config.evaluate.primary_score,
@@ -173,6 +171,13 @@ def program_of(
         )
     inside = None if region is None else region.at(detector.config.data.image_size)
     return make_program(model, variables, decisions, smoothing=smoothing, inside=inside)
+
+
+def _fitted(detector: Detector) -> tuple[Model, Variables]:
+    """What is written of a run."""
+    if detector.grid is not None:  # models of places decide nothing from the images
+        return detector.model, detector.variables
+    return fitted_from(detector.config, detector.variables)
 
 
 def _region_of(detector: Detector) -> RegionMask:
