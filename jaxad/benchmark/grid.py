@@ -181,8 +181,17 @@ def _failures(
     return [(folder, error) for folder, error in every.items() if error]
 
 
+_GRID_KEYS = {
+    "seed": "--seeds=1,2 instead",
+    "data.category": "--categories alone, or the key alone",
+}
+
+
 def _settings(cell: Cell, overrides: Mapping[str, Any]) -> Settings:
     own = {"seed": cell.seed} | ({"data.category": cell.category} if cell.category else {})
+    # Each cell sets these itself: a key beside them would be given and not heeded.
+    for key in own.keys() & overrides.keys():
+        raise UserError(f"a benchmark sets {key} itself, run by run: give {_GRID_KEYS[key]}")
     settings = load_settings(cell.config, {**overrides, **own})
     get_protocol(settings.evaluate.protocol)  # an unknown one is told before the first run
     return with_absolute_root(settings)
