@@ -38,6 +38,11 @@ LARGEST_LOG_VARIANCE = 64.0
 LARGEST_DISTANCE = 1e12
 """Distances are cut to this many standard deviations per dimension, so that nothing overflows."""
 
+_FLOOR_OF_SQUARES = 1e-30
+"""Below this floor the square of a softplus may matter where float32 has none."""
+_LARGEST_SCALE = 1e18
+"""Of standard deviations that are squared; beyond :data:`LARGEST_LOG_VARIANCE`."""
+
 
 def diagonal_log_densities(
     y: Float[AnyArray, "*n d"],
@@ -143,8 +148,14 @@ def log_variance_of_softplus(
       raw: a network's output.
       floor: added to the variance. With 0 the variance may fall towards zero, and a likelihood
         that has a component at the target itself then grows without bound.
+
+    Returns:
+      The logarithms; with a floor of 1e-30 or more they end at those of deviations of 1e18.
     """
     raw = at_least_float32(raw)
+    if floor >= _FLOOR_OF_SQUARES:
+        # Where the square of a softplus would be zero, or infinite, it changes no density.
+        return jnp.log(jnp.square(jnp.minimum(jax.nn.softplus(raw), _LARGEST_SCALE)) + floor)
     # Below -20 the softplus is exp(raw) to float32, and its logarithm would be that of zero.
     inner = jnp.maximum(raw, -20.0)
     log_scale = jnp.where(raw < -20.0, raw, jnp.log(jax.nn.softplus(inner)))

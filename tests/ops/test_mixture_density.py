@@ -214,16 +214,22 @@ def test_gradients_equal_finite_differences_of_scipy():
 # --- parameters from a network's outputs ------------------------------------------------------
 
 
-@pytest.mark.parametrize("floor", [0.0, 1e-4, 1.0])
+@pytest.mark.parametrize("floor", [0.0, 1e-36, 1e-30, 1e-8, 1e-4, 0.04, 1.0])
 def test_log_variances_of_softplus_equal_float64_and_keep_their_floor(floor):
-    raw = np.linspace(-60, 60, 101, dtype=np.float32)
+    raw = np.float32([*np.linspace(-60, 60, 101), 1e9, 1e17])
     variance = np.square(np.logaddexp(0, np.float64(raw))) + floor
     ours = md.log_variance_of_softplus(raw, floor=floor)
     np.testing.assert_allclose(ours, np.log(variance), rtol=1e-5, atol=1e-6)
     gradient = jax.vmap(jax.grad(lambda r: md.log_variance_of_softplus(r, floor=floor)))(raw)
-    assert np.all(np.isfinite(gradient)) and np.all(np.asarray(gradient) >= 0)
+    wide = np.float64(raw)
+    # By hand: the derivative of softplus is the logistic function.
+    expected = 2 * np.logaddexp(0, wide) / (1 + np.exp(-wide)) / variance
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+    farther = jax.value_and_grad(lambda r: md.log_variance_of_softplus(r, floor=floor))
+    for extreme in np.float32([-1e38, -1e20, 1e20, 1e38]):
+        assert np.all(np.isfinite(farther(extreme)))
     if floor:
-        assert float(ours.min()) >= np.log(floor) - 1e-6
+        assert float(ours.min()) >= np.log(floor) - 1e-6 * max(1.0, abs(np.log(floor)))
 
 
 def test_cholesky_factors_are_triangular_with_a_floor():

@@ -18,7 +18,7 @@ from jaxad.cli import main as cli
 from jaxad.run.config import load_settings
 from jaxad.run.errors import UserError
 from jaxad.selection import judge, select as selecting
-from jaxad.selection.candidates import CANDIDATES, Candidate, parted
+from jaxad.selection.candidates import CANDIDATES, Candidate, candidate_of, parted
 from jaxad.selection.records import SelectionFolder
 from jaxad.selection.trial import make_trial
 
@@ -284,6 +284,15 @@ def test_every_usual_candidate_is_a_config_that_loads(monkeypatch):
     assert "pca" in [one.config for one in able] and "feature_pca" in absent
     assert "jaxad[features]" in absent["feature_pca"]
     assert all(not one.config.startswith("feature") for one in able)
+
+
+def test_a_model_that_is_trained_on_drawn_defects_is_not_judged_by_them(tiny_data, tmp_path):
+    able, absent = parted([candidate_of("restore:small"), candidate_of("pca")])
+    assert [one.name for one in able] == ["pca"]
+    assert "own_features" in absent["restore:small"]
+    with pytest.raises(UserError, match="restore: it is trained on defects"):
+        jaxad.select(tiny_data, tmp_path / "work", configs=["restore"])
+    assert not (tmp_path / "work").exists()
 
 
 def test_the_command_line(found, copied, tiny_data, configs, capsys):
