@@ -160,9 +160,9 @@ def test_a_misprint_shows_before_the_first_run(tmp_path, overrides):
     with pytest.raises(UserError, match="did you mean 'vqvae'"):
         benchmark(["pca", "vqvea"], ["stripes"], [0], tmp_path, overrides=overrides)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(UserError, match="sets seed itself.*--seeds"):
+    with pytest.raises(UserError, match=r"sets seed itself.*--seeds"):
         benchmark(["pca"], [], [0], tmp_path, overrides={"seed": "1"})
-    with pytest.raises(UserError, match="sets data.category itself.*--categories"):
+    with pytest.raises(UserError, match=r"sets data.category itself.*--categories"):
         benchmark(["pca"], ["stripes"], [0], tmp_path, overrides={"data.category": "flange"})
     with pytest.raises(UserError, match="at least one"):
         benchmark(["pca"], [], [], tmp_path)
