@@ -7,9 +7,9 @@ import functools
 import os
 import pathlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,9 @@ from jaxad.training.inputs import open_photographs
 
 _MOST_READERS = 8
 """Each holds one image at its original size."""
+
+_Read = tuple[np.ndarray, tuple[int, int]] | str
+"""An image at the model's size and its original size, or why it cannot be read."""
 
 
 def load_detector(
@@ -246,12 +249,18 @@ class Predictor:
         return None if regions is None else regions.of(source.path)
 
     def _by_batches(self, sources: Iterator[Given]) -> Iterator[Prediction]:
+        first = list(islice(sources, 2))
+        if len(first) == 1:  # nothing can be decoded meanwhile, and a thread costs a millisecond
+            read = functools.partial(self._read, first[0])
+            yield from self._detect([(first[0], read)], self.detector.size_for(1))
+            return
+        sources = chain(first, sources)
         with ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1)) as pool:
             # One batch is being decoded while the one before it is on the device.
-            ahead: deque[list[tuple[Given, Future]]] = deque()
+            ahead: deque[list[tuple[Given, Callable[[], _Read]]]] = deque()
             size = 0
             while batch := list(islice(sources, self.batch_size)):
-                ahead.append([(one, pool.submit(self._read, one)) for one in batch])
+                ahead.append([(one, pool.submit(self._read, one).result) for one in batch])
                 # A single image is not padded to sixteen; what is left after full batches is,
                 # since that size is compiled.
                 size = size or self.detector.size_for(len(batch))
@@ -260,8 +269,7 @@ class Predictor:
             while ahead:
                 yield from self._detect(ahead.popleft(), size)
 
-    def _read(self, source: Given) -> tuple[np.ndarray, tuple[int, int]] | str:
-        """An image at the model's size and its original size, or why it cannot be read."""
+    def _read(self, source: Given) -> _Read:
         data = self.detector.config.data
         try:
             self._region_of(source)  # if it cannot be read, neither can what is judged
@@ -277,8 +285,10 @@ class Predictor:
         alpha = self.detector.config.data.alpha
         return source.decode(channels=channels, range_16bit=self.range_16bit, alpha=alpha)
 
-    def _detect(self, batch: list[tuple[Given, Future]], size: int) -> Iterator[Prediction]:
-        answers = [(source, future.result()) for source, future in batch]
+    def _detect(
+        self, batch: list[tuple[Given, Callable[[], _Read]]], size: int
+    ) -> Iterator[Prediction]:
+        answers = [(source, read()) for source, read in batch]
         images = [answer[0] for _, answer in answers if not isinstance(answer, str)]
         detector, data = self.detector, self.detector.config.data
         found: Iterator[tuple[np.ndarray, ...]] = iter(())
