@@ -30,7 +30,7 @@ def get_config(variants: str = ""):
     config.train.weight_decay = 1e-5
     config.train.epochs = 200
     config.evaluate.primary_map = "l2*ssim"
-    config.evaluate.primary_score = "l2*ssim:top1"
+    config.evaluate.primary_score = "l2*ssim:mean"
     known = {
         "small": small,
         "medium": medium,
@@ -83,7 +83,7 @@ def l2_ssim(config):
     """Both terms, and the product of both maps."""
     config.model.loss = "l2+ssim"
     config.evaluate.primary_map = "l2*ssim"
-    config.evaluate.primary_score = "l2*ssim:top1"
+    config.evaluate.primary_score = "l2*ssim:mean"
 
 
 def texture(config):
