@@ -1,4 +1,4 @@
-"""What is tried: configs at one or two sizes, the cheap ones first."""
+"""What is tried: configs at one or two sizes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ class Candidate(NamedTuple):
       overrides: keys of it.
       seconds: that it takes to fit and to judge on two processor cores, about, with 200 good
         images; only decides what is still tried within a budget.
+      trained: in steps, so that it is tried after those that are fitted in closed form.
     """
 
     config: str
     overrides: Mapping[str, Any] = {}
     seconds: float | int = 240
+    trained: bool = True
 
     @property
     def name(self) -> str:
@@ -45,6 +47,11 @@ class Candidate(NamedTuple):
         """
         return load_settings(self.config, {**self.overrides, **keys})
 
+    @property
+    def trained_on_drawn_defects(self) -> bool:
+        """Whether drawn defects flatter its figures."""
+        return self.settings({}).model.name == "restore"
+
     def digest(self, keys: Mapping[str, Any]) -> str:
         """Of its settings: a file of this name may have been edited, or another be meant by it."""
         return schema.digest_of(plain(self.settings(keys).to_dict()))
@@ -52,30 +59,27 @@ class Candidate(NamedTuple):
 
 _LARGE = {"data.image_size": "256,256", "evaluate.smoothing": "4"}
 
+
+def _fitted(config: str, seconds: float, overrides: Mapping[str, Any] | None = None) -> Candidate:
+    return Candidate(config, overrides or {}, seconds, trained=False)
+
+
 CANDIDATES = (
-    Candidate("feature_pca", seconds=70),
-    Candidate("own_features", seconds=40),
-    Candidate("pca", seconds=20),
-    Candidate("feature_pca:small", seconds=30),
-    Candidate("pca", _LARGE, seconds=40),
-    Candidate("pca:patch", seconds=50),
-    Candidate("feature_pca:anywhere", seconds=70),
-    Candidate("feature_pca:padim", seconds=70),
+    _fitted("feature_pca", 70),
+    Candidate("restore", seconds=170),
+    _fitted("own_features", 40),
+    _fitted("pca", 20),
+    _fitted("feature_pca:small", 30),
+    _fitted("pca", 40, _LARGE),
+    _fitted("pca:patch", 50),
+    _fitted("feature_pca:anywhere", 70),
+    _fitted("feature_pca:padim", 70),
     Candidate("vae:small", seconds=180),
     Candidate("cae:small", seconds=220),
     Candidate("vqvae:small", seconds=300),
     Candidate("vit_memory:small", seconds=400),
 )
-"""In the order in which they are tried: closed forms, then what is trained within minutes."""
-
-
-TRAINED_ON_DRAWN_DEFECTS = {
-    "restore": (
-        "it is trained on defects that are drawn as those here are, which flatter it; judge "
-        "own_features, whose map it scales, and compare both by real defects"
-    )
-}
-"""Models that drawn defects cannot be put beside others by, and why."""
+"""In the usual order, what does best on data with real defects first."""
 
 
 def candidate_of(config: str) -> Candidate:
@@ -92,7 +96,7 @@ def candidate_of(config: str) -> Candidate:
             return usual
     candidate = Candidate(config)
     closed_form = build_from(candidate.settings({})).fit is not None
-    return candidate._replace(seconds=60) if closed_form else candidate
+    return candidate._replace(seconds=60, trained=False) if closed_form else candidate
 
 
 def parted(candidates: Sequence[Candidate]) -> tuple[list[Candidate], dict[str, str]]:
@@ -104,9 +108,6 @@ def parted(candidates: Sequence[Candidate]) -> tuple[list[Candidate], dict[str, 
     able, absent = [], {}
     for candidate in candidates:
         model = candidate.settings({}).model
-        if model.name in TRAINED_ON_DRAWN_DEFECTS:
-            absent[candidate.name] = TRAINED_ON_DRAWN_DEFECTS[model.name]
-            continue
         network = model.options.get("backbone") if model.name == "feature_pca" else None
         package = backbone(network).package if network else ""
         own = candidate.settings({}).train.weights

@@ -11,7 +11,7 @@ Tibshirani, "An Introduction to the Bootstrap", 1993, section 8.3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -229,8 +229,14 @@ def choose(rows: Sequence[Row]) -> Row:
     return next(row for row in rows if row.order == usual)
 
 
-def reasons_for(chosen: Row, rows: Sequence[Row]) -> list[str]:
-    """Why a row was chosen, in sentences."""
+def reasons_for(chosen: Row, rows: Sequence[Row], *, flattered: Container[str] = ()) -> list[str]:
+    """Why a row was chosen, in sentences.
+
+    Args:
+      chosen: of :func:`choose`.
+      rows: of :func:`rank`.
+      flattered: names of candidates that were trained on drawn defects.
+    """
     first, models = rows[0], len({row.candidate for row in rows})
     reasons = [
         f"Of {len(rows)} scores of {models} model{'s' * (models > 1)}, {first.score} of "
@@ -241,12 +247,18 @@ def reasons_for(chosen: Row, rows: Sequence[Row]) -> list[str]:
     if chosen is not first:
         reasons.append(
             f"{chosen.score} of {chosen.candidate} has {chosen.value:.3f}, which is not clearly "
-            "less. Where drawn defects cannot tell, the model is taken that is tried first: it "
-            "does better on data with real defects."
+            "less. Where drawn defects cannot tell, the model is taken that usually does better on "
+            "data with real ones."
         )
     hardest = min(chosen.kinds, key=lambda kind: chosen.kinds[kind])
     reasons.append(f"The kind that it finds worst is {hardest}: {chosen.kinds[hardest]:.3f}.")
     near = [row for row in rows if not row.clearly_behind]
+    reasons += [
+        f"{name} is trained on defects that are drawn like these, on other images, so its figures "
+        "flatter it beside models that never saw one."
+        for name in dict.fromkeys(row.candidate for row in near)
+        if name in flattered
+    ]
     fast = min(near, key=lambda row: row.milliseconds)
     if fast.milliseconds < chosen.milliseconds / 2:
         reasons.append(

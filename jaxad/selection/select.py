@@ -92,7 +92,9 @@ def select(
         rows = rank(results, trial.splits, seed=seed)
         chosen = choose(rows)
         command = _command(chosen, trial)
-        write_page(folder, trial, rows, chosen, reasons_for(chosen, rows), left_out, command)
+        flattered = [one.name for one in able if one.trained_on_drawn_defects]
+        reasons = reasons_for(chosen, rows, flattered=flattered)
+        write_page(folder, trial, rows, chosen, reasons, left_out, command)
     return Selection(chosen, rows, left_out, command, folder)
 
 
@@ -141,14 +143,15 @@ def _largest(candidates: Sequence[Candidate]) -> tuple[int, int]:
 def _judge_all(
     folder: SelectionFolder, candidates: Sequence[Candidate], trial: Trial, minutes: float | int
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """What each candidate gave, in order, and why others were not judged.
+    """What each candidate gave, in the usual order, and why others were not judged.
 
     Raises:
       UserError: none could be judged.
     """
     budget, left_out = 60.0 * minutes, {}
     found = {one.name: _known(folder, one, trial) for one in candidates}
-    for number, candidate in enumerate(candidates, start=1):
+    closed_forms_first = sorted(candidates, key=lambda one: one.trained)
+    for number, candidate in enumerate(closed_forms_first, start=1):
         name = f"[{number}/{len(candidates)}] {candidate.name}"
         if found[candidate.name] is not None:
             say(f"{name}: judged before", file=sys.stderr)

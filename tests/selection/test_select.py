@@ -18,7 +18,8 @@ from jaxad.cli import main as cli
 from jaxad.run.config import load_settings
 from jaxad.run.errors import UserError
 from jaxad.selection import judge, select as selecting
-from jaxad.selection.candidates import CANDIDATES, Candidate, candidate_of, parted
+from jaxad.selection.candidates import CANDIDATES, Candidate, parted
+from jaxad.selection.ranking import reasons_for
 from jaxad.selection.records import SelectionFolder
 from jaxad.selection.trial import make_trial
 
@@ -286,13 +287,30 @@ def test_every_usual_candidate_is_a_config_that_loads(monkeypatch):
     assert all(not one.config.startswith("feature") for one in able)
 
 
-def test_a_model_that_is_trained_on_drawn_defects_is_not_judged_by_them(tiny_data, tmp_path):
-    able, absent = parted([candidate_of("restore:small"), candidate_of("pca")])
-    assert [one.name for one in able] == ["pca"]
-    assert "own_features" in absent["restore:small"]
-    with pytest.raises(UserError, match="restore: it is trained on defects"):
-        jaxad.select(tiny_data, tmp_path / "work", configs=["restore"])
-    assert not (tmp_path / "work").exists()
+def test_closed_forms_are_tried_first_and_rank_as_usual(tiny_data, tmp_path, monkeypatch, configs):
+    tried = []
+
+    def judged(folder, candidate, trial, *, seconds):
+        tried.append(candidate.name)
+        raise UserError("not here")
+
+    monkeypatch.setattr(selecting, "judge", judged)
+    order = ["vae:small", configs["seeing"]]
+    with pytest.raises(UserError, match=r"not here; .*vae:small: not here"):
+        jaxad.select(tiny_data, tmp_path / "work", configs=order)
+    assert tried == order[::-1]
+
+
+def test_what_is_trained_on_drawn_defects_is_named(found):
+    assert Candidate("restore:small").trained_on_drawn_defects
+    assert not Candidate("own_features").trained_on_drawn_defects
+    row = found.rows[0]
+    plain = reasons_for(row, [row])
+    assert reasons_for(row, [row], flattered=["another"]) == plain
+    (said,) = set(reasons_for(row, [row], flattered=[row.candidate])) - set(plain)
+    assert said.startswith(f"{row.candidate} is trained on defects")
+    behind = row._replace(candidate="behind", behind_low=0.1)
+    assert not any("flatter" in r for r in reasons_for(row, [row, behind], flattered=["behind"]))
 
 
 def test_the_command_line(found, copied, tiny_data, configs, capsys):

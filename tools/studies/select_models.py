@@ -8,15 +8,13 @@ models judge the real test images (at most 200, spread evenly over the kinds). T
 all models and for those without pretrained weights, the rank correlation (Spearman) of both figures
 over all scores of all models, and over models, each by its config's own score; the image AUROC by
 real defects of what was chosen, of the best there is, and the points between them; and the same
-points for the row of the highest figure, whatever the usual order. Configs after ``--also`` are
-judged on the same images and defects and stand by themselves. An interrupted study goes on.
+points for the row of the highest figure, whatever the usual order. An interrupted study goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,11 +30,10 @@ from jaxad.evaluation.inputs import run_table
 from jaxad.report.tables import format_value
 from jaxad.run.environment import describe, processor_name
 from jaxad.run.files import write_json
-from jaxad.selection.candidates import CANDIDATES, Candidate
-from jaxad.selection.judge import judge
+from jaxad.selection.candidates import CANDIDATES
 from jaxad.selection.ranking import Row, choose, rank
-from jaxad.selection.records import RESULT, TRIAL, SelectionFolder, read_record, write_record
-from jaxad.selection.trial import Split, make_trial
+from jaxad.selection.records import RESULT, TRIAL, SelectionFolder, read_record
+from jaxad.selection.trial import Split
 from jaxad.training.inputs import decode
 
 MOST = 200
@@ -65,31 +62,16 @@ def real_figures(folder: SelectionFolder, candidate: str) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def run_on(root: str, folder: SelectionFolder, models: Sequence[str], also: Sequence[str]) -> None:
+def run_on(root: str, folder: SelectionFolder, models: Sequence[str]) -> None:
     """Selects on one data set, and has the models judge its real defects."""
     candidates = [one for one in CANDIDATES if one.name in models]
     found = jaxad.select(root, folder.path, minutes=600, configs=candidates)
-    judge_also(root, folder, also)
     file = folder.path / "real.json"
     real = json.loads(file.read_text()) if file.exists() else {}
-    for candidate in [*dict.fromkeys(row.candidate for row in found.rows), *also]:
+    for candidate in dict.fromkeys(row.candidate for row in found.rows):
         if candidate not in real:
             real[candidate] = real_figures(found.folder, candidate)
             write_json(file, real)
-
-
-def judge_also(root: str, folder: SelectionFolder, also: Sequence[str]) -> None:
-    """Judges configs that a selection does not take, on the same images and defects."""
-    missing = [name for name in also if not folder.result(name).exists()]
-    if not missing:
-        return
-    keys = {"data.align": "auto", "data.root": os.path.abspath(root)}
-    sizes = [one.settings({}).data.image_size for one in CANDIDATES]
-    largest = (max(size[0] for size in sizes), max(size[1] for size in sizes))
-    trial = make_trial(folder, keys, image_size=largest, seed=0)
-    for name in missing:
-        result = judge(folder, Candidate(name), trial, seconds=36000)
-        write_record(folder.result(name), RESULT, result)
 
 
 def splits_of(folder: SelectionFolder) -> list[Split]:
@@ -110,17 +92,14 @@ def splits_of(folder: SelectionFolder) -> list[Split]:
     ]
 
 
-def ranked(
-    folder: SelectionFolder, real: Real, also: Sequence[str]
-) -> tuple[dict[str, list[Row]], list[Row]]:
-    """The ranking of each group of models that were judged by real defects too, and of ``also``."""
+def ranked(folder: SelectionFolder, real: Real) -> dict[str, list[Row]]:
+    """The ranking of each group of models that were judged by real defects too."""
     splits, found = splits_of(folder), {}
     read = lambda name: read_record(folder.result(name), RESULT)
-    others = rank(results, splits) if (results := [r for name in also if (r := read(name))]) else []
     for group, belongs in GROUPS.items():
         names = [one.name for one in CANDIDATES if one.name in real and belongs(one.name)]
         found[group] = rank([result for name in names if (result := read(name))], splits)
-    return found, others
+    return found
 
 
 def summary(data: str, group: str, rows: Sequence[Row], real: Real) -> dict[str, Any]:
@@ -188,24 +167,21 @@ def main() -> None:
     parser.add_argument("--work", required=True, type=pathlib.Path, help="of the selections")
     parser.add_argument("--models", nargs="+", default=[one.name for one in CANDIDATES],
                         help="that are tried, by the names of tables")  # fmt: skip
-    parser.add_argument("--also", nargs="*", default=[], metavar="CONFIG",
-                        help="are judged, and not ranked with the others")  # fmt: skip
     parser.add_argument("--rank-only", action="store_true", help="what was judged before")
     parser.add_argument("--output", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
-    lines, rows, others = [], {}, {}
+    lines, rows = [], {}
     for named in arguments.data:
         data, _, root = named.partition("=")
         folder = SelectionFolder(arguments.work / data)
         if not arguments.rank_only:
-            run_on(root, folder, arguments.models, arguments.also)
+            run_on(root, folder, arguments.models)
         real = json.loads((folder.path / "real.json").read_text())
-        found, beside = ranked(folder, real, arguments.also)
+        found = ranked(folder, real)
         lines += [summary(data, group, of, real) for group, of in found.items()]
         rows[data] = [record_of(row, real) for row in found["all"]]
-        others[data] = [record_of(row, real) for row in beside]
         made = {"processor": processor_name(), "commit": describe(0)["commit"]}
-        values = {**made, "summary": lines, "rows": rows, "also": others}
+        values = {**made, "summary": lines, "rows": rows}
         write_json(arguments.output, values)
     print(table_of(lines), flush=True)
 
