@@ -1,9 +1,10 @@
-r"""Own features and a U-Net trained on drawn defects: no pretrained weights.
+r"""Features in closed form and a U-Net trained on drawn defects; no pretrained weights by default.
 
     jaxad train --workdir=RUN --config=restore \
         --config.data.root=DIR --config.data.category=bottle
 
 Variants
+  pretrained 256 x 256 pixels, over feature_pca instead of own_features: needs jaxad[features]
   small      64 x 64 pixels, 300 steps; not measured
   paper      there is none of the whole model; its defaults on maps as they come, without smoothing
   reference  the same; there is no code of authors to follow
@@ -23,7 +24,15 @@ def get_config(variants: str = ""):
     config.train.schedule = "cosine"
     config.evaluate.primary_map = "residual*probability"
     config.evaluate.primary_score = "residual*probability:top1"
-    return apply_variants(config, variants, {"small": small, "paper": paper, "reference": paper})
+    known = {"pretrained": pretrained, "small": small, "paper": paper, "reference": paper}
+    return apply_variants(config, variants, known, exclusive=[("pretrained", "small")])
+
+
+def pretrained(config):
+    """Over features of a pretrained network, at the size of ``feature_pca``."""
+    config.data.image_size = (256, 256)
+    config.model.backbone = "efficientnet_lite0"
+    config.evaluate.smoothing = 4.0
 
 
 def small(config):

@@ -52,6 +52,17 @@ CASES = {
     "restore": Case(
         "restore", (16, 24, 3), {"width": 8, "levels": 2, "components": 3, "kinds": "patch"}
     ),
+    "restore-pretrained": Case(
+        "restore",
+        (32, 48, 3),
+        {
+            "backbone": tiny_backbone.NAME,
+            "width": 8,
+            "levels": 2,
+            "components": 3,
+            "kinds": "patch",
+        },
+    ),
     "cae": Case("cae", (64, 64, 3), {"latent": 8, "width": 0.25, "loss": "l2+ssim"}),
     "cae-l2": Case("cae", (64, 64, 1), {"latent": 8, "width": 0.25, "loss": "l2"}),
     "cae-tiles": Case(

@@ -94,7 +94,8 @@ class Model(NamedTuple):
       param_labels: ``params -> pytree of labels`` of the same structure; the config maps a label
         to an optimiser.
       initialise: optional ``(variables, batches) -> variables``, a start that depends on the data
-        (a codebook from clusters), taken once before the first step; ``batches`` as for ``fit``.
+        (a codebook from clusters), taken once before the first step; ``batches``, and with
+        ``backbone`` that argument, as for ``fit``.
       fit: for closed-form models only, else None: ``(batches) -> variables`` where ``batches``
         can be iterated several times, each pass yielding
         :class:`~jaxad.data.batch.Batch` of good images. With ``backbone`` it also takes
@@ -111,7 +112,7 @@ class Model(NamedTuple):
       left_out: optional, with ``fit``: ``(variables, batches, folds (n,)) -> Unseen`` of all n
         images, in any order: what models fitted to the other folds say of each, from the variables
         of the model that is fitted to all of them, without fitting those.
-      backbone: name of the pretrained network that ``fit`` builds on
+      backbone: name of the pretrained network that ``fit`` or ``initialise`` builds on
         (:data:`jaxad.models.layers.backbones.BACKBONES`); empty: none.
       diagnostics: optional ``(variables, images) -> {name: array}``, what the model knows and how
         it used it on these ``b`` images; jitted. The report draws an array by its shape and the
@@ -140,7 +141,7 @@ class Model(NamedTuple):
     detect: Callable[..., Detection]
     param_labels: Callable[[Any], Any]
     trimmed: Callable[[Variables, bool], tuple[Callable[..., Detection], Variables]] | None = None
-    initialise: Callable[[Variables, Iterable[Batch]], Variables] | None = None
+    initialise: Callable[..., Variables] | None = None
     fit: Callable[..., Variables] | None = None
     solve: Callable[..., Variables] | None = None
     learn_backbone: Callable[[Iterable[Batch]], Variables] | None = None

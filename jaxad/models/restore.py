@@ -2,9 +2,10 @@
 
 Two parts, fitted one after the other:
 
-1. In closed form before the first step: :mod:`jaxad.models.own_features`, whose map ``residual`` is
-   kept as it is, and principal axes of small images
-   (:mod:`jaxad.models.layers.folded_pca`), which give every image a linear reconstruction.
+1. In closed form before the first step: :mod:`jaxad.models.own_features`, or with
+   ``model.backbone`` :mod:`jaxad.models.feature_pca`, whose map ``residual`` is kept as it is, and
+   principal axes of small images (:mod:`jaxad.models.layers.folded_pca`), which give every image a
+   linear reconstruction.
 2. By gradients: a U-Net (:mod:`jaxad.models.layers.restoring_network`) sees an image, its linear
    reconstruction and what this leaves, and gives the image as it should be and the probability that
    a pixel is defective. It is trained on defects drawn on good images within the step
@@ -17,7 +18,7 @@ blended in by Poisson editing. The loss of an image is ``10 focal + dice + 5 l1`
 Dice of the probability against the mask, and the absolute error of the restored image, in which
 defective pixels have the weight ``1 + model.defect_weight``. The weights are this library's choice.
 
-Maps: ``residual``, that of ``own_features``; ``probability``; ``restoration``, the absolute
+Maps: ``residual``, that of the closed form; ``probability``; ``restoration``, the absolute
 difference between the image and the restored one; ``residual*probability``, the residual times
 ``sqrt(probability + model.floor)``. The floor keeps the residual of what the network does not know,
 parts in the wrong place above all. The reconstruction is the restored image.
@@ -26,8 +27,10 @@ parts in the wrong place above all. The reconstruction is the restored image.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +38,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from jaxad.data.batch import Batch
 from jaxad.data.defects.kinds import KINDS
-from jaxad.models import own_features
+from jaxad.models import feature_pca, own_features
 from jaxad.models.base import (
     Detection,
     LossOutput,
@@ -48,6 +51,7 @@ from jaxad.models.base import (
     to_unit_float,
 )
 from jaxad.models.layers import folded_pca, training_defects
+from jaxad.models.layers.feature_reconstruction import FeaturePCAOptions
 from jaxad.models.layers.folded_pca import FOLDS
 from jaxad.models.layers.restoring_network import RestoringNetwork
 from jaxad.models.layers.whitened_patches import averaged
@@ -67,6 +71,11 @@ FOCAL_WEIGHT, L1_WEIGHT = 10.0, 5.0
 class RestoreOptions(ModelOptions):
     """Options of ``restore``."""
 
+    backbone: str = option(
+        "",
+        "pretrained network whose features are reconstructed, one of feature_pca; empty: filters "
+        "of the images, as of own_features",
+    )
     width: int = option(
         16, "channels of the U-Net's finest level; twice as many at each coarser one", at_least=1
     )
@@ -112,8 +121,8 @@ def _kinds(names: str) -> tuple[str, ...]:
 class Restore:
     """The functions of the model; its variables are those of its parts.
 
-    ``params`` are the U-Net's; the collections ``features``, ``linear`` and ``donors`` are fitted
-    once and stay.
+    ``params`` are the U-Net's; the collections ``features`` (``features_...``: what a pretrained
+    network has beside parameters), ``linear`` and ``donors`` are fitted once and stay.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], options: RestoreOptions):
@@ -125,10 +134,12 @@ class Restore:
 
         Raises:
           ValueError: images that do not fit, or an unknown kind of defect.
+          UserError: an unknown backbone.
         """
         h, w, c = image_shape
         self.cell = max(2, min(h, w) // GRID)
-        multiple = math.lcm(own_features.MULTIPLE, self.cell * 2 ** (options.levels - 1))
+        own = 1 if options.backbone else own_features.MULTIPLE
+        multiple = math.lcm(own, self.cell * 2 ** (options.levels - 1))
         if h % multiple or w % multiple:
             raise ValueError(
                 f"images of {h} x {w} do not part into the levels of the network; set "
@@ -137,7 +148,11 @@ class Restore:
         self.kinds = _kinds(options.kinds)
         self.shape, self.options = image_shape, options
         self.small = (h // self.cell, w // self.cell, c)
-        self.features = own_features.build(image_shape, own_features.OwnFeaturesOptions())
+        if options.backbone:
+            of_network = FeaturePCAOptions(backbone=options.backbone)
+            self.features = feature_pca.build(image_shape, of_network)
+        else:
+            self.features = own_features.build(image_shape, own_features.OwnFeaturesOptions())
         widths = tuple(options.width * 2**level for level in range(options.levels))
         self.network = RestoringNetwork(widths, self.cell, jnp.dtype(options.dtype))
 
@@ -148,17 +163,20 @@ class Restore:
         blank = jnp.zeros((1, *self.shape)), jnp.zeros((1, *self.small))
         return {
             **self.network.init(of_network, *blank),
-            "features": self.features.init(of_features)["params"],
+            **_stored(self.features.init(of_features)),
             "linear": folded_pca.blank(dimension, min(self.options.components, dimension - 1)),
             "donors": training_defects.blank(self.shape),
         }
 
-    def initialise(self, variables: Variables, batches: Iterable[Batch]) -> Variables:
+    def initialise(
+        self, variables: Variables, batches: Iterable[Batch], **backbone: Variables
+    ) -> Variables:
         """Fits the parts in closed form.
 
         Args:
           variables: of which the U-Net's are kept.
           batches: of good images; iterated several times.
+          **backbone: ``backbone=``, the variables of the pretrained network, where there is one.
 
         Raises:
           ValueError: too few images.
@@ -168,7 +186,7 @@ class Restore:
         return {
             **variables,
             "linear": folded_pca.fit(batches, self.shape, components, self.cell),
-            "features": self.features.fit(batches)["params"],
+            **_stored(self.features.fit(batches, **backbone)),
             "donors": training_defects.keep_donors(batches),
         }
 
@@ -223,9 +241,26 @@ class Restore:
 
     def detect(self, variables: Variables, images: Shaped[AnyArray, "b h w c"]) -> Detection:
         """The maps of the head of this file."""
+        return self.detect_by(self.features.detect, variables, images)
+
+    def trimmed(
+        self, variables: Variables, compact: bool
+    ) -> tuple[Callable[..., Detection], Variables]:
+        """The same detection without what the closed form does not use, and without donors."""
+        assert self.features.trimmed is not None
+        alone, kept = self.features.trimmed(_of_features(variables), compact)
+        needed = {name: variables[name] for name in ("params", "linear")}
+        return functools.partial(self.detect_by, alone), {**needed, **_stored(kept)}
+
+    def detect_by(
+        self,
+        detect_features: Callable[..., Detection],
+        variables: Variables,
+        images: Shaped[AnyArray, "b h w c"],
+    ) -> Detection:
+        """:meth:`detect` with the closed form's detection as it is given."""
         images = to_unit_float(images)
-        found = self.features.detect({"params": variables["features"]}, images)
-        residual = found.maps["residual"]
+        residual = detect_features(_of_features(variables), images).maps["residual"]
         restored, logits = self.restore(variables, images, jnp.full(images.shape[0], FOLDS))
         probability, shown = jax.nn.sigmoid(logits), jnp.clip(restored, 0.0, 1.0)
         maps = {
@@ -244,18 +279,37 @@ class Restore:
         return {"linear_reconstruction": jnp.clip(linear, 0.0, 1.0)}
 
 
+def _stored(of_features: Variables) -> dict[str, Any]:
+    """Variables of the closed form as collections of this model."""
+    return {
+        "features" if name == "params" else f"features_{name}": tree
+        for name, tree in of_features.items()
+    }
+
+
+def _of_features(variables: Variables) -> Variables:
+    """What :func:`_stored` stored."""
+    return {
+        "params" if name == "features" else name.removeprefix("features_"): tree
+        for name, tree in variables.items()
+        if name == "features" or name.startswith("features_")
+    }
+
+
 def build(
     image_shape: tuple[int, int, int], options: RestoreOptions, *, axis_name: str | None = None
 ) -> Model:
     """Builds ``restore``.
 
     Args:
-      image_shape: ``(h, w, c)``, c of 1 or 3, sides that the network's levels divide.
+      image_shape: ``(h, w, c)``, c of 1 or 3, sides that the network's levels divide, and the
+        backbone.
       options: of the model.
       axis_name: unused, nothing is reduced over devices inside the model.
 
     Raises:
       ValueError: images that do not fit, or an unknown kind of defect.
+      UserError: an unknown backbone.
     """
     del axis_name
     parts = Restore(image_shape, options)
@@ -265,7 +319,9 @@ def build(
         init=parts.init,
         loss=parts.loss,
         detect=parts.detect,
+        trimmed=parts.trimmed,
         param_labels=label_all_trainable,
         initialise=parts.initialise,
+        backbone=options.backbone,
         diagnostics=parts.diagnostics,
     )

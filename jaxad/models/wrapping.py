@@ -72,11 +72,11 @@ def changed(model: Model, change: Change) -> Model:
         alone, kept = model.trimmed(inner(variables), compact)
         return detecting(alone), {**kept, name: variables[name]}
 
-    def initialise(variables: Variables, batches: Iterable[Batch]) -> Variables:
+    def initialise(variables: Variables, batches: Iterable[Batch], **backbone: Any) -> Variables:
         own = change.fit(batches)
         found: Variables = inner(variables)
         if model.initialise is not None:
-            found = model.initialise(found, _Seen(batches, own, change))
+            found = model.initialise(found, _Seen(batches, own, change), **backbone)
         return {**found, name: own}
 
     def fit(batches: Iterable[Batch], **backbone: Any) -> Variables:

@@ -66,6 +66,7 @@ def _fitted(config: str, seconds: float, overrides: Mapping[str, Any] | None = N
 
 CANDIDATES = (
     _fitted("feature_pca", 70),
+    Candidate("restore:pretrained", seconds=250),
     Candidate("restore", seconds=170),
     _fitted("own_features", 40),
     _fitted("pca", 20),
@@ -108,7 +109,7 @@ def parted(candidates: Sequence[Candidate]) -> tuple[list[Candidate], dict[str, 
     able, absent = [], {}
     for candidate in candidates:
         model = candidate.settings({}).model
-        network = model.options.get("backbone") if model.name == "feature_pca" else None
+        network = model.options.get("backbone")
         package = backbone(network).package if network else ""
         own = candidate.settings({}).train.weights
         if network and not own and not (package and is_installed(package)):

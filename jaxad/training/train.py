@@ -185,7 +185,7 @@ def _fit(setup: Setup, fit: Callable[..., Variables]) -> None:
 
 
 def _pretrained(setup: Setup) -> dict[str, Variables]:
-    """What a closed form builds on, as it takes it; {} for most."""
+    """What a model builds on, as its fit or its start takes it; {} for most."""
     name = setup.model.backbone
     if not name:
         return {}
@@ -286,12 +286,14 @@ def _start(setup: Setup, total: int) -> tuple[TrainState, optax.GradientTransfor
 def _first_values(setup: Setup, variables: Variables) -> Variables:
     """The variables of a new run: as drawn, loaded from weights, or set by the training images."""
     weights, initialise = setup.config.train.weights, setup.model.initialise
-    if weights:
+    # The steps take over the buffers of the state, and whoever gave the weights may keep theirs.
+    pretrained = jax.tree.map(jax.numpy.copy, _pretrained(setup))
+    if weights and not pretrained:
         variables = load_weights(variables, weights)
         log(f"the encoder starts from {weights}")
     if initialise is not None:
         try:
-            variables = initialise(variables, BatchLoader(setup.inputs.train))
+            variables = initialise(variables, BatchLoader(setup.inputs.train), **pretrained)
         except ValueError as error:
             raise UserError(str(error)) from error
         if note := alignment_in_words(variables):

@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_backbone
+import tiny_features
 from scipy import special
 from sklearn.decomposition import PCA
 
 from jaxad import models
 from jaxad.data.batch import Batch
+from jaxad.models.base import for_detection
 from jaxad.models.layers import folded_pca, training_defects
 from jaxad.models.layers.folded_pca import FOLDS
 from jaxad.models.layers.restoring_network import (
@@ -182,6 +185,30 @@ def test_the_maps_follow_from_each_other(fitted):
     assert float(maps["probability"].std()) > 0
 
 
+def test_over_a_pretrained_network_the_residual_is_that_of_feature_pca():
+    """And what detection leaves out, unused axes and donors, changes no map."""
+    images, new = tiny_features.images_of(9), tiny_features.images_of(3, seed=5)
+    closed = models.build("feature_pca", tiny_features.SHAPE, backbone=tiny_backbone.NAME)
+    network = closed.init(jax.random.key(2))
+    network = {name: tree["backbone"] for name, tree in network.items()}
+    expected = closed.detect(
+        closed.fit(tiny_features.batches_of(images), backbone=network), new
+    ).maps["residual"]
+    model = models.build("restore", tiny_features.SHAPE, backbone=tiny_backbone.NAME, **SMALL)
+    assert model.backbone == tiny_backbone.NAME
+    variables = jax.jit(model.init)(jax.random.key(0))
+    variables = model.initialise(variables, tiny_features.batches_of(images), backbone=network)
+    assert variables["features_batch_stats"]
+    whole = jax.jit(model.detect)(variables, new)
+    # The fit is repeated in float32, and XLA orders sums otherwise.
+    np.testing.assert_allclose(whole.maps["residual"], expected, rtol=2e-3)
+    trimmed, kept = for_detection(model, variables)
+    assert "donors" not in kept and len(kept["features"]["axes"]) == 8
+    found = jax.jit(trimmed.detect)(kept, new)
+    for name, values in whole.maps.items():
+        np.testing.assert_allclose(found.maps[name], values, rtol=2e-4, atol=1e-6, err_msg=name)
+
+
 def test_held_out_images_are_reconstructed_by_all_axes(fitted):
     """In training an image's own fold decides; otherwise its row has no meaning."""
     parts, variables = fitted
@@ -203,6 +230,7 @@ def test_held_out_images_are_reconstructed_by_all_axes(fitted):
         ((136, 136, 3), {"levels": 4}, "multiples of 16"),
         ((16, 16, 4), {}, "data.channels=3"),
         ((16, 16, 3), {"kinds": "patch,dust"}, "'dust', which is none of patch"),
+        ((16, 16, 3), {"backbone": "resnet99"}, "resnet99"),
     ],
 )
 def test_what_does_not_fit_is_refused(shape, options, sentence):

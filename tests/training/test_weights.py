@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_backbone
+import tiny_features
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 from PIL import Image
@@ -20,8 +22,11 @@ from jaxad.data.split import split_holdout
 from jaxad.evaluation.detector import Detector
 from jaxad.models.base import parameter_key
 from jaxad.models.layers.vit import VisionTransformer
+from jaxad.models.restore import _of_features
 from jaxad.run.config import load_config
 from jaxad.run.errors import UserError
+from jaxad.training import preparation, train as training
+from jaxad.training.backbones import BackboneWeights
 from jaxad.training.checkpoints import Checkpoints, digest_of
 from jaxad.training.train import train
 from jaxad.training.weights import (
@@ -366,3 +371,43 @@ def test_all_good_images_may_be_held_out_only_where_nothing_is_trained(
     assert len(json.loads(run.data.read_text())["holdout"]) == 20
     with pytest.raises(UserError, match=r"data\.holdout=1 leaves no image to train on"):
         train(config(tiny_data, weights / "hf-vit", **all_of_them), tmp_path / "other")
+
+
+def test_a_network_trained_over_a_pretrained_one_keeps_it_through_a_resumption(
+    tmp_path, monkeypatch
+):
+    """Images are brought to one brightness too: what wraps the model passes the network on."""
+    folder = tmp_path / "data" / "train" / "good"
+    folder.mkdir(parents=True)
+    for number, image in enumerate(tiny_features.images_of(8)):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    pretrained = BackboneWeights(tiny_features.network(), {"family": "tiny", "source": "drawn"})
+    for module in (preparation, training):
+        monkeypatch.setattr(module, "load_backbone", lambda *_: pretrained)
+    keys = {
+        "data.root": tmp_path / "data",
+        "data.image_size": tiny_features.SHAPE[:2],
+        "data.illumination": "level",
+        "data.pipeline": "memory",
+        "data.holdout": 0,
+        "model.backbone": tiny_backbone.NAME,
+        "model.width": 4,
+        "model.levels": 2,
+        "model.kinds": "patch",
+        "train.batch_size": 4,
+        "train.devices": 1,
+    }
+    found = {}
+    for steps in (1, 3):
+        config = load_config("restore", {**keys, "train.steps": steps})
+        run = train(config, tmp_path / "run")
+        detector = Detector.load(run.path)
+        found[steps] = jax.tree.map(np.asarray, detector.variables)
+        output = detector(tiny_features.images_of(2, seed=1))
+        assert np.isfinite(output.maps["residual*probability"]).all()
+    own = {name: tree["backbone"] for name, tree in _of_features(found[3]).items()}
+    jax.tree.map(np.testing.assert_array_equal, own, dict(pretrained.variables))
+    jax.tree.map(np.testing.assert_array_equal, found[1]["features"], found[3]["features"])
+    first, last = (jax.tree.leaves(found[steps]["params"]) for steps in (1, 3))
+    assert not same(first, last)
+    assert run.read_json(run.environment)["weights"]["family"] == "tiny"

@@ -37,7 +37,8 @@ from jaxad.selection.trial import Split
 from jaxad.training.inputs import decode
 
 MOST = 200
-GROUPS = {"all": lambda name: True, "no weights": lambda name: not name.startswith("feature")}
+PRETRAINED = ("feature_pca", "restore:pretrained")
+GROUPS = {"all": lambda name: True, "no weights": lambda name: not name.startswith(PRETRAINED)}
 
 Real = Mapping[str, Mapping[str, float]]
 """Candidate -> score -> AUROC on real test images."""
