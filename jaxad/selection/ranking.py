@@ -151,6 +151,7 @@ def rank(
     results: Sequence[Mapping[str, Any]],
     splits: Sequence[Split],
     *,
+    flattered: Container[str] = (),
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Row]:
@@ -159,6 +160,8 @@ def rank(
     Args:
       results: what candidates gave, in the order in which equal ones are named.
       splits: what they were judged on.
+      flattered: names of candidates that were trained on drawn defects: these cannot choose among
+        their maps, some of which find nothing else, so that the score of the config stands alone.
       resamples: of the bootstrap.
       seed: of it.
     """
@@ -166,7 +169,8 @@ def rank(
     names = kinds_of(splits)
     entries = []
     for order, result in enumerate(results):
-        for score in _ordered(result):
+        scores = _ordered(result)
+        for score in scores[:1] if result["candidate"] in flattered else scores:
             each = aurocs(result["good"][score], result["drawn"][score], splits, draws)
             means = (each * draws.kinds).sum(axis=1) / draws.kinds.sum(axis=1)
             entries.append((order, result, score, each[0], means))

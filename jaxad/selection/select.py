@@ -89,10 +89,10 @@ def select(
         trial = make_trial(folder, keys, image_size=size, seed=seed)
         results, more = _judge_all(folder, able, trial, minutes)
         left_out |= more
-        rows = rank(results, trial.splits, seed=seed)
+        flattered = [one.name for one in able if one.trained_on_drawn_defects]
+        rows = rank(results, trial.splits, flattered=flattered, seed=seed)
         chosen = choose(rows)
         command = _command(chosen, trial)
-        flattered = [one.name for one in able if one.trained_on_drawn_defects]
         reasons = reasons_for(chosen, rows, flattered=flattered)
         write_page(folder, trial, rows, chosen, reasons, left_out, command)
     return Selection(chosen, rows, left_out, command, folder)

@@ -96,10 +96,12 @@ def splits_of(folder: SelectionFolder) -> list[Split]:
 def ranked(folder: SelectionFolder, real: Real) -> dict[str, list[Row]]:
     """The ranking of each group of models that were judged by real defects too."""
     splits, found = splits_of(folder), {}
+    flattered = [one.name for one in CANDIDATES if one.trained_on_drawn_defects]
     read = lambda name: read_record(folder.result(name), RESULT)
     for group, belongs in GROUPS.items():
         names = [one.name for one in CANDIDATES if one.name in real and belongs(one.name)]
-        found[group] = rank([result for name in names if (result := read(name))], splits)
+        results = [result for name in names if (result := read(name))]
+        found[group] = rank(results, splits, flattered=flattered)
     return found
 
 
