@@ -47,9 +47,9 @@ from jaxad.export.formats import export
 from jaxad.run.environment import processor_name
 from jaxad.run.files import write_json
 
-CONFIGS = ("feature_pca", "own_features", "pca", "pca:patch", "restore", "cae:small",
-           "vqvae:small", "vae:small", "vae_grf:small", "vit_vae:small", "anovit:small",
-           "vit_memory:small", "vt_adl:small",
+CONFIGS = ("feature_pca", "own_features", "pca", "pca:patch", "restore", "restore:pretrained",
+           "cae:small", "vqvae:small", "vae:small", "vae_grf:small", "vit_vae:small",
+           "anovit:small", "vit_memory:small", "vt_adl:small",
            "mae:small", "mae:small,fast")  # fmt: skip
 BATCHES = (1, 4, 16)
 SLOW = 4.0
