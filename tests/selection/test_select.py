@@ -21,7 +21,7 @@ from jaxad.selection import judge, select as selecting
 from jaxad.selection.candidates import CANDIDATES, Candidate, parted
 from jaxad.selection.ranking import reasons_for
 from jaxad.selection.records import SelectionFolder
-from jaxad.selection.trial import make_trial
+from jaxad.selection.trial import Trial, make_trial
 
 
 @pytest.fixture(scope="module")
@@ -294,11 +294,14 @@ def test_closed_forms_are_tried_first_and_rank_as_usual(tiny_data, tmp_path, mon
         tried.append(candidate.name)
         raise UserError("not here")
 
+    trial = Trial("none", "", {}, 0, (), {})
     monkeypatch.setattr(selecting, "judge", judged)
-    order = ["vae:small", configs["seeing"]]
-    with pytest.raises(UserError, match=r"not here; .*vae:small: not here"):
+    monkeypatch.setattr(selecting, "make_trial", lambda *_, **__: trial)
+    trained = Candidate("vae:small", {"data.image_size": "16,16"})
+    order = [trained, Candidate(configs["seeing"], trained=False)]
+    with pytest.raises(UserError, match=r": not here; vae:small.*: not here"):
         jaxad.select(tiny_data, tmp_path / "work", configs=order)
-    assert tried == order[::-1]
+    assert tried == [one.name for one in order[::-1]]
 
 
 def test_what_is_trained_on_drawn_defects_is_named(found):
