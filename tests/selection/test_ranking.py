@@ -109,6 +109,22 @@ def test_where_drawn_defects_cannot_tell_the_usual_order_does():
     assert choose(rank([weak, strong], splits)).candidate == "other"
 
 
+def test_what_was_trained_on_drawn_defects_takes_part_by_its_configs_score_alone():
+    splits = [make_split()]
+    scores = {"probability:max": 4.0, "l1:top1": 1.0}
+    results = [
+        result_of("trained on them", splits, scores, first="l1:top1"),
+        result_of("other", splits, {"l1:top1": 2.0, "l1:max": 0.1}),
+    ]
+    assert rank(results, splits)[0].score == "probability:max"
+    rows = rank(results, splits, flattered=["trained on them"])
+    assert [(row.candidate, row.score) for row in rows] == [
+        ("other", "l1:top1"),
+        ("trained on them", "l1:top1"),
+        ("other", "l1:max"),
+    ]
+
+
 def test_the_same_seed_gives_the_same_intervals():
     splits = [make_split()]
     results = [result_of("a", splits, {"l1:max": 1.0, "l1:mean": 0.8})]

@@ -284,7 +284,9 @@ def test_every_usual_candidate_is_a_config_that_loads(monkeypatch):
     able, absent = parted(CANDIDATES)
     assert "pca" in [one.config for one in able] and "feature_pca" in absent
     assert "jaxad[features]" in absent["feature_pca"]
+    assert "jaxad[features]" in absent["restore:pretrained"]
     assert all(not one.config.startswith("feature") for one in able)
+    assert "restore" in [one.config for one in able]
 
 
 def test_closed_forms_are_tried_first_and_rank_as_usual(tiny_data, tmp_path, monkeypatch, configs):
