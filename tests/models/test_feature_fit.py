@@ -53,9 +53,9 @@ def axes(rows):
 
 @pytest.fixture(scope="module")
 def residuals(rows, axes):
-    return np.concatenate(
-        [np.asarray(r) for r in ff.left_out_residuals(axes, jnp.asarray(rows, jnp.float32))]
-    )
+    (left,) = ff.left_out_residuals(axes, jnp.asarray(rows, jnp.float32))
+    assert len(left) == ff.ROWS_AT_ONCE and not np.any(left[COUNT:])
+    return np.asarray(left)[:COUNT]
 
 
 def test_a_layout_gives_its_maps_back():
@@ -151,7 +151,7 @@ def test_equal_images_have_finite_axes():
     assert len(flat.shrinkage) == 0 and np.isfinite(flat.leave_one_out).all()
 
 
-CHANNELS = np.array([0, 3, 4])
+CHANNELS = (0, 3, 4)
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +174,20 @@ def test_moments_and_whitening(moments, fine):
         np.testing.assert_allclose(moments.per_position[p], some.T @ some, rtol=1e-4, atol=1e-4)
     white = flat @ fc.whitening(moments.pooled, floor=1e-9)
     np.testing.assert_allclose(white.T @ white / len(flat), np.eye(5), atol=1e-3)
+
+
+def test_products_of_stages_of_any_size_are_those_on_the_finest_grid():
+    """Against interpolation, and channels of one stage alone against the same of all."""
+    # The finest in the middle, two alike, one that is finer in rows and coarser in columns.
+    layout = ff.Layout(((2, 3, 2), (6, 12, 3), (2, 3, 1), (6, 2, 2)))
+    left = np.random.default_rng(8).normal(size=(4, layout.values)).astype(np.float32)
+    fine = np.float64(layout.on_finest_grid(jnp.asarray(left)))
+    found = fc.pooled_products(jnp.asarray(left), layout)
+    # Sums of 288 products in float32.
+    np.testing.assert_allclose(found, np.einsum("npi,npj->ij", fine, fine) / 72, atol=1e-5)
+    for channels in ((0, 2, 5, 7), (2, 4)):
+        some = layout.some_on_finest_grid(jnp.asarray(left), channels)
+        np.testing.assert_allclose(some, fine[:, :, channels], atol=1e-6)
 
 
 def test_a_shared_subspace_is_that_of_scikit_learn(fine):

@@ -45,8 +45,7 @@ def test_weights_give_the_residuals_of_a_fit_to_the_other_folds(components, fold
 
 def test_a_covariance_without_some_images():
     rows = jnp.asarray(np.random.default_rng(1).normal(size=(9, LAYOUT.values)), jnp.float32)
-    none = np.zeros(0, np.int64)
-    of = lambda part: fc.moments_of([part], LAYOUT, none, count=len(part)).pooled
+    of = lambda part: fc.moments_of([part], LAYOUT, (), count=len(part)).pooled
     found = left_out.covariance_without([rows[2:5]], of(rows), LAYOUT, count=3, images=9)
     others = jnp.concatenate([rows[:2], rows[5:]])
     np.testing.assert_allclose(found, of(others), rtol=1e-5, atol=1e-6)
@@ -55,7 +54,7 @@ def test_a_covariance_without_some_images():
 def test_distances_without_an_image_in_the_covariances_of_positions():
     """Against the sum of outer products of the residuals without the image, as a dense matrix."""
     rng = np.random.default_rng(2)
-    rows, channels, weight = rng.normal(size=(9, LAYOUT.values)), np.array([0, 2, 4]), 0.05
+    rows, channels, weight = rng.normal(size=(9, LAYOUT.values)), (0, 2, 4), 0.05
     rows -= rows.mean(axis=0)
     told = ff.ridge_of(rows @ rows.T, ridge=RIDGE).leave_one_out
     judged = rng.normal(size=(9, LAYOUT.values))
@@ -104,7 +103,7 @@ def test_unseen_images_of_as_many_channels_score_as_under_refits(components):
 
     The rows stand for the maps of a network: eight directions that all share, and noise.
     """
-    layout, rng, channels = ff.Layout(((8, 8, 60),)), np.random.default_rng(6), np.arange(60)
+    layout, rng, channels = ff.Layout(((8, 8, 60),)), np.random.default_rng(6), tuple(range(60))
     shared = rng.normal(size=(8, layout.values)) * 3.0
     images = rng.normal(size=(60, 8)) @ shared + rng.normal(size=(60, layout.values))
 

@@ -49,6 +49,7 @@ def of_jaxad(name: str) -> tuple[Fit, Taps]:
     from jaxad.data.pipeline import BatchLoader
     from jaxad.evaluation.detector import make_detect
     from jaxad.models.layers.backbones import backbone
+    from jaxad.run.compilation import detection_options
     from jaxad.run.config import settings_of
     from jaxad.training.backbones import load_backbone
 
@@ -59,9 +60,13 @@ def of_jaxad(name: str) -> tuple[Fit, Taps]:
     primary_map, primary_score = config.evaluate.primary_map, config.evaluate.primary_score
 
     def fit(images: np.ndarray) -> Detect:
-        # Placed once, as in a process that serves.
-        variables = jax.device_put(model.fit(BatchLoader(images), backbone=weights))
-        detect = jax.jit(make_detect(model, smoothing=config.evaluate.smoothing))
+        # Compiled and placed once, as in a process that serves.
+        alone, kept = models.for_detection(model, model.fit(BatchLoader(images), backbone=weights))
+        variables = jax.device_put(kept)
+        detect = jax.jit(
+            make_detect(alone, smoothing=config.evaluate.smoothing),
+            compiler_options=detection_options(),
+        )
 
         def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             found = detect(variables, batch)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jaxad.models.layers.feature_fit import MATMUL_PRECISION, TINY, Layout
 from jaxad.models.layers.influence import Influence, alone, without_influence
@@ -34,25 +34,61 @@ class Moments(NamedTuple):
     per_position: Float[np.ndarray, "p q q"]
 
 
-@functools.partial(jax.jit, static_argnames="layout", donate_argnums=0)
+@functools.partial(jax.jit, static_argnames=("layout", "channels"), donate_argnums=0)
 def _add_moments(
     totals: tuple[Float[Array, "d d"], Float[Array, "p q q"]],
     residuals: Float[Array, "b v"],
-    channels: Int[Array, " q"],
     layout: Layout,
+    channels: tuple[int, ...],
 ) -> tuple[Float[Array, "d d"], Float[Array, "p q q"]]:
-    fine = layout.on_finest_grid(residuals)
-    flat = fine.reshape(-1, layout.channels)
-    some = fine[:, :, channels]
-    pooled = jnp.matmul(flat.T, flat, precision=MATMUL_PRECISION)
+    pooled = totals[0] + pooled_products(residuals, layout)
+    if not channels:
+        return pooled, totals[1]
+    some = layout.some_on_finest_grid(residuals, channels)
     each = jnp.einsum("bpi,bpj->pij", some, some, precision=MATMUL_PRECISION)
-    return totals[0] + pooled / fine.shape[1], totals[1] + each
+    return pooled, totals[1] + each
+
+
+def pooled_products(residuals: Float[Array, "b v"], layout: Layout) -> Float[Array, "d d"]:
+    """The outer products of residuals on the finest grid, summed over images, mean over positions.
+
+    Linear interpolation of a stage is a matrix, ``A_s``, so those of two stages are
+    ``x_s' (A_s' A_t) x_t``: a sum over the positions of the coarser one, some twentieth of those
+    that the finest grid would need.
+
+    Args:
+      residuals: of standardised vectors.
+      layout: of the vectors.
+    """
+    rows, columns = layout.grid
+    maps = layout.to_maps(residuals)
+    # Interpolation takes rows and columns each by itself.
+    along = [
+        tuple(
+            jax.image.resize(jnp.eye(own), (size, own), "linear")
+            for size, own in zip((rows, columns), stage[:2], strict=True)
+        )
+        for stage in layout.stages
+    ]
+    product = functools.partial(jnp.einsum, precision=MATMUL_PRECISION)
+    blocks: dict[tuple[int, int], Array] = {}
+    by_size = sorted(range(len(maps)), key=lambda s: -math.prod(layout.stages[s][:2]))
+    for i, fine in enumerate(by_size):
+        for coarse in by_size[i:]:
+            there = [
+                product("pi,pj->ij", c, f) for c, f in zip(along[coarse], along[fine], strict=True)
+            ]
+            moved = product("ih,jw,bhwd->bijd", *there, maps[fine])
+            block = product("bijd,bije->de", moved, maps[coarse]) / (rows * columns)
+            blocks[fine, coarse], blocks[coarse, fine] = block, block.T
+    stages = range(len(maps))
+    return jnp.block([[blocks[s, t] for t in stages] for s in stages])
 
 
 def moments_of(
     residuals: Iterable[Float[Array, "_ v"]],
     layout: Layout,
-    channels: Int[np.ndarray, " q"],
+    channels: tuple[int, ...],
     *,
     count: int,
 ) -> Moments:
@@ -61,13 +97,13 @@ def moments_of(
     Args:
       residuals: of standardised vectors; rows of zeros do not matter.
       layout: of the vectors.
-      channels: whose covariance at each position is wanted; may be none.
+      channels: whose covariance at each position is wanted, in ascending order; may be none.
       count: of images.
     """
     d, q = layout.channels, len(channels)
     totals = (jnp.zeros((d, d)), jnp.zeros((math.prod(layout.grid), q, q)))
     for part in residuals:
-        totals = _add_moments(totals, part, jnp.asarray(channels), layout)
+        totals = _add_moments(totals, part, layout, channels)
     return Moments(count, np.asarray(totals[0], np.float64) / count, np.asarray(totals[1]))
 
 
@@ -91,7 +127,7 @@ def outside_subspace(covariance: Float[np.ndarray, "d d"], *, share: float) -> n
 
 
 def position_covariances(
-    moments: Moments, channels: Int[np.ndarray, " q"], *, weight: float, floor: float
+    moments: Moments, channels: tuple[int, ...], *, weight: float, floor: float
 ) -> Float[np.ndarray, "p q q"]:
     """``weight S_p + (1 - weight) S + floor I``: of each position, shrunk to the pooled one.
 
@@ -164,7 +200,7 @@ def prefers_positions(
     told: Iterable[Influence],
     layout: Layout,
     moments: Moments,
-    channels: Int[np.ndarray, " q"],
+    channels: tuple[int, ...],
     factors: Float[Array, "p q q"],
     *,
     weight: float,
@@ -193,15 +229,33 @@ def prefers_positions(
         )
     )
     in_covariances = jnp.float32(weight / (moments.images - 1))
-    gains = []
-    for part in told:
-        own, mixed = (layout.on_finest_grid(rows)[:, :, channels] for rows in part[:2])
-        # All positions have the pooled one: each is as an image of one position.
-        alike = left_out_log_likelihoods(
-            alone(own.reshape(-1, 1, len(channels))), pooled, jnp.float32(0.0)
-        )
-        by_position = left_out_log_likelihoods(
-            Influence(own, mixed, part.square), factors, in_covariances
-        )
-        gains.append(by_position - jnp.mean(alike.reshape(len(own), -1), axis=1))
-    return float(jnp.mean(jnp.concatenate(gains))) > 0.0
+    gains = [_gains(part, layout, channels, pooled, factors, in_covariances) for part in told]
+    return float(np.mean(np.concatenate(gains))) > 0.0
+
+
+@functools.partial(jax.jit, static_argnames=("layout", "channels"))
+def _gains(
+    told: Influence,
+    layout: Layout,
+    channels: tuple[int, ...],
+    pooled: Float[Array, "1 q q"],
+    factors: Float[Array, "p q q"],
+    weight: Float[Array, ""],
+) -> Float[Array, " b"]:
+    """By how much images are likelier under covariances of positions than under the pooled one.
+
+    Args:
+      told: what these images did to the moments.
+      layout: of the vectors.
+      channels: of the covariances.
+      pooled: the inverse Cholesky factor of the covariance of all positions.
+      factors: those of every position.
+      weight: of the sum of outer products of all residuals in the covariances of positions.
+    """
+    own, mixed = (layout.some_on_finest_grid(rows, channels) for rows in told[:2])
+    # All positions have the pooled one: each is as an image of one position.
+    alike = left_out_log_likelihoods(
+        alone(own.reshape(-1, 1, len(channels))), pooled, jnp.float32(0.0)
+    )
+    by_position = left_out_log_likelihoods(Influence(own, mixed, told.square), factors, weight)
+    return by_position - jnp.mean(alike.reshape(len(own), -1), axis=1)

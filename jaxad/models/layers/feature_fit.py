@@ -84,7 +84,7 @@ class Layout:
         parts, begin = [], 0
         for rows, columns, channels in self.stages:
             end = begin + rows * columns * channels
-            part = vectors[:, begin:end].reshape(-1, rows, columns, channels)
+            part = vectors[:, begin:end].reshape(vectors.shape[0], rows, columns, channels)
             parts.append(part * math.sqrt(rows * columns))
             begin = end
         return tuple(parts)
@@ -97,6 +97,12 @@ class Layout:
         ]
         joined = jnp.concatenate(parts, axis=-1)
         return joined.reshape(joined.shape[0], -1, self.channels)
+
+    def some_on_finest_grid(
+        self, vectors: Float[Array, "b v"], channels: Sequence[int]
+    ) -> Float[Array, "b p q"]:
+        """Some channels of :meth:`on_finest_grid`, in ascending order; only these are made."""
+        return self.part(channels).on_finest_grid(vectors[:, self.columns(channels)])
 
     def part(self, channels: Sequence[int]) -> Layout:
         """The layout of some channels alone, which are in ascending order."""
@@ -348,8 +354,13 @@ def left_out_residuals(axes: Axes, rows: Float[Array, "m v"]) -> Iterator[Float[
     Args:
       axes: of the rows.
       rows: of the basis.
+
+    Yields:
+      As many at a time each time, for which their moments are compiled once: rows of zeros follow
+      the last image.
     """
-    yield from mixtures(axes.leave_one_out, rows)
+    missing = -len(axes.leave_one_out) % ROWS_AT_ONCE
+    yield from mixtures(np.pad(axes.leave_one_out, ((0, missing), (0, 0))), rows)
 
 
 def mixtures(

@@ -57,7 +57,7 @@ def fit(
             "feature_pca is fitted to the maps of a pretrained network; give fit its variables, "
             "backbone=..."
         )
-    layout, channels = module.layout, np.array(module.channels, np.int64)
+    layout, channels = module.layout, module.channels
     passes = _passes(module, batches, backbone)
     basis = feature_fit.draw_basis(passes, _limit(layout, options))
     scale = feature_fit.standardise(
@@ -141,8 +141,7 @@ def left_out(
     pooled = np.zeros((0, 0))
     if whole and not _by_position(params):
         parts = feature_fit.mixtures(told, rows)
-        none = np.zeros(0, np.int64)
-        pooled = feature_covariance.moments_of(parts, layout, none, count=len(rows)).pooled
+        pooled = feature_covariance.moments_of(parts, layout, (), count=len(rows)).pooled
     for fold in np.unique(own):
         inside = np.flatnonzero(own == fold)
         of_fold = dict(params)
@@ -194,9 +193,8 @@ def _unseen_squares(
     layout = module.layout
     if _by_position(params):
         weight = jnp.float32(options.position_weight / (images - 1))
-        channels = jnp.array(module.channels)
         squares = left.position_distances(
-            residuals, told, params["factors"], channels, weight, layout
+            residuals, told, params["factors"], module.channels, weight, layout
         )
     else:
         squares = left.pooled_distances(residuals, params["whitening"], layout)
@@ -241,7 +239,7 @@ def _of_positions(
     rows: Float[Array, "m v"],
     layout: Layout,
     moments: feature_covariance.Moments,
-    channels: np.ndarray,
+    channels: tuple[int, ...],
 ) -> tuple[Float[Array, "p q q"], Float[Array, ""]]:
     """Covariances of positions, and whether they are used."""
     how = {"weight": options.position_weight, "floor": options.floor}

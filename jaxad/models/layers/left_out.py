@@ -87,7 +87,7 @@ def covariance_without(
       count: of images that are taken out.
       images: in all.
     """
-    own = moments_of(inside, layout, np.zeros(0, np.int64), count=count).pooled
+    own = moments_of(inside, layout, (), count=count).pooled
     return (images * pooled - count * own) / (images - count)
 
 
@@ -100,12 +100,12 @@ def pooled_distances(
     return jnp.mean(jnp.square(jnp.matmul(fine, whitening, precision=MATMUL_PRECISION)), axis=-1)
 
 
-@functools.partial(jax.jit, static_argnames="layout")
+@functools.partial(jax.jit, static_argnames=("channels", "layout"))
 def position_distances(
     residuals: Float[Array, "b v"],
     told: Influence,
     factors: Float[Array, "p q q"],
-    channels: Int[Array, " q"],
+    channels: tuple[int, ...],
     weight: Float[Array, ""],
     layout: Layout,
 ) -> Float[Array, "b p"]:
@@ -115,10 +115,10 @@ def position_distances(
       residuals: that are judged.
       told: what the same images did to the covariances.
       factors: inverse Cholesky factors of the covariances.
-      channels: of the covariances.
+      channels: of the covariances, in ascending order.
       weight: of the sum of outer products of all residuals in the covariances.
       layout: of the vectors.
     """
-    white = lambda rows: whiten_positions(layout.on_finest_grid(rows)[:, :, channels], factors)
+    white = lambda rows: whiten_positions(layout.some_on_finest_grid(rows, channels), factors)
     own = Influence(white(told.own), white(told.mixed), told.square)
     return without_influence(white(residuals), own, weight)[0] / len(channels)
