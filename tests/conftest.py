@@ -19,11 +19,12 @@ os.environ.setdefault("JAX_PLATFORMS", os.environ.get("JAXAD_TEST_PLATFORM", "cp
 # shapes never pay back. `make test-all` compiles as users do.
 if not os.environ.get("JAXAD_FULL_OPTIMISATION"):
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    # XLA's older way to compile fused operations takes a third of the time off. Other versions of
-    # XLA may not have the switch, and one that they do not know ends the process.
+    # XLA's older way to compile fused operations takes a third of the time off, and programs that
+    # are compiled in one part a twelfth of the rest. Other versions of XLA may not have the switches,
+    # and one that they do not know ends the process.
     if importlib.metadata.version("jaxlib").startswith("0.10."):
-        known = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{known} --xla_cpu_use_fusion_emitters=false".strip()
+        switches = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {switches}".strip()
 
 # Nothing of a test goes into, or comes from, the cache of whoever runs it.
 os.environ["JAXAD_CACHE"] = tempfile.mkdtemp(prefix="jaxad-tests-")
