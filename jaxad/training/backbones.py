@@ -87,7 +87,7 @@ def _fitting(name: str, tree: Variables, source: str) -> Variables:
         raise UserError(
             f"{source} does not hold the weights of {name}: " + "; ".join(problems[:SHOWN])
         )
-    return unflatten_dict({path: jnp.asarray(leaf) for path, leaf in found.items()})
+    return unflatten_dict({path: jax.device_put(leaf) for path, leaf in found.items()})
 
 
 SHOWN = 5

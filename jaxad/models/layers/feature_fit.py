@@ -364,8 +364,8 @@ def left_out_residuals(axes: Axes, rows: Float[Array, "m v"]) -> Iterator[Float[
 
 
 def mixtures(
-    weights: Float[np.ndarray, "i m"], rows: Float[Array, "m v"]
+    weights: Float[np.ndarray, "i m"], rows: Float[Array, "m v"], *, at_once: int = ROWS_AT_ONCE
 ) -> Iterator[Float[Array, "b v"]]:
     """``weights @ rows``, some at a time."""
-    for begin in range(0, len(weights), ROWS_AT_ONCE):
-        yield _matmul(jnp.asarray(weights[begin : begin + ROWS_AT_ONCE], jnp.float32), rows)
+    for begin in range(0, len(weights), at_once):
+        yield _matmul(jnp.asarray(weights[begin : begin + at_once], jnp.float32), rows)

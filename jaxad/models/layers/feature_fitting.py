@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -15,7 +16,7 @@ from jaxad.models.layers import feature_covariance, feature_fit, left_out as lef
 from jaxad.models.layers.feature_fit import Layout
 from jaxad.models.layers.feature_passes import Passes
 from jaxad.models.layers.feature_reconstruction import FeaturePCA, FeaturePCAOptions, to_image
-from jaxad.models.layers.influence import Influence, alone, influences
+from jaxad.models.layers.influence import IMAGES_AT_ONCE, Influence, alone, influences
 
 IMAGES_THAT_DECIDE = 64
 """Good images whose likelihood decides between the covariances, at most."""
@@ -57,13 +58,13 @@ def fit(
             "feature_pca is fitted to the maps of a pretrained network; give fit its variables, "
             "backbone=..."
         )
-    layout, channels = module.layout, module.channels
+    layout = module.layout
     passes = _passes(module, batches, backbone)
     basis = feature_fit.draw_basis(passes, _limit(layout, options))
     scale = feature_fit.standardise(
         basis.vectors, layout, per_position=options.covariance != "shared"
     )
-    rows = jnp.asarray(basis.vectors)
+    rows = jax.device_put(basis.vectors)
     basis = basis._replace(vectors=basis.vectors[:0].copy())  # held once, as rows
     axes = feature_fit.ridge_axes(rows, components=module.components, ridge=options.ridge)
 
@@ -78,28 +79,32 @@ def fit(
 
     picture_mean = basis.pictures.mean(axis=0)
     params: dict[str, Any] = {
-        "mean": jnp.asarray(scale.mean),
-        "deviation": jnp.asarray(scale.deviation),
-        "picture_mean": jnp.asarray(picture_mean),
+        "mean": jax.device_put(scale.mean),
+        "deviation": jax.device_put(scale.deviation),
+        "picture_mean": jax.device_put(picture_mean),
     }
     if module.components:
-        pictures = jnp.asarray(axes.mixture @ (basis.pictures - picture_mean), jnp.float32)
+        pictures = axes.mixture @ (basis.pictures - picture_mean)
         # Axes that the images do not span are 0.
         missing = module.components - len(axes.shrinkage)
-        pad = lambda x: jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1))) if missing else x
-        params["axes"] = pad(axes.axes)
-        params["shrinkage"] = pad(jnp.asarray(axes.shrinkage, jnp.float32))
-        params["picture_axes"] = pad(pictures)
+        params["axes"] = jnp.pad(axes.axes, ((0, missing), (0, 0))) if missing else axes.axes
+        params["shrinkage"] = jnp.asarray(np.pad(axes.shrinkage, (0, missing)), jnp.float32)
+        params["picture_axes"] = jnp.asarray(np.pad(pictures, ((0, missing), (0, 0))), jnp.float32)
+    channels = _channels_of_positions(module, options, len(basis.chosen))
     moments = feature_covariance.moments_of(residuals(), layout, channels, count=len(basis.chosen))
     if module.pooled:
         whitening = _pooled_map(moments.pooled, options)
         params["whitening"] = jnp.asarray(whitening, jnp.float32)
     if module.plain:
         params["level"] = jnp.float32(np.trace(moments.pooled) / layout.channels)
-    if module.channels:
+    if channels:
         params["factors"], params["by_position"] = _of_positions(
             options, axes, rows, layout, moments, channels
         )
+    elif module.channels:
+        p, q = moments.per_position.shape[0], len(module.channels)
+        params["factors"] = jax.device_put(np.tile(np.eye(q, dtype=np.float32), (p, 1, 1)))
+        params["by_position"] = jnp.float32(0.0)
     network = {name: {"backbone": tree} for name, tree in backbone.items()}
     return {**network, "params": {**params, "backbone": backbone["params"]}}
 
@@ -152,8 +157,9 @@ def left_out(
             )
             of_fold["whitening"] = jnp.asarray(_pooled_map(without, options), jnp.float32)
         begin = 0
-        both = feature_fit.mixtures(weights[inside], rows), influences(told, rows, inside)
-        for residuals, as_told in zip(*both, strict=True):
+        left_over = feature_fit.mixtures(weights[inside], rows, at_once=IMAGES_AT_ONCE)
+        both = zip(left_over, influences(told, rows, inside), strict=True)
+        for residuals, as_told in both:
             squares = _unseen_squares(module, options, of_fold, residuals, as_told, len(folds))
             places = basis.places[inside[begin : begin + len(squares)]]
             yield Unseen(places, {"residual": to_image(squares, size)}, {})
@@ -233,6 +239,14 @@ def _pooled_map(
     return feature_covariance.whitening(covariance, floor=options.floor)
 
 
+def _channels_of_positions(
+    module: FeaturePCA, options: FeaturePCAOptions, images: int
+) -> tuple[int, ...]:
+    """Those of the covariances of positions, none where images are too few for these to be used."""
+    few = options.covariance == "auto" and images < len(module.channels)
+    return () if few else module.channels
+
+
 def _of_positions(
     options: FeaturePCAOptions,
     axes: feature_fit.Axes,
@@ -248,7 +262,7 @@ def _of_positions(
     used = True
     if options.covariance == "auto":
         some = np.unique(np.linspace(0, len(rows) - 1, IMAGES_THAT_DECIDE).astype(int))
-        used = moments.images >= len(channels) and feature_covariance.prefers_positions(
+        used = feature_covariance.prefers_positions(
             influences(axes.leave_one_out, rows, some),
             layout,
             moments,

@@ -27,6 +27,9 @@ from jaxtyping import Array, Float, Int
 
 from jaxad.models.layers.feature_fit import TINY, mixtures
 
+IMAGES_AT_ONCE = 16
+"""That are judged side by side: both parts of each are whitened at every position."""
+
 
 class Influence(NamedTuple):
     """Of some images on the second moments of residuals.
@@ -64,7 +67,8 @@ def influences(
     of_wanted = others[:, wanted].T
     squares = np.sum(np.square(of_wanted), axis=1)
     begin = 0
-    both = mixtures(leave_one_out[wanted], rows), mixtures(of_wanted @ leave_one_out, rows)
+    parts = (leave_one_out[wanted], of_wanted @ leave_one_out)
+    both = (mixtures(weights, rows, at_once=IMAGES_AT_ONCE) for weights in parts)
     for own, mixed in zip(*both, strict=True):
         square = jnp.asarray(squares[begin : begin + len(own)], jnp.float32)
         yield Influence(own, mixed, square)
