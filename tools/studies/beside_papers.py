@@ -2,17 +2,18 @@
 
     python tools/studies/beside_papers.py --output=docs/results/beside_papers.json
 
-Nothing is trained: the runs are those of docs/results (small_cpu, variational_cpu and
-transformers_cpu.json), and the printed figures those of jaxad/benchmark/printed_tables, of the
-systems that are the papers' own, on the categories that were run. Beside the map that the config
-decides by stands the best of the maps of the same run, which costs nothing to take instead, and
-what the small variant changes of the paper's settings. It prints the tables of
-docs/results/beside_papers.md.
+Nothing is trained: the runs are those of docs/results (small_cpu, variational_cpu,
+transformers_cpu and medium_runs_cpu.json), and the printed figures those of
+jaxad/benchmark/printed_tables, of the systems that are the papers' own, on the categories that were
+run. Beside the map that the config decides by stands the best of the maps of the same run, which
+costs nothing to take instead, and what the variant changes of the paper's settings. It prints the
+tables of docs/results/beside_papers.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -24,18 +25,21 @@ from jaxad.run.config import flatten, load_config
 from jaxad.run.files import write_json
 
 RESULTS = pathlib.Path(__file__).parents[2] / "docs" / "results"
-FILES = ("small_cpu.json", "variational_cpu.json", "transformers_cpu.json")
+FILES = ("small_cpu.json", "variational_cpu.json", "transformers_cpu.json", "medium_runs_cpu.json")
 STANDS_FOR = {
-    "vqvae:paper": "vqvae:small",
-    "vae:reference": "vae:small",
-    "vae_grf:reference,matern32": "vae_grf:small",
-    "vit_vae:reference": "vit_vae:small",
-    "vit_memory:paper": "vit_memory:small,base_m_ca",
-    "vt_adl:mvtec,no_noise,paper": "vt_adl:small,no_noise",
-    "cae:ssim,paper": "cae:small",
-    "anovit:paper": "anovit:small",
+    "vqvae:paper": ("vqvae:small",),
+    "vae:reference": ("vae:small",),
+    "vae_grf:reference,matern32": ("vae_grf:small",),
+    "vit_vae:reference": ("vit_vae:small",),
+    "vit_memory:paper": ("vit_memory:small,base_m_ca",),
+    "vt_adl:mvtec,no_noise,paper": (
+        "vt_adl:small,no_noise",
+        "vt_adl:paper,medium,mvtec,no_noise",
+    ),
+    "cae:ssim,paper": ("cae:small",),
+    "anovit:paper": ("anovit:small",),
 }
-"""Config of a printed column -> the stored run that comes next to it."""
+"""Config of a printed column -> the stored runs that come next to it."""
 METRICS = {
     "image_auroc": "image AUROC",
     "pixel_auroc": "pixel AUROC",
@@ -79,9 +83,9 @@ def rows() -> list[dict[str, Any]]:
             continue
         names = [column["name"] for column in table["columns"]]
         for column in run_columns(table):
-            spec = STANDS_FOR.get(column["config"])
-            for row in table["rows"]:
-                metrics = runs.get((spec or "", row["category"]))
+            specs = STANDS_FOR.get(column["config"], ())
+            for spec, row in itertools.product(specs, table["rows"]):
+                metrics = runs.get((spec, row["category"]))
                 printed = row["values"][names.index(column["name"])]
                 again = (spec, key, column.get("map"), row["category"], printed)
                 if metrics is None or printed is None or again in seen:
@@ -106,14 +110,15 @@ def rows() -> list[dict[str, Any]]:
 def changes() -> dict[str, str]:
     """Stored run -> what it changes of the settings of the printed column, in words."""
     found = {}
-    for paper, small in STANDS_FOR.items():
-        theirs, ours = (flatten(load_config(spec)) for spec in (paper, small))
+    pairs = [(paper, spec) for paper, specs in STANDS_FOR.items() for spec in specs]
+    for paper, spec in pairs:
+        theirs, ours = (flatten(load_config(name)) for name in (paper, spec))
         keys = [k for k in ours if k in CHANGED or k.startswith("model.")]
         told = [f"{ours['train.steps']} steps for {theirs['train.epochs']} epochs"]
         for key in keys:
             if ours[key] != theirs.get(key):
                 told.append(f"`{key}` {_word(ours[key])} for {_word(theirs.get(key))}")
-        found[small] = ", ".join(told)
+        found[spec] = ", ".join(told)
     return found
 
 
