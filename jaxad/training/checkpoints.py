@@ -15,6 +15,7 @@ import logging
 import os
 import pathlib
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,8 @@ RECORD = Schema(
     advice="take another checkpoint",
 )
 NEWEST_KEPT = 2
+UNFINISHED = "*.orbax-checkpoint-tmp*"
+"""Folders of writes that did not end."""
 SPACE_BESIDE_VALUES = 2**20
 """Bytes on disk that a checkpoint takes beside its values: indices, metadata, unfilled blocks."""
 
@@ -130,6 +133,11 @@ class Checkpoints:
                 keep_checkpoints_without_metrics=False,
             ),
         ]
+        if not read_only:
+            # A write of this process that was given up may still be at work there. Orbax, which
+            # can clean up too, takes what disappears meanwhile for a failure of the next write.
+            for unfinished in self._folder.glob(UNFINISHED):
+                shutil.rmtree(unfinished, ignore_errors=True)
         with explaining(f"the checkpoints in {self._folder} cannot be opened: "):
             self._manager = ocp.CheckpointManager(
                 self._folder,
@@ -139,7 +147,6 @@ class Checkpoints:
                     best_mode="min",
                     create=not read_only and not several,
                     read_only=read_only,
-                    cleanup_tmp_directories=not read_only,
                     multiprocessing_options=_of_this_process_alone() if several else _DEFAULT,
                 ),
                 item_names=("variables", "optimizer", "record"),

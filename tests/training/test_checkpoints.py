@@ -51,6 +51,16 @@ def assert_step(variables, step: int) -> None:
     np.testing.assert_array_equal(variables["batch_stats"]["mean"], np.full(3, -float(step)))
 
 
+def test_what_an_interrupted_write_left_goes_when_training_does_on(saved):
+    left = saved / "7.orbax-checkpoint-tmp"
+    (left / "variables.orbax-checkpoint-tmp").mkdir(parents=True)
+    (left / "variables.orbax-checkpoint-tmp" / "part").write_bytes(b"0")
+    Checkpoints(saved, read_only=True).close()
+    assert left.exists()
+    Checkpoints(saved).close()
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("seconds", [1e6, -1e6])
 def test_a_clock_that_is_set_while_a_checkpoint_is_written(saved, monkeypatch, seconds):
     original, looks = time.time, itertools.count()
