@@ -30,6 +30,7 @@ _OF_THE_SERVICE = re.compile(
 )
 """Lines that JAX prints about processes it has lost; shown only where they explain an end."""
 _KEPT_LINES = 200
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 _USER_ERROR = 2
 
 
@@ -43,16 +44,20 @@ def watch() -> None:
         return
     printed, to_parent = os.pipe()
     alive, held = os.pipe()
+    # A signal that comes before the parent passes signals on would end it, and the child with it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     child = os.fork()
     if child == 0:
         os.close(printed)
         os.close(held)
         _become_child(to_parent, alive)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
     os.close(to_parent)
     os.close(alive)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _PASSED_ON:
         signal.signal(number, lambda number, frame: _send(child, number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     kept = _relay(printed)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     _report(status, kept)

@@ -13,7 +13,7 @@ import pytest
 PROGRAM = """
 import os, signal, sys, time
 from jaxad.run import guard, interruption
-interruption.listen()
+{before}interruption.listen()
 guard.watch()
 {body}
 """
@@ -51,7 +51,7 @@ ABORT = "os.kill(os.getpid(), signal.SIGABRT)"
 )
 def test_how_a_process_ends(body, status, printed):
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(body=body)],
+        [sys.executable, "-c", PROGRAM.format(before="", body=body)],
         capture_output=True,
         text=True,
         timeout=100,
@@ -61,8 +61,20 @@ def test_how_a_process_ends(body, status, printed):
     assert done.returncode == status
 
 
+SLOW_PARENT = """
+fork = os.fork
+def fork_slowly():
+    child = fork()
+    if child:
+        time.sleep(1.0)
+    return child
+os.fork = fork_slowly
+"""
+
+
+@pytest.mark.parametrize("before", ["", SLOW_PARENT], ids=["", "before the parent listens"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_are_passed_on_once(number):
+def test_signals_are_passed_on_once(number, before):
     body = """
 try:
     print("ready", flush=True)
@@ -72,7 +84,7 @@ except KeyboardInterrupt:
     sys.exit(100 + int(interruption.came()))
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(body=body)],
+        [sys.executable, "-c", PROGRAM.format(before=before, body=body)],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -86,7 +98,7 @@ except KeyboardInterrupt:
 def test_the_child_does_not_outlive_its_parent():
     body = "print(os.getpid(), flush=True); time.sleep(100)"
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(body=body)],
+        [sys.executable, "-c", PROGRAM.format(before="", body=body)],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.getcwd()},
