@@ -51,7 +51,7 @@ def assert_step(variables, step: int) -> None:
     np.testing.assert_array_equal(variables["batch_stats"]["mean"], np.full(3, -float(step)))
 
 
-def test_what_an_interrupted_write_left_goes_when_training_does_on(saved):
+def test_what_an_interrupted_write_left_goes_when_training_goes_on(saved):
     left = saved / "7.orbax-checkpoint-tmp"
     (left / "variables.orbax-checkpoint-tmp").mkdir(parents=True)
     (left / "variables.orbax-checkpoint-tmp" / "part").write_bytes(b"0")
