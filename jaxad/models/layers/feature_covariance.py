@@ -61,7 +61,7 @@ def pooled_products(residuals: Float[Array, "b v"], layout: Layout) -> Float[Arr
       layout: of the vectors.
 
     Returns:
-      (d, d), symmetric, in the order of :meth:`Layout.on_finest_grid`.
+      (d, d), symmetric, channels in the order of the layout's stages.
     """
     rows, columns = layout.grid
     maps = layout.to_maps(residuals)
