@@ -169,7 +169,7 @@ class Checkpoints:
         # A failure of the write before this one surfaces here, and what it removes makes room.
         self.wait()
         loss = None if validation_loss is None else float(validation_loss)
-        items = {"variables": dict(state.variables), "optimizer": {"opt_state": state.opt_state}}
+        items = _items(state)
         with self._writing():
             self._check_space(state)
             record = {name: digest_of(tree) for name, tree in items.items()} | {METRIC: loss}
@@ -239,17 +239,24 @@ class Checkpoints:
             )
             return RECORD.read(restored.record["text"], "its record")
 
-    def _check(self, step: int, **items: Any) -> None:
-        """Compares what was read with what was written.
+    def _restore(self, step: int, like: dict[str, Any]) -> Any:
+        """Reads items of a checkpoint and compares them with what was written.
+
+        Args:
+          step: which checkpoint.
+          like: shapes of each item, by its name.
 
         Raises:
-          UserError: it is something else.
+          UserError: the checkpoint is damaged or of another model.
         """
-        record = self._record(step)
+        wanted = {name: ocp.args.StandardRestore(shapes) for name, shapes in like.items()}
         with self._reading(step):
-            for name, tree in items.items():
-                if record and record[name] != digest_of(tree):
+            restored = self._manager.restore(step, args=ocp.args.Composite(**wanted))
+            record = self._record(step)
+            for name in like:
+                if record and record[name] != digest_of(restored[name]):
                     raise ValueError(f"its {name} are not what was written")
+        return restored
 
     def restore_newest(self, state: TrainState) -> TrainState:
         """Reads the newest checkpoint that is whole; damaged ones are renamed and told of.
@@ -295,17 +302,8 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint is damaged or of another model.
         """
-        like = abstract({"variables": dict(state.variables), "opt_state": state.opt_state})
-        with self._reading(step):
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    variables=ocp.args.StandardRestore(like.pop("variables")),
-                    optimizer=ocp.args.StandardRestore(like),
-                ),
-            )
+        restored = self._restore(step, abstract(_items(state)))
         variables = dict(restored.variables)
-        self._check(step, variables=variables, optimizer=restored.optimizer)
         placement = jax.tree.leaves(variables)[0].sharding
         return state.replace(
             step=jax.device_put(jax.numpy.int32(step), placement),
@@ -328,12 +326,7 @@ class Checkpoints:
           UserError: there is no such checkpoint, or it is damaged or of another model.
         """
         step = self._find(which)
-        like = abstract(dict(like), one_device())
-        with self._reading(step):
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(variables=ocp.args.StandardRestore(like))
-            )
-        self._check(step, variables=restored.variables)
+        restored = self._restore(step, {"variables": abstract(dict(like), one_device())})
         return restored.variables, step
 
     def _find(self, which: str) -> int:
@@ -361,6 +354,11 @@ class Checkpoints:
         return UserError(
             f"{self._folder} holds no finished checkpoint; run `jaxad train` with this workdir"
         )
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+    """The arrays of a checkpoint, by the names of its items."""
+    return {"variables": dict(state.variables), "optimizer": {"opt_state": state.opt_state}}
 
 
 _DEFAULT = ocp.options.MultiprocessingOptions()
