@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 import optax
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from jaxad.data.crop import check_crop
@@ -32,7 +33,6 @@ from jaxad.training.arrays import with_images
 from jaxad.training.augment import make_augment
 from jaxad.training.backbones import load_backbone
 from jaxad.training.checkpoints import Checkpoints
-from jaxad.training.folds import FoldsTogether
 from jaxad.training.history import check_finite
 from jaxad.training.optimizer import make_optimizer
 from jaxad.training.preparation import Setup, prepare
@@ -134,7 +134,7 @@ def _train_folds(setup: Setup) -> None:
     if folds is None or leaves_out:
         return
     count, begun = int(folds.max()) + 1, time.perf_counter()
-    together = FoldsTogether(setup, folds) if setup.model.fit_to_others is not None else None
+    fitted_together = functools.cache(functools.partial(_fit_to_others, setup, folds))
     for number in range(count):
         run = setup.run.fold(number)
         if setup.model.fit is None:
@@ -145,11 +145,23 @@ def _train_folds(setup: Setup) -> None:
             fold = setup._replace(
                 inputs=inputs._replace(train=others), run=run, checkpoints=checkpoints
             )
-            if together is None:
+            if setup.model.fit_to_others is None:
                 _train_model(fold)
             else:
-                _fit(fold, lambda _, number=number: together.variables(number))
+                _fit(fold, lambda _, number=number: fitted_together()[number])
     log(f"cross-fitted in {count} folds in {time.perf_counter() - begun:.1f} s")
+
+
+def _fit_to_others(setup: Setup, folds: Int[np.ndarray, " n"]) -> list[Variables]:
+    """The models of all folds, each of which has not seen its own, fitted together.
+
+    Raises:
+      ValueError: there are too few images beside a fold.
+    """
+    fit, images = setup.model.fit_to_others, setup.inputs.train
+    assert fit is not None
+    rows = [np.flatnonzero(folds == i) for i in range(int(folds.max()) + 1)]
+    return fit([BatchLoader(ImageRows(images, some)) for some in rows])
 
 
 def _open_checkpoints(run: RunFolder, stack: contextlib.ExitStack) -> Checkpoints | None:
