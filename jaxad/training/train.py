@@ -314,29 +314,23 @@ def _first_values(setup: Setup, variables: Variables) -> Variables:
 
 
 def _before_checkpoints(setup: Setup) -> Validate:
-    """What is done before a checkpoint: validation, and the record of images that are streamed."""
-    validate = _make_validate(setup)
+    """What is done before a checkpoint: the record of images that are streamed, and validation.
 
-    def record_and_validate(state: TrainState, at: int) -> dict[str, float]:
-        if processes.is_first():
-            _record_streamed(setup)
-        return validate(state, at)
-
-    return record_and_validate
-
-
-def _make_validate(setup: Setup) -> Validate:
-    """Builds ``(state, step) -> {"validation_loss": ...}`` on held-out good images; {} without."""
+    Returns:
+      ``(state, step) -> {"validation_loss": ...}`` on held-out good images; {} without.
+    """
     config, devices, images = setup.config, setup.devices, setup.inputs.holdout
-    if not len(images):
-        return lambda state, step: {}
     batch_size = -(-min(config.evaluate.batch_size, len(images)) // len(devices)) * len(devices)
     step = devices.compile_step(
         make_validation_step(setup.model, seed=config.seed, axis_name=devices.axis_name),
         donate_state=False,
     )
 
-    def validate(state: TrainState, at: int) -> dict[str, float]:
+    def record_and_validate(state: TrainState, at: int) -> dict[str, float]:
+        if processes.is_first():
+            _record_streamed(setup)
+        if not len(images):
+            return {}
         batches = evaluation_batches(
             images,
             batch_size=batch_size,
@@ -349,4 +343,4 @@ def _make_validate(setup: Setup) -> Validate:
         check_finite(values, step=at, where="on held-out images")
         return {f"validation_{name}": value for name, value in values.items()}
 
-    return validate
+    return record_and_validate
