@@ -95,13 +95,13 @@ def prepare(config: Settings, run: RunFolder, stack: contextlib.ExitStack) -> Se
         stack.enter_context(run.locked())
         run.remove_unfinished()
         _check_same_run(run, config, closed_form=model.fit is not None)
-    closed_form, steps = model.fit is not None, config.train.takes_steps
+    closed_form = model.fit is not None
     inputs = prepare_inputs(
-        config, train=closed_form or steps, closed_form=closed_form, table=table
+        config, train=_is_trained(model, config), closed_form=closed_form, table=table
     )
     if inputs.grid is not None:
         model = _of_places(model, inputs.grid.places, config)
-    if steps and not closed_form:
+    if config.train.takes_steps and not closed_form:
         _check_batches(config, inputs, devices)
     checkpoints = None
     if processes.is_first():
@@ -125,19 +125,22 @@ def _build_model(config: Settings, devices: Devices) -> Model:
             f"the model {config.model.name!r} is fitted in closed form, which one process does; "
             "start it in one"
         )
-    if model.fit is None and not config.train.takes_steps and processes.count() > 1:
+    if _is_trained(model, config):
+        return model
+    if processes.count() > 1:
         raise UserError("nothing is trained here, which one process does; start it in one")
-    if config.data.illumination != "none" and model.fit is None and not config.train.takes_steps:
-        raise UserError(
-            f"data.illumination={config.data.illumination} is fitted to training images, and "
-            "nothing is trained here; leave it at none"
-        )
-    if config.data.align != "none" and model.fit is None and not config.train.takes_steps:
-        raise UserError(
-            f"data.align={config.data.align} is fitted to training images, and nothing is trained "
-            "here; leave it at none"
-        )
+    for key in ("illumination", "align"):
+        if config.data[key] != "none":
+            raise UserError(
+                f"data.{key}={config.data[key]} is fitted to training images, and nothing is "
+                "trained here; leave it at none"
+            )
     return model
+
+def _is_trained(model: Model, config: Settings) -> bool:
+    """Whether anything is learned from images; else weights are taken as they are."""
+    return model.fit is not None or config.train.takes_steps
+
 
 
 def _of_places(model: Model, count: int, config: Settings) -> Model:
@@ -165,9 +168,8 @@ def _weights_record(config: Settings, model: Model) -> dict[str, Any]:
     """
     if model.backbone:
         return _origin(load_backbone(model.backbone, config.train.weights).provenance)
-    untrained = model.fit is None and not config.train.takes_steps
     if not config.train.weights:
-        if untrained:
+        if not _is_trained(model, config):
             raise UserError(
                 "nothing is trained (train.optimizer=none, or a learning rate of 0) and "
                 "train.weights is empty, so the model would be a random one; give converted "
@@ -183,7 +185,7 @@ def _weights_record(config: Settings, model: Model) -> dict[str, Any]:
     check_network(record, config.model.options)
     if note := epsilon_note(record, config.model.options):
         log(f"note: {note}")
-    if untrained:
+    if not _is_trained(model, config):
         check_complete(jax.eval_shape(model.init, parameter_key(0)), record)
     return _origin(record)
 
