@@ -211,20 +211,16 @@ def _check_same_run(run: RunFolder, config: Settings, *, closed_form: bool) -> N
     of_detection = models.detection_keys(config.model.name)
     for key in {**there, **here}:
         changeable = key.startswith(CHANGEABLE) or key in of_detection
-        # A finished run may be trained longer, and a fit in closed form takes no steps at all.
-        longer = closed_form or _longer(there.get(key), here.get(key))
-        changeable |= key in LENGTHS and longer
+        if key in LENGTHS:
+            # A finished run may be trained longer, and a fit in closed form takes no steps at all.
+            # Steps that are not given (0) leave the length to the epochs.
+            changeable = closed_form or 0 < there[key] < here[key]
         # Lists and tuples are the same thing once they have been through JSON.
         if not changeable and repr(there.get(key)) != repr(here.get(key)):
             raise UserError(
                 f"{run.path} holds a run with another config: {key} is {there.get(key)!r} there "
                 f"and {here.get(key)!r} here; use a new --workdir"
             )
-
-
-def _longer(before: Any, now: Any) -> bool:
-    # Steps that are not given (0) leave the length to the epochs.
-    return isinstance(before, int) and isinstance(now, int) and 0 < before < now
 
 
 def _check_batches(config: Settings, inputs: Inputs, devices: Devices) -> None:
