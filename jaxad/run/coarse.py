@@ -5,7 +5,6 @@ It is copied into the run that judges with it, so that everything a run needs is
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import pathlib
@@ -94,8 +93,7 @@ def keep_coarse(run: RunFolder, config: Settings) -> Settings:
     if not target.exists():
         with writing(target, what=f"the copy of {found.run.path}", durable=True) as temporary:
             _copy(found.run.path, temporary)
-    evaluate = dataclasses.replace(config.evaluate, coarse=target.relative_to(run.path).as_posix())
-    return dataclasses.replace(config, evaluate=evaluate)
+    return config.changed("evaluate", coarse=target.relative_to(run.path).as_posix())
 
 
 def _copy(source: pathlib.Path, target: pathlib.Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import dataclasses
 import importlib.util
 import os
 import pathlib
@@ -140,7 +139,7 @@ def with_absolute_root(settings: Settings) -> Settings:
     data = settings.data
     root = os.path.abspath(os.path.expanduser(data.root)) if data.root else ""
     exclude = "\n".join(listed_paths(data.exclude, key="data.exclude"))
-    return dataclasses.replace(settings, data=dataclasses.replace(data, root=root, exclude=exclude))
+    return settings.changed("data", root=root, exclude=exclude)
 
 
 def _import_config(name_or_file: str) -> types.ModuleType:

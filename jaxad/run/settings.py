@@ -278,6 +278,12 @@ class Settings:
         """``(h, w, c)`` of the images that the model sees."""
         return (*self.data.image_size, self.data.channels)
 
+    def changed(self, group: str, **values: Any) -> Settings:
+        """The same settings but for some values of a group."""
+        return dataclasses.replace(
+            self, **{group: dataclasses.replace(getattr(self, group), **values)}
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, in the order of a config."""
         groups = {name: dataclasses.asdict(getattr(self, name)) for name in GROUPS}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 from collections.abc import Iterable
 
@@ -56,8 +55,7 @@ def with_images(config: Settings, run: RunFolder, images: Iterable[ImageLike]) -
         raise UserError("there is no image to train on")
     if len([*folder.glob("*.png")]) > count:
         raise _other(run)
-    data = dataclasses.replace(config.data, name="mvtec", root=str(run.path / "images"))
-    return dataclasses.replace(config, data=data)
+    return config.changed("data", name="mvtec", root=str(run.path / "images"))
 
 
 def _pixels(one: Given, config: Settings) -> np.ndarray:

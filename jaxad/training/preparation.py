@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -137,10 +136,10 @@ def _build_model(config: Settings, devices: Devices) -> Model:
             )
     return model
 
+
 def _is_trained(model: Model, config: Settings) -> bool:
     """Whether anything is learned from images; else weights are taken as they are."""
     return model.fit is not None or config.train.takes_steps
-
 
 
 def _of_places(model: Model, count: int, config: Settings) -> Model:
@@ -259,10 +258,7 @@ def _record_run(run: RunFolder, config: Settings, inputs: Inputs, weights: dict[
             inputs.train.digests.update({row: digest for row, digest in pixels if digest})
         # What the run was started with stays, and what an evaluation has set since.
         earlier = run.read_config()
-        train = dataclasses.replace(
-            earlier.train, steps=config.train.steps, epochs=config.train.epochs
-        )
-        longer = dataclasses.replace(earlier, train=train)
+        longer = earlier.changed("train", steps=config.train.steps, epochs=config.train.epochs)
         if longer != earlier:
             run.write_config(longer)
         return
