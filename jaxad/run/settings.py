@@ -256,20 +256,20 @@ TOP_LEVEL = {
 """Keys that belong to no group."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of a run, checked.
+    """All settings of a run, checked; in the order of a config.
 
     Attributes:
       variants: those that were applied.
       seed: of parameters, data order, augmentation, the held-out images.
     """
 
-    model: ModelChoice
     variants: str = ""
     seed: int = 0
     data: Data = dataclasses.field(default_factory=Data)
     augment: Augment = dataclasses.field(default_factory=Augment)
+    model: ModelChoice
     train: Train = dataclasses.field(default_factory=Train)
     evaluate: Evaluate = dataclasses.field(default_factory=Evaluate)
 
@@ -286,16 +286,7 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, in the order of a config."""
-        groups = {name: dataclasses.asdict(getattr(self, name)) for name in GROUPS}
-        return {
-            "variants": self.variants,
-            "seed": self.seed,
-            "data": groups["data"],
-            "augment": groups["augment"],
-            "model": self.model.to_dict(),
-            "train": groups["train"],
-            "evaluate": groups["evaluate"],
-        }
+        return {**dataclasses.asdict(self), "model": self.model.to_dict()}
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, source: str = "the config") -> Settings:
@@ -320,7 +311,7 @@ class Settings:
             for name, group in GROUPS.items()
         }
         return cls(
-            ModelChoice(converted("model.name", model.pop("name", ""), ""), model),
+            model=ModelChoice(converted("model.name", model.pop("name", ""), ""), model),
             variants=converted("variants", values.get("variants", ""), ""),
             seed=converted("seed", values.get("seed", 0), 0),
             **groups,
