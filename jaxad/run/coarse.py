@@ -58,11 +58,9 @@ def read_coarse_run(run: RunFolder, config: Settings) -> CoarseRun | None:
     _check_fits(config, found.read_config(), name)
     if not found.has_checkpoint():
         raise UserError(f"evaluate.coarse {name} holds no trained model; train it first")
-    digest = hashlib.sha256()
-    for record in _RECORDS:
-        file = found.path / record
-        digest.update(file.read_bytes() if file.exists() else b"")
-    return CoarseRun(found, digest.hexdigest())
+    files = [found.path / name for name in _RECORDS]
+    content = b"".join(file.read_bytes() for file in files if file.exists())
+    return CoarseRun(found, hashlib.sha256(content).hexdigest())
 
 
 def _check_fits(tiles: Settings, coarse: Settings, name: str) -> None:
