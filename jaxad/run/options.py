@@ -61,17 +61,15 @@ class Rule(NamedTuple):
             return f"from {self.at_least:g} to below {self.below:g}"
         if self.at_least is not None and self.at_most is not None:
             return f"from {self.at_least:g} to {self.at_most:g}"
-        parts = []
-        if self.at_least is not None:
-            parts.append(f"{self.at_least:g} or more" if not self.at_least else
-                         f"at least {self.at_least:g}")  # fmt: skip
-        if self.above is not None:
-            parts.append(f"above {self.above:g}")
-        if self.at_most is not None:
-            parts.append(f"at most {self.at_most:g}")
-        if self.below is not None:
-            parts.append(f"below {self.below:g}")
-        return " and ".join(parts)
+        if self.at_least == 0:
+            return "0 or more"
+        bounds = {
+            "at least": self.at_least,
+            "above": self.above,
+            "at most": self.at_most,
+            "below": self.below,
+        }
+        return " and ".join(f"{word} {at:g}" for word, at in bounds.items() if at is not None)
 
 
 def option(default: Any, meaning: str, **rule: Any) -> Any:
