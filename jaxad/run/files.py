@@ -43,7 +43,7 @@ class _Written(NamedTuple):
     durable: bool
 
     def rename(self) -> None:
-        with _explaining(self.what, self.advice):
+        with explaining_writes(self.what, self.advice):
             os.replace(self.temporary, self.target)
             if self.durable:
                 sync(self.target.parent)
@@ -112,7 +112,7 @@ def writing(
     temporary = target.with_name(f".{target.name[:_NAME_KEPT]}.{unique}")
     written = _Written(temporary, target, what or str(path), advice, durable)
     try:
-        with _explaining(written.what, advice):
+        with explaining_writes(written.what, advice):
             target.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             if durable:
@@ -128,7 +128,16 @@ def writing(
 
 
 @contextlib.contextmanager
-def _explaining(what: str, advice: str) -> Iterator[None]:
+def explaining_writes(what: str, advice: str = "") -> Iterator[None]:
+    """Raises a failure of the disk inside as a sentence.
+
+    Args:
+      what: is written.
+      advice: ends the sentence.
+
+    Raises:
+      UserError: the disk is full, or what is written there cannot be.
+    """
     try:
         yield
     except OSError as error:

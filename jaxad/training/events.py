@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 
-from jaxad.run.errors import UserError
+from jaxad.run.files import explaining_writes
 from jaxad.training.history import Row
 
 # Field numbers of tensorflow/core/util/event.proto and framework/summary.proto.
@@ -54,12 +54,9 @@ class Events:
         event = _key(_WALL_TIME, _DOUBLE) + struct.pack("<d", time.time()) + fields
         length = struct.pack("<Q", len(event))
         record = length + _checksum(length) + event + _checksum(event)
-        try:
-            # Unbuffered: what could not be written is not tried again when the process ends.
-            with self._path.open("ab", buffering=0) as file:
-                file.write(record)
-        except OSError as error:
-            raise UserError(f"{self._path} could not be written: {error.strerror}") from error
+        # Unbuffered: what could not be written is not tried again when the process ends.
+        with explaining_writes(str(self._path)), self._path.open("ab", buffering=0) as file:
+            file.write(record)
 
 
 def _varint(number: int) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from jaxad.run.errors import UserError
-from jaxad.run.files import csv_line, read_csv, sync, write_csv, write_text
+from jaxad.run.files import csv_line, explaining_writes, read_csv, sync, write_csv, write_text
 from jaxad.training.step import StepMetrics
 
 Row = Mapping[str, int | float]
@@ -154,11 +154,8 @@ class History:
         if new_columns or len(self.rows) == 1:
             self._write_all()
             return
-        try:
-            with self._path.open("a", newline="") as file:
-                file.write(csv_line(text.get(name) for name in self._columns()))
-        except OSError as error:
-            raise UserError(f"{self._path} could not be written: {error.strerror}") from error
+        with explaining_writes(str(self._path)), self._path.open("a", newline="") as file:
+            file.write(csv_line(text.get(name) for name in self._columns()))
 
     def sync(self) -> None:
         """Waits until all rows are on the disk."""
