@@ -145,12 +145,9 @@ class _Machine:
                 return items
         raise BadPickleError("the beginning of a sequence is missing")
 
-    def _tuple(self, length: int | None) -> None:
-        if length is None:
-            items = self._to_mark()
-        else:
-            items = [self._pop() for _ in range(length)][::-1]
-        self._stack.append(tuple(items))
+    def _tuple(self, length: int) -> None:
+        items = [self._pop() for _ in range(length)]
+        self._stack.append(tuple(items[::-1]))
 
     def _append(self, items: list[Any]) -> None:
         self._top(list).extend(items)
@@ -230,11 +227,9 @@ def short(value: Any) -> str:
     """A value in a message; nested ones can be long, or refer to themselves."""
     if isinstance(value, Global):
         return value.name
-    return (
-        repr(value)[:80]
-        if isinstance(value, str | int | float)
-        else type(value).__name__.strip("_")
-    )
+    if isinstance(value, str | int | float):
+        return repr(value)[:80]
+    return type(value).__name__.strip("_")
 
 
 _CONSTANTS = frozenset(
@@ -257,7 +252,7 @@ _STEPS = {
     "EMPTY_TUPLE": lambda m, _: m._stack.append(()),
     "EMPTY_LIST": lambda m, _: m._stack.append([]),
     "EMPTY_DICT": lambda m, _: m._stack.append({}),
-    "TUPLE": lambda m, _: m._tuple(None),
+    "TUPLE": lambda m, _: m._stack.append(tuple(m._to_mark())),
     "TUPLE1": lambda m, _: m._tuple(1),
     "TUPLE2": lambda m, _: m._tuple(2),
     "TUPLE3": lambda m, _: m._tuple(3),
