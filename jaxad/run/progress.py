@@ -102,14 +102,15 @@ class Progress:
             self._stream.write("\n")
             self._stream.flush()
 
-    def images_per_second(self, done: int) -> float:
-        """Speed since the start or, with ``warm_up``, since the first update."""
-        begun, first = self._steady or (self._begun, self._first)
-        return (done - first) * self._images / max(time.perf_counter() - begun, 1e-9)
+    def images_per_second(self, done: int, *, warm: bool = True) -> float:
+        """Speed since the start or, with ``warm_up``, since the first update.
 
-    def _mean_speed(self, done: int) -> float:
-        seconds = max(time.perf_counter() - self._begun, 1e-9)
-        return (done - self._first) * self._images / seconds
+        Args:
+          done: of the total.
+          warm: False: since the start in any case.
+        """
+        begun, first = self._steady if self._steady and warm else (self._begun, self._first)
+        return (done - first) * self._images / max(time.perf_counter() - begun, 1e-9)
 
     def update(self, done: int, note: str = "", values: Mapping[str, float] | None = None) -> None:
         """Says that ``done`` of the total are done, with a few words on the state.
@@ -124,7 +125,7 @@ class Progress:
             listener(Update(self._label, done, self._total, seconds, values or {}))
         over = done >= self._total
         # At the end, all the time that it took, the compilation too.
-        speed = self._mean_speed(done) if over else self.images_per_second(done)
+        speed = self.images_per_second(done, warm=not over)
         now = time.perf_counter()
         warming_up = self._warm_up and self._steady is None
         if warming_up:
