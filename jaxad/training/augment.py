@@ -38,10 +38,7 @@ def make_augment(options: AugmentOptions) -> Augment:
             image = jnp.clip(image + options.brightness * _uniform(bright, ()), 0.0, 1.0)
         return image
 
-    def augment(images, keys):
-        return jax.vmap(augment_one)(images, keys)
-
-    return augment
+    return jax.vmap(augment_one)
 
 
 def _uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
