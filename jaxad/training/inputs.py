@@ -100,7 +100,8 @@ def decode(samples: list[Any], data: Data, range_16bit: tuple[float, float]) -> 
     """
     return prepare_images(
         samples,
-        **_reading(data, range_16bit),
+        image_size=data.image_size,
+        **_reading(data, range_16bit)._asdict(),
         tiling=training_tiling(data),
         memory_limit_mb=data.memory_limit_mb,
     )
@@ -126,26 +127,18 @@ def open_photographs(
     tiling = tiling_of(data.tiles, data.image_size)
     if tiling is None:
         return None
-    reading = Reading(data.channels, range_16bit, data.alpha, tuple(data.region))
     return Photographs(
         samples,
         tiling=tiling,
         image_size=data.image_size,
-        reading=reading,
+        reading=_reading(data, range_16bit),
         hashed=hashed,
         grid=grid,
     )
 
 
-def _reading(data: Data, range_16bit: tuple[float, float]) -> dict[str, Any]:
-    """How files become pixels."""
-    return {
-        "image_size": data.image_size,
-        "channels": data.channels,
-        "range_16bit": range_16bit,
-        "alpha": data.alpha,
-        "crop": data.region,
-    }
+def _reading(data: Data, range_16bit: tuple[float, float]) -> Reading:
+    return Reading(data.channels, range_16bit, data.alpha, tuple(data.region))
 
 
 def _parted(good: list[Sample], share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -185,13 +178,12 @@ def open_images(
     samples: list[Sample], data: Data, range_16bit: tuple[float, float]
 ) -> UInt8[np.ndarray, "n h w c"] | StreamedImages | TiledImages:
     """Like :func:`decode`; with ``data.stream`` batch by batch, when rows are asked for."""
-    tiling = training_tiling(data)
-    if data.stream and tiling is not None:
-        reading = Reading(data.channels, range_16bit, data.alpha, tuple(data.region))
-        return TiledImages(samples, tiling=tiling, image_size=data.image_size, reading=reading)
-    if data.stream:
-        return StreamedImages(samples, **_reading(data, range_16bit))
-    return decode(samples, data, range_16bit)
+    if not data.stream:
+        return decode(samples, data, range_16bit)
+    tiling, size, reading = training_tiling(data), data.image_size, _reading(data, range_16bit)
+    if tiling is None:
+        return StreamedImages(samples, image_size=size, **reading._asdict())
+    return TiledImages(samples, tiling=tiling, image_size=size, reading=reading)
 
 
 def is_cross_fitted(data: Data, *, closed_form: bool, apart: bool = False) -> bool:
