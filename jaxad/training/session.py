@@ -91,10 +91,7 @@ class Session:
         with self._stack:
             if failure is not None:
                 return
-            if self._records:
-                with self._errors.deferring():
-                    self._records.wait()
-            self._errors.barrier()
+            self._wait()
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
         """Steps, counted from 1, and batches split among the local devices."""
@@ -128,12 +125,16 @@ class Session:
             with self._errors.deferring():
                 self._records.write(row, state if saving or ending else None)
         if ending:
-            if self._records:
-                with self._errors.deferring():
-                    self._records.wait()
-            self._errors.barrier()
+            self._wait()
             interruption.adopt(signal.SIGTERM)
             raise processes.EndedTogether
+
+    def _wait(self) -> None:
+        """Waits in every process until the last checkpoint is on disk."""
+        if self._records:
+            with self._errors.deferring():
+                self._records.wait()
+        self._errors.barrier()
 
     def _row(self, step: int) -> dict[str, int | float]:
         """Columns of the history: means over the steps since the last report."""
