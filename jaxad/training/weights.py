@@ -117,12 +117,11 @@ def check_network(record: Mapping[str, Any], options: Mapping[str, Any]) -> None
       UserError: names every option that differs, and its value in the weights.
     """
     network = record.get("network", {})
-    # A decoder of another kind has sizes of its own, and its weights are not loaded.
-    facts = FACTS if "decoder_heads" in options else {
-        name: path for name, path in FACTS.items() if path[0] != "decoder"
-    }  # fmt: skip
     differing = []
-    for option, (place, *inner) in facts.items():
+    for option, (place, *inner) in FACTS.items():
+        # A decoder of another kind has sizes of its own, and its weights are not loaded.
+        if place == "decoder" and "decoder_heads" not in options:
+            continue
         value = network.get(place)
         for name in inner:
             value = (value or {}).get(name)
