@@ -164,11 +164,10 @@ def make_validation_step(
         root = jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, batch.index)
         output = model.loss(variables, batch, keys, False)
-        weight = batch.valid.astype(jnp.float32)
         values = {"loss": output.per_example, **output.terms}
         totals = ValidationTotals(
             {name: jnp.sum(jnp.where(batch.valid, v, 0.0)) for name, v in values.items()},
-            jnp.sum(weight),
+            jnp.sum(batch.valid.astype(jnp.float32)),
         )
         return jax.lax.psum(totals, axis_name) if axis_name else totals
 
