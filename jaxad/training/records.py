@@ -16,20 +16,6 @@ from jaxad.training.history import History, Row, digest_of
 from jaxad.training.state import TrainState
 
 
-class Stopwatch:
-    """Seconds of training up to each checkpoint, over all the sessions of a run."""
-
-    def __init__(self, run: RunFolder, *, seconds: float, total: int):
-        self._run, self._total = run, total
-        self._begun = time.perf_counter() - seconds
-
-    def write(self, step: int, history: str) -> None:
-        """Writes timing.json: seconds, steps and of how many, digest of the history up to there."""
-        seconds = time.perf_counter() - self._begun
-        values = {"train_seconds": seconds, "steps": step, "of_steps": self._total}
-        self._run.write_json(self._run.timing, {**values, "history": history})
-
-
 class Records:
     """The records of one session, as a context manager."""
 
@@ -45,11 +31,12 @@ class Records:
           total: steps in all.
           images_each: images in a step.
         """
-        self._run, self._checkpoints = run, checkpoints
+        self._run, self._checkpoints, self._total = run, checkpoints, total
         self._folder = _identity(run.path)
         timing = run.read_timing() if first else {}
         self._history = History(run.history, up_to_step=first, timing=timing)
-        self._stopwatch = Stopwatch(run, seconds=timing.get("train_seconds", 0.0), total=total)
+        # As if the sessions so far had ended just now.
+        self._begun = time.perf_counter() - timing.get("train_seconds", 0.0)
         self._events = Events(run.path, first_step=first)
         self._progress = Progress(
             "step", total, done=first, images_each=images_each, always=True, warm_up=True
@@ -74,10 +61,17 @@ class Records:
             if state is not None:
                 self._history.sync()
                 self._checkpoints.save(state, validation_loss=row.get("validation_loss"))
-                self._stopwatch.write(step, digest_of(self._history.rows, up_to_step=step))
+                self._write_timing(step)
             self._progress.update(step, _note(row), row)
             speed = self._progress.images_per_second(step)
             self._events.write(step, {**row, "images_per_second": speed})
+
+    def _write_timing(self, step: int) -> None:
+        """Writes timing.json: seconds, steps and of how many, digest of the history up to there."""
+        seconds = time.perf_counter() - self._begun
+        history = digest_of(self._history.rows, up_to_step=step)
+        values = {"train_seconds": seconds, "steps": step, "of_steps": self._total}
+        self._run.write_json(self._run.timing, {**values, "history": history})
 
     def wait(self) -> None:
         """Waits until the last checkpoint is on disk.

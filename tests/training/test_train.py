@@ -170,7 +170,7 @@ def test_a_run_of_one_device_goes_on_on_four(train_tiny, on_one, tmp_path, monke
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(records.Stopwatch, "write", killed)
+        patch.setattr(records.Records, "_write_timing", killed)
         train_tiny(tmp_path / "run", **FEW)
     assert_close(train_tiny(tmp_path / "run", **FEW, train__devices=4), on_one)
 
