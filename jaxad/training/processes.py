@@ -110,10 +110,8 @@ def abort_on_failure() -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
+    except (UserError, EndedTogether):
         raise  # passed on at a barrier: all processes end with it
-    except EndedTogether:
-        raise
     except KeyboardInterrupt:
         _skip_shutdown_barrier(128 + (interruption.came() or signal.SIGINT))
         raise
