@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -150,9 +150,8 @@ def _own_name(key: str, family: Family) -> str:
     return key
 
 
-def _expand(entries: Iterable[Entry], state: Iterable[str]) -> tuple[list[Entry], dict[str, int]]:
+def _expand(entries: Sequence[Entry], state: Iterable[str]) -> tuple[list[Entry], dict[str, int]]:
     """Writes ``{i}`` out for as many blocks as the file has."""
-    entries = list(entries)
     blocks: dict[str, int] = {}
     for prefix, module in {
         (entry.sources[0].partition("{i}")[0], entry.path.split("/")[1])
@@ -165,11 +164,10 @@ def _expand(entries: Iterable[Entry], state: Iterable[str]) -> tuple[list[Entry]
         blocks[module] = max(1, len(found))
     expanded = []
     for entry in entries:
-        count = blocks[entry.path.split("/")[1]] if "{i}" in entry.path else None
-        if count is None:
+        if "{i}" not in entry.path:
             expanded.append(entry)
             continue
-        for i in range(count):
+        for i in range(blocks[entry.path.split("/")[1]]):
             sources = tuple(key.replace("{i}", str(i)) for key in entry.sources)
             expanded.append(Entry(sources, entry.path.replace("{i}", str(i)), entry.rule))
     return expanded, blocks
