@@ -8,7 +8,6 @@ they belong to, which keys were left out.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 import pathlib
 from typing import Any
@@ -21,6 +20,7 @@ from jaxad.convert.hyperparameters import hyperparameters
 from jaxad.convert.mapping import Mapped, map_weights
 from jaxad.convert.positions import resize_positions
 from jaxad.convert.reading import Weights, open_weights
+from jaxad.data.digests import sha256_of
 from jaxad.run.errors import UserError, did_you_mean
 from jaxad.run.files import plain, remove_unfinished, write_text, writing
 from jaxad.training.checkpoints import digest_of
@@ -100,7 +100,7 @@ def provenance(
     return {
         "family": family.name,
         "source": weights.path.name,
-        "sha256": _sha256(weights.path),
+        "sha256": sha256_of(str(weights.path)),
         "bytes": weights.path.stat().st_size,
         "origin": family.origin,
         "licence": family.licence,
@@ -140,11 +140,6 @@ def _resize(
         leaves[path] = resize_positions(leaves[path], tuple(sizes["grid"]), grid)
     sizes = {**sizes, "grid": list(grid), "image_size": [image_size] * 2}
     return mapped._replace(leaves=leaves), sizes
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(folder: pathlib.Path, tree: dict[str, Any], record: dict[str, Any]) -> None:
