@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxad.export.graph import tensor_type
 from jaxad.export.lowering import Lowering, NotConvertible, Value, rule
 
 _BY_ONE_NODE = {
@@ -134,8 +133,8 @@ def _convert(lowering: Lowering, equation: Any, value: Value) -> Value:
     name = lowering.name(value)
     if dtype.kind == "u" and value.dtype.kind == "f":
         # Straight to bytes, runtimes disagree beyond the range.
-        name = lowering.graph.add("Cast", name, to=tensor_type(np.int32))
-    node = lowering.graph.add("Cast", name, to=tensor_type(dtype))
+        name = lowering.graph.cast(name, np.int32)
+    node = lowering.graph.cast(name, dtype)
     return lowering.of_node(equation, node, value.stored)
 
 
@@ -188,9 +187,9 @@ def _reduce_booleans(lowering: Lowering, equation: Any, value: Value) -> Value:
         raise NotConvertible("a reduction of bits has no counterpart in ONNX")
     kind = {"reduce_and": "ReduceMin", "reduce_or": "ReduceMax"}[equation.primitive.name]
     axes, g = lowering.graph.integers(*equation.params["axes"]), lowering.graph
-    number = g.add("Cast", lowering.full(value), to=tensor_type(np.int32))
+    number = g.cast(lowering.full(value), np.int32)
     node = g.add(kind, number, axes, keepdims=0) if equation.params["axes"] else number
-    return lowering.of_node(equation, g.add("Cast", node, to=tensor_type(np.bool_)))
+    return lowering.of_node(equation, g.cast(node, np.bool_))
 
 
 @rule("argmin", "argmax")
@@ -199,7 +198,7 @@ def _position(lowering: Lowering, equation: Any, value: Value) -> Value:
     kind = {"argmin": "ArgMin", "argmax": "ArgMax"}[equation.primitive.name]
     node = lowering.graph.add(kind, lowering.full(value), axis=int(axis), keepdims=0)
     dtype = equation.params["index_dtype"]
-    return lowering.of_node(equation, lowering.graph.add("Cast", node, to=tensor_type(dtype)))
+    return lowering.of_node(equation, lowering.graph.cast(node, dtype))
 
 
 @rule("top_k")
@@ -209,6 +208,6 @@ def _top_k(lowering: Lowering, equation: Any, value: Value) -> list[Value]:
     highest, where = lowering.graph.add_many(
         2, "TopK", lowering.full(value), count, axis=int(axis), largest=1, sorted=1
     )
-    where = lowering.graph.add("Cast", where, to=tensor_type(np.int32))
+    where = lowering.graph.cast(where, np.int32)
     first, second = equation.outvars
     return [lowering.of_output(first, highest), lowering.of_output(second, where)]

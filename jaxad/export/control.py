@@ -9,7 +9,7 @@ import jax.extend.core as jex
 import numpy as np
 from onnx import GraphProto
 
-from jaxad.export.graph import Graph, described, tensor_type
+from jaxad.export.graph import Graph, described
 from jaxad.export.lowering import Lowering, NotConvertible, Value, rule
 
 
@@ -57,7 +57,7 @@ def _dim_as_value(lowering: Lowering, equation: Any) -> Value:
     g = lowering.graph
     name = g.add("Squeeze", lowering.side(equation.params["dim"]), g.integers(0))
     dtype = equation.outvars[0].aval.dtype
-    return lowering.of_node(equation, g.add("Cast", name, to=tensor_type(dtype)))
+    return lowering.of_node(equation, g.cast(name, dtype))
 
 
 def _parts_of(parameters: Mapping[str, Any]) -> tuple[int, int]:

@@ -58,6 +58,10 @@ class Graph:
             self._known[key] = found
         return found
 
+    def cast(self, name: str, dtype: Any) -> str:
+        """A value as numbers of another dtype."""
+        return self.add("Cast", name, to=tensor_type(dtype))
+
     def output(self, name: str, value: str) -> None:
         """Gives a value a name of one's choice, for users of the file."""
         self._nodes.append(helper.make_node("Identity", [value], [name], name))

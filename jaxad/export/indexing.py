@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxad.export.graph import tensor_type
 from jaxad.export.lowering import Lowering, NotConvertible, Value, rule
 from jaxad.export.shapes import cut
 
@@ -135,7 +134,7 @@ def _start(lowering: Lowering, start: Value, side: Any, size: Any) -> str:
     if start.known is not None:
         return g.integers(_inside(int(start.known), side, size))
     last = g.add("Sub", lowering.side(side), lowering.side(size))
-    name = g.add("Cast", lowering.full(start), to=tensor_type(np.int64))
+    name = g.cast(lowering.full(start), np.int64)
     name = g.add("Reshape", name, g.integers(1))
     return g.add("Min", g.add("Max", name, g.integers(0)), last)
 

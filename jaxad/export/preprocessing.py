@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxad.data.crop import Crop, is_whole
-from jaxad.export.graph import Graph, tensor_type
+from jaxad.export.graph import Graph
 
 GROUP = 16
 """Outputs of one matrix product: more of them waste work on zeros, fewer are too thin."""
@@ -68,12 +68,10 @@ def _box(g: Graph, images: str, region: Crop) -> str:
     if is_whole(region):
         return g.add("Concat", g.integers(0, 0), g.add("Shape", images, start=1, end=3), axis=0)
     sides = g.add("Shape", images, start=1, end=3)
-    count = g.add("Cast", sides, to=tensor_type(np.float64))
+    count = g.cast(sides, np.float64)
 
     def rounded(shares: Sequence[float | int]) -> str:
-        exact = g.add("Mul", g.constant(shares, np.float64), count)
-        nearest = g.add("Floor", g.add("Add", exact, g.constant(0.5, np.float64)))
-        return g.add("Cast", nearest, to=tensor_type(np.int64))
+        return g.cast(_nearest(g, g.add("Mul", g.constant(shares, np.float64), count)), np.int64)
 
     one = g.integers(1)
     first = g.add("Min", rounded(region[:2]), g.add("Sub", sides, one))
@@ -81,14 +79,19 @@ def _box(g: Graph, images: str, region: Crop) -> str:
     return g.add("Concat", first, last, axis=0)
 
 
+def _nearest(g: Graph, numbers: str) -> str:
+    """Float64 rounded to whole numbers, halves up."""
+    return g.add("Floor", g.add("Add", numbers, g.constant(0.5, np.float64)))
+
+
 def _gray(g: Graph, images: str) -> str:
     """ITU-R 601's luma, rounded as Pillow does it; gray pixels stay what they are."""
-    wide = g.add("Cast", images, to=tensor_type(np.int32))
+    wide = g.cast(images, np.int32)
     weighed = g.add("Mul", wide, g.constant(_LUMA, np.int32))
     total = g.add("ReduceSum", weighed, g.integers(3), keepdims=1)
     luma = g.add("Div", g.add("Add", total, g.constant(1 << 15, np.int32)),
                  g.constant(1 << 16, np.int32))  # fmt: skip
-    return g.add("Cast", luma, to=tensor_type(np.uint8))
+    return g.cast(luma, np.uint8)
 
 
 def _resize_rows(g: Graph, images: str, count: int) -> str:
@@ -101,8 +104,8 @@ def _resize_rows(g: Graph, images: str, count: int) -> str:
     numbers = g.add("ReduceProd", rest, keepdims=1)
     rows = g.add("Reshape", images, g.add("Concat", batch, length, numbers, axis=0))
     # (b, groups, reach, m c) by (groups, 2 GROUP, reach): the two halves of every output.
-    reached = g.add("Cast", g.add("Gather", rows, places, axis=1), to=tensor_type(np.float32))
-    halves = g.add("Cast", g.add("MatMul", weights, reached), to=tensor_type(np.int32))
+    reached = g.cast(g.add("Gather", rows, places, axis=1), np.float32)
+    halves = g.cast(g.add("MatMul", weights, reached), np.int32)
     high, low = g.add_many(2, "Split", halves, g.integers(GROUP, GROUP), axis=2)
     high = g.add("Mul", high, g.constant(1 << _HALF_BITS, np.int32))
     half = g.constant(1 << (_BITS - 1), np.int32)
@@ -111,7 +114,7 @@ def _resize_rows(g: Graph, images: str, count: int) -> str:
                   g.constant(1 << _BITS, np.int32))  # fmt: skip
     value = g.add("Min", value, g.constant(255, np.int32))
     shape = g.add("Concat", batch, g.integers(groups * GROUP), rest, axis=0)
-    value = g.add("Reshape", g.add("Cast", value, to=tensor_type(np.uint8)), shape)
+    value = g.add("Reshape", g.cast(value, np.uint8), shape)
     if groups * GROUP == count:
         return value
     return g.add("Slice", value, *map(g.integers, (0, count, 1)))
@@ -126,28 +129,20 @@ def _weights(g: Graph, length: str, count: int, groups: int) -> tuple[str, str]:
     def number(value: float) -> str:
         return g.constant(value, np.float64)
 
-    def integer(name: str) -> str:
-        return g.add("Cast", name, to=tensor_type(np.int64))
-
-    def real(name: str) -> str:
-        return g.add("Cast", name, to=tensor_type(np.float64))
-
-    many = real(length)
+    many = g.cast(length, np.float64)
     scale = g.add("Div", many, number(count))
     support = g.add("Max", scale, number(1.0))
     # Middle, first and last pixel of every output, (groups, GROUP, 1).
     outputs = np.arange(groups * GROUP, dtype=np.float64).reshape(groups, GROUP, 1) + 0.5
     middle = g.add("Mul", g.constant(outputs), scale)
-    begin = g.add("Sub", middle, support)
-    begin = g.add("Max", g.add("Floor", g.add("Add", begin, number(0.5))), number(0.0))
-    end = g.add("Floor", g.add("Add", g.add("Add", middle, support), number(0.5)))
-    end = g.add("Min", end, many)
+    begin = g.add("Max", _nearest(g, g.add("Sub", middle, support)), number(0.0))
+    end = g.add("Min", _nearest(g, g.add("Add", middle, support)), many)
     # A group reads from its first output's first pixel on; (groups, 1, 1) and (reach,).
     first = g.add("Slice", begin, *map(g.integers, (0, 1, 1)))
     reach = g.add("Add", g.add("Mul", scale, number(GROUP - 1)), g.add("Mul", support, number(2)))
-    reach = g.add("Squeeze", g.add("Add", integer(g.add("Ceil", reach)), g.integers(2)))
-    steps = real(g.add("Range", g.constant(0, np.int64), reach, g.constant(1, np.int64)))
-    pixels = g.add("Add", first, steps)
+    reach = g.add("Squeeze", g.add("Add", g.cast(g.add("Ceil", reach), np.int64), g.integers(2)))
+    steps = g.add("Range", g.constant(0, np.int64), reach, g.constant(1, np.int64))
+    pixels = g.add("Add", first, g.cast(steps, np.float64))
     # The triangle of the filter, of the pixels between first and last.
     away = g.add(
         "Abs", g.add("Div", g.add("Sub", g.add("Add", pixels, number(0.5)), middle), support)
@@ -158,10 +153,10 @@ def _weights(g: Graph, length: str, count: int, groups: int) -> tuple[str, str]:
     total = g.add("ReduceSum", weight, g.integers(2), keepdims=1)
     weight = g.add("Div", weight, g.add("Max", total, number(1e-300)))
     # Integers of 22 bits, halves up; their upper bits, and what is left (it may be negative).
-    fixed = g.add("Floor", g.add("Add", g.add("Mul", weight, number(1 << _BITS)), number(0.5)))
+    fixed = _nearest(g, g.add("Mul", weight, number(1 << _BITS)))
     share = number(1 << _HALF_BITS)
-    high = g.add("Floor", g.add("Add", g.add("Div", fixed, share), number(0.5)))
+    high = _nearest(g, g.add("Div", fixed, share))
     low = g.add("Sub", fixed, g.add("Mul", high, share))
-    halves = g.add("Cast", g.add("Concat", high, low, axis=1), to=tensor_type(np.float32))
+    halves = g.cast(g.add("Concat", high, low, axis=1), np.float32)
     places = g.add("Min", pixels, g.add("Sub", many, number(1.0)))
-    return integer(g.add("Squeeze", places, g.integers(1))), halves
+    return g.cast(g.add("Squeeze", places, g.integers(1)), np.int64), halves
