@@ -9,28 +9,17 @@ import jax.extend.core as jex
 import numpy as np
 from onnx import GraphProto
 
-from jaxad.export.graph import Graph, described
-from jaxad.export.lowering import Lowering, NotConvertible, Value, rule
+from jaxad.export.graph import described
+from jaxad.export.lowering import CALLS, Lowering, NotConvertible, Value, rule
 
 
-@rule(
-    "jit",
-    "pjit",
-    "closed_call",
-    "core_call",
-    "remat",
-    "checkpoint",
-    "custom_jvp_call",
-    "custom_vjp_call",
-    "custom_vjp_call_jaxpr",
-)
+@rule(*CALLS)
 def _call(lowering: Lowering, equation: Any, *values: Value) -> list[Value]:
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
     inner = next(equation.params[name] for name in names if name in equation.params)
-    if isinstance(inner, jex.ClosedJaxpr):
-        constants = [lowering.of_array(array) for array in inner.consts]
-        return lowering.run(inner.jaxpr, constants, values)
-    return lowering.run(inner, [], values)
+    if not isinstance(inner, jex.ClosedJaxpr):
+        inner = jex.ClosedJaxpr(inner, [])
+    return lowering.run(inner, values)
 
 
 @rule("platform_index")
@@ -47,9 +36,7 @@ def _cond(lowering: Lowering, equation: Any, which: Value, *values: Value) -> li
     if which.known is None:
         raise NotConvertible("a choice by a computed value has no counterpart in ONNX here")
     branches = equation.params["branches"]
-    branch = branches[min(max(int(which.known), 0), len(branches) - 1)]
-    constants = [lowering.of_array(array) for array in branch.consts]
-    return lowering.run(branch.jaxpr, constants, values)
+    return lowering.run(branches[min(max(int(which.known), 0), len(branches) - 1)], values)
 
 
 @rule("dim_as_value")
@@ -69,11 +56,9 @@ def _parts_of(parameters: Mapping[str, Any]) -> tuple[int, int]:
     return constants, constants + state
 
 
-def _finished(
-    body: Graph, inner: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]
-) -> GraphProto:
+def _finished(inner: Lowering, inputs: Sequence[Value], outputs: Sequence[Value]) -> GraphProto:
     """The graph of a loop's body."""
-    named = []
+    body, named = inner.graph, []
     for value in outputs:  # two that are the same value have two names
         name = body.fresh("of_body")
         body.output(name, inner.full(value))
@@ -90,15 +75,13 @@ def _scan(lowering: Lowering, equation: Any, *values: Value) -> list[Value]:
     fixed, state, scanned = values[:constants], values[constants:carried], values[carried:]
     if not scanned:
         raise NotConvertible("a loop over nothing has no counterpart in ONNX here")
-    body = Graph(lowering.graph)
-    inner = lowering.inside(body)
+    inner = lowering.inside()
     inputs = [
-        Value(v.aval.shape, v.aval.dtype, v.aval.shape, body.fresh("of_loop"))
+        Value(v.aval.shape, v.aval.dtype, v.aval.shape, inner.graph.fresh("of_loop"))
         for v in p["jaxpr"].jaxpr.invars[constants:]
     ]
-    closed = [inner.of_array(array) for array in p["jaxpr"].consts]
-    results = inner.run(p["jaxpr"].jaxpr, closed, [*fixed, *inputs])
-    graph = _finished(body, inner, inputs, results)
+    results = inner.run(p["jaxpr"], [*fixed, *inputs])
+    graph = _finished(inner, inputs, results)
     backwards = {}
     if p["reverse"]:
         backwards = {
@@ -126,20 +109,15 @@ def _while(lowering: Lowering, equation: Any, *values: Value) -> list[Value]:
     asked, fixed = values[:of_condition], values[of_condition : of_condition + of_body]
     state = values[of_condition + of_body :]
 
-    def carried(where: Lowering, name: str, *inputs: Value) -> list[Value]:
-        traced = p[name]
-        constants = [where.of_array(array) for array in traced.consts]
-        return where.run(traced.jaxpr, constants, inputs)
-
-    body = Graph(lowering.graph)
-    inner = lowering.inside(body)
+    inner = lowering.inside()
+    body = inner.graph
     number = Value((), np.dtype(np.int64), (), body.fresh("of_loop"))
     again = Value((), np.dtype(np.bool_), (), body.fresh("of_loop"))
     inputs = [Value(v.shape, v.dtype, v.shape, body.fresh("of_loop")) for v in state]
-    results = carried(inner, "body_jaxpr", *fixed, *inputs)
-    outputs = [*carried(inner, "cond_jaxpr", *asked, *results), *results]
-    graph = _finished(body, inner, [number, again, *inputs], outputs)
-    (first,) = carried(lowering, "cond_jaxpr", *asked, *state)
+    results = inner.run(p["body_jaxpr"], [*fixed, *inputs])
+    outputs = [*inner.run(p["cond_jaxpr"], [*asked, *results]), *results]
+    graph = _finished(inner, [number, again, *inputs], outputs)
+    (first,) = lowering.run(p["cond_jaxpr"], [*asked, *state])
     names = lowering.graph.add_many(
         len(state), "Loop", "", lowering.full(first), *map(lowering.full, state), body=graph
     )

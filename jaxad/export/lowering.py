@@ -96,7 +96,7 @@ def lower(function: Callable[..., Any], graph: Graph, inputs: dict[str, Any]) ->
         Value(s.shape, np.dtype(s.dtype), s.shape, name)
         for name, s in zip(inputs, shapes, strict=True)
     ]
-    results = lowering.run(traced.jaxpr, [lowering.of_array(c) for c in traced.consts], values)
+    results = lowering.run(traced, values)
     named = [lowering.with_name(value) for value in results]
     return jax.tree.unflatten(jax.tree.structure(tree), named)
 
@@ -112,20 +112,18 @@ class Lowering:
     def __init__(self, graph: Graph, counted: str):
         self.graph, self._counted = graph, counted
 
-    def inside(self, graph: Graph) -> Lowering:
-        """The same for the body of a loop."""
-        return Lowering(graph, self._counted)
+    def inside(self) -> Lowering:
+        """The same for the body of a loop, a graph of its own."""
+        return Lowering(Graph(self.graph), self._counted)
 
-    def run(
-        self, jaxpr: jex.Jaxpr, constants: Sequence[Value], inputs: Sequence[Value]
-    ) -> list[Value]:
+    def run(self, traced: jex.ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
         """Carries all operations over, in order.
 
         Args:
-          jaxpr: the trace.
-          constants: of its ``constvars``.
+          traced: the trace, with its constants.
           inputs: of its ``invars``.
         """
+        jaxpr, constants = traced.jaxpr, map(self.of_array, traced.consts)
         values: dict[Any, Value] = dict(zip(jaxpr.constvars, constants, strict=True))
         values |= zip(jaxpr.invars, inputs, strict=True)
 
@@ -242,12 +240,12 @@ class Lowering:
         return name if perm == sorted(perm) else self.graph.add("Transpose", name, perm=perm)
 
 
-_NOT_COMPUTED = frozenset(
-    # Their bodies are carried over operation by operation; a broadcast is put off.
-    ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call",
-     "custom_vjp_call", "custom_vjp_call_jaxpr", "platform_index", "cond", "dim_as_value",
-     "broadcast_in_dim")
-)  # fmt: skip
+CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call",
+         "custom_vjp_call", "custom_vjp_call_jaxpr")  # fmt: skip
+"""The operations that hold a function."""
+
+# Bodies are carried over operation by operation; a broadcast is put off.
+_NOT_COMPUTED = frozenset((*CALLS, "platform_index", "cond", "dim_as_value", "broadcast_in_dim"))
 
 
 def linear(side: Any) -> tuple[int, int]:
