@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,10 @@ def _dot_general(lowering: Lowering, equation: Any, left: Value, right: Value) -
     if not batch_left and len(by_left) == 1:
         # (..., k) by (k, n) is (..., n) in ONNX too.
         a = lowering.transpose(lowering.full(left), [*free_left, *by_left])
-        b = _matrix(lowering, right, [*by_right], free_right)
-        node = lowering.graph.add("MatMul", a, b)
     else:
         a = _in_blocks(lowering, left, batch_left, free_left, by_left)
-        b = _in_blocks(lowering, right, batch_right, by_right, free_right)
-        node = lowering.graph.add("MatMul", a, b)
+    b = _in_blocks(lowering, right, batch_right, by_right, free_right)
+    node = lowering.graph.add("MatMul", a, b)
     return lowering.of_node(equation, lowering.reshape(node, equation.outvars[0].aval.shape))
 
 
@@ -33,32 +32,16 @@ def _others(value: Value, *named: Sequence[int]) -> list[int]:
     return [axis for axis in range(len(value.shape)) if axis not in taken]
 
 
-def _matrix(lowering: Lowering, value: Value, rows: list[int], columns: list[int]) -> str:
-    """The value as one matrix of these axes."""
-    shape = (_count(value, rows), _count(value, columns))
-    if value.known is not None:
-        known = np.broadcast_to(value.known, value.shape).transpose(*rows, *columns)
-        return lowering.graph.constant(known.reshape(shape))
-    name = lowering.transpose(lowering.full(value), [*rows, *columns])
-    return name if len(value.shape) == 2 else lowering.reshape(name, shape)
-
-
 def _in_blocks(lowering: Lowering, value: Value, batch: Any, rows: Any, columns: Any) -> str:
     """The value as a matrix of rows and columns for every place of the batch axes."""
-    shape = [*(value.shape[axis] for axis in batch), _count(value, rows), _count(value, columns)]
+    sizes = [math.prod(value.shape[axis] for axis in axes) for axes in (rows, columns)]
+    shape = [*(value.shape[axis] for axis in batch), *sizes]
     order = [*batch, *rows, *columns]
     if value.known is not None:
         known = np.broadcast_to(value.known, value.shape).transpose(order)
         return lowering.graph.constant(known.reshape(shape))
     name = lowering.transpose(lowering.full(value), order)
     return name if len(order) == len(shape) else lowering.reshape(name, shape)
-
-
-def _count(value: Value, axes: Sequence[int]) -> Any:
-    count = 1
-    for axis in axes:
-        count = count * value.shape[axis]
-    return count
 
 
 @rule("conv_general_dilated")
@@ -75,12 +58,14 @@ def _convolution(lowering: Lowering, equation: Any, value: Value, kernel: Value)
     if any(step != 1 for step in p["lhs_dilation"]):
         y = _transposed_convolution(lowering, x, kernel, p)
     else:
+        pads = _pads(p["padding"])  # a negative one takes pixels away
         y = g.add(
             "Conv",
-            *_cropped(lowering, x, p["padding"], _kernel(lowering, kernel, numbers.rhs_spec)),
+            _padded(lowering, x, [min(number, 0) for number in pads]),
+            _kernel(lowering, kernel, numbers.rhs_spec),
             strides=list(p["window_strides"]),
             dilations=list(p["rhs_dilation"]),
-            pads=_pads([(max(a, 0), max(b, 0)) for a, b in p["padding"]]),
+            pads=[max(number, 0) for number in pads],
             group=p["feature_group_count"],
         )
     back = np.argsort(numbers.out_spec)
@@ -93,17 +78,16 @@ def _kernel(lowering: Lowering, kernel: Value, order: Sequence[int]) -> str:
     return lowering.transpose(lowering.full(kernel), order)
 
 
-def _cropped(lowering: Lowering, x: str, padding: Any, kernel: str) -> tuple[str, str]:
-    """The input without what negative padding takes away."""
-    if all(side >= 0 for pair in padding for side in pair):
-        return x, kernel
-    g = lowering.graph
-    crop = [min(a, 0) for a, _ in padding] + [min(b, 0) for _, b in padding]
-    half = len(padding)
-    return g.add("Pad", x, g.integers(0, 0, *crop[:half], 0, 0, *crop[half:])), kernel
+def _padded(lowering: Lowering, x: str, pads: Sequence[int]) -> str:
+    """``x``, channels first, with zeros around rows and columns, or without some of these."""
+    if not any(pads):
+        return x
+    g, half = lowering.graph, len(pads) // 2
+    return g.add("Pad", x, g.integers(0, 0, *pads[:half], 0, 0, *pads[half:]))
 
 
-def _pads(pairs: Iterable[Sequence[int]]) -> list[int]:
+def _pads(pairs: Sequence[Sequence[int]]) -> list[int]:
+    """As ONNX takes them: all before, then all after."""
     return [int(a) for a, _ in pairs] + [int(b) for _, b in pairs]
 
 
@@ -119,20 +103,16 @@ def _transposed_convolution(lowering: Lowering, x: str, kernel: Value, p: Any) -
     out, into, *space = spec
     turned = np.flip(kernel.known.transpose([into, out, *space]), tuple(range(2, len(spec))))
     sizes = turned.shape[2:]
-    pads = [(k - 1 - a, k - 1 - b) for k, (a, b) in zip(sizes, p["padding"], strict=True)]
+    pads = _pads([(k - 1 - a, k - 1 - b) for k, (a, b) in zip(sizes, p["padding"], strict=True)])
     y = g.add(
         "ConvTranspose",
         x,
         g.constant(turned),
         strides=list(p["lhs_dilation"]),
-        pads=_pads([(max(a, 0), max(b, 0)) for a, b in pads]),
+        pads=[max(number, 0) for number in pads],
     )
-    if all(side >= 0 for pair in pads for side in pair):
-        return y
     # More padding than the kernel reaches over gives zeros.
-    more = _pads([(max(-a, 0), max(-b, 0)) for a, b in pads])
-    half = len(pads)
-    return g.add("Pad", y, g.integers(0, 0, *more[:half], 0, 0, *more[half:]))
+    return _padded(lowering, y, [max(-number, 0) for number in pads])
 
 
 @rule("reduce_window", "reduce_window_sum", "reduce_window_max", "reduce_window_min")
@@ -186,9 +166,9 @@ def _window_sums(lowering: Lowering, name: str, value: Value, p: Any) -> str:
 def _window_maxima(lowering: Lowering, name: str, value: Value, p: Any) -> str:
     """Pooling of rows and columns, each image and channel by itself."""
     g, rank = lowering.graph, len(value.shape)
-    space = {3: (1, 2), 4: (1, 2)}.get(rank, ())
+    space = (1, 2)
     others = [axis for axis in range(rank) if axis not in space]
-    if not space or any(
+    if rank not in (3, 4) or any(
         (p["window_dimensions"][a], p["window_strides"][a], *p["padding"][a]) != (1, 1, 0, 0)
         for a in others
     ):
