@@ -50,13 +50,8 @@ def repeated_to(values: tuple[Value, ...]) -> tuple[Any, ...]:
     rank = max(len(value.stored) for value in values)
     stored = [(1,) * (rank - len(value.stored)) + value.stored for value in values]
     return tuple(
-        next((side for side in sides if not _is_one(side)), 1)
-        for sides in zip(*stored, strict=True)
+        next((side for side in sides if side != 1), 1) for sides in zip(*stored, strict=True)
     )
-
-
-def _is_one(side: Any) -> bool:
-    return isinstance(side, int) and side == 1
 
 
 def _arithmetic(kind: str) -> Callable[..., Value]:

@@ -20,13 +20,12 @@ def _broadcast(lowering: Lowering, equation: Any, value: Value, *sides: Value) -
     stored: list[Any] = [1] * len(shape)
     for axis, side in zip(equation.params["broadcast_dimensions"], value.stored, strict=True):
         stored[axis] = side
-    dtype = np.dtype(equation.outvars[0].aval.dtype)
     if value.known is not None:
         return lowering.known(value.known.reshape(stored), shape)
     name = value.name
     if tuple(stored) != value.stored:
         name = lowering.reshape(name, stored)
-    return Value(tuple(shape), dtype, tuple(stored), name)
+    return lowering.of_node(equation, name, stored)
 
 
 @rule("reshape")
@@ -114,7 +113,7 @@ def _pad(lowering: Lowering, equation: Any, value: Value, filling: Value) -> Val
 @rule("slice")
 def _slice(lowering: Lowering, equation: Any, value: Value) -> Value:
     starts, ends = equation.params["start_indices"], equation.params["limit_indices"]
-    steps = equation.params["strides"] or [1] * len(starts)
+    steps = equation.params["strides"]
     node = cut(lowering, lowering.full(value), value.shape, starts, ends, steps)
     return lowering.of_node(equation, node)
 
@@ -139,9 +138,4 @@ def cut(
     if not of_axis:
         return name
     axes, first, last, by = zip(*of_axis, strict=True)
-    g = lowering.graph
-    return g.add("Slice", name, *(_list(lowering, x) for x in (first, last, axes, by)))
-
-
-def _list(lowering: Lowering, numbers: Sequence[Any]) -> str:
-    return lowering.shape(numbers)
+    return lowering.graph.add("Slice", name, *map(lowering.shape, (first, last, axes, by)))
