@@ -139,12 +139,13 @@ def _model_of(
         found, box = _of_images(graph, predictor)
     else:
         found, box = _of_photographs(graph, predictor, size)
-    outputs = []
+    found["box"] = Value((4,), np.dtype(np.int64), (4,), box)
+    outputs, record = [], {}
     for name, value in found.items():
         graph.output(name, value.name)
         outputs.append(described_value(name, value.dtype, value.shape))
-    graph.output("box", box)
-    outputs.append(described_value("box", np.int64, (4,)))
+        sides = [side if isinstance(side, int) else str(side) for side in value.shape]
+        record[name] = {"shape": sides, "dtype": value.dtype.name}
     described_input = described_value(INPUT, np.uint8, (BATCH, *(size or FREE), 3))
     model = helper.make_model(
         graph.finish(predictor.detector.config.model.name, [described_input], outputs),
@@ -153,26 +154,20 @@ def _model_of(
         producer_name="jaxad",
         producer_version=jaxad.__version__,
     )
-    shapes_of = {name: (value.dtype, value.shape) for name, value in found.items()}
-    shapes_of["box"] = (np.dtype(np.int64), (4,))
-    return model, {
-        name: {"shape": [s if isinstance(s, int) else str(s) for s in sides], "dtype": dtype.name}
-        for name, (dtype, sides) in shapes_of.items()
-    }
+    return model, record
 
 
 def _of_images(graph: Graph, predictor: Predictor) -> tuple[dict[str, Value], str]:
     """The results of images of any size, and what was seen of them."""
     detector = predictor.detector
-    height, width, channels = detector.model.image_shape
+    shape = detector.model.image_shape
     seen, box = preprocess(
         graph,
         INPUT,
-        size=(height, width),
-        channels=channels,
+        size=shape[:2],
+        channels=shape[2],
         region=detector.config.data.region,
     )
-    shape = (height, width, channels)
     return lower(program_of(predictor, None), graph, {seen: (shape, np.dtype(np.uint8))}), box
 
 
