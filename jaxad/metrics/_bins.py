@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxad.metrics._intervals import Intervals, at_or_above, coarsen, join
+from jaxad.metrics._pixels import PixelScores
 
 SHARE_OF_HIGHER = 2e-4
 """Aim: no bin holds a larger share of the pixels of its kind at or above it."""
@@ -43,20 +44,13 @@ class Bins:
         self._held = np.zeros((3, 1))
         self._intervals = join([], dtype)
 
-    def add(
-        self,
-        normal: Shaped[np.ndarray, " n"],
-        defect: Shaped[np.ndarray, " p"],
-        weight: Float[np.ndarray, " p"],
-    ) -> None:
-        """Counts pixels; ``normal`` is sorted in place.
+    def add(self, pixels: PixelScores) -> None:
+        """Counts pixels; the normal ones are sorted in place.
 
         Args:
-          normal: scores of normal pixels, of the dtype of the bins, finite.
-          defect: scores of defect pixels.
-          weight: the weight of each defect pixel in PRO.
+          pixels: unsorted, of the dtype of the bins, finite; the normal ones in one array.
         """
-        batch = _Batch.sort(normal, defect, weight)
+        batch = _Batch.of(pixels)
         begins = batch.begins(self._edges)
         heavy = self._heavy(self._held + batch.held(begins))
         if heavy.any():
@@ -147,16 +141,10 @@ class _Batch(NamedTuple):
     weight_below: Float[np.ndarray, " p+1"]
 
     @classmethod
-    def sort(
-        cls,
-        normal: Shaped[np.ndarray, " n"],
-        defect: Shaped[np.ndarray, " p"],
-        weight: Float[np.ndarray, " p"],
-    ) -> _Batch:
+    def of(cls, pixels: PixelScores) -> _Batch:
         """Sorts pixels, the normal ones in place."""
-        normal.sort()
-        order = np.argsort(defect)
-        return cls(normal, defect[order], np.concatenate([[0.0], np.cumsum(weight[order])]))
+        (normal,), defect, weight, _ = pixels.sorted()
+        return cls(normal, defect, np.concatenate([[0.0], np.cumsum(weight)]))
 
     def begins(self, edges: Shaped[np.ndarray, " k"]) -> _Begins:
         """Where the bin at each edge begins in the batch."""

@@ -72,20 +72,15 @@ class PixelScores(NamedTuple):
         """Every array in ascending order; the normal pixels are sorted in place."""
         for part in self.normal:
             part.sort()
+        return self._with_sorted_defects()
+
+    def _with_sorted_defects(self) -> PixelScores:
         order = np.argsort(self.defect)
         return self._replace(defect=self.defect[order], weight=self.weight[order])
 
     def joined(self, others: Sequence[PixelScores]) -> PixelScores:
         """Sorted pixels of several groups as one, without touching the normal ones again."""
-        groups = [self, *others]
-        defect = np.concatenate([group.defect for group in groups])
-        order = np.argsort(defect)
-        return PixelScores(
-            tuple(part for group in groups for part in group.normal),
-            defect[order],
-            np.concatenate([group.weight for group in groups])[order],
-            sum(group.components for group in groups),
-        )
+        return _gathered([self, *others])._with_sorted_defects()
 
     def curve(self, *, of: Totals | None = None) -> PixelCurve:
         """The curve of sorted pixels.
@@ -166,8 +161,14 @@ def read_pixels(
 
 def concatenate(parts: Sequence[PixelScores]) -> PixelScores:
     """Unsorted pixels of several sets of images as one, the normal ones in one array."""
+    gathered = _gathered(parts)
+    return gathered._replace(normal=(np.concatenate(gathered.normal),))
+
+
+def _gathered(parts: Sequence[PixelScores]) -> PixelScores:
+    """Likewise, the arrays of normal pixels as they are."""
     return PixelScores(
-        (np.concatenate([normal for part in parts for normal in part.normal]),),
+        tuple(normal for part in parts for normal in part.normal),
         np.concatenate([part.defect for part in parts]),
         np.concatenate([part.weight for part in parts]),
         sum(part.components for part in parts),

@@ -198,8 +198,7 @@ class Accumulator:
     def _count_waiting(self) -> None:
         for kind in list(self._waiting):
             pixels = _pixels.concatenate(self._waiting.pop(kind))
-            bins = self._bins.setdefault(kind, Bins(self._dtype))
-            bins.add(pixels.normal[0], pixels.defect, pixels.weight)
+            self._bins.setdefault(kind, Bins(self._dtype)).add(pixels)
         self._waiting_pixels = 0
 
     def _widen(self, dtype: np.dtype) -> None:
