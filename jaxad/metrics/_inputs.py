@@ -45,17 +45,17 @@ def common_dtype(arrays: Sequence[np.ndarray]) -> np.dtype:
     return np.result_type(*(working_dtype(a.dtype) for a in arrays)) if arrays else np.dtype("f4")
 
 
-def as_binary(labels: npt.ArrayLike, name: str = "labels") -> Bool[np.ndarray, " n"]:
+def as_binary(labels: npt.ArrayLike) -> Bool[np.ndarray, " n"]:
     """Checks that labels are 0 or 1 (or False, True) and returns them flat as booleans."""
     array = np.asarray(labels).reshape(-1)
     if array.dtype == bool:
         return array
     if array.dtype.kind not in "uif" and array.size:
-        raise ValueError(f"{name} must be 0 (good) or 1 (anomalous), not of dtype {array.dtype}")
+        raise ValueError(f"labels must be 0 (good) or 1 (anomalous), not of dtype {array.dtype}")
     positive = array == 1
     odd = np.flatnonzero(~positive & (array != 0))
     if odd.size:
-        raise ValueError(f"{name}[{odd[0]}] is {array[odd[0]]}; labels must be 0 or 1")
+        raise ValueError(f"labels[{odd[0]}] is {array[odd[0]]}; labels must be 0 or 1")
     return positive
 
 
