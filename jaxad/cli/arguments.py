@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from jaxad import __version__
-from jaxad.cli import commands
+from jaxad.cli import benchmark, commands, select, train
 from jaxad.run.errors import UserError, did_you_mean
 
 
@@ -294,7 +294,7 @@ COMMANDS = {
     "train": _Command(
         "train a model on the good images of a data set",
         _add_train,
-        commands.train,
+        train.run,
         takes_overrides=True,
         more="The images are those of --config.data.root=DIR, without it generated ones. Variants "
         "follow the name of a config after a colon, --config=vqvae:small,ema. Any key of a config "
@@ -320,7 +320,7 @@ COMMANDS = {
     "benchmark": _Command(
         "train and evaluate a grid of runs; one table",
         _add_benchmark,
-        commands.benchmark,
+        benchmark.run,
         takes_overrides=True,
     ),
     "config": _Command(
@@ -348,7 +348,7 @@ COMMANDS = {
     "select": _Command(
         "choose a model by defects drawn on your good images",
         _add_select,
-        commands.select,
+        select.run,
         takes_overrides=True,
         more="Only good images are needed. Models are fitted without some of them, and judged on "
         "these and on defects drawn there. Keys --config.data.KEY=VALUE hold for all of them.",

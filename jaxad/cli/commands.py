@@ -1,4 +1,4 @@
-"""What each command does with its arguments, and what it prints.
+"""What the shorter commands do with their arguments, and what they print.
 
 Heavy imports happen inside a command, so that help is instant.
 """
@@ -13,13 +13,6 @@ from jaxad.cli import threshold
 from jaxad.cli.status import FAILED_PARTS, interrupted
 from jaxad.run.errors import UserError
 from jaxad.run.text import counted, say
-
-
-def train(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    """Trains, and says what comes next."""
-    from jaxad.cli import train as train_command
-
-    return train_command.run(arguments, overrides)
 
 
 def evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
@@ -96,13 +89,6 @@ def predict(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     say(f"tables: {arguments.output}/scores.csv, {arguments.output}/predictions.json")
     say(f"page: {arguments.output}/report.html")
     return FAILED_PARTS if counts["unreadable"] else 0
-
-
-def benchmark(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    """Runs the grid."""
-    from jaxad.cli import benchmark as benchmark_command
-
-    return benchmark_command.run(arguments, overrides)
 
 
 def config(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
@@ -226,26 +212,6 @@ def data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
                 sheet=arguments.sheet,
             )
         )
-
-
-def select(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
-    """Chooses a model by defects drawn on good images."""
-    from jaxad.run.environment import keep_freed_memory
-
-    keep_freed_memory()
-    from jaxad.cli import select as select_command
-
-    for flag in ("name", "category"):
-        if value := getattr(arguments, flag):
-            overrides = {f"data.{flag}": value, **overrides}
-    select_command.run(
-        arguments.root,
-        arguments.workdir,
-        overrides,
-        minutes=arguments.minutes,
-        configs=[config for words in arguments.configs for config in words.split()],
-        seed=arguments.seed,
-    )
 
 
 def score(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

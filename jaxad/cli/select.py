@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
 
-from jaxad.report.tables import format_metrics_table
 from jaxad.run.text import say
-from jaxad.selection.page import best_of_each
-from jaxad.selection.select import select
 
 
-def run(
-    root: str,
-    workdir: str,
-    overrides: Mapping[str, str],
-    *,
-    minutes: float,
-    configs: list[str],
-    seed: int,
-) -> None:
+def run(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     """Selects, and prints the ranking and the command to go on with.
+
+    Args:
+      arguments: ``root``, ``workdir``, ``minutes``, ``configs``, ``name``, ``category``, ``seed``.
+      overrides: config key -> text.
 
     Raises:
       UserError: as of :func:`jaxad.select`.
     """
-    found = select(root, workdir, minutes=minutes, configs=configs, overrides=overrides, seed=seed)
+    from jaxad.run.environment import keep_freed_memory
+
+    keep_freed_memory()
+    from jaxad.report.tables import format_metrics_table
+    from jaxad.selection.page import best_of_each
+    from jaxad.selection.select import select
+
+    for flag in ("name", "category"):
+        if value := getattr(arguments, flag):
+            overrides = {f"data.{flag}": value, **overrides}
+    found = select(
+        arguments.root,
+        arguments.workdir,
+        minutes=arguments.minutes,
+        configs=[config for words in arguments.configs for config in words.split()],
+        overrides=overrides,
+        seed=arguments.seed,
+    )
     lines = [
-        {
-            "model": row.candidate,
-            "score": row.score,
-            "auroc": row.value,
-            "low": row.low,
-            "high": row.high,
-            "clear": "yes" if row.clearly_behind else "no",
-        }
+        {**row._asdict(), "clear": "yes" if row.clearly_behind else "no"}
         for row in best_of_each(found.rows)
     ]
     headings = {
-        "model": "model", "score": "score", "auroc": "AUROC, drawn defects", "low": "from",
+        "candidate": "model", "score": "score", "value": "AUROC, drawn defects", "low": "from",
         "high": "to", "clear": "clearly behind",
     }  # fmt: skip
     say(format_metrics_table(lines, headings))
