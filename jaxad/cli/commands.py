@@ -178,40 +178,37 @@ def data(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:
     if overrides and arguments.action not in ("prepare", "defects"):
         raise UserError(f"jaxad data {arguments.action} takes no keys of a config; see --help")
     if arguments.action == "list":
-        say(data_command.list_datasets(arguments.name))
+        said = data_command.list_datasets(arguments.name)
     elif arguments.action == "prepare":
         if not arguments.config:
             raise UserError("jaxad data prepare needs --config, and the data as its overrides")
-        say(data_command.prepare(arguments.config, overrides, shards=arguments.shards))
+        said = data_command.prepare(arguments.config, overrides, shards=arguments.shards)
     elif arguments.action == "generate":
         if not arguments.root:
             raise UserError("jaxad data generate needs --root, the new folder")
-        say(data_command.generate(arguments.root, arguments.category))
+        said = data_command.generate(arguments.root, arguments.category)
     elif arguments.action == "defects":
         if not (arguments.root and arguments.sheet):
             raise UserError("jaxad data defects needs --root, the folder, and --sheet, a PNG file")
         for flag in ("name", "category", "masks"):
             if value := getattr(arguments, flag):
                 overrides = {f"data.{flag}": value, **overrides}
-        say(
-            data_command.defects(
-                arguments.root, overrides, sheet=arguments.sheet, seed=arguments.seed
-            )
+        said = data_command.defects(
+            arguments.root, overrides, sheet=arguments.sheet, seed=arguments.seed
         )
     else:
         if not arguments.root and arguments.name not in ("elpv", "synthetic"):
             raise UserError("jaxad data inspect needs --root, the folder of the images")
-        say(
-            data_command.inspect(
-                arguments.root,
-                name=arguments.name or "auto",
-                category=arguments.category,
-                anomalous=arguments.anomalous,
-                masks=arguments.masks,
-                pages=arguments.pages,
-                sheet=arguments.sheet,
-            )
+        said = data_command.inspect(
+            arguments.root,
+            name=arguments.name or "auto",
+            category=arguments.category,
+            anomalous=arguments.anomalous,
+            masks=arguments.masks,
+            pages=arguments.pages,
+            sheet=arguments.sheet,
         )
+    say(said)
 
 
 def score(arguments: argparse.Namespace, overrides: dict[str, str]) -> None:

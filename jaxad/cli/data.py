@@ -90,7 +90,7 @@ def inspect(
     if name == "synthetic":
         root, name = str(_generated(category)), "mvtec"
     categories = list_categories(root, name=name)
-    if not category and len(categories) > 1 and (name not in CATALOGUE or _in_folders(name)):
+    if not category and len(categories) > 1 and (name not in CATALOGUE or CATALOGUE[name].folders):
         return _overview(root, name, categories, masks)
     table = read_table(
         root, name=name, category=category, anomalous=anomalous, masks=masks, pages=pages
@@ -184,10 +184,9 @@ def prepare(config_name: str, overrides: Mapping[str, Any], *, shards: str = "")
     table = open_table(config.data)
     inputs = prepare_inputs(config)
     arrays = {"training": inputs.train, "held-out": inputs.holdout}
-    if table.test():
+    if table.test() and not any(config.data.tiles):  # photographs are judged as they are
         range_16bit = tuple(inputs.record["range_16bit"])
-        if not any(config.data.tiles):  # photographs are judged as they are
-            arrays["test"] = decode(list(table.test()), config.data, range_16bit)
+        arrays["test"] = decode(list(table.test()), config.data, range_16bit)
     lines = [
         f"{len(array)} {what} images, {array.nbytes / 2**20:.0f} MiB: {_file(array)}"
         for what, array in arrays.items()
@@ -239,10 +238,6 @@ def _prepare_shards(data: Data, folder: str) -> str:
 
 def _file(array: Any) -> str:
     return str(pathlib.Path(getattr(array, "filename", "") or "memory"))
-
-
-def _in_folders(name: str) -> bool:
-    return CATALOGUE[name].folders
 
 
 def _overview(root: str, name: str, categories: tuple[str, ...], masks: str) -> str:
