@@ -69,9 +69,7 @@ def _run(argv: Sequence[str] | None) -> int:
             parser().print_help()
             return 0
         arguments, rest = parser().parse_known_args(words)
-        # `--input=a b c` means three inputs, though argparse takes only the first for its own.
-        inputs = getattr(arguments, "input", None)
-        overrides = _overrides(rest, arguments, inputs if isinstance(inputs, list) else None)
+        overrides = _overrides(rest, arguments)
         for flag, key in SHORT_FORMS.items():
             value = getattr(arguments, flag, None)
             if value is not None:
@@ -84,11 +82,8 @@ def _run(argv: Sequence[str] | None) -> int:
         return USER_ERROR
     except KeyboardInterrupt:
         return interrupted("the same command goes on where it stopped")
-    except MemoryError:
-        say(f"jaxad: {_NO_MEMORY}", file=sys.stderr)
-        return USER_ERROR
-    except RuntimeError as error:
-        if not str(error).startswith(_DEVICE_IS_FULL):
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith(_DEVICE_IS_FULL):
             raise
         say(f"jaxad: {_NO_MEMORY}", file=sys.stderr)
         return USER_ERROR
@@ -129,14 +124,14 @@ def _hush_libraries() -> None:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
 
 
-def _overrides(
-    rest: Sequence[str], arguments: argparse.Namespace, more_inputs: list[str] | None = None
-) -> dict[str, str]:
-    """Reads ``--config.KEY=VALUE`` and ``--config.KEY VALUE``; other words go to ``more_inputs``.
+def _overrides(rest: Sequence[str], arguments: argparse.Namespace) -> dict[str, str]:
+    """Reads ``--config.KEY=VALUE`` and ``--config.KEY VALUE``; other words go to ``--input``.
 
     Raises:
       UserError: an argument that is neither known nor an override.
     """
+    # `--input=a b c` means three inputs, though argparse takes only the first for its own.
+    more_inputs: list[str] | None = getattr(arguments, "input", None)
     overrides: dict[str, str] = {}
     words = iter(rest)
     for word in words:

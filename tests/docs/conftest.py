@@ -44,8 +44,7 @@ def understand(words: list[str]) -> None:
     if words == ["--help"]:
         return
     arguments, rest = parser().parse_known_args(words)
-    inputs = getattr(arguments, "input", None)
-    overrides = _overrides(rest, arguments, inputs if isinstance(inputs, list) else None)
+    overrides = _overrides(rest, arguments)
     names = [getattr(arguments, "config", None), *getattr(arguments, "configs", [])]
     for name in filter(None, names):
         load_settings(name, overrides if name == names[0] else {})
