@@ -152,7 +152,6 @@ def rank(
     splits: Sequence[Split],
     *,
     flattered: Container[str] = (),
-    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Row]:
     """Ranks every score of every candidate, the best first.
@@ -162,10 +161,9 @@ def rank(
       splits: what they were judged on.
       flattered: names of candidates that were trained on drawn defects: these cannot choose among
         their maps, some of which find nothing else, so that the score of the config stands alone.
-      resamples: of the bootstrap.
-      seed: of it.
+      seed: of the bootstrap.
     """
-    draws = draw(splits, resamples=resamples, seed=seed)
+    draws = draw(splits, seed=seed)
     names = kinds_of(splits)
     entries = []
     for order, result in enumerate(results):
