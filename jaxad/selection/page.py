@@ -75,14 +75,13 @@ def write_page(
     _write_table(folder, rows, chosen)
     every = [[_label(row), row.map, row.score, _of(row.value), _interval(row)] for row in rows]
     headers = ("Model", "Map", "Score", "AUROC", "Interval")
-    listed = fragment("select", "every", Table(headers, every[:LISTED]), len(every), LISTED)
-    if len(every) <= LISTED:
-        listed = fragment("select", "every", Table(headers, every), len(every), len(every))
+    first = every[:LISTED]
+    listed = fragment("select", "every", Table(headers, first), len(every), len(first))
     absent = Table(("Model", "Why"), [[name, why] for name, why in left_out.items()], kind="files")
     sections = [
         Section("chosen", "What to take", _chosen(trial, rows, chosen, reasons, command)),
         Section("ranking", "Ranking", _ranking(rows) + listed),
-        Section("kinds", "Kinds of drawn defects", _kinds(rows, trial)),
+        Section("kinds", "Kinds of drawn defects", _kinds(rows)),
         Section("drawn", "Drawn defects", _drawn(folder, trial, chosen)),
         Section("limits", "What this cannot tell", fragment("select", "limits", LIMITS)),
         Section("absent", "Not judged", fragment("select", "absent", absent) if left_out else ""),
@@ -110,22 +109,15 @@ def _write_table(folder: SelectionFolder, rows: Sequence[Row], chosen: Row) -> N
         columns,
         (
             {
+                **row._asdict(),
                 "place": place,
                 "chosen": int(row is chosen),
                 "model": row.candidate,
                 "height": row.image_size[0],
                 "width": row.image_size[1],
-                "map": row.map,
-                "score": row.score,
                 "auroc": row.value,
                 "auroc_low": row.low,
                 "auroc_high": row.high,
-                "behind": row.behind,
-                "behind_low": row.behind_low,
-                "behind_high": row.behind_high,
-                "pixel_auroc": row.pixel_auroc,
-                "seconds": row.seconds,
-                "milliseconds": row.milliseconds,
                 **row.kinds,
             }
             for place, row in enumerate(rows, start=1)
@@ -181,21 +173,17 @@ def _ranking(rows: Sequence[Row]) -> str:
                "Time to judge", "ms an image"]  # fmt: skip
     cells = []
     for row in best_of_each(rows):
-        behind = (
-            Cell(MISSING, key=0.0)
-            if row is rows[0]
-            else Cell(
-                f"{100 * row.behind:.1f} [{100 * row.behind_low:.1f}, {100 * row.behind_high:.1f}]",
-                key=row.behind,
-            )
-        )
+        behind = MISSING
+        if row is not rows[0]:
+            low, high = 100 * row.behind_low, 100 * row.behind_high
+            behind = f"{100 * row.behind:.1f} [{low:.1f}, {high:.1f}]"
         cells.append(
             [
                 Cell(_label(row), key=row.candidate, best=not row.clearly_behind),
                 Cell(row.score, key=row.score),
                 Cell(_of(row.value), key=row.value, best=not row.clearly_behind),
                 Cell(_interval(row), key=row.low),
-                behind,
+                Cell(behind, key=row.behind),
                 Cell(_of(row.pixel_auroc), key=row.pixel_auroc),
                 Cell(format_seconds(row.seconds), key=row.seconds),
                 Cell(f"{row.milliseconds:.0f}", key=row.milliseconds),
@@ -205,7 +193,7 @@ def _ranking(rows: Sequence[Row]) -> str:
     return fragment("select", "ranking", shown, round(100 * CONFIDENCE))
 
 
-def _kinds(rows: Sequence[Row], trial: Trial) -> str:
+def _kinds(rows: Sequence[Row]) -> str:
     first = best_of_each(rows)
     headers = ["Kind", *(_label(row) for row in first)]
     body: list[list[str | Cell]] = []
