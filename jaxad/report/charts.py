@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jaxad.data.images import spread
 from jaxad.report import axes
 from jaxad.report.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis
 from jaxad.report.content import is_known
@@ -31,14 +32,6 @@ class Chart(NamedTuple):
 
     title: str
     svg: str
-
-
-def _thin(points: list) -> list:
-    """Every n-th point, with the last one, so that a long series stays small on the page."""
-    if len(points) <= _MOST_POINTS:
-        return points
-    picked = np.linspace(0, len(points) - 1, _MOST_POINTS).round().astype(int)
-    return [points[index] for index in picked]
 
 
 def _number(value: Any) -> float | None:
@@ -105,7 +98,7 @@ def _history_chart(series: Mapping[str, list[tuple[float, float]]], name: str, x
     parts = axes.frame(x_axis, y_axis, x_label=x_label)
     for place, images in enumerate(sorted(series, reverse=True)):
         kind = "first" if images.startswith("training") else "second"
-        points = [(x_axis.x(x), y_axis.y(y)) for x, y in _thin(series[images])]
+        points = [(x_axis.x(x), y_axis.y(y)) for x, y in spread(series[images], _MOST_POINTS)]
         parts.append(axes.polyline(points, kind))
         if len(series) > 1:
             y = TOP + 6 + 16 * place
@@ -146,7 +139,7 @@ def curve(
         parts.append(axes.line(LEFT, BOTTOM, RIGHT, unit.y(limit), "guess"))
     points = [
         (across.x(a), unit.y(b))
-        for a, b in _thin(_up_to(limit, x, y))
+        for a, b in spread(_up_to(limit, x, y), _MOST_POINTS)
         if math.isfinite(a) and math.isfinite(b)
     ]
     if points:
