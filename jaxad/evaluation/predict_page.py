@@ -19,8 +19,8 @@ from jaxad.evaluation.resize import highest_of, resize_map
 from jaxad.evaluation.thresholds import predicted_pixels
 from jaxad.report.content import Case, Scale, ScoreRow
 from jaxad.report.figures import fit
-from jaxad.report.gallery import Shown
-from jaxad.report.pictures import SIDE, store
+from jaxad.report.gallery import Shown, shown_case
+from jaxad.report.pictures import SIDE
 from jaxad.report.predictions import PredictionsContent, write_predictions_page
 from jaxad.run.folder import RunFolder
 from jaxad.run.text import printable
@@ -133,11 +133,8 @@ def shown_image(
         predicted=predicted_pixels(heat, prediction.decision, *thresholds, inside),
         regions=predicted_pixels(heat, True, *thresholds, inside),
     )
-    absent = {"o": "no threshold"} if prediction.pixel_threshold is None else {}
-    if rebuilt is None:
-        absent["r"] = "none from this method"
     link = f"./{urllib.parse.quote(os.fsencode(overlay))}" if overlay else ""
-    return Shown(number, case.row, store(case, scale), absent, link, prediction.notes)
+    return shown_case(number, case, scale, link=link, notes=prediction.notes)
 
 
 def _link(page: pathlib.Path, file: pathlib.Path) -> str:

@@ -87,17 +87,29 @@ class _Group(NamedTuple):
 
 def shown_cases(cases: Sequence[Case], scale: Scale) -> list[Shown]:
     """The cases with their pictures; their numbers follow the order given."""
-    shown = []
-    for number, case in enumerate(cases):
-        absent = {}
-        if case.reconstruction is None:
-            absent["r"] = "none from this method"
-        if case.mask is None or not case.mask.any():
-            absent["t"] = "no mask" if case.label else "good: no defect"
-        if case.predicted is None:
-            absent["o"] = "no threshold"
-        shown.append(Shown(number, case.row, store(case, scale), absent))
-    return shown
+    return [shown_case(number, case, scale) for number, case in enumerate(cases)]
+
+
+def shown_case(
+    number: int, case: Case, scale: Scale, *, link: str = "", notes: Sequence[str] = ()
+) -> Shown:
+    """A case with its pictures.
+
+    Args:
+      number: names its pictures and its card.
+      case: of any size.
+      scale: of the heat maps.
+      link: the picture at full size, relative to the page; empty without one.
+      notes: sentences on it.
+    """
+    absent = {}
+    if case.reconstruction is None:
+        absent["r"] = "none from this method"
+    if case.mask is None or not case.mask.any():
+        absent["t"] = "no mask" if case.label else "good: no defect"
+    if case.predicted is None:
+        absent["o"] = "no threshold"
+    return Shown(number, case.row, store(case, scale), absent, link, notes)
 
 
 def mistakes(shown: Sequence[Shown], rows: Sequence[ScoreRow]) -> Section:
