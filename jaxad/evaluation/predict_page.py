@@ -25,9 +25,6 @@ from jaxad.report.predictions import PredictionsContent, write_predictions_page
 from jaxad.run.folder import RunFolder
 from jaxad.run.text import printable
 
-LISTED = 50
-"""Most files that the page names in each of its lists."""
-
 
 class _Ranking:
     """The numbers of the images with the highest keys."""
@@ -187,7 +184,6 @@ def write_page(
         shown=shown,
         unlike=[(row["path"], "; ".join(row["notes"])) for row in judged if row["notes"]],
         unreadable=[(row["path"], row["error"]) for row in rows if row["error"]],
-        listed=LISTED,
         links={
             "odd_images": _link(path, RunFolder(result["run"]).odd_images),
             "report": _link(path, RunFolder(result["run"]).report),

@@ -17,6 +17,9 @@ from jaxad.report.page import Cell, Section, Table, fragment, page
 from jaxad.report.threshold import hidden_by_odd, told
 from jaxad.run.files import write_text
 
+LISTED = 50
+"""Most files that the page names in each of its lists."""
+
 _TILES = {
     "images": "images",
     "rejected": "rejected",
@@ -41,7 +44,6 @@ class PredictionsContent:
       shown: those with pictures.
       unlike: images whose brightness or size the training images do not have, with what is odd.
       unreadable: files that cannot be read, with why.
-      listed: most files that the last two lists name.
       links: ``odd_images`` and ``report`` of the run, relative to the page; empty where there is no
         such file.
     """
@@ -56,7 +58,6 @@ class PredictionsContent:
     shown: Sequence[Shown] = ()
     unlike: Sequence[tuple[str, str]] = ()
     unreadable: Sequence[tuple[str, str]] = ()
-    listed: int = field(default=50)
     links: Mapping[str, str] = field(default_factory=lambda: {"odd_images": "", "report": ""})
 
 
@@ -80,8 +81,8 @@ def render_predictions(content: PredictionsContent) -> str:
         Section("threshold", "Threshold", _threshold(content)),
         Section("extremes", "Most and least anomalous", gallery.extremes(shown)),
         Section("images", "Images", cards),
-        Section("unlike", unlike, _files(content.unlike, content.listed, "What is odd")),
-        Section("unreadable", "Not readable", _files(content.unreadable, content.listed, "Why")),
+        Section("unlike", unlike, _files(content.unlike, "What is odd")),
+        Section("unreadable", "Not readable", _files(content.unreadable, "Why")),
         Section("setup", "Setup", _setup(content)),
     ]
     return page(content.title, sections, live=gallery.live(shown, rows, threshold))
@@ -127,22 +128,19 @@ def _threshold(content: PredictionsContent) -> str:
         "run",
         "threshold",
         **told(content.calibration),
-        outcome={"found": 0, "bad": 0, "alarms": 0, "fine": 0},
         verdicts=[(name, verdicts[name]) for name in gallery.VERDICTS[1]] if decided else [],
-        regions=None,
         own_scale=content.calibration.get("heat_map_low") is None and content.shown,
         drawn=drawn,
         run={"folder": "", **content.links},
-        odd=[],
         between=hidden_by_odd(content.scores, content.calibration),
         fresh=True,
     )
 
 
-def _files(files: Sequence[tuple[str, str]], most: int, heading: str) -> str:
+def _files(files: Sequence[tuple[str, str]], heading: str) -> str:
     if not files:
         return ""
-    rows = [[Cell(path), Cell(words)] for path, words in files[:most]]
+    rows = [[Cell(path), Cell(words)] for path, words in files[:LISTED]]
     table = Table(["File", heading], rows, kind="settings files")
     return fragment("predictions", "files", table, len(files), len(rows))
 
