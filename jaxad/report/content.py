@@ -100,9 +100,8 @@ class Case:
             raise ValueError(
                 f"{self.path}: image must be uint8 (h, w, 1 or 3), got {image.dtype} {image.shape}"
             )
-        names = ("heat", "mask", "predicted", "regions")
-        same_pixels = {name: getattr(self, name) for name in names}
-        for name, array in same_pixels.items():
+        for name in ("heat", "mask", "predicted", "regions"):
+            array = getattr(self, name)
             if array is not None and array.shape != image.shape[:2]:
                 raise ValueError(
                     f"{self.path}: {name} has shape {array.shape}, the image {image.shape}; "

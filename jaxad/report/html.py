@@ -58,6 +58,7 @@ def render_report(content: ReportContent) -> str:
     scale = common_scale(content.calibration, content.cases)
     shown = gallery.shown_cases(content.cases, scale)
     threshold = content.calibration.get("image_threshold")
+    training = fragment("run", "training", charts.history_charts(content.history))
     sections = [
         Section("summary", "Summary", _summary(content)),
         Section("threshold", "Threshold", _threshold(content, shown)),
@@ -68,7 +69,7 @@ def render_report(content: ReportContent) -> str:
         Section("pixels", "Pixels", _pixels(content)),
         Section("maps", "All maps and scores", _maps(content.metrics)),
         *learned.sections(content.learned),
-        Section("training", "Training", _training(content)),
+        Section("training", "Training", training),
         Section("protocol", "Protocol: how it was measured", _protocol(content.metrics)),
         Section("setup", "Setup", _setup(content)),
     ]
@@ -249,10 +250,6 @@ def _maps(metrics: Mapping[str, Any]) -> str:
         if metrics.get(group)
     ]
     return fragment("run", "maps", tables)
-
-
-def _training(content: ReportContent) -> str:
-    return fragment("run", "training", charts.history_charts(content.history))
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
