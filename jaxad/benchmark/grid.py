@@ -134,7 +134,8 @@ def benchmark(
                 # Where other keys were refused, the finished run stays what the tables tell of.
                 shown[cell.folder] = _read(root, cell) or taken if taken[0]["error"] else taken
                 write_results(root, [row for row, _ in shown.values()], _failures(rows, shown))
-                write_paper_tables(root, papers, _in_order(rows, cells), variant=variant)
+                known = [rows[one] for one in cells if one in rows]
+                write_paper_tables(root, papers, known, variant=variant)
         if len(rows) == before:
             time.sleep(POLL_SECONDS)  # the cells that are left are with other processes
     # Other commands may have finished cells in the same folder meanwhile.
@@ -143,11 +144,7 @@ def benchmark(
     write_results(root, [row for row, _ in shown.values()], failures)
     finished = [summary for _, summary in shown.values() if summary is not None]
     write_comparison(root / "report.html", finished, title=title, failures=failures)
-    return _in_order(rows, cells)
-
-
-def _in_order(rows: Mapping[Cell, dict[str, Any]], cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    return [rows[cell] for cell in cells if cell in rows]
+    return [rows[cell] for cell in cells]
 
 
 def _found(
