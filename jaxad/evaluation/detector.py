@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int, UInt8
 
 from jaxad import models
 from jaxad.data.pipeline import BatchLoader, Images, evaluation_batches
-from jaxad.data.region_mask import RegionMasks, read_region_masks
+from jaxad.data.region_mask import RegionMask, RegionMasks, read_region_masks
 from jaxad.data.tiled import Photographs
 from jaxad.data.tiles import Grid, tiling_of
 from jaxad.evaluation.detector_output import DetectorOutput
@@ -244,13 +244,24 @@ class Detector:
         own = len(self.maps) - (self._joined_to is not None)
         return reduced_size(size, map_factor(size, maps=own, limit_mb=limit))
 
+    def region_of(self, path: str | None) -> RegionMask | None:
+        """What is judged of an image; None: all.
+
+        Args:
+          path: its file; None for an image that is none.
+
+        Raises:
+          UserError: its picture cannot be read, or is black where the model sees.
+        """
+        return None if self.regions is None else self.regions.of(path)
+
     def inside_of(self, paths: Sequence[str | None]) -> Bool[np.ndarray, "n h w"] | None:
-        """What is judged of images, at the model's size; None: all of all.
+        """What is judged of images, at the model's size; None: all of all, or photographs.
 
         Args:
           paths: of their files; None for an image that is none.
         """
-        if self.regions is None:
+        if self.regions is None or self.tiled:
             return None
         size = self.config.data.image_size
         if self.regions.every is not None:
@@ -289,7 +300,7 @@ class Detector:
                     photograph,
                     batch_size=size,
                     limit_mb=limit,
-                    region=None if self.regions is None else self.regions.of(photograph.path),
+                    region=self.region_of(photograph.path),
                 )
                 if self._joined_to is not None:
                     output = join(output, photograph, self._joined_to, self._primary_of_tiles)

@@ -212,13 +212,6 @@ def next_float(threshold: float | None) -> float | None:
     return float(np.nextafter(np.float32(threshold), np.float32(np.inf)))
 
 
-def _inside(detector: Detector, test: EvaluationInputs) -> Bool[np.ndarray, "n h w"] | None:
-    """What is judged of the test images, at the model's size; None: all, or photographs."""
-    if detector.tiled:
-        return None
-    return detector.inside_of([sample.path for sample in test.samples])
-
-
 def _judged(
     detector: Detector, samples: Sequence[Sample], maps: Sequence[Float[np.ndarray, "_ _"]]
 ) -> list[Bool[np.ndarray, "_ _"]] | None:
@@ -239,7 +232,7 @@ def _in_memory(
     truths = read_truths(test.samples, detector.config)
     masks = [truth.mask for truth in truths]
     assert isinstance(test.images, np.ndarray)
-    output = detector(test.images, inside=_inside(detector, test))
+    output = detector(test.images, inside=detector.inside_of([s.path for s in test.samples]))
     pairs = map_score_pairs(detector)
     found, curves = {}, {}
     saturated = _saturated(detector, test)
@@ -286,8 +279,9 @@ def _batch_by_batch(
     counted: list[Truth] = []
     photographs: list[Shown] = []
     protocol = streamed_protocol(detector) if detector.tiled else None
+    inside = detector.inside_of([sample.path for sample in test.samples])
     with Progress("image", len(test.samples)) as progress:
-        for output in detector.batches(test.images, inside=_inside(detector, test)):
+        for output in detector.batches(test.images, inside=inside):
             samples = test.samples[done : done + len(output.reconstruction)]
             maps_shape = output.maps[detector.primary_map].shape[1:]
             sizes = [maps_shape] * len(samples) if detector.tiled else None

@@ -69,13 +69,10 @@ def present(
     views = shown_of(detector, test, computed, indices)
     sizes = [views[i].heat.shape for i in indices] if detector.tiled else None
     masks = read_masks([test.samples[i] for i in indices], detector.config, sizes)
-    regions = detector.regions
-
-    def judged_of(i: int) -> RegionMask | None:
-        return None if regions is None else regions.of(test.samples[i].path)
-
     cases = {
-        i: make_case(rows[i], *views[i], mask, calibration, judged_of(i))
+        i: make_case(
+            rows[i], *views[i], mask, calibration, detector.region_of(test.samples[i].path)
+        )
         for i, mask in zip(indices, masks, strict=True)
     }
     if isinstance(test.images, Photographs):  # of which the model knows tiles

@@ -99,7 +99,7 @@ def _judged(
     detector: Detector, path: str, values: Float[np.ndarray, "h w"]
 ) -> Float[np.ndarray, " k"]:
     """The pixels of a map that are judged."""
-    region = None if detector.regions is None else detector.regions.of(path)
+    region = detector.region_of(path)
     return values.ravel() if region is None else values[region.at(values.shape)]
 
 
