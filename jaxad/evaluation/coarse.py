@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from jaxad.data.table import Sample
 from jaxad.evaluation.detector import Detector
@@ -37,17 +37,15 @@ def with_coarse(detector: Detector, calibration: Mapping[str, Any]) -> Detector:
     whole = load_coarse(detector, detector.coarse)
 
     def judge(
-        images: UInt8[np.ndarray, "1 h w c"], inside: Bool[np.ndarray, "1 h w"] | None
+        images: UInt8[np.ndarray, "1 h w c"], path: str | None
     ) -> tuple[Float[np.ndarray, "h w"], float]:
-        (output,) = whole.batches(images, whole.size_for(1), inside)
+        (output,) = whole.batches(images, whole.size_for(1), whole.inside_of([path]))
         (values,) = output.maps[whole.primary_map]
         return values, float(output.scores[whole.primary_score][0])
 
     own, tiles = Ranges.of_json(joined["coarse"]), Ranges.of_json(joined["tiles"])
-    size = whole.config.data.image_size
-    return detector.joined_to(
-        Coarse(judge, size, lambda path: whole.inside_of([path]), own, tiles),
-    )
+    primary = detector.primary_map, detector.primary_score
+    return detector.joined_to(Coarse(judge, whole.config.data.image_size, own, tiles, primary))
 
 
 def load_coarse(detector: Detector, coarse: CoarseRun) -> Detector:

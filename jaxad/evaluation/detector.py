@@ -212,10 +212,6 @@ class Detector:
                     "take another one with --checkpoint, or train again"
                 )
 
-    @property
-    def _primary_of_tiles(self) -> tuple[str, str]:
-        return self.config.evaluate.primary_map, self.config.evaluate.primary_score
-
     def size_for(self, count: int) -> int:
         """The compiled size that so many images cost least in: the next power of two.
 
@@ -303,7 +299,7 @@ class Detector:
                     region=self.region_of(photograph.path),
                 )
                 if self._joined_to is not None:
-                    output = join(output, photograph, self._joined_to, self._primary_of_tiles)
+                    output = join(output, photograph, self._joined_to)
                 yield output
             return
         for batch in evaluation_batches(images, batch_size=size, pipeline="memory"):

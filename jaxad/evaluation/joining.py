@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from jaxad.data.images import resize
 from jaxad.data.photographs import Photograph
@@ -76,11 +76,9 @@ class Ranges(NamedTuple):
         return cls(Range(*saved["map"]), Range(*saved["score"]))
 
 
-Judge = Callable[
-    [UInt8[np.ndarray, "1 h w c"], Bool[np.ndarray, "1 h w"] | None],
-    tuple[Float[np.ndarray, "h w"], float],
-]
-"""A model of whole photographs: its primary map and score of one, of which a part is judged."""
+Judge = Callable[[UInt8[np.ndarray, "1 h w c"], str | None], tuple[Float[np.ndarray, "h w"], float]]
+"""A model of whole photographs: its primary map and score of one, whose path says what of it is
+judged."""
 
 
 class Coarse(NamedTuple):
@@ -89,33 +87,31 @@ class Coarse(NamedTuple):
     Attributes:
       judge: the model.
       image_size: ``(h, w)`` that it sees.
-      inside: what is judged of a photograph with this path, at that size; None: all.
       own: its ranges.
       tiles: those of the model of tiles.
+      primary: map and score of the model of tiles.
     """
 
     judge: Judge
     image_size: tuple[int, int]
-    inside: Callable[[str | None], Bool[np.ndarray, "1 h w"] | None]
     own: Ranges
     tiles: Ranges
+    primary: tuple[str, str]
 
 
-def join(
-    output: DetectorOutput, photograph: Photograph, coarse: Coarse, primary: tuple[str, str]
-) -> DetectorOutput:
+def join(output: DetectorOutput, photograph: Photograph, coarse: Coarse) -> DetectorOutput:
     """Adds the map and the score :data:`JOINED`.
 
     Args:
       output: of tiles of the photograph.
       photograph: which is decoded as a whole here.
       coarse: what is joined.
-      primary: map and score of the model of tiles.
     """
     whole = np.ascontiguousarray(photograph.rows(0, photograph.size[0]))
     small = resize(whole, coarse.image_size)
-    values, score = coarse.judge(small[None], coarse.inside(photograph.path))
-    (of_tiles,), (score_of_tiles,) = output.maps[primary[0]], output.scores[primary[1]]
+    values, score = coarse.judge(small[None], photograph.path)
+    map_name, score_name = coarse.primary
+    (of_tiles,), (score_of_tiles,) = output.maps[map_name], output.scores[score_name]
     joined = coarse.tiles.map.of(of_tiles)
     np.maximum(joined, resize_map(coarse.own.map.of(values), of_tiles.shape), out=joined)
     highest = max(coarse.tiles.score.of(float(score_of_tiles)), coarse.own.score.of(score))

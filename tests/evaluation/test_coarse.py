@@ -171,19 +171,19 @@ def test_the_higher_of_both_counts_in_the_unit_of_good_images():
     output = DetectorOutput({"a": of_tiles}, {"a:max": np.array([8.0])}, picture, picture)
     seen = []
 
-    def judge(images, inside):
-        seen.append(images.shape)
+    def judge(images, path):
+        seen.append((images.shape, path))
         return np.full((2, 3), 13.0, np.float32), 33.0
 
     tiles = Ranges(Range(0.0, 4.0), Range(0.0, 4.0))
     own = Ranges(Range(3.0, 13.0), Range(3.0, 13.0))
-    coarse = Coarse(judge, (2, 3), lambda path: None, own, tiles)
-    found = join(output, photograph, coarse, ("a", "a:max"))
+    coarse = Coarse(judge, (2, 3), own, tiles, ("a", "a:max"))
+    found = join(output, photograph, coarse)
     expected = np.ones((1, 4, 6), np.float32)
     expected[0, 1, 2] = 2.0
     np.testing.assert_allclose(found.maps[JOINED], expected, rtol=1e-6)
     np.testing.assert_allclose(found.scores[JOINED], [3.0], rtol=1e-6)
-    assert seen == [(1, 2, 3, 3)] and found.maps["a"] is of_tiles
+    assert seen == [((1, 2, 3, 3), None)] and found.maps["a"] is of_tiles
 
 
 def test_ranges_are_those_of_good_images():
