@@ -21,12 +21,6 @@ OVERVIEW_SIDE = 512
 """Pixels of the longer side of a picture of a whole photograph, at most."""
 
 
-def reduction_factor(size: tuple[int, int], *, bytes_per_pixel: int, limit_mb: int) -> int:
-    """By which whole factor maps must shrink for them to take an eighth of a budget of memory."""
-    needed = size[0] * size[1] * bytes_per_pixel / (max(limit_mb, 8) * 2**20 / 8)
-    return max(1, math.ceil(math.sqrt(needed)))
-
-
 def reduced_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
     """(height, width) of a map that is made smaller by a factor."""
     return -(-size[0] // factor), -(-size[1] // factor)

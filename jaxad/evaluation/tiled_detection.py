@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -13,21 +15,22 @@ from jaxad.data.photographs import Photograph
 from jaxad.data.region_mask import RegionMask
 from jaxad.data.tiled import Photographs
 from jaxad.evaluation.detector_output import DetectorOutput
-from jaxad.evaluation.stitching import MapStitcher, Overview, reduction_factor
+from jaxad.evaluation.stitching import MapStitcher, Overview
 
 Detect = Callable[..., Iterator[DetectorOutput]]
 """Runs a model on tiles: ``inside`` is what is judged of each, ``places`` says where it lies."""
 
 
 def map_factor(size: tuple[int, int], *, maps: int, limit_mb: int) -> int:
-    """By which factor the maps of a photograph are kept smaller than it is; 1 for most.
+    """By which whole factor the maps of a photograph are kept smaller than it is; 1 for most.
 
     Args:
       size: (height, width) of what is seen of it.
       maps: how many a model has.
       limit_mb: ``evaluate.memory_limit_mb``, of which an eighth is theirs.
     """
-    return reduction_factor(size, bytes_per_pixel=4 * maps, limit_mb=limit_mb)
+    needed = size[0] * size[1] * 4 * maps / (max(limit_mb, 8) * 2**20 / 8)
+    return max(1, math.ceil(math.sqrt(needed)))
 
 
 def judge(
@@ -83,14 +86,9 @@ def judge(
             shown.add(tile, box)
             rebuilt.add(reconstruction, box)
 
-    waiting = []
-    for each in photographs.tiles(photograph):
-        waiting.append(each)
-        if len(waiting) == batch_size:
-            take(waiting)
-            waiting = []
-    if waiting:
-        take(waiting)
+    tiles = photographs.tiles(photograph)
+    while batch := list(islice(tiles, batch_size)):
+        take(batch)
     scores = own | {
         f"{name}:{reduction}": value
         for name, stitcher in stitchers.items()
