@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import pathlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from jaxad.data.crop import box_of, cut
 from jaxad.data.given import Given, ImageLike, given_images
 from jaxad.data.images import resize
 from jaxad.data.limits import limit_images
-from jaxad.data.region_mask import RegionMask
 from jaxad.evaluation.calibration import (
     calibrate,
     save_calibration,
@@ -29,6 +29,7 @@ from jaxad.evaluation.calibration import (
 )
 from jaxad.evaluation.coarse import with_coarse
 from jaxad.evaluation.detector import Detector
+from jaxad.evaluation.detector_output import DetectorOutput
 from jaxad.evaluation.inputs import run_table
 from jaxad.evaluation.prediction import Prediction, Predictions
 from jaxad.evaluation.trained_range import notes_on
@@ -208,45 +209,50 @@ class Predictor:
             assert photographs is not None
             (photograph,) = photographs
             (output,) = self.detector.batches(photographs)
-        except UserError as error:
-            return Prediction(path=source.path, error=str(error))
-        except MemoryError:
-            reason = f"{source.name} is too large for the memory of this machine"
-            return Prediction(path=source.path, error=reason)
+        except (UserError, MemoryError) as error:
+            return Prediction(path=source.path, error=_why_not(source, error))
         assert output.overview is not None
-        (overview,), (reconstruction,) = output.overview, output.reconstruction
-        (score,) = output.scores[self.detector.primary_score]
-        (model_map,) = output.maps[self.detector.primary_map]
+        (overview,) = output.overview
+        found = self._prediction(source, output, 0, overview, photograph.whole)
+        height = output.maps[self.detector.primary_map].shape[1]
+        reduced = -(-photograph.size[0] // height)
+        return dataclasses.replace(found, overview=overview, reduced=reduced)
+
+    def _prediction(
+        self,
+        source: Given,
+        output: DetectorOutput,
+        row: int,
+        seen: UInt8[np.ndarray, "h w c"],
+        size: tuple[int, int],
+    ) -> Prediction:
+        """What is said of an image.
+
+        Args:
+          source: the image.
+          output: for it, and maybe others.
+          row: of it in the output.
+          seen: as the model sees it; of a photograph that is judged by tiles a small picture.
+          size: original (height, width).
+        """
+        threshold = self.image_threshold
+        score = float(output.scores[self.detector.primary_score][row])
         return Prediction(
             path=source.path,
-            size=photograph.whole,
-            box=photograph.box,
-            score=float(score),
-            model_map=model_map,
-            reconstruction=reconstruction,
-            reduced=-(-photograph.size[0] // model_map.shape[0]),
-            overview=overview,
-            notes=notes_on(self.calibration.get("trained_on"), overview, photograph.whole),
-            **self._verdict(source, float(score)),
+            size=size,
+            box=box_of(self.detector.config.data.region, size),
+            score=score,
+            decision=None if threshold is None else score > threshold,
+            image_threshold=threshold,
+            model_map=output.maps[self.detector.primary_map][row],
+            reconstruction=output.reconstruction[row],
+            pixel_threshold=self.pixel_threshold,
+            region_threshold=self.region_threshold,
+            region=self.detector.region_of(source.path),
+            scale=self.scale,
+            notes=notes_on(self.calibration.get("trained_on"), seen, size),
+            photograph=functools.partial(self._decode, source),
         )
-
-    def _verdict(self, source: Given, score: float) -> dict[str, Any]:
-        """What a prediction has of the run's thresholds, and how its image is read again."""
-        threshold = self.image_threshold
-        return {
-            "decision": None if threshold is None else score > threshold,
-            "image_threshold": threshold,
-            "pixel_threshold": self.pixel_threshold,
-            "region_threshold": self.region_threshold,
-            "region": self._region_of(source),
-            "scale": self.scale,
-            "photograph": functools.partial(self._decode, source),
-        }
-
-    def _region_of(self, source: Given) -> RegionMask | None:
-        """What is judged of an image; None: all."""
-        regions = self.detector.regions
-        return None if regions is None else regions.of(source.path)
 
     def _by_batches(self, sources: Iterator[Given]) -> Iterator[Prediction]:
         first = list(islice(sources, 2))
@@ -272,13 +278,11 @@ class Predictor:
     def _read(self, source: Given) -> _Read:
         data = self.detector.config.data
         try:
-            self._region_of(source)  # if it cannot be read, neither can what is judged
+            self.detector.region_of(source.path)  # if it cannot be read, neither can what is judged
             image = self._decode(source, data.channels)
             return resize(cut(image, data.region), data.image_size), image.shape[:2]
-        except UserError as error:
-            return str(error)
-        except MemoryError:
-            return f"{source.name} is too large for the memory of this machine"
+        except (UserError, MemoryError) as error:
+            return _why_not(source, error)
 
     def _decode(self, source: Given, channels: int) -> UInt8[np.ndarray, "h w c"]:
         """An image at its original size."""
@@ -289,27 +293,21 @@ class Predictor:
         self, batch: list[tuple[Given, Callable[[], _Read]]], size: int
     ) -> Iterator[Prediction]:
         answers = [(source, read()) for source, read in batch]
-        images = [answer[0] for _, answer in answers if not isinstance(answer, str)]
-        detector, data = self.detector, self.detector.config.data
-        found: Iterator[tuple[np.ndarray, ...]] = iter(())
-        if images:
-            seen = [source.path for source, answer in answers if not isinstance(answer, str)]
-            inside = detector.inside_of(seen)
-            (output,) = detector.batches(np.stack(images), size, inside)
-            maps, scores = output.maps[detector.primary_map], output.scores[detector.primary_score]
-            found = zip(images, maps, scores, output.reconstruction, strict=True)
+        readable = [(source, answer) for source, answer in answers if not isinstance(answer, str)]
+        if readable:
+            images = np.stack([image for _, (image, _) in readable])
+            inside = self.detector.inside_of([source.path for source, _ in readable])
+            (output,) = self.detector.batches(images, size, inside)
+        rows = count()
         for source, answer in answers:
             if isinstance(answer, str):
                 yield Prediction(path=source.path, error=answer)
-                continue
-            image, model_map, score, reconstruction = next(found)
-            yield Prediction(
-                path=source.path,
-                size=answer[1],
-                box=box_of(data.region, answer[1]),
-                score=float(score),
-                model_map=model_map,
-                reconstruction=reconstruction,
-                notes=notes_on(self.calibration.get("trained_on"), image, answer[1]),
-                **self._verdict(source, float(score)),
-            )
+            else:
+                yield self._prediction(source, output, next(rows), *answer)
+
+
+def _why_not(source: Given, error: Exception) -> str:
+    """Why an image cannot be read, as a sentence."""
+    if isinstance(error, MemoryError):
+        return f"{source.name} is too large for the memory of this machine"
+    return str(error)
