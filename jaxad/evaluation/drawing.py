@@ -31,18 +31,19 @@ def draw(
       mask: the predicted regions; None without a threshold.
       scale: of the colours.
       box: the region of interest, which is framed: around it the photograph is darkened and has no
-        colours. None where all of the image was looked at.
+        colours. None: all of the image was looked at.
       judged: the pixels that are judged; around them likewise. None: all of the box.
     """
     height, width = heat.shape
     line = min(max(1, round(max(height, width) / 400)), 6)
-    seen = box or Box(0, 0, height, width)
-    if box is None:
+    whole = Box(0, 0, height, width)
+    seen = box or whole
+    if seen == whole:
         picture = np.empty((height, width, 3), np.uint8)
     else:
         darker = (np.arange(256) * _OUTSIDE).astype(np.uint8)
         picture = np.repeat(darker[photograph], 3, axis=2)
-        rows, columns = (slice(max(0, s.start - line), s.stop + line) for s in box.slices)
+        rows, columns = (slice(max(0, s.start - line), s.stop + line) for s in seen.slices)
         picture[rows, columns] = _FRAME_COLOUR
     # In strips: the colours are computed in double precision, many bytes per pixel.
     # Of whole rows: products of matrices round the end of a row otherwise than its middle.

@@ -25,14 +25,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from jaxad.data.crop import Box, crop_record, is_whole
+from jaxad.data.crop import crop_record
 from jaxad.data.datasets import left_out
 from jaxad.data.given import named_file
-from jaxad.data.images import decode
 from jaxad.data.limits import picturing
 from jaxad.data.notes import page_notes
 from jaxad.data.pages import pages_of
-from jaxad.evaluation.drawing import draw
 from jaxad.evaluation.names import WRITTEN, Source, find_inputs, name_outputs
 from jaxad.evaluation.predict import Predictor, load_detector
 from jaxad.evaluation.predict_page import PageImages, shown_image, write_page
@@ -40,7 +38,6 @@ from jaxad.evaluation.prediction import Prediction
 from jaxad.evaluation.submission import Submission
 from jaxad.report.content import VERDICTS, Scale
 from jaxad.report.gallery import Shown
-from jaxad.report.labels import label
 from jaxad.run.errors import UserError
 from jaxad.run.files import make_folder, remove_unfinished, together, write_csv, write_json, writing
 from jaxad.run.folder import RunFolder
@@ -149,8 +146,7 @@ def predict_files(
     head = _head(workdir, predictor, scale, origin)
     limit = predictor.detector.config.evaluate.report_images
     page = PageImages(len(sources), limit=limit, threshold=predictor.image_threshold)
-    write = _Writer(output, predictor, scale, page, overlays=overlays, tiff=tiff)
-    write.submission = submitted
+    write = _Writer(output, predictor, scale, page, submitted, overlays=overlays, tiff=tiff)
 
     def write_tables(rows: Sequence[Row]) -> Row:
         result = _write_tables(output, head, rows, len(sources))
@@ -224,11 +220,7 @@ def _scale_of(predictions: Sequence[Prediction]) -> Scale:
 
 
 class _Writer:
-    """Turns a prediction into its files and its row; called from several threads at once.
-
-    Attributes:
-      submission: what writes files for a server too; None: nothing does.
-    """
+    """Turns a prediction into its files and its row; called from several threads at once."""
 
     def __init__(
         self,
@@ -236,18 +228,14 @@ class _Writer:
         predictor: Predictor,
         scale: Scale,
         page: PageImages,
+        submission: Submission | None,
         *,
         overlays: bool,
         tiff: bool,
     ):
         self._output, self._scale, self._page = output, scale, page
-        self._overlays, self._tiff = overlays, tiff
-        self.submission: Submission | None = None
-        data = predictor.detector.config.data
-        self._channels, self._whole = data.channels, is_whole(data.region)
-        self._decode = functools.partial(
-            decode, range_16bit=predictor.range_16bit, alpha=data.alpha
-        )
+        self._submission, self._overlays, self._tiff = submission, overlays, tiff
+        self._channels = predictor.detector.config.data.channels
 
     def __call__(self, source: Source, prediction: Prediction, number: int, on_page: bool) -> Row:
         """Writes the pictures.
@@ -261,22 +249,22 @@ class _Writer:
         Raises:
           UserError: a file cannot be written.
         """
-        size, seen, score = prediction.size, prediction.box, prediction.score
-        if size is None or seen is None or score is None:
+        size = prediction.size
+        if size is None:
             return _unreadable(source, str(prediction.error))
         files, overlay = {}, source.overlay if self._overlays else ""
         small = prediction.reduced > 1  # the pictures of a very large photograph
         try:
             # One after the other: as gray and in colour, a photograph takes gigabytes.
-            shown = self._show(source, prediction, number, overlay) if on_page else None
-            gray = self._again(source, size, 1) if overlay and not small else None
+            shown = self._show(prediction, number, overlay) if on_page else None
+            gray = _again(prediction, 1) if overlay and not small else None
         except _ChangedError as error:
             return _unreadable(source, str(error))
         with picturing(*size) if not small else contextlib.nullcontext():
             row = prediction.record()
             if overlay:
                 files["overlay"] = overlay
-                picture = self._overlay(prediction, gray, None if self._whole or small else seen)
+                picture = prediction.drawn(gray, self._scale)
                 del gray
                 prediction.forget()
                 with writing(_inside(self._output, overlay)) as temporary:
@@ -288,45 +276,30 @@ class _Writer:
                     values = prediction.model_map if small else prediction.map
                     assert values is not None
                     Image.fromarray(values).save(temporary, format="TIFF")
-            if self.submission is not None:
+            if self._submission is not None:
                 place = functools.partial(_inside, self._output)
-                files |= self.submission.write(source.path, prediction, place)
+                files |= self._submission.write(source.path, prediction, place)
         if shown is not None:
             self._page.add(shown)
         row["files"] = {name: printable(file) for name, file in files.items()}
         return row
 
-    def _again(
-        self, source: Source, size: tuple[int, int], channels: int
-    ) -> UInt8[np.ndarray, "h w c"]:
-        """Reads a photograph again, which must be what it was."""
-        try:
-            photograph = self._decode(source.path, channels=channels)
-        except UserError as error:
-            raise _ChangedError(str(error)) from error
-        if photograph.shape[:2] != size:
-            raise _ChangedError(f"{source.path} has changed while it was read")
-        return photograph
-
-    def _show(self, source: Source, prediction: Prediction, number: int, overlay: str) -> Shown:
+    def _show(self, prediction: Prediction, number: int, overlay: str) -> Shown:
         """What the page shows of an image."""
-        again = None
-        if prediction.overview is None:
-            assert prediction.size is not None
-            again = self._again(source, prediction.size, self._channels)
-        return shown_image(number, source.path, prediction, again, self._scale, overlay=overlay)
+        again = _again(prediction, self._channels) if prediction.overview is None else None
+        return shown_image(number, prediction, again, self._scale, overlay=overlay)
 
-    def _overlay(
-        self, prediction: Prediction, gray: UInt8[np.ndarray, "h w 1"] | None, box: Box | None
-    ) -> UInt8[np.ndarray, "h w rgb"]:
-        """The picture, labelled; without ``gray`` that of a photograph whose pictures are small."""
-        if gray is None:
-            photograph, heat, mask = prediction.small
-            picture = draw(photograph, heat, mask, self._scale, box)
-        else:
-            mask, judged = prediction.mask, prediction.judged
-            picture = draw(gray, prediction.by_strips, mask, self._scale, box, judged)
-        return label(picture, prediction.score or 0.0, prediction.decision, mask)
+
+def _again(prediction: Prediction, channels: int) -> UInt8[np.ndarray, "h w c"]:
+    """Reads a photograph again, which must be what it was."""
+    assert prediction.photograph is not None
+    try:
+        photograph = prediction.photograph(channels=channels)
+    except UserError as error:
+        raise _ChangedError(str(error)) from error
+    if photograph.shape[:2] != prediction.size:
+        raise _ChangedError(f"{prediction.path} has changed while it was read")
+    return photograph
 
 
 def _inside(output: pathlib.Path, name: str) -> pathlib.Path:

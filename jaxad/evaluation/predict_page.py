@@ -88,7 +88,6 @@ class PageImages:
 
 def shown_image(
     number: int,
-    path: str,
     prediction: Prediction,
     photograph: UInt8[np.ndarray, "H W c"] | None,
     scale: Scale,
@@ -99,14 +98,14 @@ def shown_image(
 
     Args:
       number: of the image.
-      path: the file.
-      prediction: of an image that was read.
+      prediction: of a file that was read.
       photograph: the whole image; None where the prediction has a small picture of it.
       scale: of the heat maps.
       overlay: the picture at full size, relative to the page; empty without one.
     """
     box, model_map, score = prediction.box, prediction.model_map, prediction.score
     assert box is not None and model_map is not None and score is not None
+    assert prediction.path is not None
     seen = prediction.overview if photograph is None else photograph[box.slices]
     assert seen is not None
     small = fit(seen, side=SIDE, smooth=True) if max(seen.shape[:2]) > SIDE else seen
@@ -119,7 +118,7 @@ def shown_image(
     rebuilt = prediction.reconstruction
     thresholds = prediction.pixel_threshold, prediction.region_threshold
     case = Case(
-        path=printable(path),
+        path=printable(prediction.path),
         label=None,
         defect="",
         score=score,

@@ -224,7 +224,7 @@ class Prediction:
         Raises:
           UserError: the image cannot be read (any more), or there is no scale.
         """
-        _, box, size = self._require_read()
+        _, _, size = self._require_read()
         if self.photograph is None:
             raise UserError("there is no photograph to lay the map over")
         scale = self.scale
@@ -240,9 +240,24 @@ class Prediction:
         gray = self.photograph(channels=1)
         if gray.shape[:2] != size:
             raise UserError(f"{self.path or 'the image'} has changed since it was judged")
-        whole = box == Box(0, 0, *size)
-        picture = draw(gray, self.by_strips, self.mask, scale, None if whole else box, self.judged)
-        return Image.fromarray(label(picture, self.score or 0.0, self.decision, self.mask))
+        return Image.fromarray(self.drawn(gray, scale))
+
+    def drawn(
+        self, gray: UInt8[np.ndarray, "H W 1"] | None, scale: Scale
+    ) -> UInt8[np.ndarray, "i j rgb"]:
+        """The picture of :meth:`overlay` as pixels.
+
+        Args:
+          gray: the photograph; None of one that is so large that the picture is a small one.
+          scale: of the colours.
+        """
+        if gray is None:
+            photograph, heat, mask = self.small
+            picture = draw(photograph, heat, mask, scale)
+        else:
+            mask = self.mask
+            picture = draw(gray, self.by_strips, mask, scale, self.box, self.judged)
+        return label(picture, self.score or 0.0, self.decision, mask)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

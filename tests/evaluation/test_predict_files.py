@@ -454,14 +454,14 @@ def test_tables_are_there_before_the_end(calibrated, data, tmp_path, monkeypatch
 
 
 def test_a_file_that_vanishes_meanwhile_is_listed(calibrated, photos, tmp_path, monkeypatch):
-    decode = bulk.decode
+    again = bulk._again
 
-    def vanish(path, **options):
-        if path.endswith("a.tif"):
-            os.unlink(path)
-        return decode(path, **options)
+    def vanish(prediction, channels):
+        if prediction.path.endswith("a.tif"):
+            os.unlink(prediction.path)
+        return again(prediction, channels)
 
-    monkeypatch.setattr(bulk, "decode", vanish)
+    monkeypatch.setattr(bulk, "_again", vanish)
     result = predict_files(calibrated, [photos], tmp_path / "out")
     (entry,) = [e for e in result["images"] if e["path"].endswith("a.tif")]
     assert "does not exist" in entry["error"] and result["counts"]["unreadable"] == 3
