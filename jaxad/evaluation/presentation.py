@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -249,13 +249,7 @@ def images_to_show(rows: Sequence[ScoreRow], limit: int) -> list[int]:
         return []
     by_score = sorted(range(len(rows)), key=lambda i: -rows[i].score)
     good = [i for i in by_score if not rows[i].label]
-    kinds: dict[str, list[int]] = {}
-    for i in reversed(by_score):
-        if rows[i].label:
-            kinds.setdefault(rows[i].defect, []).append(i)
-    queues = [kinds[name] for name in sorted(kinds)]
-    longest = max((len(q) for q in queues), default=0)
-    defective = [q[k] for k in range(longest) for q in queues if k < len(q)]
+    defective = _in_turn([i for i in reversed(by_score) if rows[i].label], rows)
     room_for_good = max(limit // 3, limit - len(defective))
     # The most normal image is shown as well: it tells what a quiet map looks like.
     shown_good = (
@@ -266,10 +260,15 @@ def images_to_show(rows: Sequence[ScoreRow], limit: int) -> list[int]:
 
 def images_to_compare(rows: Sequence[ScoreRow], limit: int) -> list[int]:
     """A choice of test images that does not depend on the model: kinds in turn, in table order."""
+    return _in_turn(range(len(rows)), rows)[:limit]
+
+
+def _in_turn(indices: Iterable[int], rows: Sequence[ScoreRow]) -> list[int]:
+    """Images of one kind after the other in turn, each kind in the order of the indices."""
     kinds: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        kinds.setdefault(row.defect, []).append(i)
+    for i in indices:
+        kinds.setdefault(rows[i].defect, []).append(i)
     # Good images last in each turn: there are few places and the defects are what is compared.
     queues = [kinds[name] for name in sorted(kinds, key=lambda name: (name == "good", name))]
     longest = max((len(q) for q in queues), default=0)
-    return [q[k] for k in range(longest) for q in queues if k < len(q)][:limit]
+    return [q[k] for k in range(longest) for q in queues if k < len(q)]
