@@ -31,18 +31,16 @@ class _Ranking:
 
     def __init__(self, size: int, key: Callable[[float], float]):
         self._size, self._key = size, key
-        self._heap: list[tuple[float, int]] = []
+        self._best: list[tuple[float, int]] = []
 
     def offer(self, number: int, score: float) -> None:
-        if self._size:
-            # Of equal keys the first stay.
-            heapq.heappush(self._heap, (self._key(score), -number))
-            if len(self._heap) > self._size:
-                heapq.heappop(self._heap)
+        # Of equal keys the first stay.
+        offered = [*self._best, (self._key(score), -number)]
+        self._best = heapq.nlargest(self._size, offered)
 
     @property
     def numbers(self) -> set[int]:
-        return {-number for _, number in self._heap}
+        return {-number for _, number in self._best}
 
 
 class PageImages:
