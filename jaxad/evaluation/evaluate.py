@@ -16,7 +16,6 @@ from jaxad.data.digests import contents_of
 from jaxad.data.files import split_member
 from jaxad.data.masks import MASK_RULE
 from jaxad.data.notes import dim_notes, mask_notes, named
-from jaxad.data.region_mask import keep_region_mask
 from jaxad.data.repeats import Repeats, find_repeats, pixel_digests
 from jaxad.data.table import Sample
 from jaxad.evaluation.calibration import (
@@ -27,15 +26,14 @@ from jaxad.evaluation.calibration import (
 from jaxad.evaluation.coarse import with_coarse
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import EvaluationInputs, read_inputs
+from jaxad.evaluation.keep import write_keys
 from jaxad.evaluation.map_metrics import Components, MapMetrics, map_metrics, map_score_pairs
-from jaxad.evaluation.open_keys import override_detection
 from jaxad.evaluation.presentation import present
 from jaxad.evaluation.protocols.apply import apply_protocol
 from jaxad.evaluation.trained_range import brightness_unlike
 from jaxad.metrics._assemble import NO_DEFECT
 from jaxad.models.alignment import alignment_in_words
 from jaxad.report.content import VERDICTS, ScoreRow
-from jaxad.run.coarse import keep_coarse
 from jaxad.run.files import together, write_csv
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import OnProgress, reporting_to
@@ -135,8 +133,7 @@ def _evaluate(
     rows = score_rows(test, computed.scores[detector.primary_score], calibration)
     result["decisions"] = count_decisions(rows)
     if overrides:
-        kept = override_detection(run.read_config(), overrides)
-        run.write_config(keep_coarse(run, keep_region_mask(run, kept)))
+        write_keys(run, overrides)
     save_calibration(run, calibration)
     run.write_json(run.metrics, result)
     write_scores(run, rows, calibration["image_threshold"])

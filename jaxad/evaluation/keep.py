@@ -44,7 +44,16 @@ def keep_keys(
         table = run_table(detector.config, data_root)
         asked = detector.config.evaluate.image_threshold
         calibration = with_threshold_by_hand(calibration_of(run, detector, table), asked)
-        kept = override_detection(run.read_config(), overrides)
-        run.write_config(keep_coarse(run, keep_region_mask(run, kept)))
+        write_keys(run, overrides)
         run.write_json(run.calibration, calibration)
     return calibration
+
+
+def write_keys(run: RunFolder, overrides: Mapping[str, Any]) -> None:
+    """Writes keys into the run's config, and copies what they name into the run folder.
+
+    Raises:
+      UserError: a key or value is wrong, or a file cannot be read or written.
+    """
+    config = override_detection(run.read_config(), overrides)
+    run.write_config(keep_coarse(run, keep_region_mask(run, config)))
