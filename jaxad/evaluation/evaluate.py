@@ -28,12 +28,13 @@ from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import EvaluationInputs, read_inputs
 from jaxad.evaluation.keep import write_keys
 from jaxad.evaluation.map_metrics import Components, MapMetrics, map_metrics, map_score_pairs
+from jaxad.evaluation.prediction import score_cells
 from jaxad.evaluation.presentation import present
 from jaxad.evaluation.protocols.apply import apply_protocol
 from jaxad.evaluation.trained_range import brightness_unlike
 from jaxad.metrics._assemble import NO_DEFECT
 from jaxad.models.alignment import alignment_in_words
-from jaxad.report.content import VERDICTS, ScoreRow
+from jaxad.report.content import ScoreRow
 from jaxad.run.files import together, write_csv
 from jaxad.run.folder import RunFolder
 from jaxad.run.progress import OnProgress, reporting_to
@@ -332,14 +333,5 @@ def write_scores(run: RunFolder, rows: list[ScoreRow], threshold: float | None) 
 
     Two more columns say the same in words and give the image threshold.
     """
-    texts = [
-        row._asdict()
-        | {
-            "score": f"{row.score:.9g}",
-            "decision": None if row.decision is None else int(row.decision),
-            "verdict": VERDICTS[row.decision],
-            "threshold": None if threshold is None else f"{threshold:.9g}",
-        }
-        for row in rows
-    ]
+    texts = [row._asdict() | score_cells(row.score, row.decision, threshold) for row in rows]
     write_csv(run.scores, [*ScoreRow._fields, "verdict", "threshold"], texts)

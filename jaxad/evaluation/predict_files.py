@@ -34,7 +34,7 @@ from jaxad.data.pages import pages_of
 from jaxad.evaluation.names import WRITTEN, Source, find_inputs, name_outputs
 from jaxad.evaluation.predict import Predictor, load_detector
 from jaxad.evaluation.predict_page import PageImages, shown_image, write_page
-from jaxad.evaluation.prediction import Prediction
+from jaxad.evaluation.prediction import Prediction, score_cells
 from jaxad.evaluation.submission import Submission
 from jaxad.report.content import VERDICTS, Scale
 from jaxad.report.gallery import Shown
@@ -382,7 +382,6 @@ def _collect(
 
 def _write_tables(output: pathlib.Path, head: Row, rows: Sequence[Row], total: int) -> Row:
     """Writes scores.csv and predictions.json; returns what the latter holds."""
-    threshold = head["image_threshold"]
     outcomes = Counter(
         "unreadable" if r["error"] else VERDICTS[r["decision"]] or "undecided" for r in rows
     )
@@ -398,10 +397,7 @@ def _write_tables(output: pathlib.Path, head: Row, rows: Sequence[Row], total: i
     lines = [
         {
             "path": row["path"],
-            "score": None if row["error"] else f"{row['score']:.9g}",
-            "decision": None if row["decision"] is None else int(row["decision"]),
-            "verdict": VERDICTS[row["decision"]],
-            "threshold": None if threshold is None else f"{threshold:.9g}",
+            **score_cells(row["score"], row["decision"], head["image_threshold"]),
             "regions": None if row["error"] else len(row["regions"]),
             "notes": "; ".join(row["notes"]),
             "error": row["error"],

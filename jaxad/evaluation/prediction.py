@@ -317,6 +317,24 @@ def _nine_digits(value: float) -> float:
     return float(f"{value:.9g}")
 
 
+def score_cells(
+    score: float | None, decision: bool | None, threshold: float | None
+) -> dict[str, str | int | None]:
+    """Columns of scores.csv: score, decision (1 = rejected, empty = none), verdict, threshold.
+
+    Args:
+      score: of an image; None of one that cannot be read.
+      decision: about it; None without a threshold.
+      threshold: of images.
+    """
+    return {
+        "score": None if score is None else f"{score:.9g}",
+        "decision": None if decision is None else int(decision),
+        "verdict": VERDICTS[decision],
+        "threshold": None if threshold is None else f"{threshold:.9g}",
+    }
+
+
 class Predictions(list[Prediction]):
     """Predictions in the order of their images: a list that notebooks show as a table."""
 
