@@ -144,23 +144,19 @@ def required_mb(detector: Detector, samples: Sequence[Sample]) -> float:
 
 
 def _pixels(detector: Detector, samples: Sequence[Sample]) -> int:
-    """Of all images at the size at which they are judged."""
-    if detector.config.evaluate.resolution == "model":
+    """Of all images at the size at which they are judged; of photographs at their own."""
+    if detector.config.evaluate.resolution == "model" and not detector.tiled:
         return len(samples) * math.prod(detector.config.data.image_size)
     crop = detector.config.data.region
     return sum(math.prod(image_dimensions(sample.path, crop=crop)) for sample in samples)
 
 
 def _saturated(detector: Detector, test: EvaluationInputs) -> SaturatedFigures:
-    crop = tuple(detector.config.data.region)
-    pixels = 0
+    table = test.table
     if detector.regions is not None:  # published for whole images
-        return SaturatedFigures(dataclasses.replace(test.table, saturations={}), pixels=0)
-    if test.table.saturations and detector.tiled:  # maps are of no more pixels than photographs
-        pixels = sum(math.prod(image_dimensions(sample.path)) for sample in test.samples)
-    elif test.table.saturations:
-        pixels = _pixels(detector, test.samples)
-    return SaturatedFigures(test.table, pixels=pixels, crop=crop)
+        table = dataclasses.replace(table, saturations={})
+    pixels = _pixels(detector, test.samples) if table.saturations else 0
+    return SaturatedFigures(table, pixels=pixels, crop=tuple(detector.config.data.region))
 
 
 def map_score_pairs(detector: Detector) -> list[tuple[str, str]]:
@@ -193,12 +189,8 @@ def shown_of(
 def _photograph_shown(output: DetectorOutput, primary_map: str) -> Shown:
     """A photograph, small: of the map every pixel has the highest that it stands for."""
     assert output.overview is not None
-    (picture,), (heat,), (rebuilt,) = (
-        output.overview,
-        output.maps[primary_map],
-        output.reconstruction,
-    )
-    return Shown(picture, highest_of(heat, picture.shape[:2]), rebuilt)
+    picture, heat = output.overview[0], output.maps[primary_map][0]
+    return Shown(picture, highest_of(heat, picture.shape[:2]), output.reconstruction[0])
 
 
 def next_float(threshold: float | None) -> float | None:
@@ -283,8 +275,8 @@ def _batch_by_batch(
     with Progress("image", len(test.samples)) as progress:
         for output in detector.batches(test.images, inside=inside):
             samples = test.samples[done : done + len(output.reconstruction)]
-            maps_shape = output.maps[detector.primary_map].shape[1:]
-            sizes = [maps_shape] * len(samples) if detector.tiled else None
+            primary = output.maps[detector.primary_map]
+            sizes = [primary.shape[1:]] * len(samples) if detector.tiled else None
             truths = read_truths(samples, detector.config, sizes)
             masks = [truth.mask for truth in truths]
             counted += [truth._replace(mask=None) for truth in truths]  # the masks are forgotten
@@ -302,7 +294,6 @@ def _batch_by_batch(
                 photographs.append(_photograph_shown(output, detector.primary_map))
             if protocol is not None:
                 protocol.update(samples[0], output)
-            primary = output.maps[detector.primary_map]
             saturated.update(samples, list(map(at_size, primary, masks)))
             scores.append(output.scores)
             done += len(samples)
