@@ -103,12 +103,14 @@ class _Sweep:
         height, width = view.box.size
         self._tops = np.asarray(view.tiling.starts(height))
         self._row_shares = np.stack(view.tiling.weights(height))
-        self._groups = _grouped(len(view.tiling.starts(width)))
-        self._lefts = np.asarray(view.tiling.starts(width))[self._groups]
-        shares = np.stack(view.tiling.weights(width))[self._groups]
+        lefts, shares = view.tiling.starts(width), np.stack(view.tiling.weights(width))
+        groups = _grouped(len(lefts))
+        self._lefts = np.asarray(lefts)[groups]
+        # Numbers of tiles, row by row.
+        self._places = np.arange(len(self._tops))[:, None, None] * len(lefts) + groups
+        self._column_shares = shares[groups]
         # A tile that only fills a group up is laid onto its double without a share.
-        shares[~_first_met(self._groups)] = 0.0
-        self._column_shares = shares
+        self._column_shares.reshape(-1, view.tiling.side)[len(lefts) :] = 0.0
         self._judged, self._which = _judged_of_tiles(view, region)
 
     def __call__(
@@ -129,17 +131,10 @@ class _Sweep:
                 for name, canvas in canvases.items()
             }, own
 
-        places = self._places
-        rows = self._tops, self._row_shares, self._which[places], places
+        rows = self._tops, self._row_shares, self._which[self._places], self._places
         canvases, own = lax.scan(add_row, empty, jax.tree.map(jnp.asarray, rows))
         maps = {name: canvas[:height, :width] for name, canvas in canvases.items()}
         return maps, jnp.max(own) if self._is_own else None
-
-    @property
-    def _places(self) -> Int[np.ndarray, "r k g"]:
-        """Numbers of tiles, row by row."""
-        firsts = np.arange(len(self._tops)) * (int(self._groups.max()) + 1)
-        return firsts[:, None, None] + self._groups
 
     def _along_row(
         self,
@@ -193,13 +188,6 @@ def _grouped(count: int) -> Int[np.ndarray, "k g"]:
     groups = -(-count // _AT_ONCE)
     size = -(-count // groups)
     return np.minimum(np.arange(groups * size), count - 1).reshape(groups, size)
-
-
-def _first_met(numbers: Int[np.ndarray, "k g"]) -> Bool[np.ndarray, "k g"]:
-    """Where a number stands for the first time."""
-    found = np.zeros(numbers.size, bool)
-    found[np.unique(numbers, return_index=True)[1]] = True
-    return found.reshape(numbers.shape)
 
 
 def _judged_of_tiles(

@@ -20,14 +20,12 @@ class View(NamedTuple):
     """What is seen of photographs of one size, and how.
 
     Attributes:
-      photograph: (height, width) of all of it.
       box: the part that is seen (``data.region``).
       tiling: where tiles lie in that part.
       image_size: ``(h, w)`` of a tile as the model sees it.
       channels: that the model takes, 1 or 3; of a photograph of 3 it takes the luma as 1.
     """
 
-    photograph: tuple[int, int]
     box: Box
     tiling: Tiling
     image_size: tuple[int, int]
@@ -119,5 +117,4 @@ def view_of(predictor: Predictor, size: tuple[int, int]) -> View:
     data = predictor.detector.config.data
     tiling = tiling_of(data.tiles, data.image_size)
     assert tiling is not None
-    box = box_of(data.region, size)
-    return View(size, box, tiling, data.image_size, data.channels)
+    return View(box_of(data.region, size), tiling, data.image_size, data.channels)

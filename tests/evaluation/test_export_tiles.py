@@ -81,7 +81,6 @@ CASES = [
 def test_maps_and_scores_are_those_of_detection(size, tiles, side, case):
     photograph = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     view = View(
-        size,
         case.get("box", Box(0, 0, *size)),
         Tiling(*tiles),
         (side, side),
@@ -188,7 +187,7 @@ def test_the_program_holds_one_set_of_parameters(own_run):
     """Though a loop runs over tiles: the file does not grow with the photograph."""
     shapes = {}
     for size in ((64, 64), (400, 640)):
-        view = View(size, Box(0, 0, *size), Tiling(32, 8), (32, 32), 3)
+        view = View(Box(0, 0, *size), Tiling(32, 8), (32, 32), 3)
         model, decisions = model_of(32), Decisions("bright", "bright:max")
         program = make_tiled_program(model, VARIABLES, view, decisions, smoothing=0.0)
         data, shapes[size] = serialise(program, (*size, 3), VARIABLES)

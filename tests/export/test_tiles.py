@@ -65,7 +65,7 @@ def test_every_model_is_carried_over_tile_by_tile(name):
     variables = jax.jit(model.init)(parameter_key(0))
     height, width, channels = case.image_shape
     size, side = (70, 90), 40
-    view = View(size, Box(0, 0, *size), Tiling(side, 8), (height, width), channels)
+    view = View(Box(0, 0, *size), Tiling(side, 8), (height, width), channels)
     example = jnp.zeros((1, *case.image_shape), jnp.uint8)
     primary = next(iter(jax.eval_shape(model.detect, variables, example).maps))
     program = make_tiled_program(
