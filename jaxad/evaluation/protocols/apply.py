@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 
 from jaxad import metrics
 from jaxad.data.crop import WHOLE, Crop
@@ -45,6 +45,14 @@ class ProtocolMetrics(NamedTuple):
     values: Values
     undefined: Undefined
     counts: dict[str, int]
+
+    @classmethod
+    def chosen(
+        cls, names: Sequence[str], values: Values, undefined: Undefined, counts: dict[str, int]
+    ) -> ProtocolMetrics:
+        """Those of some names alone."""
+        reasons = {name: why for name, why in undefined.items() if name.partition(".")[0] in names}
+        return cls({name: values[name] for name in names}, reasons, counts)
 
 
 def apply_protocol(
@@ -181,11 +189,7 @@ def protocol_metrics(
     undefined = {name: why for _, part in parts for name, why in part.items()}
     over_kinds = "pixel_auroc_mean_over_kinds" in wanted
     names = [*protocol.metrics, *(["per_defect"] if over_kinds else [])]
-    return ProtocolMetrics(
-        {name: values[name] for name in names},
-        {name: why for name, why in undefined.items() if name.partition(".")[0] in names},
-        counts,
-    )
+    return ProtocolMetrics.chosen(names, values, undefined, counts)
 
 
 def min_max(values: Map) -> Float[np.ndarray, "_ _"]:
@@ -239,17 +243,27 @@ def _prepare(
 
 def _image_metrics(protocol: Protocol, images: Sequence[_Image]) -> tuple[Values, Undefined]:
     reduce = np.mean if protocol.image_score == "mean" else np.max
-    labels, scores = [], []
+    labels = [label_of(protocol, image.anomalous, image.truth) for image in images]
+    scores = []
     for image in images:
-        if protocol.label == "mask" and image.truth is not None:
-            labels.append(int(image.truth.any()))
-        else:
-            labels.append(int(image.anomalous))
         if protocol.image_score == "own" and image.own_score is not None:
             scores.append(image.own_score)
         else:
             scores.append(float(reduce(image.values)))
     return metrics.image_metrics(labels, scores)
+
+
+def label_of(protocol: Protocol, anomalous: bool, mask: Shaped[np.ndarray, "_ _"] | None) -> int:
+    """Whether an image counts as anomalous, 0 or 1.
+
+    Args:
+      protocol: which says what decides.
+      anomalous: by its folder.
+      mask: above zero where there is a defect; None where there is none.
+    """
+    if protocol.label == "mask" and mask is not None:
+        return int(mask.any())
+    return int(anomalous)
 
 
 def _pooled_metrics(images: Sequence[_Image], limit: float) -> tuple[Values, Undefined]:
@@ -261,10 +275,15 @@ def _pooled_metrics(images: Sequence[_Image], limit: float) -> tuple[Values, Und
     values, undefined = metrics.pixel_metrics(
         [image.values for image in masked], [image.truth for image in masked], limit=limit
     )
-    values["pro_as_released"] = values["pixel_auroc"]
-    if "pixel_auroc" in undefined:
-        undefined["pro_as_released"] = undefined["pixel_auroc"]
     # The per-image metrics are this module's own: it tells what was skipped.
+    return pooled_of(values, undefined)
+
+
+def pooled_of(values: Values, undefined: Undefined) -> tuple[Values, Undefined]:
+    """Of metrics of pixels those of :data:`~jaxad.evaluation.protocols.rules.POOLED_METRICS`."""
+    values = values | {"pro_as_released": values["pixel_auroc"]}
+    if "pixel_auroc" in undefined:
+        undefined = undefined | {"pro_as_released": undefined["pixel_auroc"]}
     return (
         {name: values[name] for name in POOLED_METRICS},
         {name: why for name, why in undefined.items() if name in POOLED_METRICS},
@@ -332,6 +351,5 @@ def _as_in(
     )
 
 
-def _undefined(names: Iterable[str], why: str) -> tuple[Values, Undefined]:
-    names = list(names)
+def _undefined(names: Collection[str], why: str) -> tuple[Values, Undefined]:
     return dict.fromkeys(names), dict.fromkeys(names, why)

@@ -8,14 +8,13 @@ which its source resizes whole images means nothing of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from jaxad import metrics
 from jaxad.data.crop import Crop
 from jaxad.data.table import Sample
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.detector_output import DetectorOutput
-from jaxad.evaluation.protocols.apply import ProtocolMetrics
+from jaxad.evaluation.protocols.apply import ProtocolMetrics, label_of, pooled_of
 from jaxad.evaluation.protocols.masks import mask_levels
 from jaxad.evaluation.protocols.rules import (
     IMAGE_METRICS,
@@ -87,9 +86,7 @@ class StreamedProtocol:
         """
         levels = mask_levels(sample, self._crop)
         self._without_mask += levels is None
-        label = int(sample.label)
-        if self._protocol.label == "mask" and levels is not None:
-            label = int(levels.any())
+        label = label_of(self._protocol, bool(sample.label), levels)
         self._labels.append(label)
         for name, (values,) in output.maps.items():
             kind = self._protocol.image_score
@@ -111,16 +108,9 @@ class StreamedProtocol:
         return {name: self._of_map(name, limit, counts) for name in self._scores}
 
     def _of_map(self, name: str, limit: float, counts: dict[str, int]) -> ProtocolMetrics:
-        values: dict[str, Any]
         values, undefined = metrics.image_metrics(self._labels, self._scores[name])
         if self._on_pixels:
             found = self._pixels[name].compute(limit=limit)
-            values |= {key: found[key] for key in POOLED_METRICS if key in found}
-            values["pro_as_released"] = found["pixel_auroc"]
-            undefined |= {k: v for k, v in found["undefined"].items() if k in POOLED_METRICS}
-        wanted = self._protocol.metrics
-        return ProtocolMetrics(
-            {key: values[key] for key in wanted},
-            {key: why for key, why in undefined.items() if key in wanted},
-            counts,
-        )
+            of_pixels, why = pooled_of(found, found["undefined"])
+            values, undefined = values | of_pixels, undefined | why
+        return ProtocolMetrics.chosen(self._protocol.metrics, values, undefined, counts)
