@@ -66,16 +66,15 @@ def find_components(values: AnyMap, mask: Bool[np.ndarray, "h w"]) -> tuple[Comp
             numbers = labels[:, part][inside]
             areas += np.bincount(numbers, minlength=count + 1)
             np.maximum.at(peaks, numbers, values[:, part][inside])
-    components = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        components.append(
-            Component(
-                x=columns.start,
-                y=rows.start,
-                width=columns.stop - columns.start,
-                height=rows.stop - rows.start,
-                area=int(areas[number]),
-                peak=float(peaks[number]),
-            )
+    components = [
+        Component(
+            x=columns.start,
+            y=rows.start,
+            width=columns.stop - columns.start,
+            height=rows.stop - rows.start,
+            area=int(areas[number]),
+            peak=float(peaks[number]),
         )
+        for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1)
+    ]
     return tuple(sorted(components, key=lambda component: -component.peak))

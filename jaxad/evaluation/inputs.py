@@ -174,7 +174,7 @@ def read_masks(
 def read_truths(
     samples: Sequence[Sample],
     config: Settings,
-    sizes: Sequence[tuple[int, int]] | None = None,
+    sizes: Sequence[tuple[int, int] | None] | None = None,
 ) -> list[Truth]:
     """Ground truth at the resolution of the evaluation.
 
@@ -190,11 +190,10 @@ def read_truths(
       UserError: a mask does not fit its image, or marks a defect on a good one.
     """
     crop = tuple(config.data.region)
-    if sizes is not None:
-        return [
-            read_counted_truth(sample, image_size=size, crop=crop)
-            for sample, size in zip(samples, sizes, strict=True)
-        ]
-    at_model_size = config.evaluate.resolution == "model"
-    size = config.data.image_size if at_model_size else None
-    return [read_counted_truth(sample, image_size=size, crop=crop) for sample in samples]
+    if sizes is None:
+        at_model_size = config.evaluate.resolution == "model"
+        sizes = [config.data.image_size if at_model_size else None] * len(samples)
+    return [
+        read_counted_truth(sample, image_size=size, crop=crop)
+        for sample, size in zip(samples, sizes, strict=True)
+    ]

@@ -201,12 +201,8 @@ def _of_other_calls(output: pathlib.Path, rows: Sequence[Row]) -> int:
 def _with_pages(found: list[tuple[str, str]], pages: str) -> list[tuple[str, str]]:
     """Every page of every file, as the run takes them; where it takes the first, a note on it."""
     if pages == "each":
-        numbers = [[page[len(path) :] for page in pages_of(path)] for path, _ in found]
-        return [
-            (path + number, name + number)
-            for (path, name), own in zip(found, numbers, strict=True)
-            for number in own
-        ]
+        each = [(path, name, page[len(path) :]) for path, name in found for page in pages_of(path)]
+        return [(path + number, name + number) for path, name, number in each]
     for note in page_notes([path for path, _ in found]):
         say(f"note: {note}", one_line=True, file=sys.stderr)
     return found

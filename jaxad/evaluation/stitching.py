@@ -82,10 +82,10 @@ class MapStitcher:
         grown[: len(self._pending)] = self._pending
         grown[offset:] += self._strip[:height] * self._weights[0][row][:height, None]
         self._strip[:] = 0.0
-        last = row == len(tops) - 1
-        complete = len(grown) if last else tops[row + 1] - self._emitted
-        # Whole blocks of the map that is kept, so that none is met twice.
-        complete = complete if last else complete // self._factor * self._factor
+        complete = len(grown)
+        if row < len(tops) - 1:
+            # Whole blocks of the map that is kept, so that none is met twice.
+            complete = (tops[row + 1] - self._emitted) // self._factor * self._factor
         if complete:
             self._emit(grown[:complete])
         self._pending = grown[complete:].copy()
