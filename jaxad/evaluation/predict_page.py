@@ -14,10 +14,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxad.data.images import resize
-from jaxad.evaluation.prediction import Prediction
+from jaxad.evaluation.prediction import Prediction, make_case
 from jaxad.evaluation.resize import highest_of, resize_map
-from jaxad.evaluation.thresholds import predicted_pixels
-from jaxad.report.content import Case, Scale, ScoreRow
+from jaxad.report.content import Scale, ScoreRow
 from jaxad.report.figures import fit
 from jaxad.report.gallery import Shown, shown_case
 from jaxad.report.pictures import SIDE
@@ -110,23 +109,14 @@ def shown_image(
     size = (small.shape[0], small.shape[1])
     # A small defect must not fade where a map is made many times smaller.
     heat = resize_map(model_map, size) if photograph is not None else highest_of(model_map, size)
-    inside = None
-    if prediction.region is not None:
-        heat, inside = prediction.region.hide(heat), prediction.region.at(size)
     rebuilt = prediction.reconstruction
-    thresholds = prediction.pixel_threshold, prediction.region_threshold
-    case = Case(
-        path=printable(prediction.path),
-        label=None,
-        defect="",
-        score=score,
-        decision=prediction.decision,
-        image=small,
-        heat=heat,
-        reconstruction=None if rebuilt is None else resize(rebuilt, size),
-        predicted=predicted_pixels(heat, prediction.decision, *thresholds, inside),
-        regions=predicted_pixels(heat, True, *thresholds, inside),
-    )
+    rebuilt = None if rebuilt is None else resize(rebuilt, size)
+    row = ScoreRow(printable(prediction.path), None, "", score, prediction.decision)
+    thresholds = {
+        "pixel_threshold": prediction.pixel_threshold,
+        "region_threshold": prediction.region_threshold,
+    }
+    case = make_case(row, small, heat, rebuilt, None, thresholds, prediction.region)
     link = f"./{urllib.parse.quote(os.fsencode(overlay))}" if overlay else ""
     return shown_case(number, case, scale, link=link, notes=prediction.notes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,12 +13,13 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from jaxad.data.crop import Box, put_back
+from jaxad.data.masks import resize_mask
 from jaxad.data.region_mask import RegionMask
 from jaxad.evaluation.connected_components import Component, find_components
 from jaxad.evaluation.drawing import draw
 from jaxad.evaluation.resize import AnyMap, columns_of, enlarged, highest_of, resize_map
 from jaxad.evaluation.thresholds import predicted_pixels
-from jaxad.report.content import VERDICTS, Scale
+from jaxad.report.content import VERDICTS, Case, Scale, ScoreRow
 from jaxad.report.labels import label
 from jaxad.report.notebook import NotebookRow, predictions_table
 from jaxad.report.page import Picture
@@ -333,6 +334,43 @@ def score_cells(
         "verdict": VERDICTS[decision],
         "threshold": None if threshold is None else f"{threshold:.9g}",
     }
+
+
+def make_case(
+    row: ScoreRow,
+    image: UInt8[np.ndarray, "h w c"],
+    heat: Float[np.ndarray, "h w"],
+    reconstruction: UInt8[np.ndarray, "h w c"] | None,
+    mask: Bool[np.ndarray, "_ _"] | None,
+    calibration: Mapping[str, Any],
+    judged: RegionMask | None = None,
+) -> Case:
+    """One image for a page, its pictures at one size.
+
+    Args:
+      row: what is said of it.
+      image: as the model sees it, or small.
+      heat: the map.
+      reconstruction: what the model makes of it; None without one.
+      mask: of a defect, at any size; None without one.
+      calibration: holds the thresholds of pixels and of regions.
+      judged: what of it is judged; None: all.
+    """
+    threshold, region = calibration["pixel_threshold"], calibration.get("region_threshold")
+    if mask is not None:
+        mask = resize_mask(mask, heat.shape)
+    inside = None
+    if judged is not None:
+        heat, inside = judged.hide(heat), judged.at(heat.shape)
+    return Case(
+        **row._asdict(),
+        image=image,
+        reconstruction=reconstruction,
+        heat=heat,
+        mask=mask,
+        predicted=predicted_pixels(heat, row.decision, threshold, region, inside),
+        regions=predicted_pixels(heat, True, threshold, region, inside),
+    )
 
 
 class Predictions(list[Prediction]):

@@ -8,20 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 
 from jaxad import metrics
 from jaxad.data.crop import Crop, crop_in_words, cut, is_whole
 from jaxad.data.images import decode
-from jaxad.data.masks import resize_mask
-from jaxad.data.region_mask import RegionMask
 from jaxad.data.tiled import Photographs
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import EvaluationInputs, read_masks
 from jaxad.evaluation.learned import examine, images_to_examine
 from jaxad.evaluation.map_metrics import Curves, MapMetrics, shown_of
 from jaxad.evaluation.names import unique_names
-from jaxad.evaluation.thresholds import predicted_pixels
+from jaxad.evaluation.prediction import make_case
 from jaxad.report.cases import save_cases
 from jaxad.report.content import Case, Learned, ReportContent, ScoreRow, common_scale
 from jaxad.report.figures import fit, panel_strip
@@ -205,33 +203,6 @@ def write_figures(run: RunFolder, cases: Sequence[Case], calibration: Mapping[st
     for case, name in zip(cases, names, strict=True):
         with writing(run.figures / f"{name}.png") as temporary:
             panel_strip(case, scale).save(temporary, format="PNG")
-
-
-def make_case(
-    row: ScoreRow,
-    image: UInt8[np.ndarray, "h w c"],
-    heat: Float[np.ndarray, "h w"],
-    reconstruction: UInt8[np.ndarray, "h w c"],
-    mask: Bool[np.ndarray, "_ _"] | None,
-    calibration: Mapping[str, Any],
-    judged: RegionMask | None = None,
-) -> Case:
-    """One test image for a page, at the resolution of the model."""
-    threshold, region = calibration["pixel_threshold"], calibration.get("region_threshold")
-    if mask is not None:
-        mask = resize_mask(mask, heat.shape)
-    inside = None
-    if judged is not None:
-        heat, inside = judged.hide(heat), judged.at(heat.shape)
-    return Case(
-        **row._asdict(),
-        image=image,
-        reconstruction=reconstruction,
-        heat=heat,
-        mask=mask,
-        predicted=predicted_pixels(heat, row.decision, threshold, region, inside),
-        regions=predicted_pixels(heat, True, threshold, region, inside),
-    )
 
 
 def images_to_show(rows: Sequence[ScoreRow], limit: int) -> list[int]:

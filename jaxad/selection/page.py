@@ -10,7 +10,7 @@ import numpy as np
 from jaxad.data.defects.kinds import KINDS
 from jaxad.evaluation.calibration import calibrate
 from jaxad.evaluation.detector import Detector
-from jaxad.evaluation.presentation import make_case
+from jaxad.evaluation.prediction import make_case
 from jaxad.report import figures
 from jaxad.report.content import Case, Scale, ScoreRow, common_scale
 from jaxad.report.page import (
