@@ -56,6 +56,7 @@ from jaxad.models.base import (
     to_unit_float,
 )
 from jaxad.models.layers.masked_autoencoder import (
+    Decoder,
     MaskedAutoencoder,
     make_reconstruct,
     normalise_patches,
@@ -67,7 +68,7 @@ from jaxad.models.layers.token_grid import ViTOptions, check_grid
 from jaxad.ops import morphology as grey
 from jaxad.ops.arrays import AnyArray
 from jaxad.ops.mask_schedules import MaskSchedule, interleaved, random_ensemble, sliding
-from jaxad.ops.patches import patch_grid, patchify, unpatchify
+from jaxad.ops.patches import patchify, unpatchify
 from jaxad.ops.ssim import ssim_map
 from jaxad.run.options import option
 
@@ -104,7 +105,7 @@ def fill_in_randomly(
       An order of the patches, the visible ones first; the visible patches, the masked ones, and
       the predictions of the masked ones.
     """
-    patches = patchify(images, patch=module.patch)
+    patches = patchify(images, patch=module.encoder.patch)
     n = patches.shape[1]
     visible = int(n * (1.0 - mask_ratio))
     noise = jax.vmap(lambda key: jax.random.uniform(key, (n,)))(keys)
@@ -145,7 +146,7 @@ def diagnostics(
     images = standardise(to_unit_float(images))
     keys = jax.vmap(jax.random.key)(jnp.arange(images.shape[0]))
     order, seen, _, predictions = fill_in_randomly(module, variables, images, keys, mask_ratio)
-    grid = patch_grid(module.image_size, module.patch)
+    patch, grid = module.encoder.patch, module.encoder.grid
     if norm_pix:
         predictions = restore_patches(predictions, seen, order, columns=grid[1])
     back = jnp.argsort(order, axis=1)[:, :, None]
@@ -153,7 +154,7 @@ def diagnostics(
     def picture(instead):
         patches = jnp.concatenate([seen, instead], axis=1)
         patches = jnp.take_along_axis(patches, back, axis=1)
-        return to_pixels(unpatchify(patches, patch=module.patch, grid=grid))
+        return to_pixels(unpatchify(patches, patch=patch, grid=grid))
 
     return {"masked": picture(jnp.zeros_like(predictions)), "filled_in": picture(predictions)}
 
@@ -194,9 +195,10 @@ def make_schedule(grid: tuple[int, int], options: MAEOptions) -> MaskSchedule:
 
 def init(module: MaskedAutoencoder, key: Key[Array, ""]) -> Variables:
     """The parameters, drawn."""
-    rows, columns = patch_grid(module.image_size, module.patch)
-    n, values = rows * columns, module.patch**2 * module.channels
-    return module.init(key, jnp.zeros((1, n // 2, values)), jnp.arange(n)[None])
+    rows, columns = module.encoder.grid
+    n = rows * columns
+    patches = jnp.zeros((1, n // 2, module.decoder.outputs))
+    return module.init(key, patches, jnp.arange(n)[None])
 
 
 def detect(
@@ -303,30 +305,26 @@ def build(
     Raises:
       ValueError: options that do not fit together, or the images.
     """
-    h, w, c = image_shape
-    check_grid(image_shape, patch=options.patch, features=options.features, heads=options.heads)
+    encoder = options.encoder(image_shape, position="sincos", epsilon=options.layer_norm_epsilon)
     check_grid(
         image_shape,
         patch=options.patch,
         features=options.decoder_features,
         heads=options.decoder_heads,
     )
-    grid = patch_grid((h, w), options.patch)
+    grid = encoder.grid
     check_mask_ratio(options.mask_ratio, patches=grid[0] * grid[1])
-    module = MaskedAutoencoder(
-        image_size=(h, w),
-        channels=c,
-        patch=options.patch,
-        features=options.features,
-        depth=options.depth,
-        heads=options.heads,
-        decoder_features=options.decoder_features,
-        decoder_depth=options.decoder_depth,
-        decoder_heads=options.decoder_heads,
+    decoder = Decoder(
+        options.decoder_features,
+        options.decoder_depth,
+        options.decoder_heads,
         epsilon=options.layer_norm_epsilon,
         remat=options.remat,
-        dtype=jnp.dtype(options.dtype),
+        dtype=encoder.dtype,
+        grid=grid,
+        outputs=options.patch**2 * image_shape[2],
     )
+    module = MaskedAutoencoder(encoder, decoder)
     kind = "cpu" if jax.default_backend() == "cpu" else "other"
     reconstruct = make_reconstruct(
         module,

@@ -16,7 +16,6 @@ The parameters::
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +27,7 @@ from jaxad.models.base import Variables
 from jaxad.models.layers.basic import IMAGENET_MEAN, IMAGENET_STD
 from jaxad.models.layers.vit import Transformer, VisionTransformer, linear_init
 from jaxad.ops.mask_schedules import MaskSchedule, assemble
-from jaxad.ops.patches import patch_grid, patchify, unpatchify
+from jaxad.ops.patches import patchify, unpatchify
 from jaxad.ops.positions import sincos_positions
 
 NORM_PIX_EPSILON = 1e-6
@@ -77,53 +76,12 @@ class MaskedAutoencoder(nn.Module):
     """Encoder of the visible patches, decoder of all.
 
     Attributes:
-      image_size: ``(h, w)``, divisible by ``patch``.
-      channels: of the images.
-      patch: side of a patch in pixels.
-      features: length of a token, divisible by 4 and by the heads.
-      depth: number of blocks of the encoder.
-      heads: its attention heads.
-      decoder_features: length of a token in the decoder, likewise divisible.
-      decoder_depth: number of its blocks.
-      decoder_heads: its attention heads.
-      epsilon: of all layer normalisations.
-      remat: recompute blocks in the backward pass.
-      dtype: of the computation; parameters, normalisation, softmax and predictions are float32.
+      encoder: a vision transformer with a class token and the fixed table of positions.
+      decoder: of the same grid of patches.
     """
 
-    image_size: tuple[int, int]
-    channels: int
-    patch: int
-    features: int
-    depth: int
-    heads: int
-    decoder_features: int
-    decoder_depth: int
-    decoder_heads: int
-    epsilon: float = 1e-6
-    remat: bool = False
-    dtype: Any = jnp.float32
-
-    def setup(self):
-        """Declares encoder and decoder."""
-        shared = {"epsilon": self.epsilon, "remat": self.remat, "dtype": self.dtype}
-        self.encoder = VisionTransformer(
-            image_size=self.image_size,
-            patch=self.patch,
-            features=self.features,
-            depth=self.depth,
-            heads=self.heads,
-            position="sincos",
-            **shared,
-        )
-        self.decoder = Decoder(
-            features=self.decoder_features,
-            depth=self.decoder_depth,
-            heads=self.decoder_heads,
-            grid=patch_grid(self.image_size, self.patch),
-            outputs=self.patch**2 * self.channels,
-            **shared,
-        )
+    encoder: VisionTransformer
+    decoder: Decoder
 
     def embed(self, images: Float[Array, "b h w c"]) -> Float[Array, "b n d"]:
         """Tokens of all patches with their positions."""
@@ -142,7 +100,7 @@ class MaskedAutoencoder(nn.Module):
         """Predictions of the places without a patch, from the patches at the first ones."""
         visible = patches.shape[1]
         # As an image of one row, so that only visible patches are embedded.
-        row = unpatchify(patches, patch=self.patch, grid=(1, visible))
+        row = unpatchify(patches, patch=self.encoder.patch, grid=(1, visible))
         position = self.encoder.position_table[0, 1:][places[:, :visible]]
         tokens = self.encoder.patch_embedding(row) + position
         return self.fill_in(tokens, places, places.shape[1] - visible)
@@ -230,12 +188,12 @@ def make_reconstruct(
     size = max(k for k in range(1, min(passes_at_once, passes) + 1) if passes % k == 0)
     places = np.concatenate([schedule.visible, schedule.masked], axis=1)
     groups = jnp.asarray(places.reshape(passes // size, size, visible + masked))
-    grid = patch_grid(module.image_size, module.patch)
+    patch, grid = module.encoder.patch, module.encoder.grid
 
     def reconstruct(variables: Variables, images: Array) -> Array:
         network = module.bind(variables)
         b = images.shape[0]
-        patches = patchify(images, patch=module.patch)
+        patches = patchify(images, patch=patch)
         tokens = network.embed(images)
         gray = network.embed(jnp.zeros_like(images[:1]))
 
@@ -257,7 +215,7 @@ def make_reconstruct(
         else:
             predictions = jnp.moveaxis(jax.lax.map(predict, groups), 0, 1)
             predictions = predictions.reshape(b, passes, masked, predictions.shape[-1])
-        return unpatchify(assemble(predictions, schedule), patch=module.patch, grid=grid)
+        return unpatchify(assemble(predictions, schedule), patch=patch, grid=grid)
 
     return reconstruct
 
