@@ -30,6 +30,7 @@ from jaxtyping import Array, Float
 
 from jaxad.models.base import Model, label_encoder
 from jaxad.models.layers.basic import BatchNorm, ConvTranspose, pytorch_conv_init
+from jaxad.models.layers.token_grid import token_grid
 from jaxad.models.layers.variational import (
     Posterior,
     StandardNormal,
@@ -45,41 +46,26 @@ class ViTVAE(nn.Module):
     """ViT encoder, latents with a prior, transposed-convolution decoder.
 
     Attributes:
-      image_shape: ``(h, w, c)``, sides divisible by ``patch``.
+      channels: of the images.
+      encoder: a vision transformer with a class token and patches whose side is a power of 2; half
+        of the length of a token are the latents.
       prior: a :class:`jaxad.models.layers.variational.Prior`.
-      patch: side of a patch in pixels, a power of 2.
-      features: length of a token, divisible by 2 and by the heads; half of it are the latents.
-      depth: number of transformer blocks.
-      heads: number of attention heads.
       symmetric_input: show the encoder images in [-1, 1] instead of [0, 1].
       axis_name: mapped axis for batch statistics.
       dtype: of the computation; parameters, normalisation, latents and logits are float32.
     """
 
-    image_shape: tuple[int, int, int]
+    channels: int
+    encoder: VisionTransformer
     prior: nn.Module
-    patch: int = 16
-    features: int = 768
-    depth: int = 12
-    heads: int = 12
     symmetric_input: bool = False
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
     def setup(self):
         """Declares the layers."""
-        h, w, c = self.image_shape
-        self.encoder = VisionTransformer(
-            image_size=(h, w),
-            patch=self.patch,
-            features=self.features,
-            depth=self.depth,
-            heads=self.heads,
-            epsilon=1e-12,
-            dtype=self.dtype,
-        )
-        halvings = self.patch.bit_length() - 1
-        outputs = [self.features >> k for k in range(2, halvings + 1)] + [c]
+        halvings = self.encoder.patch.bit_length() - 1
+        outputs = [self.encoder.features >> k for k in range(2, halvings + 1)] + [self.channels]
         self.up = [
             ConvTranspose(f, (4, 4), strides=2, dtype=self.dtype, **pytorch_conv_init(f, (4, 4)))
             for f in outputs
@@ -89,12 +75,10 @@ class ViTVAE(nn.Module):
     def encode(self, images: Float[AnyArray, "b h w c"], *, train: bool) -> Posterior:
         """The posterior of the latents of images in [0, 1], float32."""
         del train  # nothing in the encoder depends on it
-        h, w, _ = self.image_shape
         images = jnp.asarray(images)
         x = 2.0 * images - 1.0 if self.symmetric_input else images
-        tokens = self.encoder(x)[:, 1:].astype(jnp.float32)
-        grid = tokens.reshape(-1, h // self.patch, w // self.patch, self.features)
-        half = self.features // 2
+        grid = token_grid(self.encoder, x).astype(jnp.float32)
+        half = self.encoder.features // 2
         return Posterior(grid[..., :half], grid[..., half:])
 
     def decode(self, latents: Float[Array, "b i j d"], *, train: bool) -> Float[Array, "b h w c"]:
@@ -145,16 +129,16 @@ def build(
             f"model.features is {features}; it must be divisible by 2 and by model.heads "
             f"{options.heads}, and at least {2 * patch} for the decoder's halvings"
         )
-    module = ViTVAE(
-        (h, w, c),
-        StandardNormal(),
-        patch,
+    dtype = jnp.dtype(options.dtype)
+    encoder = VisionTransformer(
         features,
         options.depth,
         options.heads,
-        options.symmetric_input,
-        axis_name,
-        jnp.dtype(options.dtype),
+        image_size=(h, w),
+        patch=patch,
+        epsilon=1e-12,
+        dtype=dtype,
     )
-    latent_shape = (h // patch, w // patch, features // 2)
+    module = ViTVAE(c, encoder, StandardNormal(), options.symmetric_input, axis_name, dtype)
+    latent_shape = (*encoder.grid, features // 2)
     return make_model(module, (h, w, c), latent_shape, options, param_labels=label_encoder)
