@@ -17,6 +17,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxad.models.layers.basic import Conv
+from jaxad.models.layers.whitened_patches import averaged
 from jaxad.ops.patches import patchify, unpatchify
 
 GROUP = 8
@@ -35,12 +36,6 @@ def depth_to_space(maps: Maps, cell: int) -> Maps:
     """The inverse of :func:`space_to_depth`."""
     b, i, j, d = maps.shape
     return unpatchify(maps.reshape(b, i * j, d), patch=cell, grid=(i, j))
-
-
-def halved(maps: Maps) -> Maps:
-    """Means over 2 x 2."""
-    b, h, w, d = maps.shape
-    return jnp.mean(maps.reshape(b, h // 2, 2, w // 2, 2, d), axis=(2, 4))
 
 
 def doubled(maps: Maps) -> Maps:
@@ -103,7 +98,7 @@ class RestoringNetwork(nn.Module):
         x = x.astype(self.dtype)
         kept = []
         for level, width in enumerate(self.widths):
-            x = Block(width, self.dtype, name=f"down{level}")(halved(x) if level else x)
+            x = Block(width, self.dtype, name=f"down{level}")(averaged(x, 2) if level else x)
             kept.append(x)
         for level in reversed(range(len(self.widths) - 1)):
             x = jnp.concatenate([kept[level], doubled(x)], axis=-1)
