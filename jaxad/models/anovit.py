@@ -183,7 +183,6 @@ def detect(
         "l2_max": jnp.max(squared, axis=(1, 2, 3)),
         "l2_mean": jnp.mean(squared, axis=(1, 2, 3)),
     }
-    images = jnp.asarray(images)
     if normalise == "train":
         mean, std = training_pixels(variables)
         output = output * std + mean

@@ -53,17 +53,16 @@ def alone(residuals: Float[Array, "b ..."]) -> Influence:
 def influences(
     leave_one_out: Float[np.ndarray, "m m"],
     rows: Float[Array, "m v"],
-    only: Int[np.ndarray, " i"] | None = None,
+    wanted: Int[np.ndarray, " i"],
 ) -> Iterator[Influence]:
     """Of images of the basis, some at a time.
 
     Args:
       leave_one_out: of :class:`jaxad.models.layers.feature_fit.Ridge`; its diagonal is 1.
       rows: of the basis.
-      only: the images wanted; all by default.
+      wanted: which of these images.
     """
     others = leave_one_out - np.diag(np.diag(leave_one_out))
-    wanted = np.arange(len(leave_one_out)) if only is None else only
     of_wanted = others[:, wanted].T
     squares = np.sum(np.square(of_wanted), axis=1)
     begin = 0

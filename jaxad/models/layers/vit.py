@@ -99,14 +99,12 @@ class SelfAttention(nn.Module):
     Attributes:
       heads: number of heads; divides the features.
       qkv_bias: whether query, key and value have a bias.
-      out_bias: whether the output has.
       scale: factor of the scores before the softmax; None is ``(d / heads) ** -0.5``.
       dtype: of the computation; the softmax is float32.
     """
 
     heads: int
     qkv_bias: bool = True
-    out_bias: bool = True
     scale: float | None = None
     dtype: Any = jnp.float32
 
@@ -128,9 +126,8 @@ class SelfAttention(nn.Module):
         )(tokens)
         query, key, value = jnp.moveaxis(qkv.reshape(b, n, 3, self.heads, d // self.heads), 2, 0)
         mixed = attention(query, key, value, scale=self.scale)
-        return nn.Dense(
-            d, use_bias=self.out_bias, kernel_init=linear_init, dtype=self.dtype, name="out"
-        )(mixed.reshape(b, n, d))
+        out = nn.Dense(d, kernel_init=linear_init, dtype=self.dtype, name="out")
+        return out(mixed.reshape(b, n, d))
 
 
 def gelu(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
