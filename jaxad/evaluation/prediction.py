@@ -215,8 +215,8 @@ class Prediction:
         """The map in colours over the photograph, the predicted defects outlined, the verdict.
 
         The picture of `jaxad predict`, at the original size; small, where the photograph is so
-        large that its map is. Its colours have the scale of the
-        run, so that pictures can be compared.
+        large that its map is. Its colours have the scale of the run, so that pictures can be
+        compared.
 
         Args:
           low: value of the bottom colour instead of the run's.
@@ -236,11 +236,11 @@ class Prediction:
                 "the run has no heat-map scale, since it has no calibration; give low and high, "
                 "for example the range of all maps to be compared"
             )
-        if self.reduced > 1:
-            return Image.fromarray(draw(*self.small, scale))
-        gray = self.photograph(channels=1)
-        if gray.shape[:2] != size:
-            raise UserError(f"{self.path or 'the image'} has changed since it was judged")
+        gray = None
+        if self.reduced == 1:
+            gray = self.photograph(channels=1)
+            if gray.shape[:2] != size:
+                raise UserError(f"{self.path or 'the image'} has changed since it was judged")
         return Image.fromarray(self.drawn(gray, scale))
 
     def drawn(

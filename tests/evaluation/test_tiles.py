@@ -238,6 +238,10 @@ def test_a_reduced_map_gives_regions_in_pixels_of_the_photograph(
         assert abs(first["width"] - side) <= 4 and abs(first["height"] - side) <= 4
         with Image.open(tmp_path / one["files"]["map"]) as values:
             assert values.size[::-1] == tuple(-(-one["box"][k] // 2) for k in ("height", "width"))
+        # In Python the same picture, the verdict on it.
+        (predicted,) = load_detector(run.path).predict(one["path"])
+        with Image.open(tmp_path / one["files"]["overlay"]) as written:
+            np.testing.assert_array_equal(np.asarray(predicted.overlay()), np.asarray(written))
 
 
 def test_regions_of_large_maps_have_a_threshold_of_their_own(
