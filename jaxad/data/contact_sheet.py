@@ -11,7 +11,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from jaxad.data.images import decode
+from jaxad.data.images import decode, spread
 from jaxad.data.masks import read_mask
 from jaxad.data.table import ALL_SPLITS, Sample, SampleTable
 from jaxad.run.errors import UserError
@@ -46,7 +46,7 @@ def contact_sheet(table: SampleTable, *, columns: int = _COLUMNS) -> bytes:
     ][:_MOST_KINDS]
     return sheet_of_rows(
         [
-            (caption, [_thumbnail(sample) for sample in _spread(samples, columns)])
+            (caption, [_thumbnail(sample) for sample in spread(samples, columns)])
             for caption, samples in rows
         ],
         columns=columns,
@@ -89,12 +89,6 @@ def write_contact_sheet(table: SampleTable, path: str | os.PathLike) -> None:
       UserError: the file cannot be written.
     """
     write_bytes(path, contact_sheet(table))
-
-
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    if len(samples) <= count:
-        return list(samples)
-    return [samples[i] for i in np.linspace(0, len(samples) - 1, count).round().astype(int)]
 
 
 def _thumbnail(sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
