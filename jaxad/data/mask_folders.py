@@ -130,8 +130,6 @@ def _mask_folders(
     Raises:
       UserError: it is unclear whether a folder holds masks, or a chosen one holds no files.
     """
-    if chosen == _NO_MASKS:
-        return [], []
     if chosen:
         folders = _chosen_folders(chosen)
         for folder in folders:
@@ -170,6 +168,8 @@ def _mask_folders(
 
 
 def _chosen_folders(chosen: str) -> list[str]:
+    if chosen == _NO_MASKS:
+        return []
     return [folder.strip().strip("/") for folder in chosen.split(",")]
 
 
@@ -186,9 +186,7 @@ def without_masks(
     Returns:
       The files that are no masks, and what was left out, or looks as if it should be.
     """
-    if chosen == _NO_MASKS:
-        masks = []
-    elif chosen:
+    if chosen:
         masks = _chosen_folders(chosen)
     else:
         masks = []
