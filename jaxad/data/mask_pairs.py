@@ -57,10 +57,10 @@ def sibling_masks(files: Sequence[str]) -> dict[str, MaskName]:
     Raises:
       UserError: a mask has several images.
     """
-    by_stem = Names(files, _stem)
+    by_stem = Names(files, stem_of)
     masks = {}
     for path in files:
-        folder, slash, name = _stem(path).rpartition("/")
+        folder, slash, name = stem_of(path).rpartition("/")
         for meaning in meanings(name):
             images = by_stem.called(f"{folder}{slash}{meaning.image}") if meaning.word else []
             if images:
@@ -113,7 +113,7 @@ class ImageIndex:
           UserError: several images have its name.
         """
         before, _, _ = folder.rpartition("/")
-        inner = _stem(mask)[len(folder) + 1 :]
+        inner = stem_of(mask)[len(folder) + 1 :]
         for stem, is_part in _stems(inner):
             for candidates in self._candidates(before, stem):
                 # A mask marks a defect: of images with its name, those in no good folder.
@@ -176,17 +176,17 @@ def grouped(files: Iterable[str], key: Callable[[str], str]) -> dict[str, list[s
 
 def _place(path: str) -> str:
     """A stem without folders that hold just the pictures of a kind (``hole/rgb/000.png``)."""
-    *folders, name = _stem(path).split("/")
+    *folders, name = stem_of(path).split("/")
     return "/".join([*(f for f in folders if f.casefold() not in IMAGE_FOLDERS), name])
 
 
-def _stem(path: str) -> str:
+def stem_of(path: str) -> str:
     """Relative path without the extension (``a/b.c.png`` -> ``a/b.c``)."""
     return path[: -len(pathlib.PurePosixPath(path).suffix)]
 
 
 def _name(path: str) -> str:
-    return _stem(path).rpartition("/")[2]
+    return stem_of(path).rpartition("/")[2]
 
 
 def _only(images: Sequence[str], mask: str) -> str:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from jaxad.data.crop import Crop, cut
 from jaxad.data.files import image_files
+from jaxad.data.mask_pairs import stem_of
 from jaxad.data.masks import read_mask
 from jaxad.run.errors import UserError
 from jaxad.run.files import writing
@@ -154,7 +155,7 @@ class RegionMasks:
         self._lock = threading.Lock()
         if place.is_dir():
             for file in image_files(place):
-                self._files[file[: -len(pathlib.PurePosixPath(file).suffix)]] = place / file
+                self._files[stem_of(file)] = place / file
             if not self._files:
                 raise UserError(f"evaluate.region_mask {place} holds no picture")
             self.sha256 = "folder"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import pathlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from jaxad.data.layouts import (
     make_samples,
     share_out,
 )
-from jaxad.data.mask_pairs import Masks
+from jaxad.data.mask_pairs import Masks, grouped, stem_of
 from jaxad.data.table import Split, split_of
 from jaxad.run.errors import UserError
 
@@ -143,7 +143,7 @@ def _part(files: Sequence[str], form: Form) -> _Parted:
 def _first(patterns: Iterable[str], path: str) -> tuple[str, dict[str, str]] | None:
     """The first pattern that a file fits, with the values of its fields."""
     for pattern in patterns:
-        if match := _expression(pattern).fullmatch(_stem(path)):
+        if match := _expression(pattern).fullmatch(stem_of(path)):
             return pattern, match.groupdict()
     return None
 
@@ -163,18 +163,12 @@ def _pair(base: pathlib.Path, parted: _Parted) -> Masks:
     Raises:
       UserError: a mask has no image, or several.
     """
-    images = defaultdict(list)
-    for path in parted.images:
-        images[_stem(path).casefold()].append(path)
+    images = grouped(parted.images, lambda path: stem_of(path).casefold())
     masks: dict[str, tuple[str, ...]] = {}
     for mask, stem in parted.masks.items():
-        if len(images[stem]) != 1:
-            several = f"could belong to {', '.join(images[stem][:3])}" if images[stem] else ""
+        own = images.get(stem, [])
+        if len(own) != 1:
+            several = f"could belong to {', '.join(own[:3])}" if own else ""
             raise UserError(f"the mask {base / mask} {several or f'has no image {stem}.*'}")
-        masks[images[stem][0]] = (*masks.get(images[stem][0], ()), mask)
+        masks[own[0]] = (*masks.get(own[0], ()), mask)
     return masks
-
-
-def _stem(path: str) -> str:
-    """Relative path without the ending."""
-    return path[: -len(pathlib.PurePosixPath(path).suffix)]
