@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from jaxad.data.images import spread
 from jaxad.data.table import Sample
 from jaxad.evaluation.detector import Detector
 from jaxad.evaluation.inputs import EvaluationInputs
@@ -29,7 +30,7 @@ def images_to_examine(samples: Sequence[Sample], detector: Detector) -> tuple[st
     """Test images to examine the model with: what they are, in the plural, and their indices."""
     good = [i for i, sample in enumerate(samples) if not sample.label]
     origin = "good test images" if good else "test images (none is good)"
-    return origin, _spread(good or list(range(len(samples))), min(MOST, detector.batch_size))
+    return origin, spread(good or list(range(len(samples))), min(MOST, detector.batch_size))
 
 
 def examine(
@@ -77,13 +78,6 @@ def _similarity(
     return np.asarray(figure(np.float32(images) / 255, np.float32(reconstructions) / 255))
 
 
-def _spread(items: list, count: int) -> list:
-    """At most ``count`` of them, evenly spread, in order."""
-    if len(items) <= count:
-        return items
-    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
-
-
 def _draw(detector: Detector, count: int, notes: list[str]) -> np.ndarray | None:
     sample = detector.model.sample
     if sample is None:
@@ -108,7 +102,7 @@ def _photographs(
 ) -> np.ndarray | None:
     """As many training images as samples, cut to the samples' size around their middle."""
     there = {test.table.relative(sample): sample for sample in test.table.train_good()}
-    paths = _spread([there[name] for name in test.record["training"] if name in there], len(drawn))
+    paths = spread([there[name] for name in test.record["training"] if name in there], len(drawn))
     if not paths:
         notes.append("No training image is left in the data set to hold beside the samples.")
         return None
