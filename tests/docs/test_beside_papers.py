@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from jaxad.run.config import flatten, load_config
+
 
 @pytest.fixture
 def tool(load_tool):
@@ -44,3 +46,25 @@ def test_what_is_set_otherwise_is_read_from_the_configs(tool):
         and "`data.image_size` 128 x 128 for 256 x 256" in changed
     )
     assert "`model.features` 64 for 256" in changed and "model.beta" not in changed
+
+
+def test_the_table_of_what_was_tried_is_that_of_the_stored_figures(load_tool, project_root):
+    folder = project_root / "docs" / "results"
+    rows = json.loads((folder / "gap_factors_cpu.json").read_text())["rows"]
+    gaps = load_tool("studies/gap_factors")
+    assert gaps.markdown(rows) in (folder / "beside_papers.md").read_text()
+    # What is printed is what the tables of the papers hold.
+    printed = {
+        (row["config"], row["category"], row["metric"], row["map"]): row["printed"]
+        for row in load_tool("studies/beside_papers").rows()
+    }
+    for gap in gaps.GAPS:
+        key = (gap.config, gap.category, gap.metric, gap.map)
+        assert printed[key] == pytest.approx(gap.printed)
+
+
+def test_what_is_tried_are_keys_of_the_config(load_tool):
+    for gap in load_tool("studies/gap_factors").GAPS:
+        for keys in gap.changes.values():
+            config = load_config(gap.config, keys)
+            assert all(flatten(config)[key] == value for key, value in keys.items())
