@@ -280,7 +280,7 @@ def _pooled_metrics(images: Sequence[_Image], limit: float) -> tuple[Values, Und
 
 
 def pooled_of(values: Values, undefined: Undefined) -> tuple[Values, Undefined]:
-    """Of metrics of pixels those of :data:`~jaxad.evaluation.protocols.rules.POOLED_METRICS`."""
+    """Of metrics of pixels those that are pooled over all images."""
     values = values | {"pro_as_released": values["pixel_auroc"]}
     if "pixel_auroc" in undefined:
         undefined = undefined | {"pro_as_released": undefined["pixel_auroc"]}
