@@ -63,6 +63,22 @@ def test_the_table_of_what_was_tried_is_that_of_the_stored_figures(load_tool, pr
         assert printed[key] == pytest.approx(gap.printed)
 
 
+def test_parts_of_a_study_are_joined_in_its_order(load_tool, project_root):
+    gaps = load_tool("studies/gap_factors")
+    stored = project_root / "docs" / "results" / "gap_factors_cpu.json"
+    rows = json.loads(stored.read_text())["rows"]
+    again = {**rows[0], "value": 0.5}
+    joined = gaps.in_order([*reversed(rows), again])
+    assert joined == [again, *rows[1:]]
+
+
+def test_the_table_of_smoothing_is_that_of_the_stored_figures(load_tool, project_root):
+    folder = project_root / "docs" / "results"
+    rows = json.loads((folder / "smoothing_vit_memory_cpu.json").read_text())["rows"]
+    table = load_tool("studies/smoothing").markdown(rows)
+    assert table in (folder / "beside_papers.md").read_text()
+
+
 def test_what_is_tried_are_keys_of_the_config(load_tool):
     for gap in load_tool("studies/gap_factors").GAPS:
         for keys in gap.changes.values():

@@ -7,12 +7,14 @@ The systems and categories are those where docs/results/beside_papers.md found a
 that no other map of the same run closes. Each is trained as ``small`` says and then with one thing
 changed towards the paper; every run is judged at several widths of the smoothing, by the metric of
 the printed table, on the map that the config decides by and on the best of all its maps. A run that
-is finished in the folder is judged again, not trained again. It prints Markdown.
+is finished in the folder is judged again, not trained again, and the output keeps the rows of other
+runs, so that the study can be made in parts (--models, --changes). It prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -25,7 +27,7 @@ from jaxad.run.files import write_json
 from jaxad.run.folder import RunFolder
 
 SMOOTHING = (0.0, 1.0, 2.0, 4.0, 8.0)
-"""Deviations of the filter, as shares of 128 pixels: at 256 x 256 they are twice as many pixels."""
+"""Deviations of the filter in pixels at 128 x 128; at 256 x 256 they are twice as many."""
 
 
 class Gap(NamedTuple):
@@ -48,6 +50,12 @@ class Gap(NamedTuple):
     changes: dict[str, dict[str, Any]]
 
 
+_OF_TRANSFORMERS = {
+    "as small": {},
+    "twice the steps": {"train.steps": 1600},
+    "twice the width": {"model.features": 384, "model.width": 1.0},
+    "twice the size": {"data.image_size": (256, 256), "model.patch": 16},
+}
 GAPS = (
     Gap(
         "vae:small", "screw", "pixel_auroc_per_image_mean", "mad*ssim", 0.92,
@@ -58,23 +66,9 @@ GAPS = (
             "twice the size": {"data.image_size": (256, 256)},
         },
     ),
+    Gap("anovit:small", "transistor", "image_auroc", "l2", 0.83, _OF_TRANSFORMERS),
     Gap(
-        "anovit:small", "transistor", "image_auroc", "l2", 0.83,
-        {
-            "as small": {},
-            "twice the steps": {"train.steps": 1600},
-            "twice the width": {"model.features": 384, "model.width": 1.0},
-            "twice the size": {"data.image_size": (256, 256), "model.patch": 16},
-        },
-    ),
-    Gap(
-        "vit_memory:small,base_m_ca", "transistor", "aupro", "anomaly", 0.81,
-        {
-            "as small": {},
-            "twice the steps": {"train.steps": 1600},
-            "twice the width": {"model.features": 384, "model.width": 1.0},
-            "twice the size": {"data.image_size": (256, 256), "model.patch": 16},
-        },
+        "vit_memory:small,base_m_ca", "transistor", "aupro", "anomaly", 0.81, _OF_TRANSFORMERS
     ),
 )  # fmt: skip
 
@@ -102,14 +96,25 @@ def rows_of(gap: Gap, what: str, root: pathlib.Path, workdir: pathlib.Path) -> l
         metrics = jaxad.evaluate(run.path, overrides={"evaluate.smoothing": smoothing * scale})
         rows.append({
             "config": gap.config, "category": gap.category, "metric": gap.metric, "map": gap.map,
-            "printed": gap.printed, "change": what,
-            "set": gap.changes[what],
+            "printed": gap.printed, "change": what, "set": gap.changes[what],
             "smoothing_pixels": smoothing * scale, "smoothing": smoothing,
             "seconds": run.read_timing()["train_seconds"],
             **figures_of(metrics, gap),
         })  # fmt: skip
         print(rows[-1], flush=True)
     return rows
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as the study lists them; of one that stands there twice the later."""
+    places = [
+        (gap.config, what, smoothing)
+        for gap in GAPS
+        for what in gap.changes
+        for smoothing in SMOOTHING
+    ]
+    known = {(row["config"], row["change"], row["smoothing"]): row for row in rows}
+    return [known[place] for place in places if place in known]
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -139,7 +144,8 @@ def main() -> None:
     parser.add_argument("--changes", nargs="*", help='of these alone: "twice the size"')
     parser.add_argument("--output", type=pathlib.Path, required=True, help="JSON file")
     options = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    output = options.output
+    rows = json.loads(output.read_text())["rows"] if output.exists() else []
     machine = {k: v for k, v in describe(0).items() if k in ("versions", "platform", "processor")}
     for gap in GAPS:
         if options.models and gap.config.partition(":")[0] not in options.models:
@@ -147,9 +153,9 @@ def main() -> None:
         for what in gap.changes:
             if options.changes and what not in ("as small", *options.changes):
                 continue
-            rows += rows_of(gap, what, options.data_root, options.workdir)
+            rows = in_order(rows + rows_of(gap, what, options.data_root, options.workdir))
             report = {"made_by": "tools/studies/gap_factors.py", "machine": machine}
-            write_json(options.output, report | {"rows": rows})
+            write_json(output, report | {"rows": rows})
     print(markdown(rows))
 
 
