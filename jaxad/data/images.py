@@ -193,10 +193,10 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return (stored[1], stored[0]) if turned else stored
 
 
-def spread(files: Sequence[Item], at_most: int = 8) -> list[Item]:
-    """Some of many files, evenly spread."""
-    rows = np.linspace(0, len(files) - 1, min(len(files), at_most)).round().astype(int)
-    return [files[row] for row in rows]
+def spread(items: Sequence[Item], at_most: int = 8) -> list[Item]:
+    """Some of many items (files, samples, points of a chart), evenly spread, in order."""
+    rows = np.linspace(0, len(items) - 1, min(len(items), at_most)).round().astype(int)
+    return [items[row] for row in rows]
 
 
 @contextlib.contextmanager

@@ -144,7 +144,10 @@ def required_mb(detector: Detector, samples: Sequence[Sample]) -> float:
 
 
 def _pixels(detector: Detector, samples: Sequence[Sample]) -> int:
-    """Of all images at the size at which they are judged; of photographs at their own."""
+    """Of all images at the size at which they are judged, photographs at their own.
+
+    The maps of photographs may be kept smaller, never larger.
+    """
     if detector.config.evaluate.resolution == "model" and not detector.tiled:
         return len(samples) * math.prod(detector.config.data.image_size)
     crop = detector.config.data.region
